@@ -1,0 +1,43 @@
+# One image for the service and for its MLflow server: the same locked environment, another command.
+# Whoever publishes it adds the digest of the day to both FROM lines (tag@sha256:…): a tag can move.
+
+FROM python:3.11.15-slim-bookworm AS build
+RUN pip install --no-cache-dir uv==0.13.9
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_NO_CACHE=1 \
+    UV_PYTHON_DOWNLOADS=never \
+    VIRTUAL_ENV=/opt/vigie
+RUN uv venv "$VIRTUAL_ENV"
+WORKDIR /src
+COPY requirements.lock ./
+# PyPI's torch brings gigabytes of CUDA. The backend takes torch, and torch alone, from PyTorch's
+# CPU index, where ==2.13.0 is met by 2.13.0+cpu. --no-deps: what is not in the lock stays out.
+RUN uv pip install --torch-backend cpu --no-deps --requirements requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY app ./app
+RUN uv pip install --no-deps .
+
+FROM python:3.11.15-slim-bookworm
+# A fixed number, so that the owner of a volume survives a rebuild.
+RUN groupadd --gid 10001 vigie \
+    && useradd --uid 10001 --gid vigie --home-dir /var/lib/vigie --no-create-home vigie \
+    && install --directory --owner=vigie --group=vigie /var/lib/vigie
+COPY --from=build /opt/vigie /opt/vigie
+# The file system may be read-only: caches go to /tmp, the state to a volume, bytecode nowhere.
+ENV PATH=/opt/vigie/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NUMBA_CACHE_DIR=/tmp/numba \
+    GIT_PYTHON_REFRESH=quiet \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    VIGIE_HOST=0.0.0.0 \
+    VIGIE_PORT=8084 \
+    VIGIE_STATE_DIR=/var/lib/vigie
+WORKDIR /var/lib/vigie
+USER 10001:10001
+EXPOSE 8084
+# Alive, not ready: a service without a model yet is healthy, and must not be restarted for it.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VIGIE_PORT'] + '/api/v1/anomalies/health', timeout=4)"]
+CMD ["vigie", "serve"]

@@ -1,0 +1,87 @@
+"""Settings: the only place that reads the environment and ``.env``.
+
+The three MLflow variables keep the names that MLflow's users know; every other variable begins
+with ``VIGIE_``. Arguments given in code win over the environment, the environment over ``.env``.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default and its unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VIGIE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    mlflow_tracking_uri: str = Field("http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI")
+    """Where runs and models are kept; a server's address, or a database such as sqlite:///x.db."""
+    mlflow_experiment_name: str = Field(
+        "anomaly-detection", validation_alias="MLFLOW_EXPERIMENT_NAME", min_length=1
+    )
+    """The experiment that training runs go to; made if it does not exist."""
+    mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
+    """False: no run, no version, no call; every tracking method returns silently."""
+    tracking_patience_s: float = Field(1.5, gt=0)
+    """How long a training waits for a silent tracking server, in seconds, before it goes on."""
+
+    contamination: float = Field(0.01, gt=0, lt=0.5)
+    """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
+    time_ordered: bool = True
+    """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
+    calibration_folds: int = Field(5, ge=2)
+    """Blocks of the cross-conformal calibration; fewer blocks allow for slower drift."""
+    random_state: int = 42
+    """Seed of every training, so that the same data give the same model."""
+
+    n_estimators: int = Field(200, gt=0)
+    max_samples: int | float | Literal["auto"] = "auto"
+    nu: float = Field(0.05, gt=0, le=1)
+    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
+    gamma: float | Literal["scale", "auto"] = "scale"
+    encoder_layers: Layers = (32, 16)
+    decoder_layers: Layers = (16, 32)
+    sequence_length: int = Field(10, ge=2)
+    batch_size: int = Field(64, gt=0)
+    epochs: int = Field(40, gt=0)
+    learning_rate: float = Field(0.005, gt=0)
+
+    host: str = "127.0.0.1"
+    """Address that the service listens on; 0.0.0.0 for every interface."""
+    port: int = Field(8084, ge=0, le=65535)
+    """Port of the service."""
+    max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    """Largest request body; a larger one is refused with 413."""
+    registry_poll_s: float = Field(5.0, gt=0)
+    """How often the service asks the registry whether another version is to be served."""
+    state_dir: Path = Path(".vigie")
+    """Local state: cached models, the history, and the embedded MLflow's database."""
+    history_url: str | None = None
+    """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
+    max_gap_s: float = Field(3600.0, gt=0)
+    """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
+    data: Path = Path("../shared/data")
+    """Folder of public data sets for the demo and the benchmarks, where there is one."""
+
+    @field_validator("encoder_layers", "decoder_layers", mode="before")
+    @classmethod
+    def _read_layers(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return json.loads(value if value.strip().startswith("[") else f"[{value}]")
+        return value
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,86 @@
+"""What every detection algorithm must give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is finished, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fitted algorithm, in both of its forms.
+
+    Attributes
+    ----------
+    estimator : object
+        The library's own estimator, for every tool that knows it.
+    arrays : mapping of str to ndarray
+        All that ``app.detectors.kernels`` needs to compute the estimator's raw scores.
+    scale : float
+        The unit of the raw scores. Two fits of the same algorithm to samples of different size
+        are comparable after dividing each one's raw scores by its own scale.
+    loss_by_epoch : tuple of float
+        The training loss after each epoch; empty for algorithms without epochs.
+    """
+
+    estimator: Any
+    arrays: dict[str, NDArray[Any]]
+    scale: float = 1.0
+    loss_by_epoch: tuple[float, ...] = field(default=())
+
+
+class Detector(Protocol):
+    """An untrained algorithm with its hyper-parameters.
+
+    Attributes
+    ----------
+    algorithm : str
+        Its name in ``app.detectors.kernels.RAW_SCORES``.
+    window : int
+        Consecutive rows that one score looks at: 1, or the length of a sequence.
+    """
+
+    algorithm: str
+
+    @property
+    def window(self) -> int: ...
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Hyper-parameters by the names that the guide gives them."""
+        ...
+
+    def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
+        """Fit to healthy rows.
+
+        Parameters
+        ----------
+        segments : sequence of ndarray of shape (n_samples_i, n_features)
+            Stretches of consecutive rows; no sequence may reach from one into the next.
+        progress : callable
+            Told how far the fit has come.
+        """
+        ...
+
+    def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
+        """Make the estimator's own verdict agree with a threshold on its raw score."""
+        ...
+
+
+def standardisation(X: Floats) -> tuple[Floats, Floats]:
+    """Return centre and scale of each column, both of shape (n_features,).
+
+    A column that hardly varies against its own size keeps its unit (scale 1): dividing by the
+    rounding noise of a constant would turn that noise into the largest signal of all.
+    """
+    center, scale = X.mean(axis=0), X.std(axis=0)
+    return center, np.where(scale > 1e-9 * np.maximum(np.abs(center), 1e-9), scale, 1.0)

@@ -1,0 +1,165 @@
+"""From a raw score, whose unit only its algorithm knows, to a probability that means the same.
+
+A reading's *p-value* is the share of healthy readings at least as unusual as it. It is read off
+the scores of healthy rows that the model was **not** fitted on: a conformal p-value. Every fold
+of the data is scored by a model fitted on the other folds, and all these scores together
+calibrate the model fitted on everything (cross-conformal prediction).
+
+Between two calibration scores the p-value is interpolated, so that it falls strictly as the raw
+score rises. Beyond the largest one a generalised Pareto tail, fitted to the top tenth, carries
+on; and beyond one in a million, where no training set can support odds, only the order of the
+readings is kept.
+
+References
+----------
+Vovk, Gammerman, Shafer. Algorithmic learning in a random world. Springer, 2005.
+Vovk. Cross-conformal predictors. Annals of Mathematics and AI 74, 2015.
+Bates et al. Testing for outliers with conformal p-values. Annals of Statistics 51(1), 2023.
+Siffer et al. Anomaly detection in streams with extreme value theory. KDD, 2017.
+Hosking, Wallis. Parameter and quantile estimation for the generalized Pareto distribution.
+Technometrics 29(3), 1987.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.detectors.base import Floats
+
+TAIL_SHARE = 0.1
+MAX_KNOTS = 4096
+CREDIBLE = 6.0
+"""Surprise up to which the odds are taken at their word: one in a million."""
+CEILING = 12.0
+"""No reading is more surprising than this; it is where float64 still tells 1 - p from 1."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How raw scores of healthy rows are distributed.
+
+    Attributes
+    ----------
+    knots : ndarray of shape (n_knots,)
+        Calibration scores, strictly ascending.
+    p_values : ndarray of shape (n_knots,)
+        The p-value at each knot, strictly descending.
+    tail_start, tail_scale, tail_shape : float
+        Threshold, scale and shape (never negative) of the generalised Pareto tail.
+    body_scale : float
+        How fast the p-value nears 1 below the smallest calibration score, in raw units.
+    n_samples : int
+        Number of calibration scores that all this rests on.
+    """
+
+    knots: Floats
+    p_values: Floats
+    tail_start: float
+    tail_scale: float
+    tail_shape: float
+    body_scale: float
+    n_samples: int
+
+    @classmethod
+    def fit(cls, raw_scores: Floats) -> Calibration:
+        """Calibrate on raw scores of healthy rows, shape (n_samples,)."""
+        scores = np.sort(np.asarray(raw_scores, dtype=np.float64))
+        n = len(scores)
+        # Of equal scores the first counts: a reading equal to all of them is at most as rare.
+        knots, first = np.unique(scores, return_index=True)
+        p_values = 1.0 - (first + 1) / (n + 1)
+        if len(knots) > MAX_KNOTS:
+            # Evenly spaced in the body, and every single score in the tail that alarms come from.
+            body = np.linspace(0, len(knots) - 1 - MAX_KNOTS // 2, MAX_KNOTS // 2).astype(int)
+            kept = np.r_[body, np.arange(len(knots) - MAX_KNOTS // 2, len(knots))]
+            knots, p_values = knots[kept], p_values[kept]
+        n_tail = min(max(10, round(TAIL_SHARE * n)), n - 1)
+        start = scores[n - n_tail - 1] if n_tail > 0 else scores[0]
+        spread = float(scores.std())
+        floor = max(spread, abs(float(scores[-1])), 1e-12) * 1e-9
+        scale, shape = _pareto(scores[scores > start] - start)
+        return cls(
+            knots=knots,
+            p_values=p_values,
+            tail_start=float(start),
+            tail_scale=max(scale, floor),
+            tail_shape=shape,
+            body_scale=max(spread, floor),
+            n_samples=n,
+        )
+
+    def surprise(self, raw_scores: Floats) -> Floats:
+        """Return ``-log10 p``, strictly rising with the raw score and below ``CEILING``."""
+        raw = np.asarray(raw_scores, dtype=np.float64)
+        log_p = np.log10(np.interp(raw, self.knots, self.p_values))
+        lowest, highest = self.knots[0], self.knots[-1]
+        below, above = raw < lowest, raw > highest
+        nearness = np.exp((raw[below] - lowest) / self.body_scale)
+        log_p[below] = np.log1p(-(1.0 - self.p_values[0]) * nearness) / np.log(10.0)
+        log_p[above] += self._log10_survival(raw[above]) - self._log10_survival(highest)
+        surprise = -log_p
+        beyond = surprise > CREDIBLE
+        surprise[beyond] = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise[beyond]
+        return surprise
+
+    def p_value(self, raw_scores: Floats) -> Floats:
+        """Return the share of healthy readings at least this unusual, in (0, 1)."""
+        p: Floats = 10.0 ** -self.surprise(raw_scores)
+        return p
+
+    def raw_threshold(self, p: float) -> float:
+        """Return the raw score at which the p-value is ``p``, for ``p`` in (0, 1)."""
+        target = -np.log10(p)
+        low, high = self.knots[0] - 40 * self.body_scale, self.knots[-1] + self.tail_scale
+        while self.surprise(np.array([high]))[0] < target:
+            high += 2.0 * (high - self.knots[0] + self.tail_scale)
+        for _ in range(200):
+            middle = 0.5 * (low + high)
+            if self.surprise(np.array([middle]))[0] < target:
+                low = middle
+            else:
+                high = middle
+        return float(high)
+
+    def _log10_survival(self, raw: Floats) -> Floats:
+        z = (raw - self.tail_start) / self.tail_scale
+        if self.tail_shape < 1e-6:
+            return -z / np.log(10.0)
+        survival: Floats = -np.log1p(self.tail_shape * z) / (self.tail_shape * np.log(10.0))
+        return survival
+
+
+def combine(p_values: Floats) -> Floats:
+    """Combine p-values of shape (n_models, n_samples) into one each, shape (n_samples,).
+
+    The Cauchy combination holds its false-alarm rate in the tail however the models depend on
+    each other, which three models of one machine surely do.
+
+    References
+    ----------
+    Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
+    """
+    if len(p_values) == 1:
+        return p_values[0]
+    # cot(pi p) is the quantile of the Cauchy distribution, and accurate for the smallest p.
+    # A model that finds a reading utterly normal must not outvote one that is alarmed.
+    statistic = np.mean(1.0 / np.tan(np.pi * np.minimum(p_values, 0.99)), axis=0)
+    combined: Floats = np.arctan2(1.0, statistic) / np.pi
+    return combined
+
+
+def _pareto(excesses: Floats) -> tuple[float, float]:
+    """Fit scale and shape by probability-weighted moments (Hosking and Wallis, section 4).
+
+    The shape is kept within [0, 0.5]: a bounded tail would call everything beyond its end
+    equally impossible, and a heavier one has no variance to fit it by.
+    """
+    n = len(excesses)
+    if n < 2:
+        return float(excesses.sum()), 0.0
+    mean = float(excesses.mean())
+    weighted = float(np.sum(np.arange(n - 1, -1, -1) * np.sort(excesses)) / (n * (n - 1)))
+    shape = float(np.clip(2.0 - mean / (mean - 2.0 * weighted), 0.0, 0.5))
+    return mean * (1.0 - shape), shape

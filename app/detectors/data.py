@@ -1,0 +1,257 @@
+"""User data on the way in: a matrix of finite numbers with named columns, or a clear error."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.detectors.base import Floats
+from app.errors import InvalidDataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of finite float64 values, shape (n_samples, n_features), and the columns' names."""
+
+    values: Floats
+    feature_names: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, shape and values: the same data give the same fingerprint."""
+        digest = hashlib.sha256(repr((self.feature_names, self.values.shape)).encode())
+        digest.update(np.ascontiguousarray(self.values).tobytes())
+        return digest.hexdigest()
+
+
+def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
+    """Check data against the columns that a trained model expects.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_samples, n_features)
+        Readings. A DataFrame's columns may come in any order and may be more than needed.
+    feature_names : sequence of str, optional
+        The columns expected, in order; by default the DataFrame's own, or ``feature_1`` ...
+
+    Raises
+    ------
+    InvalidDataError
+        If X is no matrix, has other columns, or holds anything but finite numbers.
+    """
+    columns = _column_names(X)
+    if columns is not None and feature_names is not None:
+        missing = [name for name in feature_names if name not in columns]
+        if missing:
+            raise InvalidDataError(
+                f"Missing columns: {', '.join(missing)}.",
+                field="data",
+                remedy=f"Expected: {', '.join(feature_names)}.",
+            )
+        X = X[list(feature_names)]
+        columns = tuple(feature_names)
+    values = _floats(X, feature_names or columns)
+    names = tuple(feature_names or columns or ())
+    if not names:
+        names = tuple(f"feature_{i + 1}" for i in range(values.shape[1]))
+    if values.shape[1] != len(names):
+        raise InvalidDataError(
+            f"Rows have {values.shape[1]} values, but {len(names)} are expected.",
+            field="data",
+            remedy=f"Give each row these values in this order: {', '.join(names)}.",
+        )
+    finite = np.isfinite(values)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        count = finite.size - int(finite.sum())
+        raise InvalidDataError(
+            f"The value is {values[row, column]}, not a finite number"
+            + (f" ({count} such values in all)." if count > 1 else "."),
+            field=f"data[{row}].{names[column]}",
+            remedy="Leave such rows out, or fill the gaps before.",
+        )
+    return Table(values, names)
+
+
+def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
+    """Check training data; what can still be learnt from is only warned about.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_samples, n_features)
+        Healthy readings.
+    feature_names : sequence of str, optional
+        Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
+        ``...`` goes on counting from the name before it.
+
+    Raises
+    ------
+    InvalidDataError
+        If the data cannot be used; see ``as_matrix``.
+    """
+    columns = _column_names(X)
+    if feature_names is not None and columns is not None and ... not in feature_names:
+        if set(feature_names) != set(columns) and len(feature_names) == len(columns):
+            # Names for columns that have other names: the caller renames them.
+            X, columns = X.to_numpy(), None
+    width = len(columns) if columns is not None else _width(X)
+    names = None if feature_names is None else _names(feature_names, width)
+    table = as_matrix(X, names)
+    if len(set(table.feature_names)) < len(table.feature_names):
+        seen: set[str] = set()
+        twice = [n for n in table.feature_names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
+        raise InvalidDataError(
+            f"Names occur more than once: {', '.join(twice)}.",
+            field="feature_names",
+            remedy="Give each feature a name of its own.",
+        )
+    if len(table.values) < 2:
+        raise InvalidDataError(
+            "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
+        )
+    constant = np.ptp(table.values, axis=0) == 0
+    if constant.all():
+        raise InvalidDataError(
+            "Every column is constant: there is nothing to learn.",
+            field="data",
+            remedy="Give rows of a machine in operation.",
+        )
+    for column in np.flatnonzero(constant):
+        logger.warning(
+            "Column '%s' is constant (%s) in the training data; a change in it will be judged "
+            "without knowing how much it usually varies. Leave it out if it carries nothing.",
+            table.feature_names[column],
+            table.values[0, column],
+        )
+    return table
+
+
+def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
+    """Return one reading as a row of shape (n_features,), in the model's order.
+
+    Raises
+    ------
+    InvalidDataError
+        If a feature is missing, or is no finite number. Features that the model does not know
+        are no fault: it does not look at them.
+    """
+    if not isinstance(features, Mapping):
+        raise InvalidDataError(
+            f"Features must be given by name, not as {type(features).__name__}.",
+            field="features",
+            remedy='For example: {"rms": 0.4, "temperature": 61.0}.',
+        )
+    missing = [name for name in feature_names if name not in features]
+    if missing:
+        raise InvalidDataError(
+            f"Missing features: {', '.join(missing)}.",
+            field=f"features.{missing[0]}",
+            remedy=f"The model was trained on: {', '.join(feature_names)}.",
+        )
+    row = np.empty(len(feature_names))
+    for index, name in enumerate(feature_names):
+        value = features[name]
+        if isinstance(value, bool | str | bytes) or value is None:
+            number = float("nan")
+        else:
+            try:
+                number = float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = float("nan")
+        if not np.isfinite(number):
+            raise InvalidDataError(
+                f"{value!r} is not a finite number.",
+                field=f"features.{name}",
+                remedy="Give the sensor's value as a number.",
+            )
+        row[index] = number
+    return row
+
+
+def _column_names(X: Any) -> tuple[str, ...] | None:
+    """Return a DataFrame's columns; None for anything that has no named columns."""
+    columns = getattr(X, "columns", None)
+    if columns is None or not hasattr(X, "to_numpy"):
+        return None
+    return tuple(str(name) for name in columns)
+
+
+def _width(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is not None:
+        return int(shape[1]) if len(shape) == 2 else 0
+    return len(X[0]) if isinstance(X, Sequence) and X and isinstance(X[0], Sequence) else 0
+
+
+def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
+    names = list(feature_names)
+    if names and names[-1] is ...:
+        names.pop()
+        stem, number = re.fullmatch(r"(.*?)(\d*)", str(names[-1]) if names else "feature_").groups()  # type: ignore[union-attr]
+        start = int(number) if number else len(names)
+        names += [f"{stem}{start + i}" for i in range(1, width - len(names) + 1)]
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidDataError(
+                f"{name!r} is not a name.",
+                field=f"feature_names[{position}]",
+                remedy="Give each feature a name that is not empty.",
+            )
+    return tuple(names)
+
+
+def _floats(X: Any, names: Sequence[str] | None) -> Floats:
+    try:
+        array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    except ValueError as error:
+        raise _ragged(X) from error
+    if array.ndim == 2 and array.dtype.kind in "OUSb":
+        array = _numbers(array, names)
+    if array.dtype.kind not in "fiu" or array.ndim != 2:
+        shape = f"of shape {array.shape}" if array.dtype.kind in "fiu" else f"of {array.dtype}"
+        raise InvalidDataError(
+            f"Data must be a table of numbers, but this is an array {shape}.",
+            field="data",
+            remedy="Give rows of equal length: [[1.0, 2.0], [1.1, 2.1]].",
+        )
+    if array.shape[1] == 0 or (array.shape[0] == 0 and names is None):
+        raise InvalidDataError("There are no values.", field="data", remedy="Give some rows.")
+    return array.astype(np.float64)
+
+
+def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
+    """Convert a table of objects, and name the first cell that holds no number."""
+    values = np.empty(array.shape)
+    for (row, column), value in np.ndenumerate(array):
+        if value is None:
+            values[row, column] = np.nan
+        elif isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            values[row, column] = value
+        else:
+            name = names[column] if names and column < len(names) else column
+            raise InvalidDataError(
+                f"{value!r} is not a number.",
+                field=f"data[{row}].{name}" if isinstance(name, str) else f"data[{row}][{name}]",
+                remedy="Leave columns of text out.",
+            )
+    return values
+
+
+def _ragged(X: Sequence[Any]) -> InvalidDataError:
+    for position, row in enumerate(X):
+        if not hasattr(row, "__len__") or len(row) != len(X[0]):
+            size = len(row) if hasattr(row, "__len__") else "no"
+            return InvalidDataError(
+                f"The row has {size} values, the first has {len(X[0])}.",
+                field=f"data[{position}]",
+                remedy="Give rows of equal length.",
+            )
+    return InvalidDataError("Data must be a table of numbers.", field="data")

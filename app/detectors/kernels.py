@@ -1,0 +1,112 @@
+"""Raw scores from plain arrays: what a process that only serves needs, and all it needs.
+
+Each function computes what the fitted estimator of its algorithm would, from the arrays that the
+algorithm took out of it. Larger means more unusual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from app.detectors.base import Arrays, Floats
+
+BLOCK = 2048
+"""Examples scored at a time, so that memory stays bounded however long the input is."""
+
+
+def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
+    """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
+    # scikit-learn compares float32 readings with float64 thresholds; anything else would send
+    # a reading near a cut down the other branch.
+    rows = X.astype(np.float32)
+    at = np.arange(len(X))[:, None]
+    node = np.broadcast_to(arrays["root"], (len(X), len(arrays["root"])))
+    for _ in range(int(arrays["depth"][0])):
+        right = rows[at, arrays["feature"][node]] > arrays["threshold"][node]
+        node = arrays["children"][node, right.view(np.int8)]
+    length = arrays["path"][node].sum(axis=1)
+    return np.exp2(-length / arrays["normaliser"][0]) - 0.5
+
+
+def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
+    """Return the negated decision function for rows of shape (n_samples, n_features)."""
+    rows = (X - arrays["center"]) / arrays["scale"]
+    support, gamma = arrays["support_vectors"], arrays["gamma"][0]
+    product = rows @ support.T
+    match params["kernel"]:
+        case "rbf":
+            squares = (rows**2).sum(axis=1)[:, None] + (support**2).sum(axis=1)
+            kernel = np.exp(-gamma * np.maximum(squares - 2.0 * product, 0.0))
+        case "linear":
+            kernel = product
+        case "poly":
+            kernel = (gamma * product) ** 3
+        case _:
+            kernel = np.tanh(gamma * product)
+    return -(kernel @ arrays["dual_coef"] + arrays["intercept"][0])
+
+
+def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
+    """Return the mean squared error for windows of shape (n_windows, window, n_features)."""
+    return reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
+
+
+def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
+    """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
+    scaled = (windows - arrays["center"]) / arrays["scale"]
+    states = scaled
+    for layer in range(len(params["encoder_layers"])):
+        states = _lstm(arrays, f"encoder.{layer}", states)
+    states = np.repeat(states[:, -1:], windows.shape[1], axis=1)
+    for layer in range(len(params["decoder_layers"])):
+        states = _lstm(arrays, f"decoder.{layer}", states)
+    restored = states @ arrays["head.weight"].T + arrays["head.bias"]
+    return (restored - scaled) ** 2
+
+
+def _lstm(arrays: Arrays, layer: str, inputs: Floats) -> Floats:
+    """Run one LSTM layer over (n_windows, window, n_inputs); return all hidden states."""
+    recurrent = arrays[f"{layer}.weight_hh_l0"].T
+    driven = (
+        inputs @ arrays[f"{layer}.weight_ih_l0"].T
+        + arrays[f"{layer}.bias_ih_l0"]
+        + arrays[f"{layer}.bias_hh_l0"]
+    )
+    size = recurrent.shape[0]
+    hidden = np.zeros((len(inputs), size))
+    cell = np.zeros_like(hidden)
+    states = np.empty((*inputs.shape[:2], size))
+    for step in range(inputs.shape[1]):
+        gates = driven[:, step] + hidden @ recurrent
+        forget = _sigmoid(gates[:, size : 2 * size])
+        update = _sigmoid(gates[:, :size]) * np.tanh(gates[:, 2 * size : 3 * size])
+        cell = forget * cell + update
+        hidden = _sigmoid(gates[:, 3 * size :]) * np.tanh(cell)
+        states[:, step] = hidden
+    return states
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+RAW_SCORES: dict[str, Callable[[Arrays, Mapping[str, Any], Floats], Floats]] = {
+    "isolation_forest": isolation_forest,
+    "one_class_svm": one_class_svm,
+    "lstm_autoencoder": lstm_autoencoder,
+}
+
+
+def raw_scores(
+    algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats
+) -> Floats:
+    """Score rows (n, n_features) or windows (n, window, n_features) block by block; shape (n,)."""
+    score = RAW_SCORES[algorithm]
+    blocks = [
+        score(arrays, params, examples[start : start + BLOCK])
+        for start in range(0, len(examples), BLOCK)
+    ]
+    return np.concatenate(blocks) if blocks else np.empty(0)

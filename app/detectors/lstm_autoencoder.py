@@ -1,0 +1,160 @@
+"""LSTM autoencoder: how badly does a network that knows only healthy sequences restore this one?
+
+References
+----------
+Malhotra et al. LSTM-based encoder-decoder for multi-sensor anomaly detection.
+ICML anomaly detection workshop, 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.detectors.base import Fitted, Floats, Progress, standardisation
+
+
+def available_device() -> str:
+    """Return the device that a training would use, such as 'cpu' or 'cuda'."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class LSTMAutoencoder:
+    """A stack of LSTM layers down to one state, and a stack back up to the sequence.
+
+    Parameters
+    ----------
+    encoder_layers, decoder_layers : tuple of int
+        Hidden units of each layer, in the order in which the data pass them.
+    sequence_length : int
+        Rows in a window.
+    batch_size, epochs, learning_rate : int, int, float
+        Of the optimiser (Adam).
+    random_state : int
+        Seed.
+    """
+
+    encoder_layers: tuple[int, ...]
+    decoder_layers: tuple[int, ...]
+    sequence_length: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    random_state: int
+
+    algorithm = "lstm_autoencoder"
+
+    @property
+    def window(self) -> int:
+        return self.sequence_length
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {
+            "encoder_layers": list(self.encoder_layers),
+            "decoder_layers": list(self.decoder_layers),
+            "sequence_length": self.sequence_length,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "random_state": self.random_state,
+        }
+
+    def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
+        device = available_device()
+        center, scale = standardisation(np.concatenate(segments))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            network = Autoencoder(len(center), self.encoder_layers, self.decoder_layers)
+            network.center.copy_(torch.from_numpy(center))
+            network.scale.copy_(torch.from_numpy(scale))
+            losses = self._optimise(network.to(device), self._windows(segments, network), progress)
+        # Double precision from here on: the weights stay as they were learnt, and the network
+        # and the arrays taken from it agree to the last digits.
+        network = network.cpu().double().eval().requires_grad_(False)
+        arrays = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+        return Fitted(network, arrays, loss_by_epoch=tuple(losses))
+
+    def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
+        estimator.threshold_ = raw_threshold
+
+    def _windows(self, segments: Sequence[Floats], network: Autoencoder) -> Tensor:
+        """Return all sequences as one view-backed tensor (n_windows, window, n_features)."""
+        views = []
+        for segment in segments:
+            if len(segment) >= self.sequence_length:
+                rows = torch.from_numpy(np.ascontiguousarray(segment))
+                scaled = ((rows - network.center) / network.scale).float()
+                views.append(scaled.unfold(0, self.sequence_length, 1).transpose(1, 2))
+        return torch.cat(views)
+
+    def _optimise(self, network: Autoencoder, windows: Tensor, progress: Progress) -> list[float]:
+        device = network.head.weight.device
+        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        steps = self.epochs * -(-len(windows) // self.batch_size)
+        # A rate that falls to nothing lets a short training end at rest instead of mid-swing.
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=self.learning_rate, total_steps=steps
+        )
+        losses = []
+        for epoch in range(self.epochs):
+            total = 0.0
+            for batch in torch.randperm(len(windows)).split(self.batch_size):
+                sequences = windows[batch].to(device)
+                loss = torch.mean((network.restore(sequences) - sequences) ** 2)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimiser.step()
+                schedule.step()
+                total += loss.item() * len(batch)
+            losses.append(total / len(windows))
+            progress(f"epoch {epoch + 1}/{self.epochs}", (epoch + 1) / self.epochs)
+        return losses
+
+
+class Autoencoder(nn.Module):
+    """The network; called with windows in the sensors' own units, it returns their errors."""
+
+    center: Tensor
+    scale: Tensor
+    threshold_: float = float("nan")
+
+    def __init__(
+        self, n_features: int, encoder_layers: Sequence[int], decoder_layers: Sequence[int]
+    ):
+        super().__init__()
+        self.encoder = _stack(n_features, encoder_layers)
+        self.decoder = _stack(encoder_layers[-1], decoder_layers)
+        self.head = nn.Linear(decoder_layers[-1], n_features)
+        self.register_buffer("center", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+
+    def restore(self, sequences: Tensor) -> Tensor:
+        """Restore standardised sequences of shape (n_windows, window, n_features)."""
+        states = sequences
+        for layer in self.encoder:
+            states, _ = layer(states)
+        states = states[:, -1:].expand(-1, sequences.shape[1], -1)
+        for layer in self.decoder:
+            states, _ = layer(states)
+        restored: Tensor = self.head(states)
+        return restored
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return the mean squared error of each window, shape (n_windows,)."""
+        scaled = (windows - self.center) / self.scale
+        return ((self.restore(scaled) - scaled) ** 2).mean(dim=(1, 2))
+
+
+def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:
+    inputs = [n_inputs, *sizes[:-1]]
+    return nn.ModuleList(
+        nn.LSTM(into, out, batch_first=True) for into, out in zip(inputs, sizes, strict=True)
+    )

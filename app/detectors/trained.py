@@ -1,0 +1,239 @@
+"""A trained model: arrays, calibration and a card. What is saved is what was used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from app.detectors import explanation
+from app.detectors.base import Floats
+from app.detectors.calibration import Calibration
+from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors
+from app.errors import InvalidDataError, ModelRefusedError
+
+FORMAT = 1
+CARD, ARRAYS = "card.json", "arrays.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A detector after training; immutable, and complete without the library it was fitted by.
+
+    Attributes
+    ----------
+    algorithm : str
+        Which kernel computes its raw scores.
+    feature_names : tuple of str
+        The columns, in the order in which rows give them.
+    window : int
+        Consecutive rows that one score looks at.
+    params : dict
+        Hyper-parameters.
+    threshold : float
+        A score above it is an anomaly.
+    arrays : mapping of str to ndarray
+        What the kernel needs.
+    calibration : Calibration
+        From raw score to p-value.
+    usual, low, high : ndarray of shape (n_features,)
+        Median, 0.5th and 99.5th percentile of each sensor in training, in the sensor's unit.
+    n_samples : int
+        Rows it was trained on.
+    data_fingerprint : str
+        SHA-256 of those rows and the feature names.
+    libraries : dict
+        Versions of the libraries that fitted it.
+    estimator : object or None
+        The library's own estimator, in the process that fitted it; None once loaded.
+    loss_by_epoch : tuple of float
+        Training loss after each epoch, in the process that fitted it.
+    """
+
+    algorithm: str
+    feature_names: tuple[str, ...]
+    window: int
+    params: dict[str, Any]
+    threshold: float
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    calibration: Calibration = field(repr=False)
+    usual: Floats = field(repr=False)
+    low: Floats = field(repr=False)
+    high: Floats = field(repr=False)
+    n_samples: int
+    data_fingerprint: str
+    libraries: dict[str, str] = field(repr=False)
+    estimator: Any = field(default=None, repr=False, compare=False)
+    loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+    def examples(self, X: Floats) -> Floats:
+        """Return what is scored for each row of X (n_samples, n_features).
+
+        For a model of single rows that is X; else the window that ends with each row, of shape
+        (n_samples, window, n_features). Before the first row the first row is held.
+        """
+        if self.window == 1 or len(X) == 0:
+            return X
+        padded = np.concatenate([np.repeat(X[:1], self.window - 1, axis=0), X])
+        views = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=0)
+        return np.moveaxis(views, -1, 1)
+
+    def raw_scores(self, examples: Floats) -> Floats:
+        """Return the estimator's own scores of examples, shape (n_examples,)."""
+        return raw_scores(self.algorithm, self.arrays, self.params, examples)
+
+    def surprise(self, examples: Floats) -> Floats:
+        """Return ``-log10 p`` of examples, shape (n_examples,)."""
+        return self.calibration.surprise(self.raw_scores(examples))
+
+    def p_values(self, examples: Floats) -> Floats:
+        """Return the share of healthy readings at least this unusual, shape (n_examples,)."""
+        return self.calibration.p_value(self.raw_scores(examples))
+
+    def explain(self, example: Floats) -> Floats:
+        """Return each sensor's share of one example's surprise, shape (n_features,), sum 1."""
+        if self.window > 1:
+            # A network spreads one sensor's fault over all it restores, but most of it stays.
+            errors = reconstruction_errors(self.arrays, self.params, example[None])[0].sum(axis=0)
+            total: float = errors.sum()
+            return errors / total if total > 0 else np.full(self.n_features, 1 / self.n_features)
+        return explanation.shares(self.surprise, example, self.usual)
+
+    def predict_scores(self, X: Any) -> Floats:
+        """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings, in time order where the model looks at windows.
+
+        Raises
+        ------
+        InvalidDataError
+            If X is not a matrix of finite numbers with this model's columns.
+        """
+        return 1.0 - self.p_values(self.examples(self._rows(X)))
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
+        return (self.predict_scores(X) > self.threshold).astype(np.int64)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return ``[p, 1 - p]`` for each row of X, shape (n_samples, 2); rows sum to 1."""
+        scores = self.predict_scores(X)
+        return np.column_stack([1.0 - scores, scores])
+
+    def reconstruction_error(self, X: Any) -> Floats:
+        """Return the mean squared error of the window that ends with each row of X.
+
+        Raises
+        ------
+        InvalidDataError
+            If the model does not reconstruct anything.
+        """
+        if self.window == 1:
+            raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
+        return self.raw_scores(self.examples(self._rows(X)))
+
+    def _rows(self, X: Any) -> Floats:
+        # Deferred: the reading of user data needs nothing of this module, but errors name it.
+        from app.detectors.data import as_matrix
+
+        return as_matrix(X, self.feature_names).values
+
+    def save(self, folder: Path) -> str:
+        """Write the serving form into a folder and return its content hash."""
+        tensors = {f"model.{name}": _plain(value) for name, value in self.arrays.items()}
+        for name in ("usual", "low", "high"):
+            tensors[name] = _plain(getattr(self, name))
+        calibration = {}
+        for item in fields(Calibration):
+            value = getattr(self.calibration, item.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"calibration.{item.name}"] = _plain(value)
+            else:
+                calibration[item.name] = value
+        data = save(tensors)
+        card = {
+            "format": FORMAT,
+            "algorithm": self.algorithm,
+            "feature_names": list(self.feature_names),
+            "window": self.window,
+            "params": self.params,
+            "threshold": self.threshold,
+            "calibration": calibration,
+            "n_samples": self.n_samples,
+            "data_fingerprint": self.data_fingerprint,
+            "libraries": self.libraries,
+            "arrays_sha256": hashlib.sha256(data).hexdigest(),
+        }
+        text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ARRAYS).write_bytes(data)
+        (folder / CARD).write_text(text, encoding="utf-8")
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedModel:
+        """Open a serving form; it is data, so nothing of it is run.
+
+        Raises
+        ------
+        ModelRefusedError
+            If the folder holds no complete, undamaged serving form of a known format.
+        """
+        try:
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            data = (folder / ARRAYS).read_bytes()
+            if card["format"] != FORMAT or card["algorithm"] not in RAW_SCORES:
+                raise ModelRefusedError(
+                    f"Serving form {card['format']} of '{card['algorithm']}' is not known here.",
+                    remedy="Upgrade Vigie, or train the model again.",
+                )
+            if hashlib.sha256(data).hexdigest() != card["arrays_sha256"]:
+                raise ModelRefusedError(
+                    f"{ARRAYS} is not what the card was written for.",
+                    remedy="Fetch the version again, or train the model again.",
+                )
+            tensors = load(data)
+            prefix = "model."
+            return cls(
+                algorithm=card["algorithm"],
+                feature_names=tuple(card["feature_names"]),
+                window=card["window"],
+                params=card["params"],
+                threshold=card["threshold"],
+                arrays={k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)},
+                calibration=Calibration(
+                    knots=tensors["calibration.knots"],
+                    p_values=tensors["calibration.p_values"],
+                    **card["calibration"],
+                ),
+                usual=tensors["usual"],
+                low=tensors["low"],
+                high=tensors["high"],
+                n_samples=card["n_samples"],
+                data_fingerprint=card["data_fingerprint"],
+                libraries=card["libraries"],
+            )
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise ModelRefusedError(
+                f"No usable serving form: {error!r}.",
+                remedy="Train the model again; versions made by other tools have none.",
+            ) from error
+
+
+def _plain(array: Any) -> NDArray[Any]:
+    return np.ascontiguousarray(np.asarray(array))

@@ -1,0 +1,128 @@
+"""From healthy rows to a calibrated model: fit on all, calibrate on what each fold did not see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import numpy as np
+
+from app.detectors.base import Detector, Floats, Progress
+from app.detectors.calibration import Calibration
+from app.detectors.data import Table
+from app.detectors.kernels import raw_scores
+from app.detectors.trained import TrainedModel
+from app.errors import InvalidDataError
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    detector: Detector,
+    table: Table,
+    *,
+    threshold: float,
+    folds: int,
+    time_ordered: bool,
+    random_state: int,
+    progress: Progress = lambda step, share: None,
+) -> TrainedModel:
+    """Fit a detector and calibrate its scores.
+
+    Parameters
+    ----------
+    detector : Detector
+        The algorithm with its hyper-parameters.
+    table : Table
+        Healthy rows.
+    threshold : float
+        The score above which a reading is an anomaly, in (0, 1).
+    folds : int
+        Parts that the calibration leaves out in turn.
+    time_ordered : bool
+        Leave out contiguous blocks, so that the drift from block to block counts as healthy;
+        else random parts. Windows need an order, so their folds are always blocks.
+    random_state : int
+        Seed of the random parts.
+    progress : callable, optional
+        Told what is being done and the share of it that is finished.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    InvalidDataError
+        If there are too few rows for a window in each fold.
+    """
+    X, window = table.values, detector.window
+    folds = min(folds, len(X) // max(2 * window, 2))
+    if folds < 2:
+        raise InvalidDataError(
+            f"{len(X)} rows are too few.",
+            field="data",
+            remedy=f"Training needs at least {4 * window if window > 1 else 4} rows"
+            + (f" with sequence_length={window}." if window > 1 else "."),
+        )
+
+    def stage(number: int) -> Progress:
+        return lambda step, share: progress(
+            f"fold {number + 1}/{folds}" if number < folds else "final fit",
+            (number + share) / (folds + 1),
+        )
+
+    fitted = detector.fit([X], stage(folds - 1 if folds < 0 else folds))
+    scores = []
+    for number, (held_out, rest) in enumerate(_folds(X, window, folds, time_ordered, random_state)):
+        fold = detector.fit(rest, stage(number))
+        raw = raw_scores(detector.algorithm, fold.arrays, detector.params, held_out)
+        scores.append(raw / fold.scale * fitted.scale)
+    calibration = Calibration.fit(np.concatenate(scores))
+    if 1.0 - threshold < 1.0 / (calibration.n_samples + 1):
+        logger.warning(
+            "%d rows cannot show what happens once in %.0f; the threshold rests on an "
+            "extrapolated tail. Train on at least %.0f rows, or raise the contamination.",
+            len(X),
+            1.0 / (1.0 - threshold),
+            1.0 / (1.0 - threshold),
+        )
+    detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
+    low, usual, high = np.percentile(X, [0.5, 50.0, 99.5], axis=0)
+    return TrainedModel(
+        algorithm=detector.algorithm,
+        feature_names=table.feature_names,
+        window=window,
+        params=detector.params,
+        threshold=threshold,
+        arrays=fitted.arrays,
+        calibration=calibration,
+        usual=usual,
+        low=low,
+        high=high,
+        n_samples=len(X),
+        data_fingerprint=table.fingerprint,
+        libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},
+        estimator=fitted.estimator,
+        loss_by_epoch=fitted.loss_by_epoch,
+    )
+
+
+def _folds(
+    X: Floats, window: int, folds: int, time_ordered: bool, random_state: int
+) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Yield what is held out, as examples ready to score, and the stretches of rows left."""
+    if window == 1 and not time_ordered:
+        order = np.random.default_rng(random_state).permutation(len(X))
+        for part in np.array_split(order, folds):
+            yield X[part], [np.delete(X, part, axis=0)]
+        return
+    edges = np.linspace(0, len(X), folds + 1).astype(int)
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        held_out = X[start:stop]
+        if window > 1:
+            views = np.lib.stride_tricks.sliding_window_view(held_out, window, axis=0)
+            held_out = np.moveaxis(views, -1, 1)
+        rest = [part for part in (X[:start], X[stop:]) if len(part) >= window]
+        yield held_out, rest

@@ -1,0 +1,70 @@
+"""What can go wrong, said once: every error carries what is wrong and what to do about it.
+
+::
+
+    VigieError
+    ├── InvalidDataError (ValueError)   the data or a parameter cannot be used
+    ├── NotTrainedError (ValueError)    nothing can answer yet
+    ├── ModelNotFoundError              the registry holds no such model, version or stage
+    ├── ModelRefusedError               a version exists, but must not or cannot be opened
+    ├── ConflictError                   another operation holds what this one needs
+    └── TrackingError                   the MLflow server did not do what was asked
+        └── TrackingUnavailableError    ... because it could not be reached
+
+Nothing here knows HTTP; ``app.api.problems`` maps these classes to status codes.
+"""
+
+from __future__ import annotations
+
+
+class VigieError(Exception):
+    """Base of all errors that Vigie raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, in one sentence.
+    field : str, optional
+        The place of the fault, such as ``data[3].rms`` or ``contamination``.
+    remedy : str, optional
+        What the reader can do about it.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, remedy: str | None = None):
+        self.message = message
+        self.field = field
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"{self.field}: " if self.field else ""
+        remedy = f" {self.remedy}" if self.remedy else ""
+        return f"{place}{self.message}{remedy}"
+
+
+class InvalidDataError(VigieError, ValueError):
+    """Data or a parameter that cannot be used; nothing has been changed."""
+
+
+class NotTrainedError(VigieError, ValueError):
+    """A question to a model that has not been trained or loaded yet."""
+
+
+class ModelNotFoundError(VigieError, LookupError):
+    """The registry has no such model, version or stage."""
+
+
+class ModelRefusedError(VigieError):
+    """A version that must not be opened (foreign code) or cannot be (damaged)."""
+
+
+class ConflictError(VigieError):
+    """Another operation is under way that this one would disturb."""
+
+
+class TrackingError(VigieError):
+    """The tracking server refused or failed a request."""
+
+
+class TrackingUnavailableError(TrackingError):
+    """The tracking server cannot be reached, or does not answer in time."""

@@ -1,0 +1,1 @@
+"""What was measured and decided: the recent rows of each asset, and the results."""

@@ -1,0 +1,129 @@
+"""Readings and results per asset, in a SQL database: SQLite by default, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.engine import make_url
+
+_metadata = MetaData()
+
+_readings = Table(
+    "readings",
+    _metadata,
+    # SQLite counts up by itself only in an INTEGER column.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("asset_id", String(200), nullable=False),
+    Column("sensor_id", String(200), nullable=False),
+    Column("measured_us", BigInteger, nullable=False),
+    Column("features", JSON, nullable=False),
+    Column("result", JSON, nullable=False),
+    Index("readings_by_asset", "asset_id", "sensor_id", "measured_us", "id"),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading and what was decided about it."""
+
+    asset_id: str
+    sensor_id: str | None
+    timestamp: datetime
+    features: dict[str, float]
+    result: dict[str, Any]
+
+
+class History:
+    """The store.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL, such as ``sqlite:///history.db`` or
+        ``postgresql+psycopg://user:password@host/vigie``.
+    """
+
+    def __init__(self, url: str):
+        self.engine = _engine(url)
+        _metadata.create_all(self.engine)
+
+    def before(
+        self, asset_id: str, sensor_id: str | None, timestamp: datetime, n: int
+    ) -> list[tuple[datetime, dict[str, float]]]:
+        """Return the ``n`` last readings of an asset up to a time, oldest first."""
+        query = (
+            select(_readings.c.measured_us, _readings.c.features)
+            .where(
+                _readings.c.asset_id == asset_id,
+                _readings.c.sensor_id == (sensor_id or ""),
+                _readings.c.measured_us <= _microseconds(timestamp),
+            )
+            .order_by(_readings.c.measured_us.desc(), _readings.c.id.desc())
+            .limit(n)
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [(_time(row.measured_us), row.features) for row in reversed(rows)]
+
+    def append(self, readings: Iterable[Reading]) -> None:
+        """Keep readings with their results, all or none of them."""
+        rows = [
+            {
+                "asset_id": reading.asset_id,
+                "sensor_id": reading.sensor_id or "",
+                "measured_us": _microseconds(reading.timestamp),
+                "features": reading.features,
+                "result": reading.result,
+            }
+            for reading in readings
+        ]
+        if rows:
+            with self.engine.begin() as connection:
+                connection.execute(insert(_readings), rows)
+
+    def close(self) -> None:
+        """Give the database's connections back."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+    if make_url(url).get_backend_name() == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _tune(connection: Any, record: Any) -> None:
+            # Readers go on while a writer writes, and a commit need not wait for the disk.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA busy_timeout=5000")
+
+    return engine
+
+
+def _microseconds(timestamp: datetime) -> int:
+    # Integer arithmetic: a float of seconds since 1970 loses the last digits of a microsecond.
+    delta = timestamp - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _time(microseconds: int) -> datetime:
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)

@@ -1,0 +1,113 @@
+"""What is asked and what is answered, as data."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, field_validator
+
+Value = Annotated[FiniteFloat, Strict()]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class CriticalityLevel(StrEnum):
+    """How rarely a healthy machine would look like this.
+
+    ``low`` begins at the threshold, and each further level is ten times rarer. At a
+    contamination of 0.01: low is one healthy reading in a hundred, medium one in a thousand,
+    high one in ten thousand, critical one in a hundred thousand.
+    """
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class AnomalyDetectionRequest(BaseModel):
+    """One reading of one asset."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "asset_id": "pump-7",
+                    "sensor_id": "bench",
+                    "features": {"rms": 0.42, "kurtosis": 3.1, "temperature": 61.5},
+                    "timestamp": "2026-01-05T08:00:00Z",
+                    "metadata": {"line": "A"},
+                }
+            ]
+        }
+    )
+
+    asset_id: Name
+    """The machine; its readings form one history."""
+    sensor_id: Annotated[str, Field(max_length=200)] | None = None
+    """The group of sensors on it that the features come from, where there are several."""
+    features: Annotated[dict[Name, Value], Field(min_length=1)]
+    """Values by feature name, in the units of the training data."""
+    timestamp: datetime | None = None
+    """When it was measured; now, where not given. Without an offset it is taken as UTC."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """Anything to be handed back with the result."""
+
+    @field_validator("timestamp")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SensorContribution(BaseModel):
+    """What one sensor adds to an anomaly."""
+
+    name: str
+    share: float
+    """Share of the surprise that goes away when this sensor is put back to its usual value."""
+    value: float
+    usual: float
+    """Median in training."""
+    low: float
+    high: float
+    """The range that held 99 % of the training values."""
+    direction: str
+    """'above', 'below' or 'within' the usual range."""
+
+
+class ModelVerdict(BaseModel):
+    """What one model says of a reading."""
+
+    score: float
+    """1 - p, with p the share of healthy readings at least this unusual."""
+    threshold: float
+    is_anomaly: bool
+    version: int | None = None
+    """Version in the registry; null for a model that is not registered there."""
+    stage: str | None = None
+    reconstruction_error: float | None = None
+    """Of models that reconstruct a window: mean squared error in standard deviations²."""
+
+
+class AnomalyDetectionResult(BaseModel):
+    """The verdict on one reading."""
+
+    asset_id: str
+    sensor_id: str | None
+    timestamp: datetime
+    models: dict[str, ModelVerdict]
+    """The models that answered, by registered name."""
+    abstained: dict[str, str]
+    """The models that could not answer, with the reason."""
+    final_score: float
+    """1 - p of the models together."""
+    threshold: float
+    is_anomaly: bool
+    criticality: CriticalityLevel | None
+    """Null for a reading that is no anomaly."""
+    sensors: list[SensorContribution] = Field(default_factory=list)
+    """Of an anomaly: the sensors it comes from, the largest share first."""
+    metadata: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,396 @@
+"""MLflowService: the guide's window on MLflow.
+
+Two kinds of methods, two manners when the server is away. What *records* (``start_run``,
+``log_...``, ``end_run``) logs one error and returns, because no training may fail for its
+record. What *asks* (``load_model``, ``transition_model_stage``, ``get_latest_versions``,
+``search_runs``) raises, because there is no answer. With ``MLFLOW_ENABLED=false`` both return
+at once without effect, and MLflow is not even imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from app.config import Settings
+from app.detectors.trained import TrainedModel
+from app.errors import InvalidDataError, ModelRefusedError, TrackingError, TrackingUnavailableError
+from app.tracking import flavors, registry, runs
+from app.tracking.publish import TrainingRecord, create_run, experiment_id, publish, register
+from app.tracking.registry import Version
+from app.tracking.server import Server, server_at
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+
+_uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _records(
+    method: Callable[Concatenate[MLflowService, P], T],
+) -> Callable[Concatenate[MLflowService, P], T | None]:
+    """Make a method silent when tracking is disabled, and harmless when it fails."""
+
+    @functools.wraps(method)
+    def recorded(self: MLflowService, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        if not self.enabled:
+            return None
+        try:
+            # Asked first, since an absent server should not even cost the import of MLflow.
+            self.server.require()
+            return method(self, *args, **kwargs)
+        except TrackingUnavailableError as error:
+            self.server.log_outage(error)
+        except TrackingError as error:
+            logger.error("%s was not recorded. %s", method.__name__, error)
+        return None
+
+    return recorded
+
+
+class MLflowService:
+    """Runs, models and versions on the tracking server of the settings.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        By default read from the environment and ``.env``.
+
+    Attributes
+    ----------
+    enabled : bool
+        ``MLFLOW_ENABLED``.
+    """
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or Settings()
+
+    @property
+    def enabled(self) -> bool:
+        return self.settings.mlflow_enabled
+
+    @property
+    def server(self) -> Server:
+        """The server as this process sees it; shared by all services with the same URI."""
+        return server_at(self.settings.mlflow_tracking_uri)
+
+    @_records
+    def start_run(self, run_name: str | None = None) -> Run:
+        """Open a run for this thread or task, nested in the one that it has open, if any.
+
+        Parameters
+        ----------
+        run_name : str, optional
+            By default MLflow makes one up.
+
+        Returns
+        -------
+        mlflow.entities.Run or None
+            The run; None when tracking is disabled or the server is away.
+        """
+        parent = runs.current(self.server.uri)
+        run = create_run(self.server, self.settings.mlflow_experiment_name, run_name, parent)
+        runs.opened(run)
+        return self.server.call(self.server.client.get_run, run.run_id)
+
+    def end_run(self, status: str = "FINISHED") -> None:
+        """Close the run that this thread or task opened last; without one, do nothing.
+
+        Parameters
+        ----------
+        status : {'FINISHED', 'FAILED', 'KILLED'}
+            How it ended.
+        """
+        if self.enabled and (run := runs.close(self.server.uri)):
+            self._terminate(run.run_id, status)
+
+    @_records
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters to the open run, the last one, or a new one."""
+        from mlflow.entities import Param
+
+        entries = [Param(str(name), str(value)) for name, value in params.items()]
+        self.server.call(self.server.client.log_batch, self._target().run_id, params=entries)
+
+    @_records
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics to the open run, else to the last run of this thread, else to a new one.
+
+        Parameters
+        ----------
+        metrics : mapping of str to float
+            Values by name.
+        step : int, optional
+            The epoch or other step that the values belong to.
+
+        Raises
+        ------
+        InvalidDataError
+            If a value is no number.
+        """
+        from mlflow.entities import Metric
+
+        now = round(time.time() * 1000)
+        entries = []
+        for name, value in metrics.items():
+            try:
+                entries.append(Metric(str(name), float(value), now, step or 0))
+            except (TypeError, ValueError) as error:
+                raise InvalidDataError(
+                    f"{value!r} is not a number.",
+                    field=f"metrics.{name}",
+                    remedy="Log text with log_params.",
+                ) from error
+        self.server.call(self.server.client.log_batch, self._target().run_id, metrics=entries)
+
+    @_records
+    def log_model(
+        self,
+        model: Any,
+        artifact_path: str,
+        registered_model_name: str | None = None,
+        *,
+        signature: Any = None,
+        input_example: Any = None,
+    ) -> int | None:
+        """Log a model to the open run, else to the last run of this thread, else to a new one.
+
+        Parameters
+        ----------
+        model : object
+            A scikit-learn compatible estimator or a torch module.
+        artifact_path : str
+            Folder among the run's artifacts.
+        registered_model_name : str, optional
+            Makes it a new version of this registered model.
+        signature, input_example : optional
+            As MLflow takes them.
+
+        Returns
+        -------
+        int or None
+            The version, if one was registered.
+        """
+        run = self._target()
+        with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
+            folder = Path(scratch) / artifact_path
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            flavors.write_estimator(
+                model, folder, run.run_id, signature=signature, input_example=input_example
+            )
+            self.server.call(self.server.client.log_artifacts, run.run_id, scratch)
+        if registered_model_name is None:
+            return None
+        source = f"runs:/{run.run_id}/{artifact_path}"
+        return register(self.server, registered_model_name, source, run.run_id)
+
+    def load_model(
+        self,
+        name: str,
+        stage: str | None = None,
+        version: int | str | None = None,
+        *,
+        allow_pickle: bool = False,
+    ) -> Any:
+        """Open a registered model, ready to ``predict``.
+
+        Parameters
+        ----------
+        name : str
+            The registered name, such as ``isolation_forest``.
+        stage : str, optional
+            'Production' or 'Staging': the newest version there.
+        version : int, optional
+            This version. With neither, the version that serves: the newest in Production, or
+            the newest of all.
+        allow_pickle : bool, default False
+            Also open versions that Vigie did not make, by MLflow's own loader. That runs the
+            code of whoever made them.
+
+        Returns
+        -------
+        TrainedModel or None
+            With ``predict``, ``predict_scores`` and ``predict_proba``; None when disabled.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is no such model, version or stage.
+        ModelRefusedError
+            If the version is damaged, or must not be opened.
+        TrackingUnavailableError
+            If the server is away.
+        """
+        if not self.enabled:
+            return None
+        found = self.find_version(name, stage=stage, version=version)
+        try:
+            return self.open_version(found)
+        except ModelRefusedError:
+            if allow_pickle and found.card_sha256 is None:
+                return registry.open_foreign(self.server, found)
+            raise
+
+    def transition_model_stage(
+        self, model_name: str, version: int | str, stage: str
+    ) -> Version | None:
+        """Move a version to a stage; what was in Staging or Production before is archived.
+
+        The alias of the same name (``@staging``, ``@production``) moves along.
+
+        Returns
+        -------
+        Version or None
+            The version as it is now; None when disabled.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is no such model, version or stage.
+        TrackingUnavailableError
+            If the server is away.
+        """
+        if not self.enabled:
+            return None
+        return registry.move(self.server, model_name, version, stage)
+
+    def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[Version]:
+        """Return the newest version of a model in each stage, newest first.
+
+        Parameters
+        ----------
+        name : str
+            The registered name; one that is not there has no versions.
+        stages : sequence of str, optional
+            Only these stages.
+        """
+        if not self.enabled:
+            return []
+        wanted = {registry.stage_name(stage) for stage in stages} if stages else None
+        newest: dict[str, Version] = {}
+        for version in registry.versions(self.server, name):
+            if wanted is None or version.stage in wanted:
+                newest.setdefault(version.stage, version)
+        return list(newest.values())
+
+    def search_runs(
+        self,
+        filter_string: str = "",
+        max_results: int = 100,
+        order_by: Sequence[str] | None = None,
+    ) -> list[Run]:
+        """Return runs of the experiment, newest first.
+
+        Parameters
+        ----------
+        filter_string : str, optional
+            In MLflow's search syntax, such as ``metrics.anomaly_rate < 0.05``.
+        max_results : int
+            How many at the most.
+        order_by : sequence of str, optional
+            In MLflow's syntax, such as ``metrics.final_loss ASC``.
+        """
+        if not self.enabled:
+            return []
+        where = experiment_id(self.server, self.settings.mlflow_experiment_name)
+        found = self.server.call(
+            self.server.client.search_runs,
+            [where],
+            filter_string=filter_string,
+            max_results=max_results,
+            order_by=list(order_by) if order_by else None,
+        )
+        return list(found)
+
+    def find_version(
+        self, name: str, *, stage: str | None = None, version: int | str | None = None
+    ) -> Version:
+        """Return the facts of one version; chosen as ``load_model`` chooses."""
+        return registry.pick(self.server, name, stage=stage, version=version)
+
+    def open_version(self, version: Version) -> TrainedModel:
+        """Open the serving form of a version."""
+        return registry.open_version(self.server, version, self.settings.state_dir / "models")
+
+    def record_training(
+        self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int], None]
+    ) -> None:
+        """Write a training to the server, and wait no longer than it answers.
+
+        Parameters
+        ----------
+        record : TrainingRecord
+            What to write.
+        nested : bool
+            Put it into a run of its own below the open run, even where it could go into that.
+        on_version : callable
+            Told the version once it is registered; from another thread if that takes long.
+        """
+        if not self.enabled:
+            return
+        try:
+            self.server.require()
+        except TrackingUnavailableError as error:
+            self.server.log_outage(error)
+            return
+        parent = runs.current(self.server.uri)
+        if parent is not None and nested:
+            parent.holds_training = True
+        upload = _uploads.submit(
+            copy_context().run, self._publish, record, parent, on_version
+        )
+        self._await(upload)
+        if upload.done() and (run := upload.result()) is not None:
+            runs.made(run)
+
+    @_records
+    def _publish(
+        self,
+        record: TrainingRecord,
+        parent: runs.OpenRun | None,
+        on_version: Callable[[int], None],
+    ) -> runs.OpenRun:
+        experiment = self.settings.mlflow_experiment_name
+        version, run = publish(self.server, experiment, record, parent)
+        on_version(version)
+        return run
+
+    def _await(self, upload: Future[Any]) -> None:
+        """Wait for an upload as long as the server goes on answering."""
+        patience = self.settings.tracking_patience_s
+        while not upload.done():
+            silence = self.server.silence() if self.server.is_remote else 0.0
+            if silence >= patience:
+                logger.warning(
+                    "The MLflow server at %s has not answered for %.1f s; the training goes on, "
+                    "and its record is completed in the background.",
+                    self.server.masked_uri,
+                    silence,
+                )
+                return
+            wait([upload], timeout=max(patience - silence, 0.01))
+
+    @_records
+    def _terminate(self, run_id: str, status: str) -> None:
+        self.server.call(self.server.client.set_terminated, run_id, status=status)
+
+    def _target(self) -> runs.OpenRun:
+        """Return the run that a value without a run goes to."""
+        run = runs.current(self.server.uri) or runs.last(self.server.uri)
+        if run is None:
+            run = create_run(self.server, self.settings.mlflow_experiment_name, "custom_metrics")
+            self.server.call(self.server.client.set_terminated, run.run_id)
+            runs.made(run)
+        return run

@@ -1,0 +1,94 @@
+"""The pictures of a training that a person would look at first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from app.detectors.base import Floats
+from app.detectors.trained import TrainedModel
+
+INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
+
+
+def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) -> None:
+    """Write the figures of a training as PNG files.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        The model just trained.
+    X : ndarray of shape (n_samples, n_features)
+        Its training rows.
+    scores : ndarray of shape (n_samples,)
+        Their scores.
+    folder : Path
+        Made if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _score_distribution(model, scores).savefig(folder / "score_distribution.png", dpi=110)
+    _sensor_spread(model, X).savefig(folder / "sensor_spread.png", dpi=110)
+    if model.loss_by_epoch:
+        _loss(model).savefig(folder / "loss.png", dpi=110)
+    if model.window > 1:
+        _reconstruction_error(model, X).savefig(folder / "reconstruction_error.png", dpi=110)
+
+
+def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, object]:
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _score_distribution(model: TrainedModel, scores: Floats) -> Figure:
+    figure, axes = _figure(
+        f"{model.algorithm}: scores of {len(scores)} training rows", "score", "rows"
+    )
+    axes.hist(scores, bins=np.linspace(0, 1, 51), color=ACCENT)
+    axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
+    """Box plots in units of each sensor's own usual range, so that they fit on one axis."""
+    figure, axes = _figure(
+        f"{model.algorithm}: spread of each sensor in training",
+        "distance from the median, in widths of the middle 99 %",
+        "",
+        height=1.4 + 0.32 * min(model.n_features, 40),
+    )
+    shown = slice(0, 40)
+    width = np.where(model.high > model.low, model.high - model.low, 1.0)
+    spread = ((X - model.usual) / width)[:, shown]
+    axes.boxplot(
+        spread,
+        orientation="horizontal",
+        tick_labels=list(model.feature_names[shown]),
+        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
+        medianprops={"color": ALERT},
+    )
+    axes.invert_yaxis()
+    return figure
+
+
+def _loss(model: TrainedModel) -> Figure:
+    figure, axes = _figure(f"{model.algorithm}: training loss", "epoch", "mean squared error")
+    axes.plot(range(1, len(model.loss_by_epoch) + 1), model.loss_by_epoch, color=ACCENT)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _reconstruction_error(model: TrainedModel, X: Floats) -> Figure:
+    figure, axes = _figure(
+        f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
+    )
+    limit = model.calibration.raw_threshold(1.0 - model.threshold)
+    axes.plot(model.raw_scores(model.examples(X)), color=ACCENT, linewidth=0.8)
+    axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
+    axes.legend(frameon=False)
+    return figure

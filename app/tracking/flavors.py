@@ -1,0 +1,152 @@
+"""A model as other tools open it: its MLflow flavor, with the files that the guide lists."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.detectors.base import Floats
+from app.detectors.trained import TrainedModel
+
+SERVING = "serving"
+
+
+def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> str:
+    """Write both forms of a model and return the content hash of its serving form.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        Just fitted, so that it still has its estimator.
+    sample : ndarray of shape (n_samples, n_features)
+        Some training rows, for the signature and the input example.
+    folder : Path
+        Must not exist yet; its name becomes the artifact path.
+    run_id : str
+        The run that the model belongs to.
+    """
+    from mlflow.models import Model
+
+    described = Model(artifact_path=folder.name, run_id=run_id)
+    with _quietly():
+        if model.window == 1:
+            _write_sklearn(model, sample, folder, described)
+        else:
+            _write_torch(model, sample, folder, described)
+    return model.save(folder / SERVING)
+
+
+def write_estimator(estimator: Any, folder: Path, run_id: str, **about: Any) -> None:
+    """Write any scikit-learn compatible estimator or torch module by its flavor.
+
+    Parameters
+    ----------
+    estimator : object
+        A ``torch.nn.Module``, or anything with ``predict`` that can be pickled.
+    folder : Path
+        Must not exist yet.
+    run_id : str
+        The run that the model belongs to.
+    **about
+        ``signature`` and ``input_example``, as MLflow's ``save_model`` takes them.
+    """
+    from mlflow.models import Model
+
+    described = Model(artifact_path=folder.name, run_id=run_id)
+    with _quietly():
+        if any(base.__module__.startswith("torch.") for base in type(estimator).__mro__):
+            import mlflow.pytorch
+            import torch
+
+            mlflow.pytorch.save_model(
+                estimator,
+                folder,
+                mlflow_model=described,
+                serialization_format="pickle",
+                pip_requirements=_requirements("torch", "numpy"),
+                **about,
+            )
+            torch.save(estimator.state_dict(), folder / "model.pth")
+        else:
+            import mlflow.sklearn
+
+            mlflow.sklearn.save_model(
+                estimator,
+                folder,
+                mlflow_model=described,
+                serialization_format="cloudpickle",
+                pip_requirements=_requirements("scikit-learn", "pyod", "numpy", "cloudpickle"),
+                **about,
+            )
+
+
+def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, described: Any) -> None:
+    import mlflow.sklearn
+    import pandas as pd
+    from mlflow.models import infer_signature
+
+    example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
+    mlflow.sklearn.save_model(
+        model.estimator,
+        folder,
+        mlflow_model=described,
+        serialization_format="cloudpickle",
+        signature=infer_signature(example, model.estimator.predict(example.to_numpy())),
+        input_example=example,
+        pip_requirements=_requirements("scikit-learn", "pyod", "numpy", "cloudpickle"),
+    )
+
+
+def _write_torch(model: TrainedModel, sample: Floats, folder: Path, described: Any) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    example = np.ascontiguousarray(model.examples(sample)[-2:])
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.float64), (-1, model.window, model.n_features))]),
+        Schema([TensorSpec(np.dtype(np.float64), (-1,))]),
+    )
+    # The exported graph opens in a process that has never heard of our classes, and holds no
+    # pickle; the plain weights beside it are the file that the guide names.
+    mlflow.pytorch.save_model(
+        model.estimator,
+        folder,
+        mlflow_model=described,
+        serialization_format="pt2",
+        signature=signature,
+        input_example=example,
+        pip_requirements=_requirements("torch", "numpy"),
+    )
+    torch.save(model.estimator.state_dict(), folder / "model.pth")
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+
+
+def _requirements(*names: str) -> list[str]:
+    """Pin the libraries that a flavor needs; left to itself MLflow runs the model to find out."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep MLflow's advice about formats to itself: both forms are saved on purpose."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.sklearn", "mlflow.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,239 @@
+"""Which versions there are, which one serves, and how it is opened: as data, from a local copy."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.detectors.trained import CARD, TrainedModel
+from app.errors import ModelNotFoundError, ModelRefusedError, TrackingError
+from app.tracking.flavors import SERVING
+from app.tracking.server import Server
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+STAGES = ("None", "Staging", "Production", "Archived")
+ALIASED = ("Staging", "Production")
+DOWNLOAD_REMEDY = "See `vigie models list`; `vigie doctor` checks whether artifacts are readable."
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model.
+
+    Attributes
+    ----------
+    name : str
+        The registered model.
+    version : int
+        Counted from 1.
+    stage : str
+        'None', 'Staging', 'Production' or 'Archived', from stage and alias alike.
+    run_id : str or None
+        The run that made it.
+    created_ms : int
+        Unix time in milliseconds.
+    card_sha256 : str or None
+        Content hash of its serving form; None if it was made by another tool.
+    """
+
+    name: str
+    version: int
+    stage: str
+    run_id: str | None
+    created_ms: int
+    card_sha256: str | None
+
+
+def versions(server: Server, name: str) -> list[Version]:
+    """Return all versions of a model, newest first; empty if there is no such model."""
+    client = server.client
+    try:
+        model = server.call(client.get_registered_model, name)
+    except ModelNotFoundError:
+        return []
+    aliases = {str(number): alias for alias, number in (model.aliases or {}).items()}
+    by_alias = {
+        number: stage
+        for number, alias in aliases.items()
+        for stage in ALIASED
+        if alias == stage.lower()
+    }
+    found = server.call(
+        client.search_model_versions, f"name='{name}'", order_by=["version_number DESC"]
+    )
+    return [
+        Version(
+            name=name,
+            version=int(item.version),
+            stage=_stage(item, by_alias),
+            run_id=item.run_id or None,
+            created_ms=item.creation_timestamp or 0,
+            card_sha256=item.tags.get("vigie.card_sha256"),
+        )
+        for item in sorted(found, key=lambda item: -int(item.version))
+    ]
+
+
+def pick(
+    server: Server, name: str, *, stage: str | None = None, version: int | str | None = None
+) -> Version:
+    """Return one version: by number, the newest in a stage, or else the one that serves.
+
+    The one that serves is the newest in Production, or the newest of all where none is.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such version; the message says which there are.
+    """
+    found = versions(server, name)
+    if version is not None:
+        chosen = [item for item in found if str(item.version) == str(version)]
+        wanted = f"version {version}"
+    elif stage is not None:
+        stage = stage_name(stage)
+        chosen = [item for item in found if item.stage == stage]
+        wanted = f"version in stage {stage}"
+    else:
+        chosen = [item for item in found if item.stage == "Production"] or [
+            item for item in found if item.stage != "Archived"
+        ]
+        wanted = "version"
+    if not chosen:
+        there = ", ".join(f"{item.version} ({item.stage})" for item in found) or "none"
+        raise ModelNotFoundError(
+            f"The registry has no {wanted} of '{name}'.",
+            field="version" if version is not None else "stage",
+            remedy=f"Versions there: {there}."
+            + ("" if found else f" Train '{name}' first: a training makes a version."),
+        )
+    return chosen[0]
+
+
+def stage_name(stage: str) -> str:
+    """Return a stage as MLflow spells it, whatever its case.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such stage.
+    """
+    for known in STAGES:
+        if stage.lower() == known.lower():
+            return known
+    raise ModelNotFoundError(
+        f"There is no stage '{stage}'.", field="stage", remedy=f"Stages: {', '.join(STAGES)}."
+    )
+
+
+def move(server: Server, name: str, version: int | str, stage: str) -> Version:
+    """Put a version into a stage, and the alias of the same name with it.
+
+    Whatever held Staging or Production before is archived.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such version or stage.
+    """
+    client, stage = server.client, stage_name(stage)
+    before = pick(server, name, version=version)
+    number = str(before.version)
+    # The server fails with 500 if it is asked to archive what it is archiving.
+    archive = stage in ALIASED
+    with warnings.catch_warnings():
+        # Stages are deprecated and what the guide speaks; the alias beside them is their heir.
+        warnings.simplefilter("ignore", FutureWarning)
+        server.call(
+            client.transition_model_version_stage,
+            name,
+            number,
+            stage,
+            archive_existing_versions=archive,
+        )
+    aliases = server.call(client.get_registered_model, name).aliases
+    for aliased in ALIASED:
+        alias = aliased.lower()
+        if aliased == stage:
+            server.call(client.set_registered_model_alias, name, alias, number)
+        elif str(aliases.get(alias)) == number:
+            server.call(client.delete_registered_model_alias, name, alias)
+    return replace(before, stage=stage)
+
+
+def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
+    """Open the serving form of a version, fetched once and kept.
+
+    Raises
+    ------
+    ModelRefusedError
+        If it has no serving form, or a damaged one.
+    """
+    if version.card_sha256 is None:
+        raise ModelRefusedError(
+            f"Version {version.version} of '{version.name}' has no serving form: it is a pickle, "
+            "and opening it would run whatever its maker put there.",
+            field="version",
+            remedy="If you trust its maker, call load_model(..., allow_pickle=True).",
+        )
+    folder = cache / version.name / f"{version.version}-{version.card_sha256[:16]}"
+    if not folder.exists():
+        _fetch(server, version, folder)
+    card = (folder / CARD).read_bytes()
+    if hashlib.sha256(card).hexdigest() != version.card_sha256:
+        raise ModelRefusedError(
+            f"The card of '{version.name}' version {version.version} is not the one registered.",
+            remedy=f"Delete {folder} to fetch it again; if that fails too, train again.",
+        )
+    return TrainedModel.load(folder)
+
+
+def open_foreign(server: Server, version: Version) -> Any:
+    """Open a version through MLflow's own loader, which runs the code of whoever made it."""
+    import mlflow.pyfunc
+
+    server.require()
+    mlflow.set_tracking_uri(server.uri)
+    return mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+
+
+def _fetch(server: Server, version: Version, folder: Path) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    uri = server.call(
+        server.client.get_model_version_download_uri, version.name, str(version.version)
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
+        try:
+            fetched = server.call(
+                download_artifacts,
+                artifact_uri=f"{uri}/{SERVING}",
+                dst_path=scratch,
+                tracking_uri=server.uri,
+            )
+        except TrackingError as error:
+            raise ModelRefusedError(
+                f"The artifacts of '{version.name}' version {version.version} cannot be read: "
+                f"{error.message}",
+                remedy=DOWNLOAD_REMEDY,
+            ) from error
+        try:
+            Path(fetched).rename(folder)
+        except OSError:
+            # Another process fetched the same version meanwhile; its copy is as good as ours.
+            if not folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+
+
+def _stage(item: ModelVersion, by_alias: dict[str, str]) -> str:
+    stage = item.current_stage or "None"
+    return by_alias.get(str(item.version), stage) if stage == "None" else stage

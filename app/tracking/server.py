@@ -1,0 +1,221 @@
+"""One tracking server as this process sees it: every call is bounded, every outage logged once.
+
+MLflow's client retries a refused connection for four minutes and waits on a silent one for
+twenty. Its limits are environment variables of the whole process; here they are given to our
+calls alone, and the user's environment is left as it is. Nothing is retried: a repeated POST may
+create a second run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from app.errors import ModelNotFoundError, TrackingError, TrackingUnavailableError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = (0.5, 1.0)
+CALL_TIMEOUT_S = 20
+QUIET_AFTER_FAILURE_S = 5.0
+"""How long a failed server is not asked again; a training never pays for an outage twice."""
+TRUST_AFTER_ANSWER_S = 2.0
+"""How long a server that has answered is taken to be there without another probe."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_limits: ContextVar[dict[str, int] | None] = ContextVar("tracking_limits", default=None)
+
+_OURS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 0,
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": CALL_TIMEOUT_S,
+    # Standard output belongs to whoever calls us, such as `vigie detect --format json`.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": True,
+}
+
+
+class Server:
+    """A tracking server, or a database that MLflow opens directly, by its URI."""
+
+    def __init__(self, uri: str):
+        self.uri = uri
+        self.is_remote = urlsplit(uri).scheme in ("http", "https")
+        self._lock = threading.Lock()
+        self._down_until = 0.0
+        self._answered_at = float("-inf")
+        self._outage_logged = False
+        self._in_flight: dict[int, float] = {}
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client; importing it takes more than a second, so not before it is needed."""
+        import mlflow
+
+        _install_limits()
+        return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @property
+    def masked_uri(self) -> str:
+        """The URI without its password, for logs and answers."""
+        parts = urlsplit(self.uri)
+        if parts.password is None:
+            return self.uri
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
+
+    def silence(self) -> float:
+        """Return for how many seconds the oldest call in flight has gone unanswered."""
+        with self._lock:
+            return time.monotonic() - min(self._in_flight.values(), default=time.monotonic())
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of the client within bounds.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server cannot be reached or does not answer in time.
+        ModelNotFoundError
+            If it has no such model, version or stage.
+        TrackingError
+            If it refuses or fails the request.
+        """
+        from mlflow.exceptions import MlflowException
+
+        self.require()
+        key = threading.get_ident()
+        with self._lock:
+            self._in_flight[key] = time.monotonic()
+        try:
+            with _bounded():
+                answer = function(*args, **kwargs)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+                raise ModelNotFoundError(
+                    _first_line(error),
+                    remedy="`vigie models list` shows what there is.",
+                ) from error
+            if _is_outage(error):
+                self._mark_down()
+                raise self._unavailable(_first_line(error)) from error
+            raise TrackingError(
+                f"MLflow refused: {_first_line(error)}",
+                remedy="`vigie doctor` checks the server step by step.",
+            ) from error
+        except Exception as error:
+            # Artifact stores raise whatever their own client raises; a training must not care.
+            raise TrackingError(
+                f"The artifact store failed: {error!r}",
+                remedy="`vigie doctor` checks the server step by step.",
+            ) from error
+        else:
+            self._answered_at = time.monotonic()
+            return answer
+        finally:
+            with self._lock:
+                self._in_flight.pop(key, None)
+
+    def require(self) -> None:
+        """Return if the server answers; raise at once if it did not a moment ago.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If it does not.
+        """
+        if not self.is_remote or time.monotonic() < self._answered_at + TRUST_AFTER_ANSWER_S:
+            return
+        if time.monotonic() < self._down_until:
+            raise self._unavailable("it did not answer a moment ago")
+        import requests
+
+        try:
+            requests.get(f"{self.uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S)
+        except requests.RequestException as error:
+            self._mark_down()
+            raise self._unavailable(_reason(error)) from error
+        with self._lock:
+            self._outage_logged = False
+
+    def log_outage(self, error: TrackingUnavailableError) -> None:
+        """Log an outage as one error, however many calls it fails."""
+        with self._lock:
+            first, self._outage_logged = not self._outage_logged, True
+        logger.log(logging.ERROR if first else logging.DEBUG, "%s", error)
+
+    def _mark_down(self) -> None:
+        self._down_until = time.monotonic() + QUIET_AFTER_FAILURE_S
+        self._answered_at = float("-inf")
+
+    def _unavailable(self, reason: str) -> TrackingUnavailableError:
+        return TrackingUnavailableError(
+            f"The MLflow server at {self.masked_uri} cannot be reached ({reason}); nothing is "
+            "recorded there.",
+            remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
+            "MLFLOW_ENABLED=false to do without.",
+        )
+
+
+@lru_cache
+def server_at(uri: str) -> Server:
+    """Return the one ``Server`` of this process for a URI."""
+    return Server(uri)
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    token = _limits.set(_OURS)
+    try:
+        yield
+    finally:
+        _limits.reset(token)
+
+
+class _Limit:
+    """Stands where MLflow looks a limit up: ours inside ``_bounded``, the user's elsewhere."""
+
+    def __init__(self, variable: Any):
+        self._variable = variable
+
+    def get(self) -> Any:
+        limits = _limits.get()
+        return self._variable.get() if limits is None else limits[self._variable.name]
+
+    def __str__(self) -> str:
+        return str(self._variable)
+
+
+def _install_limits() -> None:
+    from mlflow.tracking._tracking_service import client
+    from mlflow.utils import rest_utils
+
+    for module in (rest_utils, client):
+        for name in _OURS:
+            variable = getattr(module, name, None)
+            if variable is not None and not isinstance(variable, _Limit):
+                setattr(module, name, _Limit(variable))
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether no answer came at all, as against an answer that says no."""
+    text = str(error)
+    return "failed with exception" in text or "failed with timeout exception" in text
+
+
+def _reason(error: Exception) -> str:
+    return "no answer in time" if "timed out" in str(error).lower() else "connection refused"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300]

@@ -1,0 +1,186 @@
+"""What can be held of the container files without an engine to run them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LONG_RUNNING = [name for name, service in SERVICES.items() if service["restart"] != "no"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+EXACT_TAG = re.compile(r":v?\d+\.\d+(\.\d+)?(-[a-z]+)*$")
+
+
+def instructions(name: str, text: str = DOCKERFILE) -> list[str]:
+    return re.findall(rf"^\s*{name}\s+(.+)$", text, re.MULTILINE)
+
+
+def environment(service: str) -> dict[str, str]:
+    return SERVICES[service].get("environment", {})
+
+
+def strings(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        node = node.values()
+    if isinstance(node, str):
+        yield node
+    elif not isinstance(node, (int, float, type(None))):
+        for child in node:
+            yield from strings(child)
+
+
+def allowed_hosts() -> list[str]:
+    option = "--allowed-hosts="
+    [hosts] = [a for a in SERVICES["mlflow"]["command"] if a.startswith(option)]
+    return hosts.removeprefix(option).split(",")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_pinned_to_an_exact_version(name: str) -> None:
+    assert EXACT_TAG.search(SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_container_runs_as_root(name: str) -> None:
+    uid, gid = SERVICES[name]["user"].split(":")
+    assert int(uid) > 0
+    assert int(gid) > 0
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_read_only_and_can_gain_no_privilege(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_long_running_service_has_a_health_check(name: str) -> None:
+    service = SERVICES[name]
+    # A service built from our Dockerfile inherits the image's own.
+    assert "build" in service or service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_every_published_port_is_on_loopback() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_depends_on_names_services_and_conditions_that_they_can_meet(name: str) -> None:
+    for other, dependency in SERVICES[name].get("depends_on", {}).items():
+        assert other in SERVICES
+        finishes = dependency["condition"] == "service_completed_successfully"
+        assert finishes == (other not in LONG_RUNNING)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_named_volume_is_declared(name: str) -> None:
+    sources = [volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])]
+    named = {source for source in sources if not source.startswith(".")}
+    assert named <= COMPOSE["volumes"].keys()
+    assert all((ROOT / source).is_file() for source in sources if source not in named)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_secret_is_written_in(name: str) -> None:
+    for key, value in environment(name).items():
+        if re.search(r"PASSWORD|SECRET", key):
+            assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), key
+        if password := urlsplit(value).password:
+            assert password.startswith("${"), key
+
+
+def test_the_example_asks_for_every_variable_and_answers_none() -> None:
+    asked = {v for text in strings(SERVICES) for v in re.findall(r"\$\{(\w+)", text)}
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    offered = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert offered == dict.fromkeys(asked, "")
+
+
+def test_mlflow_accepts_the_address_that_vigie_calls_and_the_one_on_the_host() -> None:
+    called = urlsplit(environment("vigie")["MLFLOW_TRACKING_URI"])
+    assert called.hostname in SERVICES
+    port = SERVICES["mlflow"]["ports"][0].split(":")[1]
+    for host in (called.netloc, f"localhost:{port}", f"127.0.0.1:{port}"):
+        assert any(fnmatch(host, allowed) for allowed in allowed_hosts()), host
+    assert "*" not in allowed_hosts()
+
+
+def test_mlflow_and_the_object_store_share_one_key() -> None:
+    client, store = environment("mlflow"), environment("s3")
+    assert client["AWS_ACCESS_KEY_ID"] == store["ROOT_ACCESS_KEY"]
+    assert client["AWS_SECRET_ACCESS_KEY"] == store["ROOT_SECRET_KEY"]
+    address = urlsplit(client["MLFLOW_S3_ENDPOINT_URL"])
+    assert address.hostname == "s3"
+    assert f"--port=:{address.port}" in SERVICES["s3"]["command"]
+
+
+def test_the_bucket_is_made_in_the_volume_that_the_object_store_serves() -> None:
+    [store] = SERVICES["s3"]["volumes"]
+    [maker] = SERVICES["s3-bucket"]["volumes"]
+    assert store.split(":")[0] == maker.split(":")[0]
+    assert store.split(":")[1] == SERVICES["s3"]["command"][-1]
+    bucket = urlsplit(environment("mlflow")["MLFLOW_ARTIFACTS_DESTINATION"]).netloc
+    assert SERVICES["s3-bucket"]["command"][-1] == f"{maker.split(':')[1]}/{bucket}"
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [("vigie", "VIGIE_HISTORY_URL"), ("mlflow", "MLFLOW_BACKEND_STORE_URI")],
+)
+def test_each_database_is_made_with_the_role_that_connects_to_it(
+    service: str, variable: str
+) -> None:
+    url = urlsplit(environment(service)[variable].replace(":?", "-"))
+    script = (ROOT / "docker/databases.sql").read_text()
+    assert url.hostname == "postgres"
+    assert f"CREATE DATABASE {url.path[1:]} OWNER {url.username};" in script
+    [secret] = re.findall(r"\$\{(\w+)", environment(service)[variable])
+    assert secret in environment("postgres")
+    assert f"\\getenv {url.username}_password {secret}\n" in script
+
+
+def test_the_image_is_built_on_an_exact_version_and_runs_as_the_user_of_the_compose_file() -> None:
+    bases = [line.split()[0] for line in instructions("FROM")]
+    assert len(bases) == 2
+    assert all(EXACT_TAG.search(base) for base in bases)
+    final_stage = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert instructions("USER", final_stage) == [SERVICES["vigie"]["user"]]
+
+
+def test_the_image_holds_what_is_locked_and_nothing_else() -> None:
+    installs = [run for run in instructions("RUN") if "uv pip install" in run]
+    assert len(installs) == 2
+    assert "--requirements requirements.lock" in installs[0]
+    assert all("--no-deps" in run for run in installs)
+
+
+def test_torch_is_installed_for_the_cpu() -> None:
+    [locked] = [run for run in instructions("RUN") if "requirements.lock" in run]
+    assert "--torch-backend cpu" in locked
+
+
+def test_what_the_dockerfile_copies_is_let_through_to_the_build() -> None:
+    copied = [line.split() for line in instructions("COPY") if not line.startswith("--from")]
+    sources = {source for words in copied for source in words[:-1]}
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore
+    assert sources == {line[1:] for line in ignore if line.startswith("!")}
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_health_check_asks_whether_the_service_is_alive() -> None:
+    [check] = instructions("HEALTHCHECK")
+    assert "/api/v1/anomalies/health'" in check
