@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,7 +18,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 LONG_RUNNING = [name for name, service in SERVICES.items() if service["restart"] != "no"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-EXACT_TAG = re.compile(r":v?\d+\.\d+(\.\d+)?(-[a-z]+)*$")
+# PostgreSQL's versions have two numbers, everybody else's three.
+EXACT_TAG = re.compile(r"(postgres:\d+\.\d+|:v?\d+\.\d+\.\d+)(-[a-z]+)*(@sha256:[0-9a-f]{64})?$")
 
 
 def instructions(name: str, text: str = DOCKERFILE) -> list[str]:
@@ -25,7 +27,8 @@ def instructions(name: str, text: str = DOCKERFILE) -> list[str]:
 
 
 def environment(service: str) -> dict[str, str]:
-    return SERVICES[service].get("environment", {})
+    variables: dict[str, str] = SERVICES[service].get("environment", {})
+    return variables
 
 
 def strings(node: Any) -> Iterator[str]:
@@ -38,9 +41,15 @@ def strings(node: Any) -> Iterator[str]:
             yield from strings(child)
 
 
+def locked_packages() -> set[str]:
+    lock = (ROOT / "requirements.lock").read_text()
+    return set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+
+
 def allowed_hosts() -> list[str]:
     option = "--allowed-hosts="
-    [hosts] = [a for a in SERVICES["mlflow"]["command"] if a.startswith(option)]
+    command: list[str] = SERVICES["mlflow"]["command"]
+    [hosts] = [argument for argument in command if argument.startswith(option)]
     return hosts.removeprefix(option).split(",")
 
 
@@ -127,6 +136,12 @@ def test_mlflow_and_the_object_store_share_one_key() -> None:
     assert f"--port=:{address.port}" in SERVICES["s3"]["command"]
 
 
+def test_vigie_exchanges_model_files_with_mlflow_alone() -> None:
+    for direction in ("DOWNLOAD", "UPLOAD"):
+        assert environment("vigie")[f"MLFLOW_ENABLE_PROXY_MULTIPART_{direction}"] == "false"
+    assert not any(key.startswith("AWS_") for key in environment("vigie"))
+
+
 def test_the_bucket_is_made_in_the_volume_that_the_object_store_serves() -> None:
     [store] = SERVICES["s3"]["volumes"]
     [maker] = SERVICES["s3-bucket"]["volumes"]
@@ -167,9 +182,23 @@ def test_the_image_holds_what_is_locked_and_nothing_else() -> None:
     assert all("--no-deps" in run for run in installs)
 
 
+def test_the_lock_holds_the_drivers_of_the_database_and_of_the_object_store() -> None:
+    assert {"boto3", "mlflow", "psycopg-binary", "torch"} <= locked_packages()
+
+
 def test_torch_is_installed_for_the_cpu() -> None:
-    [locked] = [run for run in instructions("RUN") if "requirements.lock" in run]
-    assert "--torch-backend cpu" in locked
+    [install] = [run for run in instructions("RUN") if "requirements.lock" in run]
+    assert "--torch-backend cpu" in install
+    assert not [name for name in locked_packages() if name.startswith(("nvidia", "triton"))]
+
+
+def test_vigie_and_mlflow_run_the_image_of_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    image = f"{project['name']}:{project['version']}"
+    assert SERVICES["vigie"]["image"] == image
+    for name in ("mlflow", "s3-bucket"):
+        assert SERVICES[name]["image"] == image
+        assert SERVICES[name]["pull_policy"] == "never"
 
 
 def test_what_the_dockerfile_copies_is_let_through_to_the_build() -> None:

@@ -132,22 +132,38 @@ class Calibration:
 
 
 def combine(p_values: Floats) -> Floats:
-    """Combine p-values of shape (n_models, n_samples) into one each, shape (n_samples,).
+    """Combine the p-values of several models into one for each reading.
 
     The Cauchy combination holds its false-alarm rate in the tail however the models depend on
-    each other, which three models of one machine surely do.
+    each other, which models of one machine surely do.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (n_models, n_samples)
+        NaN where a model abstains.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        NaN where all abstain.
 
     References
     ----------
     Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
     """
-    if len(p_values) == 1:
-        return p_values[0]
+    answered = ~np.isnan(p_values)
+    n_answers = answered.sum(axis=0)
     # cot(pi p) is the quantile of the Cauchy distribution, and accurate for the smallest p.
     # A model that finds a reading utterly normal must not outvote one that is alarmed.
-    statistic = np.mean(1.0 / np.tan(np.pi * np.minimum(p_values, 0.99)), axis=0)
-    combined: Floats = np.arctan2(1.0, statistic) / np.pi
-    return combined
+    quantiles = 1.0 / np.tan(np.pi * np.minimum(np.where(answered, p_values, 0.5), 0.99))
+    total = np.where(answered, quantiles, 0.0).sum(axis=0)
+    combined = np.arctan2(n_answers, total) / np.pi
+    return np.where(n_answers > 1, combined, _only(p_values))
+
+
+def _only(p_values: Floats) -> Floats:
+    """Return the one answer of each column, and NaN where there is none."""
+    return np.fmax.reduce(p_values, axis=0)
 
 
 def _pareto(excesses: Floats) -> tuple[float, float]:

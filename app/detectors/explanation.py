@@ -9,28 +9,38 @@ import numpy as np
 from app.detectors.base import Floats
 
 
-def shares(surprise: Callable[[Floats], Floats], example: Floats, usual: Floats) -> Floats:
-    """Return each sensor's share of the surprise, shape (n_features,), adding up to 1.
+def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats) -> Floats:
+    """Return each sensor's share of each example's surprise, shape (n_examples, n_features).
 
     Parameters
     ----------
     surprise : callable
-        Maps examples of shape (n, ..., n_features) to their surprise, shape (n,).
-    example : ndarray of shape (n_features,) or (window, n_features)
-        The reading, or the window that ends with it.
+        Maps examples of shape (n, n_features) to their surprise, shape (n,).
+    examples : ndarray of shape (n_examples, n_features)
+        Readings.
     usual : ndarray of shape (n_features,)
         The value that each sensor is put back to.
 
+    Returns
+    -------
+    ndarray of shape (n_examples, n_features)
+        Rows add up to 1. A sensor whose return to normal calms nothing has a share of 0; where
+        that is true of all, the shares are equal.
+
     Notes
     -----
-    Costs ``n_features + 1`` scorings, made in one call. Sensors whose return to normal calms
-    nothing get a share of 0; where that is true of all, the shares are equal.
+    Costs ``n_features + 1`` scorings an example, made in one call.
     """
-    n_features = len(usual)
-    variants = np.repeat(example[None], n_features + 1, axis=0)
-    for sensor in range(n_features):
-        variants[sensor + 1, ..., sensor] = usual[sensor]
-    surprises = surprise(variants)
-    relief = np.maximum(surprises[0] - surprises[1:], 0.0)
-    total = relief.sum()
-    return relief / total if total > 0 else np.full(n_features, 1.0 / n_features)
+    n_examples, n_features = examples.shape
+    variants = np.repeat(examples[:, None], n_features + 1, axis=1)
+    sensors = np.arange(n_features)
+    variants[:, sensors + 1, sensors] = usual
+    surprises = surprise(variants.reshape(-1, n_features)).reshape(n_examples, n_features + 1)
+    return normalised(np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0))
+
+
+def normalised(parts: Floats) -> Floats:
+    """Divide rows of shape (n, n_features) by their sums; rows of zeros become equal shares."""
+    totals = parts.sum(axis=1, keepdims=True)
+    equal = np.full_like(parts, 1.0 / parts.shape[1])
+    return np.divide(parts, totals, out=equal, where=totals > 0)

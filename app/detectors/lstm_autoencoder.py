@@ -8,7 +8,9 @@ ICML anomaly detection workshop, 2016.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from app.detectors.base import Fitted, Floats, Progress, standardisation
+
+
+_global_generator = threading.Lock()
 
 
 def available_device() -> str:
@@ -69,11 +74,10 @@ class LSTMAutoencoder:
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
         center, scale = standardisation(np.concatenate(segments))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            network = Autoencoder(len(center), self.encoder_layers, self.decoder_layers)
-            network.center.copy_(torch.from_numpy(center))
-            network.scale.copy_(torch.from_numpy(scale))
+        network = self._new_network(len(center))
+        network.center.copy_(torch.from_numpy(center))
+        network.scale.copy_(torch.from_numpy(scale))
+        with _one_thread():
             losses = self._optimise(network.to(device), self._windows(segments, network), progress)
         # Double precision from here on: the weights stay as they were learnt, and the network
         # and the arrays taken from it agree to the last digits.
@@ -83,6 +87,12 @@ class LSTMAutoencoder:
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator.threshold_ = raw_threshold
+
+    def _new_network(self, n_features: int) -> Autoencoder:
+        # First weights come from torch's global generator, so two fits side by side take turns.
+        with _global_generator, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            return Autoencoder(n_features, self.encoder_layers, self.decoder_layers)
 
     def _windows(self, segments: Sequence[Floats], network: Autoencoder) -> Tensor:
         """Return all sequences as one view-backed tensor (n_windows, window, n_features)."""
@@ -102,10 +112,11 @@ class LSTMAutoencoder:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=self.learning_rate, total_steps=steps
         )
+        order = torch.Generator().manual_seed(self.random_state)
         losses = []
         for epoch in range(self.epochs):
             total = 0.0
-            for batch in torch.randperm(len(windows)).split(self.batch_size):
+            for batch in torch.randperm(len(windows), generator=order).split(self.batch_size):
                 sequences = windows[batch].to(device)
                 loss = torch.mean((network.restore(sequences) - sequences) ** 2)
                 optimiser.zero_grad(set_to_none=True)
@@ -158,3 +169,14 @@ def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(
         nn.LSTM(into, out, batch_first=True) for into, out in zip(inputs, sizes, strict=True)
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep one small network to one core: fits side by side use the others better."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

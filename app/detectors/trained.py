@@ -17,6 +17,7 @@ from safetensors.numpy import load, save
 from app.detectors import explanation
 from app.detectors.base import Floats
 from app.detectors.calibration import Calibration
+from app.detectors.data import as_matrix
 from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors
 from app.errors import InvalidDataError, ModelRefusedError
 
@@ -102,14 +103,13 @@ class TrainedModel:
         """Return the share of healthy readings at least this unusual, shape (n_examples,)."""
         return self.calibration.p_value(self.raw_scores(examples))
 
-    def explain(self, example: Floats) -> Floats:
-        """Return each sensor's share of one example's surprise, shape (n_features,), sum 1."""
+    def explain(self, examples: Floats) -> Floats:
+        """Return each sensor's share of the surprise, shape (n_examples, n_features), sum 1."""
         if self.window > 1:
-            # A network spreads one sensor's fault over all it restores, but most of it stays.
-            errors = reconstruction_errors(self.arrays, self.params, example[None])[0].sum(axis=0)
-            total: float = errors.sum()
-            return errors / total if total > 0 else np.full(self.n_features, 1 / self.n_features)
-        return explanation.shares(self.surprise, example, self.usual)
+            # A network spreads one sensor's fault over all that it restores, but most stays.
+            errors = reconstruction_errors(self.arrays, self.params, examples)
+            return explanation.normalised(errors.sum(axis=1))
+        return explanation.shares(self.surprise, examples, self.usual)
 
     def predict_scores(self, X: Any) -> Floats:
         """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
@@ -124,7 +124,7 @@ class TrainedModel:
         InvalidDataError
             If X is not a matrix of finite numbers with this model's columns.
         """
-        return 1.0 - self.p_values(self.examples(self._rows(X)))
+        return 1.0 - self.p_values(self.examples(as_matrix(X, self.feature_names).values))
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
@@ -145,13 +145,7 @@ class TrainedModel:
         """
         if self.window == 1:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
-        return self.raw_scores(self.examples(self._rows(X)))
-
-    def _rows(self, X: Any) -> Floats:
-        # Deferred: the reading of user data needs nothing of this module, but errors name it.
-        from app.detectors.data import as_matrix
-
-        return as_matrix(X, self.feature_names).values
+        return self.raw_scores(self.examples(as_matrix(X, self.feature_names).values))
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""

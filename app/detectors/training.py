@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -67,18 +69,17 @@ def train(
             + (f" with sequence_length={window}." if window > 1 else "."),
         )
 
-    def stage(number: int) -> Progress:
-        return lambda step, share: progress(
-            f"fold {number + 1}/{folds}" if number < folds else "final fit",
-            (number + share) / (folds + 1),
-        )
-
-    fitted = detector.fit([X], stage(folds - 1 if folds < 0 else folds))
-    scores = []
-    for number, (held_out, rest) in enumerate(_folds(X, window, folds, time_ordered, random_state)):
-        fold = detector.fit(rest, stage(number))
-        raw = raw_scores(detector.algorithm, fold.arrays, detector.params, held_out)
-        scores.append(raw / fold.scale * fitted.scale)
+    done = _Shares(folds + 1, progress)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        whole = pool.submit(detector.fit, [X], done.part(0))
+        parts = [
+            pool.submit(_score_held_out, detector, held_out, rest, done.part(number))
+            for number, (held_out, rest) in enumerate(
+                _folds(X, window, folds, time_ordered, random_state), start=1
+            )
+        ]
+        fitted = whole.result()
+        scores = [part.result() * fitted.scale for part in parts]
     calibration = Calibration.fit(np.concatenate(scores))
     if 1.0 - threshold < 1.0 / (calibration.n_samples + 1):
         logger.warning(
@@ -107,6 +108,31 @@ def train(
         estimator=fitted.estimator,
         loss_by_epoch=fitted.loss_by_epoch,
     )
+
+
+class _Shares:
+    """The progress of fits that go on side by side, told as one."""
+
+    def __init__(self, n: int, progress: Progress):
+        self._shares = [0.0] * n
+        self._progress = progress
+
+    def part(self, number: int) -> Progress:
+        def tell(step: str, share: float) -> None:
+            self._shares[number] = share
+            self._progress(step, sum(self._shares) / len(self._shares))
+
+        return tell
+
+
+def _score_held_out(
+    detector: Detector, held_out: Floats, rest: list[Floats], progress: Progress
+) -> Floats:
+    """Return the scores of what a fit has not seen, in units of that fit's scale."""
+    fitted = detector.fit(rest, progress)
+    progress("calibration", 1.0)
+    raw = raw_scores(detector.algorithm, fitted.arrays, detector.params, held_out)
+    return raw / fitted.scale
 
 
 def _folds(

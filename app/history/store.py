@@ -12,17 +12,18 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Engine,
-    Index,
     Integer,
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     create_engine,
     event,
-    insert,
     select,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.dialects import postgresql, sqlite
+
+from app.errors import InvalidDataError
 
 _metadata = MetaData()
 
@@ -36,7 +37,7 @@ _readings = Table(
     Column("measured_us", BigInteger, nullable=False),
     Column("features", JSON, nullable=False),
     Column("result", JSON, nullable=False),
-    Index("readings_by_asset", "asset_id", "sensor_id", "measured_us", "id"),
+    UniqueConstraint("asset_id", "sensor_id", "measured_us", name="one_reading_at_a_time"),
 )
 
 
@@ -63,20 +64,28 @@ class History:
 
     def __init__(self, url: str):
         self.engine = _engine(url)
+        dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+        if self.engine.dialect.name not in dialects:
+            raise InvalidDataError(
+                f"The history cannot be kept in {self.engine.dialect.name}.",
+                field="VIGIE_HISTORY_URL",
+                remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
+            )
+        self._insert = dialects[self.engine.dialect.name]
         _metadata.create_all(self.engine)
 
     def before(
         self, asset_id: str, sensor_id: str | None, timestamp: datetime, n: int
     ) -> list[tuple[datetime, dict[str, float]]]:
-        """Return the ``n`` last readings of an asset up to a time, oldest first."""
+        """Return the ``n`` last readings of an asset before a time, oldest first."""
         query = (
             select(_readings.c.measured_us, _readings.c.features)
             .where(
                 _readings.c.asset_id == asset_id,
                 _readings.c.sensor_id == (sensor_id or ""),
-                _readings.c.measured_us <= _microseconds(timestamp),
+                _readings.c.measured_us < _microseconds(timestamp),
             )
-            .order_by(_readings.c.measured_us.desc(), _readings.c.id.desc())
+            .order_by(_readings.c.measured_us.desc())
             .limit(n)
         )
         with self.engine.connect() as connection:
@@ -84,7 +93,7 @@ class History:
         return [(_time(row.measured_us), row.features) for row in reversed(rows)]
 
     def append(self, readings: Iterable[Reading]) -> None:
-        """Keep readings with their results, all or none of them."""
+        """Keep readings with their results, all or none; one sent again replaces itself."""
         rows = [
             {
                 "asset_id": reading.asset_id,
@@ -95,9 +104,15 @@ class History:
             }
             for reading in readings
         ]
-        if rows:
-            with self.engine.begin() as connection:
-                connection.execute(insert(_readings), rows)
+        if not rows:
+            return
+        statement = self._insert(_readings)
+        statement = statement.on_conflict_do_update(
+            index_elements=["asset_id", "sensor_id", "measured_us"],
+            set_={name: statement.excluded[name] for name in ("features", "result")},
+        )
+        with self.engine.begin() as connection:
+            connection.execute(statement, rows)
 
     def close(self) -> None:
         """Give the database's connections back."""
@@ -106,7 +121,7 @@ class History:
 
 def _engine(url: str) -> Engine:
     engine = create_engine(url, pool_pre_ping=True)
-    if make_url(url).get_backend_name() == "sqlite":
+    if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
         def _tune(connection: Any, record: Any) -> None:

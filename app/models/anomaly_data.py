@@ -102,8 +102,8 @@ class AnomalyDetectionResult(BaseModel):
     """The models that answered, by registered name."""
     abstained: dict[str, str]
     """The models that could not answer, with the reason."""
-    final_score: float
-    """1 - p of the models together."""
+    final_score: float | None
+    """1 - p of the models together; null while all of them abstain."""
     threshold: float
     is_anomaly: bool
     criticality: CriticalityLevel | None

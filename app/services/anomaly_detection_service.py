@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.detectors.base import Floats, Progress
-from app.detectors.calibration import combine
-from app.detectors.data import as_row, training_table
+from app.detectors.data import Table, as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
     InvalidDataError,
@@ -27,18 +25,13 @@ from app.errors import (
     VigieError,
 )
 from app.history.store import History, Reading
-from app.models.anomaly_data import (
-    AnomalyDetectionRequest,
-    AnomalyDetectionResult,
-    CriticalityLevel,
-    ModelVerdict,
-    SensorContribution,
-)
+from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from app.services.detector_service import DetectorService, Served
 from app.services.isolation_forest_service import IsolationForestService
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.services.verdict import Asked, Judged, criticality, judge, reasons
 from app.tracking.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -47,22 +40,6 @@ DETECTORS: dict[str, type[DetectorService]] = {
     service.name: service
     for service in (IsolationForestService, OneClassSVMService, LSTMAutoencoderService)
 }
-
-LEVELS = (
-    CriticalityLevel.LOW,
-    CriticalityLevel.MEDIUM,
-    CriticalityLevel.HIGH,
-    CriticalityLevel.CRITICAL,
-)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """What one model is asked about one reading; ``example`` is None where it abstains."""
-
-    example: Floats | None
-    reason: str = ""
-
 
 class AnomalyDetectionService:
     """Train the detectors, serve their versions, and judge readings by all of them.
@@ -182,18 +159,42 @@ class AnomalyDetectionService:
         now = datetime.now(UTC)
         times = [reading.timestamp or now for reading in readings]
         serving = self._serving()
-        rows = {name: _rows(served, readings) for name, served in serving.items()}
-        windows = {
-            name: self._windows(served, rows[name], readings, times)
-            for name, served in serving.items()
-        }
-        answers = {name: _answers(served, windows[name]) for name, served in serving.items()}
-        results = [
-            self._verdict(index, readings[index], times[index], serving, windows, answers)
-            for index in range(len(readings))
-        ]
+        asked, abstained = {}, {}
+        for name, served in serving.items():
+            rows = _rows(served, readings)
+            asked[name], abstained[name] = self._question(served, rows, readings, times)
+        judged = judge(asked, len(readings), self.settings.contamination)
+        results = _results(judged, readings, times, abstained)
         self._remember(readings, results)
         return results
+
+    def detect_table(self, X: Any) -> tuple[Table, Judged]:
+        """Judge the consecutive rows of one asset, without touching the history.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Readings in time order; columns that no model knows are not looked at.
+
+        Returns
+        -------
+        table : Table
+            The columns that the models look at.
+        judged : Judged
+            What they say of each row; a model of windows abstains until its window is full.
+        """
+        serving = self._serving()
+        names = dict.fromkeys(n for served in serving.values() for n in served.model.feature_names)
+        table = as_matrix(X, list(names))
+        columns = {name: position for position, name in enumerate(names)}
+        asked = {}
+        for name, served in serving.items():
+            model = served.model
+            examples = model.examples(table.values[:, [columns[n] for n in model.feature_names]])
+            asked[name] = Asked(
+                served, np.arange(model.window - 1, len(examples)), examples[model.window - 1 :]
+            )
+        return table, judge(asked, len(table.values), self.settings.contamination)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -326,32 +327,39 @@ class AnomalyDetectionService:
             )
         return serving
 
-    def _windows(
+    def _question(
         self,
         served: Served,
         rows: Floats,
         readings: Sequence[AnomalyDetectionRequest],
         times: Sequence[datetime],
-    ) -> list[_Window]:
-        """Return what a model looks at for each reading."""
+    ) -> tuple[Asked, dict[int, str]]:
+        """Return what a model is asked, and for which readings it abstains and why."""
         window = served.model.window
         if window == 1:
-            return [_Window(row) for row in rows]
-        found = [_Window(None, "")] * len(readings)
+            return Asked(served, np.arange(len(rows)), rows), {}
         assets: dict[tuple[str, str | None], list[int]] = {}
         for index, reading in enumerate(readings):
             assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
+        windows: dict[int, Floats] = {}
+        abstained: dict[int, str] = {}
+        longest = timedelta(seconds=self.settings.max_gap_s)
         for (asset_id, sensor_id), indices in assets.items():
-            past, reason = self._past(served, asset_id, sensor_id, times[indices[0]])
-            for index in sorted(indices, key=lambda index: times[index]):
-                past.append((times[index], rows[index]))
-                past = _without_gaps(past[-window:], timedelta(seconds=self.settings.max_gap_s))
+            ordered = sorted(indices, key=lambda index: times[index])
+            past, problem = self._past(served, asset_id, sensor_id, times[ordered[0]])
+            for index in ordered:
+                # A reading sent twice replaces itself; it is not its own past.
+                past = [earlier for earlier in past if earlier[0] < times[index]]
+                past = _without_gaps([*past, (times[index], rows[index])][-window:], longest)
                 if len(past) == window:
-                    found[index] = _Window(np.stack([row for _, row in past]))
+                    windows[index] = np.stack([row for _, row in past])
                 else:
-                    missing = f"its window has {len(past)} of {window} rows"
-                    found[index] = _Window(None, reason or missing)
-        return found
+                    abstained[index] = problem or f"its window has {len(past)} of {window} rows"
+        found = np.array(sorted(windows), dtype=np.intp)
+        examples = np.empty((len(found), window, rows.shape[1]))
+        for place, index in enumerate(found):
+            examples[place] = windows[index]
+        return Asked(served, found, examples), abstained
 
     def _past(
         self, served: Served, asset_id: str, sensor_id: str | None, until: datetime
@@ -373,53 +381,6 @@ class AnomalyDetectionService:
                 # Rows of another feature set, from before this model: not its past.
                 past.clear()
         return past, ""
-
-    def _verdict(
-        self,
-        index: int,
-        reading: AnomalyDetectionRequest,
-        measured: datetime,
-        serving: Mapping[str, Served],
-        windows: Mapping[str, list[_Window]],
-        answers: Mapping[str, tuple[Floats, Floats]],
-    ) -> AnomalyDetectionResult:
-        verdicts, abstained, p_values = {}, {}, []
-        for name, served in serving.items():
-            if windows[name][index].example is None:
-                abstained[name] = windows[name][index].reason
-                continue
-            raw, p_value = (values[index] for values in answers[name])
-            p_values.append(p_value)
-            verdicts[name] = ModelVerdict(
-                score=1.0 - p_value,
-                threshold=served.model.threshold,
-                is_anomaly=bool(1.0 - p_value > served.model.threshold),
-                version=served.version,
-                stage=served.stage,
-                reconstruction_error=float(raw) if served.model.window > 1 else None,
-            )
-        if not p_values:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in abstained.items())
-            raise NotTrainedError(
-                f"No model can judge this reading yet ({reasons}).",
-                remedy="Send the asset's readings in time order, or train a model of single rows.",
-            )
-        p_value = float(combine(np.array(p_values)[:, None])[0])
-        contamination = self.settings.contamination
-        is_anomaly = p_value < contamination
-        return AnomalyDetectionResult(
-            asset_id=reading.asset_id,
-            sensor_id=reading.sensor_id,
-            timestamp=measured,
-            models=verdicts,
-            abstained=abstained,
-            final_score=1.0 - p_value,
-            threshold=1.0 - contamination,
-            is_anomaly=is_anomaly,
-            criticality=criticality(p_value, contamination) if is_anomaly else None,
-            sensors=_reasons(index, verdicts, serving, windows) if is_anomaly else [],
-            metadata=reading.metadata,
-        )
 
     def _remember(
         self,
@@ -476,12 +437,6 @@ def history_url(settings: Settings) -> str:
     return f"sqlite:///{folder / 'history.db'}"
 
 
-def criticality(p_value: float, contamination: float) -> CriticalityLevel:
-    """Return the level of an anomaly: one for each decade of p below the contamination."""
-    decades = int(np.floor(np.log10(contamination / p_value)))
-    return LEVELS[min(max(decades, 0), len(LEVELS) - 1)]
-
-
 def _checked_names(model_names: Sequence[str] | None) -> list[str]:
     if model_names is None:
         return list(DETECTORS)
@@ -512,16 +467,33 @@ def _rows(served: Served, readings: Sequence[AnomalyDetectionRequest]) -> Floats
     return rows
 
 
-def _answers(served: Served, windows: Sequence[_Window]) -> tuple[Floats, Floats]:
-    """Return raw scores and p-values of each reading; NaN where the model abstains."""
-    raw = np.full(len(windows), np.nan)
-    p_values = np.full(len(windows), np.nan)
-    asked = [index for index, window in enumerate(windows) if window.example is not None]
-    if asked:
-        examples = np.stack([windows[index].example for index in asked])  # type: ignore[arg-type]
-        raw[asked] = served.model.raw_scores(examples)
-        p_values[asked] = served.model.calibration.p_value(raw[asked])
-    return raw, p_values
+def _results(
+    judged: Judged,
+    readings: Sequence[AnomalyDetectionRequest],
+    times: Sequence[datetime],
+    abstained: Mapping[str, Mapping[int, str]],
+) -> list[AnomalyDetectionResult]:
+    why = reasons(judged)
+    results = []
+    for index, (reading, measured) in enumerate(zip(readings, times, strict=True)):
+        silent = {name: said[index] for name, said in abstained.items() if index in said}
+        p_value = float(judged.combined[index])
+        results.append(
+            AnomalyDetectionResult(
+                asset_id=reading.asset_id,
+                sensor_id=reading.sensor_id,
+                timestamp=measured,
+                models=judged.verdicts(index),
+                abstained=silent,
+                final_score=None if np.isnan(p_value) else 1.0 - p_value,
+                threshold=1.0 - judged.contamination,
+                is_anomaly=bool(judged.is_anomaly[index]),
+                criticality=criticality(p_value, judged.contamination),
+                sensors=why.get(index, []),
+                metadata=reading.metadata,
+            )
+        )
+    return results
 
 
 def _without_gaps(
@@ -532,46 +504,6 @@ def _without_gaps(
         if rows[position][0] - rows[position - 1][0] > longest:
             return rows[position:]
     return rows
-
-
-def _reasons(
-    index: int,
-    verdicts: Mapping[str, ModelVerdict],
-    serving: Mapping[str, Served],
-    windows: Mapping[str, list[_Window]],
-) -> list[SensorContribution]:
-    """Return each sensor's share, averaged over the models by how surprised they are."""
-    shares: dict[str, float] = {}
-    facts: dict[str, tuple[float, Served, int]] = {}
-    total = 0.0
-    for name, verdict in verdicts.items():
-        served, example = serving[name], windows[name][index].example
-        assert example is not None
-        weight = -np.log10(max(1.0 - verdict.score, 1e-12))
-        total += weight
-        row = example if example.ndim == 1 else example[-1]
-        for position, share in enumerate(served.model.explain(example)):
-            sensor = served.model.feature_names[position]
-            shares[sensor] = shares.get(sensor, 0.0) + weight * share
-            facts[sensor] = (float(row[position]), served, position)
-    ranked = sorted(shares, key=lambda sensor: -shares[sensor])
-    return [_contribution(sensor, shares[sensor] / total, *facts[sensor]) for sensor in ranked]
-
-
-def _contribution(
-    sensor: str, share: float, value: float, served: Served, position: int
-) -> SensorContribution:
-    model = served.model
-    low, high = float(model.low[position]), float(model.high[position])
-    return SensorContribution(
-        name=sensor,
-        share=share,
-        value=value,
-        usual=float(model.usual[position]),
-        low=low,
-        high=high,
-        direction="above" if value > high else "below" if value < low else "within",
-    )
 
 
 def _part(progress: Progress, name: str, number: int, total: int) -> Progress:

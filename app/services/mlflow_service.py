@@ -266,6 +266,24 @@ class MLflowService:
             return None
         return registry.move(self.server, model_name, version, stage)
 
+    def rollback(self, model_name: str) -> tuple[Version, Version] | None:
+        """Put into Production again what served before; return both versions, the old one first.
+
+        Returns
+        -------
+        tuple of Version or None
+            The version that served until now and the one that serves from now on; None when
+            disabled.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If nothing is in Production, or nothing was before it.
+        """
+        if not self.enabled:
+            return None
+        return registry.rollback(self.server, model_name)
+
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[Version]:
         """Return the newest version of a model in each stage, newest first.
 
@@ -284,6 +302,10 @@ class MLflowService:
             if wanted is None or version.stage in wanted:
                 newest.setdefault(version.stage, version)
         return list(newest.values())
+
+    def list_versions(self, name: str) -> list[Version]:
+        """Return all versions of a model, newest first; none where there is no such model."""
+        return registry.versions(self.server, name) if self.enabled else []
 
     def search_runs(
         self,

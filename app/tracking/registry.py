@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
+PROMOTED = "vigie.promoted_ms"
 DOWNLOAD_REMEDY = "See `vigie models list`; `vigie doctor` checks whether artifacts are readable."
 
 
@@ -41,6 +43,8 @@ class Version:
         Unix time in milliseconds.
     card_sha256 : str or None
         Content hash of its serving form; None if it was made by another tool.
+    promoted_ms : int or None
+        When Vigie put it into Production; None if it never did, or rolled it back since.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Version:
     run_id: str | None
     created_ms: int
     card_sha256: str | None
+    promoted_ms: int | None
 
 
 def versions(server: Server, name: str) -> list[Version]:
@@ -76,6 +81,7 @@ def versions(server: Server, name: str) -> list[Version]:
             run_id=item.run_id or None,
             created_ms=item.creation_timestamp or 0,
             card_sha256=item.tags.get("vigie.card_sha256"),
+            promoted_ms=int(item.tags[PROMOTED]) if item.tags.get(PROMOTED) else None,
         )
         for item in sorted(found, key=lambda item: -int(item.version))
     ]
@@ -143,9 +149,44 @@ def move(server: Server, name: str, version: int | str, stage: str) -> Version:
     ModelNotFoundError
         If there is no such version or stage.
     """
-    client, stage = server.client, stage_name(stage)
-    before = pick(server, name, version=version)
-    number = str(before.version)
+    stage = stage_name(stage)
+    return _move(server, pick(server, name, version=version), stage, round(time.time() * 1000))
+
+
+def rollback(server: Server, name: str) -> tuple[Version, Version]:
+    """Put into Production again what served before the version there; return both, old first.
+
+    What has been rolled back is not gone back to, until it is promoted again: two rollbacks
+    go two versions back.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If nothing is in Production, or nothing was before it.
+    """
+    current = pick(server, name, stage="Production")
+    since = current.promoted_ms or current.created_ms
+    earlier = [
+        version
+        for version in versions(server, name)
+        if version.promoted_ms is not None
+        and version.version != current.version
+        and version.promoted_ms <= since
+    ]
+    if not earlier:
+        raise ModelNotFoundError(
+            f"No version of '{name}' was in Production before version {current.version}.",
+            remedy=f"Choose one: `vigie models list`, then `vigie models promote {name} VERSION`.",
+        )
+    target = max(earlier, key=lambda version: version.promoted_ms or 0)
+    served = _move(server, target, "Production", target.promoted_ms)
+    number = str(current.version)
+    server.call(server.client.delete_model_version_tag, name, number, PROMOTED)
+    return current, served
+
+
+def _move(server: Server, before: Version, stage: str, promoted_ms: int | None) -> Version:
+    client, name, number = server.client, before.name, str(before.version)
     # The server fails with 500 if it is asked to archive what it is archiving.
     archive = stage in ALIASED
     with warnings.catch_warnings():
@@ -165,6 +206,9 @@ def move(server: Server, name: str, version: int | str, stage: str) -> Version:
             server.call(client.set_registered_model_alias, name, alias, number)
         elif str(aliases.get(alias)) == number:
             server.call(client.delete_registered_model_alias, name, alias)
+    if stage == "Production":
+        server.call(client.set_model_version_tag, name, number, PROMOTED, str(promoted_ms))
+        return replace(before, stage=stage, promoted_ms=promoted_ms)
     return replace(before, stage=stage)
 
 

@@ -1,0 +1,47 @@
+# `make demo` and `make test` are all that a new machine needs: Python 3.11 and make.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+READY  := $(VENV)/.ready
+
+# Which build of PyTorch: `auto` looks at the machine's GPU, if any, and spares a machine without
+# one gigabytes of CUDA. Set it empty (make setup TORCH_BACKEND=) to take the index's own build.
+TORCH_BACKEND ?= auto
+# A folder of wheels, for machines that have one: its PyTorch is the build that is wanted.
+FROM := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",\
+	$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)))
+
+.PHONY: demo run setup test check lock clean
+
+demo: $(READY)  ## Start everything, train, promote, and find a fault; ends by itself.
+	$(BIN)/vigie demo
+
+run: $(READY)  ## Start MLflow and the service, and stay.
+	$(BIN)/vigie up
+
+setup: $(READY)  ## Make .venv with the exact versions of requirements.lock.
+
+test: $(READY)  ## Run every test.
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## Lint, check formatting, types and who imports whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(READY)  ## Renew requirements.lock from pyproject.toml.
+	$(UV) pip compile pyproject.toml --extra dev --extra s3 --python-version 3.11 $(FROM) \
+		--no-annotate --no-header --quiet --output-file requirements.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+
+clean:  ## Remove the environment and all local state.
+	rm -rf $(VENV) .vigie
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(FROM) -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""HTTP: it translates, and holds no decisions."""

@@ -1,0 +1,96 @@
+"""``/api/v1/anomalies``: train, detect, and what serves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+
+from app import __version__
+from app.api.schemas import (
+    HealthResponse,
+    Problem,
+    StatusResponse,
+    TrainRequest,
+    TrainResponse,
+    VersionMetrics,
+)
+from app.errors import InvalidDataError, NotTrainedError
+from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from app.services.anomaly_detection_service import AnomalyDetectionService
+
+router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
+
+
+def service_of(request: Request) -> AnomalyDetectionService:
+    """Return the application's one service."""
+    service: AnomalyDetectionService = request.app.state.service
+    return service
+
+
+Service = Annotated[AnomalyDetectionService, Depends(service_of)]
+
+INVALID: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 413: {"model": Problem}}
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problem}}
+NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
+BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
+
+
+@router.post("/train", responses=INVALID | BUSY)
+def train(body: TrainRequest, service: Service) -> TrainResponse:
+    """Train detectors on healthy rows; each training is a run and a new version in MLflow.
+
+    One detector that fails does not stop the others; the answer says which and why.
+    """
+    outcome = service.train_all_models(body.data, body.feature_names, body.model_names)
+    if all(model["status"] == "failed" for model in outcome.values()):
+        reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
+        raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
+    return TrainResponse.model_validate({"models": outcome})
+
+
+@router.post("/detect", responses=INVALID | NOT_READY)
+def detect(body: AnomalyDetectionRequest, service: Service) -> AnomalyDetectionResult:
+    """Judge one reading by all models that can answer."""
+    return service.detect_anomaly(body)
+
+
+@router.post("/detect/batch", responses=INVALID | NOT_READY)
+def detect_batch(
+    body: Annotated[list[AnomalyDetectionRequest], Body(min_length=1)], service: Service
+) -> list[AnomalyDetectionResult]:
+    """Judge readings, each as if it had come alone; results in the same order."""
+    return service.detect_anomalies_batch(body)
+
+
+@router.get("/status")
+def status(service: Service) -> StatusResponse:
+    """Tell whether the service can answer, and by which version of each model."""
+    ready, models = service.is_ready(), service.get_model_status()
+    return StatusResponse.model_validate({"ready": ready, "models": models})
+
+
+@router.get("/metrics", responses=NO_REGISTRY)
+def metrics(service: Service) -> dict[str, list[VersionMetrics]]:
+    """Return the newest versions of each model with their stage, run and metrics."""
+    return {
+        name: [VersionMetrics.model_validate(version) for version in versions]
+        for name, versions in service.get_metrics().items()
+    }
+
+
+@router.get("/health")
+def health() -> HealthResponse:
+    """Tell that the process is alive, whatever it can answer."""
+    return HealthResponse(status="ok", version=__version__)
+
+
+@router.get("/health/ready", responses=NOT_READY)
+def ready(service: Service) -> HealthResponse:
+    """Tell whether a reading would be answered: 200, or 503 with what to call."""
+    if not service.is_ready():
+        raise NotTrainedError(
+            "No model can answer yet.",
+            remedy="Train with POST /api/v1/anomalies/train or `vigie train FILE`.",
+        )
+    return HealthResponse(status="ready", version=__version__)

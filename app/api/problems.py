@@ -1,0 +1,167 @@
+"""Errors as RFC 9457 problem details: the one table from error to status."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import errors
+
+logger = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.VigieError], HTTPStatus] = {
+    errors.InvalidDataError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotTrainedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ModelRefusedError: HTTPStatus.CONFLICT,
+    errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.TrackingUnavailableError: HTTPStatus.BAD_GATEWAY,
+    errors.TrackingError: HTTPStatus.BAD_GATEWAY,
+}
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    request: Request,
+    headers: Mapping[str, str] | None = None,
+    **facts: Any,
+) -> JSONResponse:
+    """Return a problem document; ``facts`` that are None are left out."""
+    body = {
+        "type": f"urn:problem:vigie:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+    return JSONResponse(
+        body, status, media_type="application/problem+json", headers=dict(headers or {})
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of an application a problem document."""
+    app.add_exception_handler(errors.VigieError, _vigie_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+
+
+class BodyLimit:
+    """Refuse request bodies over a size, whether they announce it or not.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What to guard.
+    max_bytes : int
+        The largest body allowed.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int):
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise HTTPException(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    f"The body is larger than {self.max_bytes} bytes. Send fewer rows at once, "
+                    "or raise VIGIE_MAX_BODY_BYTES.",
+                )
+            return message
+
+        await self.app(scope, limited, send)
+
+
+def _vigie_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.VigieError)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    name = type(error).__name__.removesuffix("Error")
+    words = re.findall(r"[A-Z][a-z]+", name)
+    return problem(
+        status,
+        "-".join(words).lower(),
+        " ".join(words).capitalize(),
+        f"{error.field}: {error.message}" if error.field else error.message,
+        request,
+        field=error.field,
+        remedy=error.remedy,
+    )
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"field": _place(fault["loc"], error.body), "message": fault["msg"]}
+        for fault in error.errors()[:20]
+    ]
+    first = faults[0]
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-data",
+        "Invalid data",
+        f"{first['field']}: {first['message']}.",
+        request,
+        field=first["field"],
+        remedy="Correct this place; /docs has examples that work.",
+        errors=faults,
+    )
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    kind = title.lower().replace(" ", "-")
+    return problem(error.status_code, kind, title, error.detail, request, error.headers)
+
+
+def _bug(request: Request, error: Exception) -> JSONResponse:
+    """Answer an unexpected error by an id alone; what happened stands in the log under it."""
+    incident = uuid.uuid4().hex
+    logger.error("Incident %s at %s", incident, request.url.path, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal-error",
+        "Internal error",
+        f"This is a fault of the service, not of the request. Its log has it as {incident}.",
+        request,
+        incident=incident,
+    )
+
+
+def _place(location: Sequence[Any], body: Any) -> str:
+    """Return a place in a body as a person would write it, such as ``data[3].rms``."""
+    parts = list(location[1:] if location and location[0] in ("body", "query") else location)
+    names = body.get("feature_names") if isinstance(body, dict) else None
+    if len(parts) >= 3 and parts[0] == "data" and isinstance(names, list):
+        column = parts[2]
+        if isinstance(column, int) and column < len(names) and isinstance(names[column], str):
+            parts[2] = names[column]
+    place = ""
+    for part in parts:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    return place or "body"

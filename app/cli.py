@@ -1,0 +1,363 @@
+"""``vigie``: the command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table as Sheet
+
+from app import __version__
+from app.config import Settings
+from app.errors import InvalidDataError, VigieError
+
+if TYPE_CHECKING:
+    from app.services.verdict import Judged
+
+out = Console()
+err = Console(stderr=True)
+
+app = typer.Typer(
+    help="Anomaly detection for machines and their sensors, tracked and versioned in MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="The registry: which versions there are, and which one serves.",
+                     no_args_is_help=True)  # fmt: skip
+app.add_typer(models, name="models")
+
+File = Annotated[Path, typer.Argument(help="CSV or Parquet, one reading a row, in time order.")]
+Rows = Annotated[
+    str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400; both ends count.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="A column that is no feature, such as a label. Repeatable.")
+]
+Features = Annotated[
+    list[str] | None, typer.Option("--feature", help="Exactly these columns. Repeatable.")
+]
+Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@app.callback()
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    if version:
+        out.print(f"vigie {__version__}")
+        raise typer.Exit
+    handler = RichHandler(console=err, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("app").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@app.command()
+def up() -> None:
+    """Start MLflow and the service on this machine, and stay until Ctrl-C."""
+    from app.local import mlflow_server, service
+
+    settings = Settings()
+    with _signals_as_exit(), err.status("MLflow starts ..."), mlflow_server(settings) as mlflow:
+        with service(settings) as address:
+            err.print(f"MLflow   {mlflow}")
+            err.print(f"Service  {address}/docs")
+            err.print("Ctrl-C ends both.")
+            signal.pause()
+
+
+@app.command()
+def serve() -> None:
+    """Start the service alone, with the MLflow at MLFLOW_TRACKING_URI."""
+    import uvicorn
+
+    from app.local import require_free
+
+    settings = Settings()
+    require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
+    uvicorn.run("app.main:app", host=settings.host, port=settings.port, log_level="info")
+
+
+@app.command()
+def train(
+    file: File,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this detector. Repeatable.")
+    ] = None,
+    rows: Rows = None,
+    exclude: Exclude = None,
+    feature: Features = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Put the new versions into Production.")
+    ] = False,
+) -> None:
+    """Train on a file of healthy readings; each training is a run and a version in MLflow."""
+    from app.services.anomaly_detection_service import AnomalyDetectionService
+
+    X = _read(file, rows, exclude, feature)
+    service = AnomalyDetectionService()
+    with _progress() as progress:
+        outcome = service.train_all_models(X, model_names=model, progress=progress)
+    sheet = Sheet(header_style="bold")
+    for column in ("model", "version", "anomalies in training", "seconds"):
+        sheet.add_column(column, justify="left" if column == "model" else "right")
+    for name, result in outcome.items():
+        if result["status"] != "trained":
+            err.print(f"[red]{name} was not trained:[/] {escape(result['error'])}")
+            continue
+        metrics, version = result["metrics"], result["version"]
+        if promote and version:
+            service.mlflow_service.transition_model_stage(name, version, "Production")
+        sheet.add_row(
+            name,
+            f"{version or '–'}{' (Production)' if promote and version else ''}",
+            f"{metrics['n_anomalies_detected']} of {metrics['n_samples']}",
+            f"{metrics['training_seconds']:.1f}",
+        )
+    if sheet.row_count:
+        out.print(sheet)
+    if any(result["status"] != "trained" for result in outcome.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def detect(
+    file: File,
+    rows: Rows = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="Events as a table, or every row as CSV or JSON.")
+    ] = Format.TABLE,
+) -> None:
+    """Judge the readings of one asset in a file, by the versions that serve."""
+    from app.report import event_sheet, events
+    from app.services.anomaly_detection_service import AnomalyDetectionService
+    from app.services.verdict import reasons
+
+    X = _read(file, rows, None, None, numeric=False)
+    _, judged = AnomalyDetectionService().detect_table(X)
+    if output is not Format.TABLE:
+        _print_rows(judged, output, first=_slice(rows, None).start or 0)
+        return
+    found = events(judged.combined, judged.contamination, reasons(judged))
+    if found:
+        out.print(event_sheet(found, first=_slice(rows, None).start or 0))
+    out.print(
+        f"{int(judged.is_anomaly.sum())} of {len(X)} rows are anomalous, in {len(found)} events "
+        f"({', '.join(_versions(judged))})."
+    )
+
+
+@models.command("list")
+def models_list() -> None:
+    """Show every version of every model, with its stage and the run that made it."""
+    from app.services.anomaly_detection_service import DETECTORS
+
+    service, sheet = _mlflow(), Sheet(header_style="bold")
+    for column in ("model", "version", "stage", "run"):
+        sheet.add_column(column)
+    for name in DETECTORS:
+        for version in service.list_versions(name):
+            stage = f"[green]{version.stage}[/]" if version.stage == "Production" else version.stage
+            sheet.add_row(name, str(version.version), stage, version.run_id)
+    if sheet.row_count:
+        out.print(sheet)
+    else:
+        out.print("The registry is empty. `vigie train FILE` makes the first versions.")
+
+
+@models.command("promote")
+def models_promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="Version number.")],
+    stage: Annotated[str, typer.Option(help="Production, Staging, Archived or None.")] = "Production",
+) -> None:
+    """Put a version into a stage; what was there before is archived."""
+    moved = _mlflow().transition_model_stage(name, version, stage)
+    if moved:
+        out.print(f"{name} version {moved.version} is in {moved.stage}.")
+
+
+@models.command("rollback")
+def models_rollback(name: Name) -> None:
+    """Go back to the version that served before the one in Production."""
+    moved = _mlflow().rollback(name)
+    if moved:
+        before, now = moved
+        out.print(f"{name}: version {now.version} serves again, instead of {before.version}.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the way from here to MLflow step by step, with the remedy for what fails."""
+    from app.doctor import examine
+
+    failed = False
+    for check in examine(Settings()):
+        mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
+        out.print(f"{mark} {check.question} {escape(check.finding)}", highlight=False)
+        if not check.passed:
+            failed = True
+            out.print(f"     {escape(check.remedy)}", style="yellow", highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave MLflow and the service up.")] = False,
+) -> None:
+    """Start everything, train, promote, and find the fault in a recording."""
+    from app.demo import run
+
+    with _signals_as_exit():
+        run(Settings(), out, _progress, keep=keep)
+
+
+def main() -> None:
+    """Run the command line; an error that we know is one line, not a traceback."""
+    try:
+        app()
+    except VigieError as error:
+        err.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    except ValidationError as error:
+        for fault in error.errors():
+            place = ".".join(str(part) for part in fault["loc"])
+            err.print(f"[red]Error:[/] {place}: {fault['msg']}, got {fault['input']!r}.")
+        sys.exit(1)
+
+
+def _mlflow() -> Any:
+    from app.services.mlflow_service import MLflowService
+
+    service = MLflowService()
+    if not service.enabled:
+        raise InvalidDataError(
+            "Tracking is disabled, so there is no registry.",
+            field="MLFLOW_ENABLED",
+            remedy="Set MLFLOW_ENABLED=true.",
+        )
+    return service
+
+
+def _read(
+    file: Path,
+    rows: str | None,
+    exclude: list[str] | None,
+    feature: list[str] | None,
+    *,
+    numeric: bool = True,
+) -> Any:
+    from app.files import features, read_table
+
+    table = read_table(file)
+    table = table.iloc[_slice(rows, len(table))]
+    if not numeric:
+        return table
+    chosen, left_out = features(table, exclude or (), feature or ())
+    if left_out:
+        err.print(f"Left out, being no numbers: {', '.join(left_out)}", style="dim")
+    return chosen
+
+
+def _slice(rows: str | None, length: int | None) -> slice:
+    """Return the slice that ``1:400`` means, counted from 1 with both ends included."""
+    if rows is None:
+        return slice(None)
+    first, _, last = rows.partition(":")
+    try:
+        start, stop = int(first or 1), int(last) if last else length
+        if ":" not in rows or start < 1 or (stop is not None and stop < start):
+            raise ValueError
+    except ValueError:
+        raise InvalidDataError(
+            f"{rows!r} is no range of rows.", field="--rows", remedy="For example 1:400 or 401:."
+        ) from None
+    return slice(start - 1, stop)
+
+
+def _print_rows(judged: Judged, output: Format, first: int) -> None:
+    """Print every row on standard output, for other programs."""
+    from app.services.verdict import criticality, reasons
+
+    why = reasons(judged)
+    lines = [
+        {
+            "row": first + index + 1,
+            "final_score": _score(p_value),
+            "is_anomaly": bool(judged.is_anomaly[index]),
+            "criticality": criticality(p_value, judged.contamination),
+            "sensor": why[index][0].name if index in why else None,
+            **{name: _score(values[index]) for name, values in judged.p_values.items()},
+        }
+        for index, p_value in enumerate(judged.combined)
+    ]
+    if output is Format.JSON:
+        json.dump({"versions": _versions(judged), "rows": lines}, sys.stdout)
+        print()
+        return
+    import csv
+
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]))
+    writer.writeheader()
+    writer.writerows(lines)
+
+
+def _score(p_value: float) -> float | None:
+    """Return the score of a p-value; None where there is none."""
+    return None if p_value != p_value else 1.0 - float(p_value)
+
+
+def _versions(judged: Judged) -> list[str]:
+    return [
+        f"{name} v{asked.served.version}" if asked.served.version else name
+        for name, asked in judged.asked.items()
+    ]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+        task = bars.add_task("training", total=1.0)
+        yield lambda step, share: bars.update(task, description=step, completed=share)
+
+
+@contextmanager
+def _signals_as_exit() -> Iterator[None]:
+    """Let a termination end the block as Ctrl-C does, so that what was started is stopped."""
+
+    def leave(number: int, frame: Any) -> None:
+        raise typer.Exit(0)
+
+    before = {kind: signal.signal(kind, leave) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+if __name__ == "__main__":
+    main()
