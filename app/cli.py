@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -79,12 +80,12 @@ def up() -> None:
     from app.local import mlflow_server, service
 
     settings = Settings()
-    with _signals_as_exit(), err.status("MLflow starts ..."), mlflow_server(settings) as mlflow:
-        with service(settings) as address:
-            err.print(f"MLflow   {mlflow}")
-            err.print(f"Service  {address}/docs")
-            err.print("Ctrl-C ends both.")
-            signal.pause()
+    err.print("MLflow and the service start ...")
+    with _signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
+        err.print(f"Service  {address}/docs")
+        err.print(f"MLflow   {mlflow}")
+        err.print("Ctrl-C ends both.")
+        signal.pause()
 
 
 @app.command()
@@ -102,9 +103,7 @@ def serve() -> None:
 @app.command()
 def train(
     file: File,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Only this detector. Repeatable.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
     rows: Rows = None,
     exclude: Exclude = None,
     feature: Features = None,
@@ -157,11 +156,11 @@ def detect(
     X = _read(file, rows, None, None, numeric=False)
     _, judged = AnomalyDetectionService().detect_table(X)
     if output is not Format.TABLE:
-        _print_rows(judged, output, first=_slice(rows, None).start or 0)
+        _print_rows(judged, output, first=_slice(rows).start or 0)
         return
     found = events(judged.combined, judged.contamination, reasons(judged))
     if found:
-        out.print(event_sheet(found, first=_slice(rows, None).start or 0))
+        out.print(event_sheet(found, first=_slice(rows).start or 0))
     out.print(
         f"{int(judged.is_anomaly.sum())} of {len(X)} rows are anomalous, in {len(found)} events "
         f"({', '.join(_versions(judged))})."
@@ -190,7 +189,9 @@ def models_list() -> None:
 def models_promote(
     name: Name,
     version: Annotated[int, typer.Argument(help="Version number.")],
-    stage: Annotated[str, typer.Option(help="Production, Staging, Archived or None.")] = "Production",
+    stage: Annotated[
+        str, typer.Option(help="Production, Staging, Archived or None.")
+    ] = "Production",
 ) -> None:
     """Put a version into a stage; what was there before is archived."""
     moved = _mlflow().transition_model_stage(name, version, stage)
@@ -272,7 +273,7 @@ def _read(
     from app.files import features, read_table
 
     table = read_table(file)
-    table = table.iloc[_slice(rows, len(table))]
+    table = table.iloc[_slice(rows)]
     if not numeric:
         return table
     chosen, left_out = features(table, exclude or (), feature or ())
@@ -281,20 +282,17 @@ def _read(
     return chosen
 
 
-def _slice(rows: str | None, length: int | None) -> slice:
+def _slice(rows: str | None) -> slice:
     """Return the slice that ``1:400`` means, counted from 1 with both ends included."""
     if rows is None:
         return slice(None)
-    first, _, last = rows.partition(":")
-    try:
-        start, stop = int(first or 1), int(last) if last else length
-        if ":" not in rows or start < 1 or (stop is not None and stop < start):
-            raise ValueError
-    except ValueError:
+    found = re.fullmatch(r"(\d*):(\d*)", rows)
+    start, stop = (int(end) if end else None for end in found.groups()) if found else (0, 0)
+    if start == 0 or (stop is not None and stop < (start or 1)):
         raise InvalidDataError(
             f"{rows!r} is no range of rows.", field="--rows", remedy="For example 1:400 or 401:."
-        ) from None
-    return slice(start - 1, stop)
+        )
+    return slice((start or 1) - 1, stop)
 
 
 def _print_rows(judged: Judged, output: Format, first: int) -> None:

@@ -24,7 +24,9 @@ class Settings(BaseSettings):
         env_prefix="VIGIE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
     )
 
-    mlflow_tracking_uri: str = Field("http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI")
+    mlflow_tracking_uri: str = Field(
+        "http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI"
+    )
     """Where runs and models are kept; a server's address, or a database such as sqlite:///x.db."""
     mlflow_experiment_name: str = Field(
         "anomaly-detection", validation_alias="MLFLOW_EXPERIMENT_NAME", min_length=1

@@ -13,6 +13,10 @@ from app.detectors.base import Floats
 from app.models.anomaly_data import CriticalityLevel, SensorContribution
 from app.services.verdict import criticality
 
+CAPTION = (
+    "odds: how often a healthy machine looks as unusual as the most unusual of these rows; "
+    "sensors: share of the surprise, value in that row."
+)
 JOIN_WITHIN_ROWS = 30
 """Anomalies no further apart than this belong to one event."""
 
@@ -68,12 +72,12 @@ def event_sheet(
     found: Sequence[Event], *, first: int = 0, units: Mapping[str, str] | None = None
 ) -> Sheet:
     """Return events as a table for the terminal, rows counted from ``first + 1``."""
-    sheet = Sheet(header_style="bold")
+    sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
     sheet.add_column("rows", no_wrap=True)
     sheet.add_column("anomalous", justify="right")
-    sheet.add_column("a healthy machine looks like this")
-    sheet.add_column("criticality")
-    sheet.add_column("sensor (share of the surprise) at the peak")
+    sheet.add_column("odds", no_wrap=True)
+    sheet.add_column("criticality", no_wrap=True)
+    sheet.add_column("sensors")
     for event in found:
         style = {"high": "yellow", "critical": "bold red"}.get(event.criticality, "default")
         sheet.add_row(
@@ -87,12 +91,12 @@ def event_sheet(
 
 
 def odds(p_value: float) -> str:
-    """Return a p-value as odds, such as 'once in 4,200 readings'."""
+    """Return a p-value as odds, such as '1 in 4,200'."""
     if p_value < 1e-6:
-        return "less than once in a million readings"
+        return "< 1 in a million"
     number = 1.0 / p_value
     digits = max(0, int(np.log10(number)) - 1)
-    return f"once in {round(number, -digits):,.0f} readings"
+    return f"1 in {round(number, -digits):,.0f}"
 
 
 def _event(
@@ -122,8 +126,5 @@ def _event(
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str]) -> str:
     unit = units.get(sensor.name, "")
-    where = "" if sensor.direction == "within" else f", {sensor.direction} its range"
-    return (
-        f"{sensor.name} {sensor.share:.0%}: {sensor.value:.4g} {unit}".rstrip()
-        + f" (usual {sensor.usual:.4g}{where})"
-    )
+    value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
+    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual})"

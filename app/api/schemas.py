@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.models.anomaly_data import Name, Value
 
 
-def _example_rows() -> list[list[float]]:
+def _example_rows() -> list[JsonValue]:
     """Return sixty healthy readings of a small pump, enough to train on when pasted."""
     return [
         [

@@ -15,6 +15,10 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is finished, 0 to 1."""
 
 
+def untold(step: str, share: float) -> None:
+    """Stand in for a ``Progress`` that nobody wants to hear."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """One fitted algorithm, in both of its forms.

@@ -125,9 +125,9 @@ class Calibration:
 
     def _log10_survival(self, raw: Floats) -> Floats:
         z = (raw - self.tail_start) / self.tail_scale
-        if self.tail_shape < 1e-6:
-            return -z / np.log(10.0)
-        survival: Floats = -np.log1p(self.tail_shape * z) / (self.tail_shape * np.log(10.0))
+        if self.tail_shape > 1e-6:
+            z = np.log1p(self.tail_shape * z) / self.tail_shape
+        survival: Floats = -z / np.log(10.0)
         return survival
 
 
@@ -158,12 +158,9 @@ def combine(p_values: Floats) -> Floats:
     quantiles = 1.0 / np.tan(np.pi * np.minimum(np.where(answered, p_values, 0.5), 0.99))
     total = np.where(answered, quantiles, 0.0).sum(axis=0)
     combined = np.arctan2(n_answers, total) / np.pi
-    return np.where(n_answers > 1, combined, _only(p_values))
-
-
-def _only(p_values: Floats) -> Floats:
-    """Return the one answer of each column, and NaN where there is none."""
-    return np.fmax.reduce(p_values, axis=0)
+    # One answer stands as it is; fmax passes over the NaN of the others.
+    result: Floats = np.where(n_answers > 1, combined, np.fmax.reduce(p_values, axis=0))
+    return result
 
 
 def _pareto(excesses: Floats) -> tuple[float, float]:

@@ -98,10 +98,8 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
         If the data cannot be used; see ``as_matrix``.
     """
     columns = _column_names(X)
-    if feature_names is not None and columns is not None and ... not in feature_names:
-        if set(feature_names) != set(columns) and len(feature_names) == len(columns):
-            # Names for columns that have other names: the caller renames them.
-            X, columns = X.to_numpy(), None
+    if columns is not None and _renames(feature_names, columns):
+        X, columns = X.to_numpy(), None
     width = len(columns) if columns is not None else _width(X)
     names = None if feature_names is None else _names(feature_names, width)
     table = as_matrix(X, names)
@@ -182,6 +180,15 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     if columns is None or not hasattr(X, "to_numpy"):
         return None
     return tuple(str(name) for name in columns)
+
+
+def _renames(feature_names: Sequence[Any] | None, columns: Sequence[str]) -> bool:
+    """Whether a DataFrame's columns are given other names, instead of chosen by name."""
+    return (
+        feature_names is not None
+        and len(feature_names) == len(columns)
+        and not set(feature_names) <= set(columns)
+    )
 
 
 def _width(X: Any) -> int:

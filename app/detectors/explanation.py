@@ -43,4 +43,5 @@ def normalised(parts: Floats) -> Floats:
     """Divide rows of shape (n, n_features) by their sums; rows of zeros become equal shares."""
     totals = parts.sum(axis=1, keepdims=True)
     equal = np.full_like(parts, 1.0 / parts.shape[1])
-    return np.divide(parts, totals, out=equal, where=totals > 0)
+    np.divide(parts, totals, out=equal, where=totals > 0)
+    return equal

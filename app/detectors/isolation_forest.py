@@ -1,4 +1,4 @@
-"""Isolation Forest: how few random cuts does it take to isolate a reading?
+"""Isolation Forest: the fewer random cuts isolate a reading, the more unusual it is.
 
 References
 ----------

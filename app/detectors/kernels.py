@@ -28,7 +28,8 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
         right = rows[at, arrays["feature"][node]] > arrays["threshold"][node]
         node = arrays["children"][node, right.view(np.int8)]
     length = arrays["path"][node].sum(axis=1)
-    return np.exp2(-length / arrays["normaliser"][0]) - 0.5
+    scores: Floats = np.exp2(-length / arrays["normaliser"][0]) - 0.5
+    return scores
 
 
 def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
@@ -46,12 +47,14 @@ def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Float
             kernel = (gamma * product) ** 3
         case _:
             kernel = np.tanh(gamma * product)
-    return -(kernel @ arrays["dual_coef"] + arrays["intercept"][0])
+    scores: Floats = -(kernel @ arrays["dual_coef"] + arrays["intercept"][0])
+    return scores
 
 
 def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
     """Return the mean squared error for windows of shape (n_windows, window, n_features)."""
-    return reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
+    scores: Floats = reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
+    return scores
 
 
 def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""LSTM autoencoder: how badly does a network that knows only healthy sequences restore this one?
+"""LSTM autoencoder: how badly a network that knows healthy sequences restores this one.
 
 References
 ----------
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from app.detectors.base import Fitted, Floats, Progress, standardisation
-
 
 _global_generator = threading.Lock()
 
@@ -116,11 +115,11 @@ class LSTMAutoencoder:
         losses = []
         for epoch in range(self.epochs):
             total = 0.0
-            for batch in torch.randperm(len(windows), generator=order).split(self.batch_size):
+            for batch in torch.randperm(len(windows), generator=order).split(self.batch_size):  # type: ignore[no-untyped-call]
                 sequences = windows[batch].to(device)
                 loss = torch.mean((network.restore(sequences) - sequences) ** 2)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()

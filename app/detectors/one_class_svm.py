@@ -1,4 +1,4 @@
-"""One-Class SVM: how far does a reading lie outside the region that holds the healthy ones?
+"""One-Class SVM: how far outside the region of the healthy readings does this one lie.
 
 References
 ----------
@@ -79,9 +79,9 @@ class OneClassSVM:
         estimator["ocsvm"].threshold_ = raw_threshold
 
     def _gamma(self, scaled: Floats) -> float:
+        n_features = int(scaled.shape[1])
         if self.gamma == "auto":
-            return 1.0 / scaled.shape[1]
+            return 1.0 / n_features
         if self.gamma == "scale":
-            variance = float(scaled.var())
-            return 1.0 / (scaled.shape[1] * variance) if variance else 1.0
+            return 1.0 / (n_features * float(scaled.var()))
         return float(self.gamma)

@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 
-from app.detectors.base import Detector, Floats, Progress
+from app.detectors.base import Detector, Floats, Progress, untold
 from app.detectors.calibration import Calibration
 from app.detectors.data import Table
 from app.detectors.kernels import raw_scores
@@ -28,7 +29,7 @@ def train(
     folds: int,
     time_ordered: bool,
     random_state: int,
-    progress: Progress = lambda step, share: None,
+    progress: Progress = untold,
 ) -> TrainedModel:
     """Fit a detector and calibrate its scores.
 
@@ -145,7 +146,7 @@ def _folds(
             yield X[part], [np.delete(X, part, axis=0)]
         return
     edges = np.linspace(0, len(X), folds + 1).astype(int)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         held_out = X[start:stop]
         if window > 1:
             views = np.lib.stride_tricks.sliding_window_view(held_out, window, axis=0)

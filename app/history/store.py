@@ -64,7 +64,7 @@ class History:
 
     def __init__(self, url: str):
         self.engine = _engine(url)
-        dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+        dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
         if self.engine.dialect.name not in dialects:
             raise InvalidDataError(
                 f"The history cannot be kept in {self.engine.dialect.name}.",

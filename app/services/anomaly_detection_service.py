@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.detectors.base import Floats, Progress
+from app.detectors.base import Floats, Progress, untold
 from app.detectors.data import Table, as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
@@ -36,10 +36,12 @@ from app.tracking.registry import Version
 
 logger = logging.getLogger(__name__)
 
-DETECTORS: dict[str, type[DetectorService]] = {
-    service.name: service
-    for service in (IsolationForestService, OneClassSVMService, LSTMAutoencoderService)
+DETECTORS: dict[str, Callable[..., DetectorService]] = {
+    IsolationForestService.name: IsolationForestService,
+    OneClassSVMService.name: OneClassSVMService,
+    LSTMAutoencoderService.name: LSTMAutoencoderService,
 }
+
 
 class AnomalyDetectionService:
     """Train the detectors, serve their versions, and judge readings by all of them.
@@ -70,7 +72,7 @@ class AnomalyDetectionService:
         feature_names: Sequence[Any] | None = None,
         model_names: Sequence[str] | None = None,
         *,
-        progress: Progress = lambda step, share: None,
+        progress: Progress = untold,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
 
@@ -367,9 +369,7 @@ class AnomalyDetectionService:
         """Return the rows of an asset that the history holds, and why there are none."""
         names = served.model.feature_names
         try:
-            kept = self._open_history().before(
-                asset_id, sensor_id, until, served.model.window - 1
-            )
+            kept = self._open_history().before(asset_id, sensor_id, until, served.model.window - 1)
         except SQLAlchemyError as error:
             logger.error("The history cannot be read: %s", error)
             return [], "the history cannot be read"

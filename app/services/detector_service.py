@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from app import __version__
 from app.config import Settings
 from app.detectors import training
-from app.detectors.base import Detector, Floats, Progress
+from app.detectors.base import Detector, Floats, Progress, untold
 from app.detectors.data import as_row, training_table
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError, NotTrainedError
@@ -115,7 +115,7 @@ class DetectorService(ABC):
         feature_names: Sequence[Any] | None = None,
         *,
         nested: bool = False,
-        progress: Progress = lambda step, share: None,
+        progress: Progress = untold,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
 

@@ -44,7 +44,7 @@ def _records(
     """Make a method silent when tracking is disabled, and harmless when it fails."""
 
     @functools.wraps(method)
-    def recorded(self: MLflowService, *args: P.args, **kwargs: P.kwargs) -> T | None:
+    def recorded(self: MLflowService, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         if not self.enabled:
             return None
         try:
@@ -370,9 +370,7 @@ class MLflowService:
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
-        upload = _uploads.submit(
-            copy_context().run, self._publish, record, parent, on_version
-        )
+        upload = _uploads.submit(copy_context().run, self._publish, record, parent, on_version)
         self._await(upload)
         if upload.done() and (run := upload.result()) is not None:
             runs.made(run)

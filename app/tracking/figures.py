@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.detectors.base import Floats
@@ -36,7 +37,7 @@ def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) 
         _reconstruction_error(model, X).savefig(folder / "reconstruction_error.png", dpi=110)
 
 
-def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, object]:
+def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -48,7 +49,7 @@ def _score_distribution(model: TrainedModel, scores: Floats) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: scores of {len(scores)} training rows", "score", "rows"
     )
-    axes.hist(scores, bins=np.linspace(0, 1, 51), color=ACCENT)
+    axes.hist(scores, bins=50, range=(0, 1), color=ACCENT)
     axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
     axes.legend(frameon=False)
     return figure

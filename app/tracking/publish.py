@@ -120,7 +120,7 @@ def experiment_id(server: Server, name: str) -> str:
     found: Experiment | None = server.call(client.get_experiment_by_name, name)
     if found is None:
         try:
-            return server.call(client.create_experiment, name)
+            return str(server.call(client.create_experiment, name))
         except TrackingError:
             # Somebody else made it between our question and our call, or it cannot be made.
             found = server.call(client.get_experiment_by_name, name)
@@ -220,9 +220,7 @@ def _batches(record: TrainingRecord) -> Iterator[dict[str, Any]]:
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
 
 
-def _write_artifacts(
-    record: TrainingRecord, scratch: Path, artifact_path: str, run_id: str
-) -> str:
+def _write_artifacts(record: TrainingRecord, scratch: Path, artifact_path: str, run_id: str) -> str:
     # Both drag in heavy libraries, which a process that only serves never needs.
     from app.tracking.figures import write_figures
     from app.tracking.flavors import write_model

@@ -1,0 +1,120 @@
+"""Real parts for tests: an MLflow server on SQLite, and the service under uvicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+# Tests say what they want; whatever the shell around them has set must not decide.
+for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_"))]:
+    if _name != "VIGIE_DATA":
+        del os.environ[_name]
+
+from app import samples
+from app.config import Settings
+from app.local import mlflow_server, service
+from app.services.mlflow_service import MLflowService
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep `.env` and `.vigie` of the checkout out of tests, and what tests write out of it."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on SQLite, one for all tests."""
+    settings = Settings(
+        mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}",
+        state_dir=tmp_path_factory.mktemp("mlflow"),
+    )
+    with mlflow_server(settings) as uri:
+        yield uri
+
+
+@pytest.fixture
+def tracked(
+    mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Settings:
+    """Settings of a process with an MLflow server: an experiment of its own, no models yet.
+
+    They stand in the environment too, so that ``IsolationForestService()`` finds them.
+    """
+    experiment = f"test-{request.node.name}"[:100]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
+    monkeypatch.setenv("MLFLOW_ENABLED", "true")
+    monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
+    settings = Settings()
+    client = MLflowService(settings).server.client
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    return settings
+
+
+@pytest.fixture
+def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a process without MLflow, in the environment too."""
+    monkeypatch.setenv("MLFLOW_ENABLED", "false")
+    monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
+    return Settings()
+
+
+@pytest.fixture
+def run_service() -> Iterator[Callable[[Settings], httpx.Client]]:
+    """Start the service as a process, by ``vigie serve``; ended after the test."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def start(settings: Settings) -> httpx.Client:
+            environment = {
+                "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+                "MLFLOW_EXPERIMENT_NAME": settings.mlflow_experiment_name,
+                "MLFLOW_ENABLED": str(settings.mlflow_enabled).lower(),
+                "VIGIE_STATE_DIR": str(settings.state_dir),
+                "VIGIE_PORT": str(free_port()),
+                "VIGIE_REGISTRY_POLL_S": "0.5",
+                "VIGIE_MAX_BODY_BYTES": str(settings.max_body_bytes),
+            }
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            address = stack.enter_context(service(Settings()))
+            return stack.enter_context(
+                httpx.Client(base_url=f"{address}/api/v1/anomalies", timeout=120, trust_env=False)
+            )
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def healthy() -> np.ndarray:
+    """Healthy rows of the simulated bench, shape (300, 8)."""
+    return samples.healthy(300).data
+
+
+@pytest.fixture(scope="session")
+def names() -> list[str]:
+    """The bench's sensors."""
+    return list(samples.FEATURE_NAMES)
+
+
+@pytest.fixture
+def fault() -> samples.Recording:
+    """A bearing that wears, on the same bench."""
+    return samples.faulty("bearing_wear", 400, onset=200)
