@@ -14,8 +14,8 @@ from app.models.anomaly_data import CriticalityLevel, SensorContribution
 from app.services.verdict import criticality
 
 CAPTION = (
-    "odds: how often a healthy machine looks as unusual as the most unusual of these rows; "
-    "sensors: share of the surprise, value in that row."
+    "how sure: how often a healthy machine looks as unusual as the most unusual of these rows; "
+    "sensors: share of the surprise, and the value in that row."
 )
 JOIN_WITHIN_ROWS = 30
 """Anomalies no further apart than this belong to one event."""
@@ -75,16 +75,14 @@ def event_sheet(
     sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
     sheet.add_column("rows", no_wrap=True)
     sheet.add_column("anomalous", justify="right")
-    sheet.add_column("odds", no_wrap=True)
-    sheet.add_column("criticality", no_wrap=True)
+    sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
     for event in found:
         style = {"high": "yellow", "critical": "bold red"}.get(event.criticality, "default")
         sheet.add_row(
             f"{first + event.first + 1}–{first + event.last + 1}",
             f"{event.n_anomalies}",
-            odds(event.p_value),
-            f"[{style}]{event.criticality}[/]",
+            f"[{style}]{event.criticality}[/]\n{odds(event.p_value)}",
             "\n".join(_reason(sensor, units or {}) for sensor in event.sensors[:2]),
         )
     return sheet

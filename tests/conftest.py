@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -54,7 +55,7 @@ def tracked(
 
     They stand in the environment too, so that ``IsolationForestService()`` finds them.
     """
-    experiment = f"test-{request.node.name}"[:100]
+    experiment = f"{request.module.__name__}-{request.node.name}"[-100:]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     monkeypatch.setenv("MLFLOW_ENABLED", "true")
@@ -74,32 +75,50 @@ def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings()
 
 
-@pytest.fixture
-def run_service() -> Iterator[Callable[[Settings], httpx.Client]]:
-    """Start the service as a process, by ``vigie serve``; ended after the test."""
-    from contextlib import ExitStack
+@pytest.fixture(scope="session")
+def new_port() -> Callable[[], int]:
+    """Name a port that nothing listens on, a new one each time."""
+    return free_port
 
-    with ExitStack() as stack:
 
-        def start(settings: Settings) -> httpx.Client:
-            environment = {
-                "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
-                "MLFLOW_EXPERIMENT_NAME": settings.mlflow_experiment_name,
-                "MLFLOW_ENABLED": str(settings.mlflow_enabled).lower(),
-                "VIGIE_STATE_DIR": str(settings.state_dir),
-                "VIGIE_PORT": str(free_port()),
-                "VIGIE_REGISTRY_POLL_S": "0.5",
-                "VIGIE_MAX_BODY_BYTES": str(settings.max_body_bytes),
-            }
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            address = stack.enter_context(service(Settings()))
-            return stack.enter_context(
+@pytest.fixture(scope="session")
+def running() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
+    """Run the service as a process, by ``vigie serve``, as long as a block lasts."""
+
+    @contextmanager
+    def run(settings: Settings) -> Iterator[httpx.Client]:
+        settings = settings.model_copy(update={"port": free_port(), "registry_poll_s": 0.5})
+        with ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in _environment(settings).items():
+                    patch.setenv(name, value)
+                address = stack.enter_context(service(settings))
+            yield stack.enter_context(
                 httpx.Client(base_url=f"{address}/api/v1/anomalies", timeout=120, trust_env=False)
             )
 
-        yield start
+    return run
+
+
+@pytest.fixture
+def run_service(
+    running: Callable[[Settings], AbstractContextManager[httpx.Client]],
+) -> Iterator[Callable[[Settings], httpx.Client]]:
+    """Start the service as a process; ended after the test."""
+    with ExitStack() as stack:
+        yield lambda settings: stack.enter_context(running(settings))
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the variables by which another process comes to the same settings."""
+    variables = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if value is not None:
+            variable = field.validation_alias or f"VIGIE_{name.upper()}"
+            is_layers = isinstance(value, tuple)
+            variables[str(variable)] = ",".join(map(str, value)) if is_layers else str(value)
+    return variables
 
 
 @pytest.fixture(scope="session")
