@@ -67,7 +67,7 @@ class TrainResponse(BaseModel):
 class ModelStatus(BaseModel):
     """Whether a detector can answer, by which version, and why not."""
 
-    is_trained: bool
+    trained: bool
     version: int | None
     stage: str | None
     n_features: int | None

@@ -57,9 +57,12 @@ class AnomalyDetectionRequest(BaseModel):
     @field_validator("timestamp")
     @classmethod
     def _in_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        if value is None or value.tzinfo is None:
+            return value and value.replace(tzinfo=UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("The time lies outside the calendar.") from None
 
 
 class SensorContribution(BaseModel):

@@ -63,6 +63,7 @@ class AnomalyDetectionService:
         self._training = threading.Lock()
         self._loading = threading.Lock()
         self._asked_registry = False
+        self._opening = threading.Lock()
         self._history: History | None = None
         self._refused: dict[str, str] = {}
 
@@ -208,7 +209,7 @@ class AnomalyDetectionService:
         self._ask_registry_once()
         return {
             name: {
-                "is_trained": service.is_trained,
+                "trained": service.is_trained,
                 "version": served.version if (served := service.served) else None,
                 "stage": served.stage if served else None,
                 "n_features": served.model.n_features if served else None,
@@ -237,9 +238,10 @@ class AnomalyDetectionService:
         A version that cannot be opened leaves the one before in place; the reason is logged
         once and stands in ``get_model_status``. A server that is away changes nothing.
         """
-        if not self.mlflow_service.enabled:
-            return
         with self._loading:
+            self._asked_registry = True
+            if not self.mlflow_service.enabled:
+                return
             for name, service in self._services.items():
                 try:
                     service.load()
@@ -310,7 +312,6 @@ class AnomalyDetectionService:
 
     def _ask_registry_once(self) -> None:
         if not self._asked_registry:
-            self._asked_registry = True
             self.refresh()
 
     def _serving(self) -> dict[str, Served]:
@@ -404,7 +405,7 @@ class AnomalyDetectionService:
             logger.error("%d readings were not kept in the history: %s", len(kept), error)
 
     def _open_history(self) -> History:
-        with self._loading:
+        with self._opening:
             if self._history is None:
                 self._history = History(history_url(self.settings))
             return self._history

@@ -381,9 +381,16 @@ class MLflowService:
         record: TrainingRecord,
         parent: runs.OpenRun | None,
         on_version: Callable[[int], None],
-    ) -> runs.OpenRun:
+    ) -> runs.OpenRun | None:
         experiment = self.settings.mlflow_experiment_name
-        version, run = publish(self.server, experiment, record, parent)
+        try:
+            version, run = publish(self.server, experiment, record, parent)
+        except TrackingError:
+            raise
+        except Exception:
+            # A full disk or a figure that cannot be drawn must not cost the trained model.
+            logger.exception("The training of %s was not recorded.", record.model_name)
+            return None
         on_version(version)
         return run
 

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.detectors.trained import CARD, TrainedModel
-from app.errors import ModelNotFoundError, ModelRefusedError, TrackingError
+from app.errors import (
+    ModelNotFoundError,
+    ModelRefusedError,
+    TrackingError,
+    TrackingUnavailableError,
+)
 from app.tracking.flavors import SERVING
 from app.tracking.server import Server
 
@@ -243,32 +248,14 @@ def open_foreign(server: Server, version: Version) -> Any:
     """Open a version through MLflow's own loader, which runs the code of whoever made it."""
     import mlflow.pyfunc
 
-    server.require()
-    mlflow.set_tracking_uri(server.uri)
-    return mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
+        return mlflow.pyfunc.load_model(_download(server, version, "", Path(scratch)))
 
 
 def _fetch(server: Server, version: Version, folder: Path) -> None:
-    from mlflow.artifacts import download_artifacts
-
-    uri = server.call(
-        server.client.get_model_version_download_uri, version.name, str(version.version)
-    )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
-        try:
-            fetched = server.call(
-                download_artifacts,
-                artifact_uri=f"{uri}/{SERVING}",
-                dst_path=scratch,
-                tracking_uri=server.uri,
-            )
-        except TrackingError as error:
-            raise ModelRefusedError(
-                f"The artifacts of '{version.name}' version {version.version} cannot be read: "
-                f"{error.message}",
-                remedy=DOWNLOAD_REMEDY,
-            ) from error
+        fetched = _download(server, version, f"/{SERVING}", Path(scratch))
         try:
             Path(fetched).rename(folder)
         except OSError:
@@ -276,6 +263,30 @@ def _fetch(server: Server, version: Version, folder: Path) -> None:
             if not folder.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+
+
+def _download(server: Server, version: Version, part: str, target: Path) -> str:
+    """Fetch a part of a version's artifacts into a folder, and return where it lies there."""
+    from mlflow.artifacts import download_artifacts
+
+    number = str(version.version)
+    uri = server.call(server.client.get_model_version_download_uri, version.name, number)
+    try:
+        return str(
+            server.call(
+                download_artifacts,
+                artifact_uri=f"{uri}{part}",
+                dst_path=str(target),
+                tracking_uri=server.uri,
+            )
+        )
+    except TrackingUnavailableError:
+        raise
+    except TrackingError as error:
+        raise ModelRefusedError(
+            f"The artifacts of '{version.name}' version {number} cannot be read: {error.message}",
+            remedy=DOWNLOAD_REMEDY,
+        ) from error
 
 
 def _stage(item: ModelVersion, by_alias: dict[str, str]) -> str:
