@@ -8,6 +8,7 @@
     ├── ModelNotFoundError              the registry holds no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
+    ├── HistoryError                    the database of readings cannot be used
     └── TrackingError                   the MLflow server did not do what was asked
         └── TrackingUnavailableError    ... because it could not be reached
 
@@ -60,6 +61,10 @@ class ModelRefusedError(VigieError):
 
 class ConflictError(VigieError):
     """Another operation is under way that this one would disturb."""
+
+
+class HistoryError(VigieError):
+    """The database of readings and results cannot be read or written."""
 
 
 class TrackingError(VigieError):

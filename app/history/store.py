@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,8 +22,10 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import InvalidDataError
+from app.errors import HistoryError, InvalidDataError
+from app.history.reading import Reading
 
 _metadata = MetaData()
 
@@ -41,17 +43,6 @@ _readings = Table(
 )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One reading and what was decided about it."""
-
-    asset_id: str
-    sensor_id: str | None
-    timestamp: datetime
-    features: dict[str, float]
-    result: dict[str, Any]
-
-
 class History:
     """The store.
 
@@ -60,6 +51,13 @@ class History:
     url : str
         SQLAlchemy URL, such as ``sqlite:///history.db`` or
         ``postgresql+psycopg://user:password@host/vigie``.
+
+    Raises
+    ------
+    InvalidDataError
+        If the URL names another kind of database.
+    HistoryError
+        From every method, if the database does not do what it is asked.
     """
 
     def __init__(self, url: str):
@@ -72,7 +70,8 @@ class History:
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
         self._insert = dialects[self.engine.dialect.name]
-        _metadata.create_all(self.engine)
+        with _as_history_error():
+            _metadata.create_all(self.engine)
 
     def before(
         self, asset_id: str, sensor_id: str | None, timestamp: datetime, n: int
@@ -88,7 +87,7 @@ class History:
             .order_by(_readings.c.measured_us.desc())
             .limit(n)
         )
-        with self.engine.connect() as connection:
+        with _as_history_error(), self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return [(_time(row.measured_us), row.features) for row in reversed(rows)]
 
@@ -111,12 +110,23 @@ class History:
             index_elements=["asset_id", "sensor_id", "measured_us"],
             set_={name: statement.excluded[name] for name in ("features", "result")},
         )
-        with self.engine.begin() as connection:
+        with _as_history_error(), self.engine.begin() as connection:
             connection.execute(statement, rows)
 
     def close(self) -> None:
         """Give the database's connections back."""
         self.engine.dispose()
+
+
+@contextmanager
+def _as_history_error() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise HistoryError(
+            f"The history cannot be used: {error}",
+            remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
+        ) from error
 
 
 def _engine(url: str) -> Engine:

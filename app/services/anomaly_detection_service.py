@@ -7,16 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.detectors.base import Floats, Progress, untold
 from app.detectors.data import Table, as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
+    HistoryError,
     InvalidDataError,
     ModelNotFoundError,
     NotTrainedError,
@@ -24,7 +24,7 @@ from app.errors import (
     TrackingUnavailableError,
     VigieError,
 )
-from app.history.store import History, Reading
+from app.history.reading import Reading
 from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from app.services.detector_service import DetectorService, Served
 from app.services.isolation_forest_service import IsolationForestService
@@ -33,6 +33,9 @@ from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
 from app.services.verdict import Asked, Judged, criticality, judge, reasons
 from app.tracking.registry import Version
+
+if TYPE_CHECKING:
+    from app.history.store import History
 
 logger = logging.getLogger(__name__)
 
@@ -371,8 +374,8 @@ class AnomalyDetectionService:
         names = served.model.feature_names
         try:
             kept = self._open_history().before(asset_id, sensor_id, until, served.model.window - 1)
-        except SQLAlchemyError as error:
-            logger.error("The history cannot be read: %s", error)
+        except HistoryError as error:
+            logger.error("%s", error)
             return [], "the history cannot be read"
         past = []
         for measured, features in kept:
@@ -400,13 +403,16 @@ class AnomalyDetectionService:
         ]
         try:
             self._open_history().append(kept)
-        except SQLAlchemyError as error:
+        except HistoryError as error:
             # A full disk must not blind the plant: the verdict is given all the same.
-            logger.error("%d readings were not kept in the history: %s", len(kept), error)
+            logger.error("%d readings were not kept. %s", len(kept), error)
 
     def _open_history(self) -> History:
         with self._opening:
             if self._history is None:
+                # Imported here, for SQLAlchemy would be a third of the service's start.
+                from app.history.store import History
+
                 self._history = History(history_url(self.settings))
             return self._history
 
