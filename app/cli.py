@@ -154,7 +154,7 @@ def detect(
     from app.services.verdict import reasons
 
     X = _read(file, rows, None, None, numeric=False)
-    _, judged = AnomalyDetectionService().detect_table(X)
+    judged = AnomalyDetectionService().detect_table(X)
     if output is not Format.TABLE:
         _print_rows(judged, output, first=_slice(rows).start or 0)
         return

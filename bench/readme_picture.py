@@ -32,7 +32,7 @@ def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as state:
         service = AnomalyDetectionService(Settings(mlflow_enabled=False, state_dir=Path(state)))
         service.train_all_models(samples.healthy(2000).data, names)
-        _, judged = service.detect_table(pd.DataFrame(fault.data, columns=names))
+        judged = service.detect_table(pd.DataFrame(fault.data, columns=names))
     surprise = np.minimum(-np.log10(judged.combined), TOP)
     why = reasons(judged)
     figure = Figure(figsize=(9, 5.6), layout="constrained")

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.config import Settings
 from app.detectors.base import Floats, Progress, untold
-from app.detectors.data import Table, as_matrix, as_row, training_table
+from app.detectors.data import as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
     HistoryError,
@@ -174,7 +174,7 @@ class AnomalyDetectionService:
         self._remember(readings, results)
         return results
 
-    def detect_table(self, X: Any) -> tuple[Table, Judged]:
+    def detect_table(self, X: Any) -> Judged:
         """Judge the consecutive rows of one asset, without touching the history.
 
         Parameters
@@ -184,9 +184,7 @@ class AnomalyDetectionService:
 
         Returns
         -------
-        table : Table
-            The columns that the models look at.
-        judged : Judged
+        Judged
             What they say of each row; a model of windows abstains until its window is full.
         """
         serving = self._serving()
@@ -200,7 +198,7 @@ class AnomalyDetectionService:
             asked[name] = Asked(
                 served, np.arange(model.window - 1, len(examples)), examples[model.window - 1 :]
             )
-        return table, judge(asked, len(table.values), self.settings.contamination)
+        return judge(asked, len(table.values), self.settings.contamination)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -242,27 +240,29 @@ class AnomalyDetectionService:
         once and stands in ``get_model_status``. A server that is away changes nothing.
         """
         with self._loading:
+            if self.mlflow_service.enabled:
+                self._follow_registry()
             self._asked_registry = True
-            if not self.mlflow_service.enabled:
-                return
-            for name, service in self._services.items():
-                try:
-                    service.load()
-                    self._refused.pop(name, None)
-                except ModelNotFoundError:
-                    self._refused.pop(name, None)
-                except TrackingUnavailableError as error:
-                    self.mlflow_service.server.log_outage(error)
-                    return
-                except VigieError as error:
-                    if self._refused.get(name) != str(error):
-                        logger.error("%s goes on serving what it served. %s", name, error)
-                    self._refused[name] = str(error)
 
     def close(self) -> None:
         """Give back what the service holds open."""
         if self._history is not None:
             self._history.close()
+
+    def _follow_registry(self) -> None:
+        for name, service in self._services.items():
+            try:
+                service.load()
+                self._refused.pop(name, None)
+            except ModelNotFoundError:
+                self._refused.pop(name, None)
+            except TrackingUnavailableError as error:
+                self.mlflow_service.server.log_outage(error)
+                return
+            except VigieError as error:
+                if self._refused.get(name) != str(error):
+                    logger.error("%s goes on serving what it served. %s", name, error)
+                self._refused[name] = str(error)
 
     def _new_service(self, name: str) -> DetectorService:
         return DETECTORS[name](settings=self.settings, mlflow_service=self.mlflow_service)
