@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], NoDecode]
+Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
+Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
 
 class Settings(BaseSettings):
@@ -47,16 +48,16 @@ class Settings(BaseSettings):
     """Seed of every training, so that the same data give the same model."""
 
     n_estimators: int = Field(200, gt=0)
-    max_samples: int | float | Literal["auto"] = "auto"
+    max_samples: Share | Literal["auto"] = "auto"
     nu: float = Field(0.05, gt=0, le=1)
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
-    gamma: float | Literal["scale", "auto"] = "scale"
+    gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["scale", "auto"] = "scale"
     encoder_layers: Layers = (32, 16)
     decoder_layers: Layers = (16, 32)
     sequence_length: int = Field(10, ge=2)
     batch_size: int = Field(128, gt=0)
     epochs: int = Field(40, gt=0)
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(0.01, gt=0, le=1)
 
     host: str = "127.0.0.1"
     """Address that the service listens on; 0.0.0.0 for every interface."""
@@ -74,6 +75,13 @@ class Settings(BaseSettings):
     """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
     data: Path = Path("../shared/data")
     """Folder of public data sets for the demo and the benchmarks, where there is one."""
+
+    @field_validator("max_samples", mode="before")
+    @classmethod
+    def _one_is_ambiguous(cls, value: Any) -> Any:
+        if isinstance(value, int) and value == 1:
+            raise ValueError("1 could be a count or a share; give at least 2 rows, or 1.0 for all")
+        return value
 
     @field_validator("encoder_layers", "decoder_layers", mode="before")
     @classmethod

@@ -98,7 +98,8 @@ class Calibration:
         below, above = raw < lowest, raw > highest
         nearness = np.exp((raw[below] - lowest) / self.body_scale)
         log_p[below] = np.log1p(-(1.0 - self.p_values[0]) * nearness) / np.log(10.0)
-        log_p[above] += self._log10_survival(raw[above]) - self._log10_survival(highest)
+        depth = self._tail_depth(raw[above]) - self._tail_depth(highest)
+        log_p[above] -= depth / np.log(10.0)
         surprise = -log_p
         beyond = surprise > CREDIBLE
         surprise[beyond] = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise[beyond]
@@ -110,25 +111,29 @@ class Calibration:
         return p
 
     def raw_threshold(self, p: float) -> float:
-        """Return the raw score at which the p-value is ``p``, for ``p`` in (0, 1)."""
-        target = -np.log10(p)
-        low, high = self.knots[0] - 40 * self.body_scale, self.knots[-1] + self.tail_scale
-        while self.surprise(np.array([high]))[0] < target:
-            high += 2.0 * (high - self.knots[0] + self.tail_scale)
-        for _ in range(200):
-            middle = 0.5 * (low + high)
-            if self.surprise(np.array([middle]))[0] < target:
-                low = middle
-            else:
-                high = middle
-        return float(high)
+        """Return the raw score at which the p-value is ``p``, in (0, 1); inf if none is so low."""
+        surprise = -float(np.log10(p))
+        if surprise >= CEILING:
+            return float("inf")
+        if surprise > CREDIBLE:
+            surprise = CREDIBLE * (CEILING - CREDIBLE) / (CEILING - surprise)
+        if p > self.p_values[0]:
+            nearness = np.log((1.0 - p) / (1.0 - self.p_values[0]))
+            return float(self.knots[0] + self.body_scale * nearness)
+        if p >= self.p_values[-1]:
+            return float(np.interp(-p, -self.p_values, self.knots))
+        beyond = surprise + float(np.log10(self.p_values[-1]))
+        depth = self._tail_depth(self.knots[-1]) + beyond * np.log(10.0)
+        if self.tail_shape > 0:
+            with np.errstate(over="ignore"):
+                depth = np.expm1(self.tail_shape * depth) / self.tail_shape
+        return float(self.tail_start + self.tail_scale * depth)
 
-    def _log10_survival(self, raw: Floats) -> Floats:
-        z = (raw - self.tail_start) / self.tail_scale
-        if self.tail_shape > 1e-6:
-            z = np.log1p(self.tail_shape * z) / self.tail_shape
-        survival: Floats = -z / np.log(10.0)
-        return survival
+    def _tail_depth(self, raw: Floats) -> Floats:
+        """Return minus the natural logarithm of the tail's survival function."""
+        with np.errstate(over="ignore"):
+            depth: Floats = (raw - self.tail_start) / self.tail_scale
+        return np.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
 
 
 def combine(p_values: Floats) -> Floats:
@@ -174,5 +179,8 @@ def _pareto(excesses: Floats) -> tuple[float, float]:
         return float(excesses.sum()), 0.0
     mean = float(excesses.mean())
     weighted = float(np.sum(np.arange(n - 1, -1, -1) * np.sort(excesses)) / (n * (n - 1)))
-    shape = float(np.clip(2.0 - mean / (mean - 2.0 * weighted), 0.0, 0.5))
+    spread = mean - 2.0 * weighted
+    shape = min(max(2.0 - mean / spread, 0.0), 0.5) if spread > 0 else 0.0
+    # Too small a shape is an exponential tail, in which rounding must not have a say.
+    shape = shape if shape > 1e-6 else 0.0
     return mean * (1.0 - shape), shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,15 +50,7 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
     """
     columns = _column_names(X)
     if columns is not None and feature_names is not None:
-        missing = [name for name in feature_names if name not in columns]
-        if missing:
-            raise InvalidDataError(
-                f"Missing columns: {', '.join(missing)}.",
-                field="data",
-                remedy=f"Expected: {', '.join(feature_names)}.",
-            )
-        X = X[list(feature_names)]
-        columns = tuple(feature_names)
+        X = X.iloc[:, _positions(columns, feature_names)]
     values = _floats(X, feature_names or columns)
     names = tuple(feature_names or columns or ())
     if not names:
@@ -103,9 +96,8 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
     width = len(columns) if columns is not None else _width(X)
     names = None if feature_names is None else _names(feature_names, width)
     table = as_matrix(X, names)
-    if len(set(table.feature_names)) < len(table.feature_names):
-        seen: set[str] = set()
-        twice = [n for n in table.feature_names if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
+    twice = [name for name, count in Counter(table.feature_names).items() if count > 1]
+    if twice:
         raise InvalidDataError(
             f"Names occur more than once: {', '.join(twice)}.",
             field="feature_names",
@@ -157,14 +149,8 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
     row = np.empty(len(feature_names))
     for index, name in enumerate(feature_names):
         value = features[name]
-        if isinstance(value, bool | str | bytes) or value is None:
-            number = float("nan")
-        else:
-            try:
-                number = float(value)
-            except (TypeError, ValueError, OverflowError):
-                number = float("nan")
-        if not np.isfinite(number):
+        number = as_number(value)
+        if number is None or not np.isfinite(number):
             raise InvalidDataError(
                 f"{value!r} is not a finite number.",
                 field=f"features.{name}",
@@ -182,29 +168,57 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     return tuple(str(name) for name in columns)
 
 
+def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return where the wanted columns are, each of which must be there once."""
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise InvalidDataError(
+            f"Missing columns: {', '.join(missing)}.",
+            field="data",
+            remedy=f"Expected: {', '.join(wanted)}.",
+        )
+    twice = [name for name in wanted if columns.count(name) > 1]
+    if twice:
+        raise InvalidDataError(
+            f"Columns occur more than once: {', '.join(twice)}.",
+            field="data",
+            remedy="Give each column a name of its own.",
+        )
+    return [columns.index(name) for name in wanted]
+
+
 def _renames(feature_names: Sequence[Any] | None, columns: Sequence[str]) -> bool:
     """Whether a DataFrame's columns are given other names, instead of chosen by name."""
-    return (
-        feature_names is not None
-        and len(feature_names) == len(columns)
-        and not set(feature_names) <= set(columns)
-    )
+    if feature_names is None:
+        return False
+    if len(feature_names) > 0 and feature_names[-1] is ...:
+        return True
+    unknown = any(name not in columns for name in feature_names)
+    return unknown and len(feature_names) == len(columns)
 
 
 def _width(X: Any) -> int:
     shape = getattr(X, "shape", None)
     if shape is not None:
         return int(shape[1]) if len(shape) == 2 else 0
-    return len(X[0]) if isinstance(X, Sequence) and X and isinstance(X[0], Sequence) else 0
+    return len(X[0]) if isinstance(X, Sequence) and X and hasattr(X[0], "__len__") else 0
 
 
 def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
+    if isinstance(feature_names, str):
+        raise InvalidDataError(
+            f"{feature_names!r} is one text, not a list of names.",
+            field="feature_names",
+            remedy='For example: ["rms", "temperature"].',
+        )
     names = list(feature_names)
     if names and names[-1] is ...:
         names.pop()
-        stem, number = re.fullmatch(r"(.*?)(\d*)", str(names[-1]) if names else "feature_").groups()  # type: ignore[union-attr]
-        start = int(number) if number else len(names)
-        names += [f"{stem}{start + i}" for i in range(1, width - len(names) + 1)]
+        last = str(names[-1]) if names else "feature_0"
+        stem, digits = re.fullmatch(r"(.*?)(\d*)", last, re.DOTALL).groups()  # type: ignore[union-attr]
+        start = int(digits or len(names))
+        more = range(start + 1, start + 1 + width - len(names))
+        names += [f"{stem}{number:0{len(digits)}d}" for number in more]
     for position, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise InvalidDataError(
@@ -216,49 +230,69 @@ def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
 
 
 def _floats(X: Any, names: Sequence[str] | None) -> Floats:
+    """Return data as a C-contiguous matrix: the order in memory decides the last digits."""
     try:
         array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
     except ValueError as error:
         raise _ragged(X) from error
     if array.ndim == 2 and array.dtype.kind in "OUSb":
-        array = _numbers(array, names)
+        # numpy has turned a list with one text into a table of texts; the list still knows.
+        array = _numbers(np.array(X, dtype=object) if isinstance(X, Sequence) else array, names)
     if array.dtype.kind not in "fiu" or array.ndim != 2:
-        shape = f"of shape {array.shape}" if array.dtype.kind in "fiu" else f"of {array.dtype}"
         raise InvalidDataError(
-            f"Data must be a table of numbers, but this is an array {shape}.",
+            f"Data must be a table of numbers, but this has the type {array.dtype} "
+            f"and the shape {array.shape}.",
             field="data",
             remedy="Give rows of equal length: [[1.0, 2.0], [1.1, 2.1]].",
         )
     if array.shape[1] == 0 or (array.shape[0] == 0 and names is None):
         raise InvalidDataError("There are no values.", field="data", remedy="Give some rows.")
-    return array.astype(np.float64)
+    return np.array(array, dtype=np.float64, order="C")
 
 
 def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
     """Convert a table of objects, and name the first cell that holds no number."""
     values = np.empty(array.shape)
     for (row, column), value in np.ndenumerate(array):
-        if value is None:
-            values[row, column] = np.nan
-        elif isinstance(value, int | float | np.number) and not isinstance(value, bool):
-            values[row, column] = value
-        else:
-            name = names[column] if names and column < len(names) else column
+        number = as_number(value, missing=np.nan)
+        if number is None:
+            name = names[column] if names and column < len(names) else None
             raise InvalidDataError(
-                f"{value!r} is not a number.",
-                field=f"data[{row}].{name}" if isinstance(name, str) else f"data[{row}][{name}]",
+                f"{_plain(value)!r} is not a number.",
+                field=f"data[{row}].{name}" if name else f"data[{row}][{column}]",
                 remedy="Leave columns of text out.",
             )
+        values[row, column] = number
     return values
 
 
+def as_number(value: Any, missing: float | None = None) -> float | None:
+    """Return a value as a float; None if it is no number; ``missing`` if it is None."""
+    if value is None:
+        return missing
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except (TypeError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _ragged(X: Sequence[Any]) -> InvalidDataError:
-    for position, row in enumerate(X):
-        if not hasattr(row, "__len__") or len(row) != len(X[0]):
-            size = len(row) if hasattr(row, "__len__") else "no"
+    sizes = [len(row) if hasattr(row, "__len__") else None for row in X]
+    for position, size in enumerate(sizes):
+        if size is None or size != sizes[0]:
             return InvalidDataError(
-                f"The row has {size} values, the first has {len(X[0])}.",
+                f"The row has {'no' if size is None else size} values, the first has {sizes[0]}.",
                 field=f"data[{position}]",
                 remedy="Give rows of equal length.",
             )
-    return InvalidDataError("Data must be a table of numbers.", field="data")
+    return InvalidDataError(
+        "Data must be a table of numbers.", field="data", remedy="Give one number a cell."
+    )

@@ -24,19 +24,28 @@ def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats
     Returns
     -------
     ndarray of shape (n_examples, n_features)
-        Rows add up to 1. A sensor whose return to normal calms nothing has a share of 0; where
-        that is true of all, the shares are equal.
+        Rows add up to 1. A sensor whose return to normal calms nothing has a share of 0, unless
+        that is true of all.
 
     Notes
     -----
-    Costs ``n_features + 1`` scorings an example, made in one call.
+    Costs ``n_features + 1`` scorings an example, made in one call, and ``n_features`` more for
+    an example that no single sensor calms.
     """
     n_examples, n_features = examples.shape
     variants = np.repeat(examples[:, None], n_features + 1, axis=1)
     sensors = np.arange(n_features)
     variants[:, sensors + 1, sensors] = usual
     surprises = surprise(variants.reshape(-1, n_features)).reshape(n_examples, n_features + 1)
-    return normalised(np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0))
+    relief = np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0)
+    # Where two sensors are both far out, a model may be as surprised without either of them.
+    # Then it is asked the other way round: what does each sensor do to a usual reading?
+    unmoved = np.flatnonzero(relief.sum(axis=1) < 0.01 * surprises[:, 0])
+    if len(unmoved):
+        alone = np.tile(usual, (len(unmoved), n_features, 1))
+        alone[:, sensors, sensors] = examples[unmoved]
+        relief[unmoved] = surprise(alone.reshape(-1, n_features)).reshape(-1, n_features)
+    return normalised(relief)
 
 
 def normalised(parts: Floats) -> Floats:

@@ -14,15 +14,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pyod.models.iforest import IForest
+from sklearn.pipeline import Pipeline
 
 from app.detectors.base import Fitted, Floats, Progress
+from app.detectors.scaling import fitted_scaler
+from app.errors import InvalidDataError
 
 EULER_GAMMA = 0.5772156649015329
 
 
 @dataclass(frozen=True)
 class IsolationForest:
-    """PyOD's ``IForest``.
+    """PyOD's ``IForest`` behind a scaler, as one scikit-learn pipeline.
+
+    Trees do not mind units, but scikit-learn's do: they compare in float32, and take a column
+    whose values differ by less than 1e-7 for a constant.
 
     Parameters
     ----------
@@ -55,22 +61,31 @@ class IsolationForest:
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
-        max_samples = self.max_samples
-        if isinstance(max_samples, int):
-            max_samples = min(max_samples, len(X))
+        scaler, arrays = fitted_scaler(X)
         forest = IForest(
             n_estimators=self.n_estimators,
-            max_samples=max_samples,
+            max_samples=self._max_samples(len(X)),
             contamination=self.contamination,
             random_state=self.random_state,
-        ).fit(X)
+        ).fit(scaler.transform(X))
         # PyOD shifts its scores by a percentile of the training scores. The paper's constant
         # keeps the scores of different fits comparable; only the zero point moves.
         forest.detector_.offset_ = -0.5
-        return Fitted(forest, _arrays(forest))
+        return Fitted(Pipeline([("scale", scaler), ("iforest", forest)]), arrays | _arrays(forest))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
-        estimator.threshold_ = raw_threshold
+        estimator["iforest"].threshold_ = raw_threshold
+
+    def _max_samples(self, n_samples: int) -> int | float | str:
+        if isinstance(self.max_samples, int):
+            return min(self.max_samples, n_samples)
+        if isinstance(self.max_samples, float) and self.max_samples * n_samples < 2:
+            raise InvalidDataError(
+                f"A share of {self.max_samples} of {n_samples} rows leaves no rows for a tree.",
+                field="max_samples",
+                remedy="Give a larger share, a count, or 'auto'.",
+            )
+        return self.max_samples
 
 
 def _arrays(forest: IForest) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from app.detectors.base import Arrays, Floats
 
+FARTHEST = 1e100
 BLOCK = 2048
 """Examples scored at a time, so that memory stays bounded however long the input is."""
 
@@ -21,7 +22,8 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
     """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
     # scikit-learn compares float32 readings with float64 thresholds; anything else would send
     # a reading near a cut down the other branch.
-    rows = X.astype(np.float32)
+    largest = np.finfo(np.float32).max
+    rows = np.clip(_standardised(arrays, X), -largest, largest).astype(np.float32)
     at = np.arange(len(X))[:, None]
     node = np.broadcast_to(arrays["root"], (len(X), len(arrays["root"])))
     for _ in range(int(arrays["depth"][0])):
@@ -34,7 +36,7 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
 
 def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
     """Return the negated decision function for rows of shape (n_samples, n_features)."""
-    rows = (X - arrays["center"]) / arrays["scale"]
+    rows = _standardised(arrays, X)
     support, gamma = arrays["support_vectors"], arrays["gamma"][0]
     product = rows @ support.T
     match params["kernel"]:
@@ -59,7 +61,7 @@ def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats)
 
 def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
     """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
-    scaled = (windows - arrays["center"]) / arrays["scale"]
+    scaled = _standardised(arrays, windows)
     states = scaled
     for layer in range(len(params["encoder_layers"])):
         states = _lstm(arrays, f"encoder.{layer}", states)
@@ -68,6 +70,12 @@ def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Fl
         states = _lstm(arrays, f"decoder.{layer}", states)
     restored = states @ arrays["head.weight"].T + arrays["head.bias"]
     return (restored - scaled) ** 2
+
+
+def _standardised(arrays: Arrays, X: Floats) -> Floats:
+    """Return X in standard deviations, bounded so that squares and products stay finite."""
+    with np.errstate(over="ignore"):
+        return np.clip((X - arrays["center"]) / arrays["scale"], -FARTHEST, FARTHEST)
 
 
 def _lstm(arrays: Arrays, layer: str, inputs: Floats) -> Floats:

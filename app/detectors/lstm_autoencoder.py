@@ -8,6 +8,7 @@ ICML anomaly detection workshop, 2016.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from app.detectors.base import Fitted, Floats, Progress, standardisation
+from app.errors import InvalidDataError
 
-_global_generator = threading.Lock()
+_global_state = threading.Lock()
+_training_now = 0
+_threads_before = 0
 
 
 def available_device() -> str:
@@ -89,7 +93,7 @@ class LSTMAutoencoder:
 
     def _new_network(self, n_features: int) -> Autoencoder:
         # First weights come from torch's global generator, so two fits side by side take turns.
-        with _global_generator, torch.random.fork_rng(devices=[]):
+        with _global_state, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             return Autoencoder(n_features, self.encoder_layers, self.decoder_layers)
 
@@ -125,6 +129,12 @@ class LSTMAutoencoder:
                 schedule.step()
                 total += loss.item() * len(batch)
             losses.append(total / len(windows))
+            if not math.isfinite(losses[-1]):
+                raise InvalidDataError(
+                    f"The training diverged in epoch {epoch + 1}.",
+                    field="learning_rate",
+                    remedy=f"Give a smaller one than {self.learning_rate:g}.",
+                )
             progress(f"epoch {epoch + 1}/{self.epochs}", (epoch + 1) / self.epochs)
         return losses
 
@@ -173,9 +183,16 @@ def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Keep one small network to one core: fits side by side use the others better."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    global _training_now, _threads_before
+    with _global_state:
+        if _training_now == 0:
+            _threads_before = torch.get_num_threads()
+        _training_now += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _global_state:
+            _training_now -= 1
+            if _training_now == 0:
+                torch.set_num_threads(_threads_before)

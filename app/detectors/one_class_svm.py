@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from pyod.models.ocsvm import OCSVM
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
-from app.detectors.base import Fitted, Floats, Progress, standardisation
+from app.detectors.base import Fitted, Floats, Progress
+from app.detectors.scaling import fitted_scaler
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,18 @@ class OneClassSVM:
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
-        scaler = StandardScaler().fit(X)
-        scaler.mean_, scaler.scale_ = center, scale = standardisation(X)
+        scaler, arrays = fitted_scaler(X)
         scaled = scaler.transform(X)
         gamma = self._gamma(scaled)
         svm = OCSVM(
             kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination
         ).fit(scaled)
         weights = svm.dual_coef_[0]
-        arrays = {
+        arrays |= {
             "support_vectors": svm.support_vectors_,
             "dual_coef": weights,
             "intercept": svm.intercept_,
             "gamma": np.array([gamma]),
-            "center": center,
-            "scale": scale,
         }
         # The solver's weights add up to nu * n, so a raw score is measured in that unit.
         return Fitted(Pipeline([("scale", scaler), ("ocsvm", svm)]), arrays, scale=weights.sum())
@@ -83,5 +80,5 @@ class OneClassSVM:
         if self.gamma == "auto":
             return 1.0 / n_features
         if self.gamma == "scale":
-            return 1.0 / (n_features * float(scaled.var()))
+            return 1.0 / (n_features * (float(scaled.var()) or 1.0))
         return float(self.gamma)

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from app.detectors.base import Detector, Floats, Progress, untold
+from app.detectors.base import Detector, Fitted, Floats, Progress, untold
 from app.detectors.calibration import Calibration
 from app.detectors.data import Table
 from app.detectors.kernels import raw_scores
@@ -72,7 +72,7 @@ def train(
 
     done = _Shares(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        whole = pool.submit(detector.fit, [X], done.part(0))
+        whole = pool.submit(_fit, detector, [X], done.part(0))
         parts = [
             pool.submit(_score_held_out, detector, held_out, rest, done.part(number))
             for number, (held_out, rest) in enumerate(
@@ -126,12 +126,17 @@ class _Shares:
         return tell
 
 
+def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitted:
+    fitted = detector.fit(segments, progress)
+    progress("fitted", 1.0)
+    return fitted
+
+
 def _score_held_out(
     detector: Detector, held_out: Floats, rest: list[Floats], progress: Progress
 ) -> Floats:
     """Return the scores of what a fit has not seen, in units of that fit's scale."""
-    fitted = detector.fit(rest, progress)
-    progress("calibration", 1.0)
+    fitted = _fit(detector, rest, progress)
     raw = raw_scores(detector.algorithm, fitted.arrays, detector.params, held_out)
     return raw / fitted.scale
 

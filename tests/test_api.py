@@ -1,0 +1,562 @@
+"""The service over HTTP, as a real process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app import samples
+from app.config import Settings
+from app.services.mlflow_service import MLflowService
+
+Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
+
+ROW_MODELS = ["isolation_forest", "one_class_svm"]
+MODELS = [*ROW_MODELS, "lstm_autoencoder"]
+WINDOW = 5
+CHEAP = {
+    "n_estimators": 25,
+    "epochs": 2,
+    "encoder_layers": (8,),
+    "decoder_layers": (8,),
+    "sequence_length": WINDOW,
+}
+MAX_BODY = 300_000
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+
+def reading(asset_id: str, row: np.ndarray, second: int | None = None) -> dict[str, Any]:
+    """Return a reading of the bench, measured some seconds after the start."""
+    body = {
+        "asset_id": asset_id,
+        "features": dict(zip(samples.FEATURE_NAMES, row.tolist(), strict=True)),
+    }
+    if second is not None:
+        body["timestamp"] = (START + timedelta(seconds=second)).isoformat()
+    return body
+
+
+def recording(asset_id: str, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Return consecutive readings, one a second."""
+    return [reading(asset_id, row, second) for second, row in enumerate(rows)]
+
+
+def answer(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    """Check that an answer is a problem as RFC 9457 has it, and return its fields."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"] == f"urn:problem:vigie:{kind}"
+    assert body["status"] == status
+    assert body["instance"] == response.request.url.path
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def post_text(api: httpx.Client, path: str, text: str) -> httpx.Response:
+    return api.post(path, content=text, headers={"Content-Type": "application/json"})
+
+
+# A service with an empty registry.
+
+
+def test_every_example_of_the_api_works_when_it_is_pasted(tracked, run_service):
+    api = run_service(tracked.model_copy(update={"n_estimators": 25}))
+    document = api.get(api.base_url.join("/openapi.json")).json()
+
+    def examples(schema: dict[str, Any]) -> list[Any]:
+        if reference := schema.get("$ref"):
+            schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        if schema.get("type") == "array":
+            return [[example] for example in examples(schema["items"])]
+        found: list[Any] = schema["examples"]
+        return found
+
+    asked = []
+    # In the order of the document: training comes first.
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            bodies = [None]
+            if "requestBody" in operation:
+                bodies = examples(operation["requestBody"]["content"]["application/json"]["schema"])
+            for body in bodies:
+                url = api.base_url.join(path)
+                answer(api.request(method.upper(), url, json=body))
+                asked.append(path.rpartition("/anomalies")[2])
+    assert asked[:3] == ["/train", "/detect", "/detect/batch"]
+    assert {"/status", "/metrics", "/health", "/health/ready"} <= set(asked)
+
+
+@pytest.fixture(scope="module")
+def untrained(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service that nobody has trained."""
+    settings = Settings(
+        mlflow_enabled=False, state_dir=tmp_path_factory.mktemp("state"), max_body_bytes=MAX_BODY
+    )
+    with running(settings) as api:
+        yield api
+
+
+def nothing_is_trained(api: httpx.Client) -> bool:
+    status = answer(api.get("/status"))
+    return not status["ready"] and not any(m["trained"] for m in status["models"].values())
+
+
+def test_an_untrained_service_says_what_to_call(untrained, healthy):
+    one = reading("pump", healthy[0])
+    for response in (
+        untrained.post("/detect", json=one),
+        untrained.post("/detect/batch", json=[one]),
+        untrained.get("/health/ready"),
+    ):
+        body = problem(response, 503, "not-trained")
+        assert "POST /api/v1/anomalies/train" in body["remedy"]
+        assert "vigie train" in body["remedy"]
+
+
+def test_an_untrained_service_is_alive_and_tells_its_status(untrained):
+    assert answer(untrained.get("/health"))["status"] == "ok"
+    status = answer(untrained.get("/status"))
+    assert status["ready"] is False
+    assert list(status["models"]) == MODELS
+    assert nothing_is_trained(untrained)
+
+
+def test_without_a_registry_there_are_no_metrics_of_versions(untrained):
+    assert answer(untrained.get("/metrics")) == {name: [] for name in MODELS}
+
+
+ROWS = [[0.4, 3.0], [0.5, 3.1], [0.4, 3.2], [0.6, 3.0], [0.5, 3.3]]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "said"),
+    [
+        ({"data": [*ROWS, [0.4, "3.0"]]}, "data[5][1]", "number"),
+        ({"data": [*ROWS, [0.4, None]]}, "data[5][1]", "number"),
+        ({"data": [*ROWS, [0.4, True]]}, "data[5][1]", "number"),
+        ({"data": [*ROWS, [0.4]]}, "data[5]", "1 values"),
+        ({"data": ROWS, "feature_names": ["rms"]}, "data", "2 values, but 1"),
+        ({"data": ROWS, "feature_names": ["rms", "rms"]}, "feature_names", "rms"),
+        ({"data": [[1.0, 2.0]] * 9}, "data", "constant"),
+        ({"data": []}, "data", "at least 1"),
+        ({"data": ROWS[:3], "model_names": ["one_class_svm"]}, "data", "at least 4 rows"),
+        ({"feature_names": ["rms"]}, "data", "required"),
+        ({"data": ROWS, "model_names": ["isolation_forrest"]}, "model_names[0]", "isolation_forr"),
+        ({"data": ROWS, "model_names": []}, "model_names", "No detector"),
+    ],
+)
+def test_training_data_that_cannot_be_used_are_named_by_their_place(untrained, body, field, said):
+    found = problem(untrained.post("/train", json=body), 422, "invalid-data")
+    assert found["field"] == field
+    assert said in found["detail"]
+    assert nothing_is_trained(untrained)
+
+
+def test_a_value_that_is_no_number_in_json_is_named_by_its_feature(untrained):
+    text = '{"data": [[0.4, 3.0], [0.5, NaN]], "feature_names": ["rms", "kurtosis"]}'
+    found = problem(post_text(untrained, "/train", text), 422, "invalid-data")
+    assert found["field"] == "data[1].kurtosis"
+    assert "finite" in found["detail"]
+    assert nothing_is_trained(untrained)
+
+
+def test_an_unknown_detector_is_answered_by_the_known_ones(untrained):
+    response = untrained.post("/train", json={"data": ROWS, "model_names": ["forest"]})
+    remedy = problem(response, 422, "invalid-data")["remedy"]
+    assert all(name in remedy for name in MODELS)
+
+
+@pytest.mark.parametrize("path", ["/train", "/detect", "/detect/batch"])
+def test_malformed_json_is_a_fault_of_the_body(untrained, path):
+    found = problem(post_text(untrained, path, '{"data": [[1,'), 422, "invalid-data")
+    assert "JSON" in found["detail"]
+    assert found["field"] == "body"
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_too_large_is_refused_whether_it_says_so_or_not(untrained, announced):
+    body = json.dumps({"data": [[1.0, 2.0]] * 30_000}).encode()
+    assert len(body) > MAX_BODY
+    pieces = (body[start : start + 10_000] for start in range(0, len(body), 10_000))
+    response = untrained.post(
+        "/train",
+        content=body if announced else pieces,
+        headers={"Content-Type": "application/json"},
+    )
+    assert ("content-length" in response.request.headers) == announced
+    found = problem(response, 413, "request-entity-too-large")
+    assert "VIGIE_MAX_BODY_BYTES" in found["detail"]
+    assert nothing_is_trained(untrained)
+
+
+def test_an_unknown_route_and_a_wrong_method_are_problems_too(untrained):
+    problem(untrained.get("/nowhere"), 404, "not-found")
+    response = untrained.get("/train")
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "POST"
+
+
+# A service whose three models are in Production.
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A running service, its settings, and what its training answered."""
+
+    api: httpx.Client
+    settings: Settings
+    trained: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def plant(
+    running: Running, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plant]:
+    """A service with all detectors trained over HTTP, and promoted from elsewhere."""
+    settings = Settings(
+        mlflow_tracking_uri=mlflow_uri,
+        mlflow_experiment_name="the-plant",
+        state_dir=tmp_path_factory.mktemp("state"),
+        **CHEAP,
+    )
+    tracking = MLflowService(settings)
+    for model in tracking.server.client.search_registered_models():
+        tracking.server.client.delete_registered_model(model.name)
+    rows = samples.healthy(300).data.tolist()
+    with running(settings) as api:
+        body = {"data": rows, "feature_names": list(samples.FEATURE_NAMES)}
+        trained = answer(api.post("/train", json=body))["models"]
+        for name in MODELS:
+            tracking.transition_model_stage(name, trained[name]["version"], "Production")
+        await_served(api, dict.fromkeys(MODELS, (1, "Production")))
+        yield Plant(api, settings, trained)
+
+
+def served(api: httpx.Client) -> dict[str, tuple[int | None, str | None]]:
+    models = answer(api.get("/status"))["models"]
+    return {name: (model["version"], model["stage"]) for name, model in models.items()}
+
+
+def await_served(api: httpx.Client, expected: dict[str, tuple[int, str]]) -> None:
+    """Return once the service serves these versions, which it finds out by itself."""
+    until = time.monotonic() + 30
+    while (now := served(api)) != expected:
+        assert time.monotonic() < until, f"it still serves {now}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def asset(request: pytest.FixtureRequest) -> str:
+    """A machine that only this test reads."""
+    return str(request.node.name)
+
+
+def test_a_training_answers_with_versions_and_metrics(plant):
+    for name in MODELS:
+        model = plant.trained[name]
+        assert (model["status"], model["version"], model["error"]) == ("trained", 1, None)
+        assert model["metrics"]["n_samples"] == 300
+        assert 0.0 <= model["metrics"]["anomaly_rate"] < 0.05
+
+
+def test_the_status_names_the_version_and_stage_that_serve(plant):
+    status = answer(plant.api.get("/status"))
+    assert status["ready"] is True
+    assert answer(plant.api.get("/health/ready"))["status"] == "ready"
+    for model in status["models"].values():
+        assert (model["version"], model["stage"]) == (1, "Production")
+        assert model["feature_names"] == list(samples.FEATURE_NAMES)
+        assert model["problem"] is None
+
+
+def test_the_metrics_are_those_of_the_runs_in_mlflow(plant):
+    metrics = answer(plant.api.get("/metrics"))
+    client = MLflowService(plant.settings).server.client
+    for name in MODELS:
+        [version] = [v for v in metrics[name] if v["stage"] == "Production"]
+        run = client.get_run(version["run_id"])
+        assert version["version"] == 1
+        assert version["run_name"] == run.info.run_name == f"{name}_300_samples"
+        assert version["metrics"] == run.data.metrics
+        assert version["metrics"]["anomaly_rate"] == plant.trained[name]["metrics"]["anomaly_rate"]
+        assert datetime.fromisoformat(version["created"]).tzinfo is not None
+
+
+def test_a_batch_is_judged_as_its_readings_one_by_one(plant, asset, fault):
+    readings = [reading(asset, row, 3600 * n) for n, row in enumerate(fault.data[::20])]
+    batch = answer(plant.api.post("/detect/batch", json=readings))
+    one_by_one = [answer(plant.api.post("/detect", json=one)) for one in readings]
+    assert len({result["final_score"] for result in batch}) == len(readings)
+    for together, alone in zip(batch, one_by_one, strict=True):
+        assert together["timestamp"] == alone["timestamp"]
+        for name in ROW_MODELS:
+            assert together["models"][name] == pytest.approx(alone["models"][name], abs=1e-12)
+
+
+def test_the_autoencoder_abstains_until_its_window_is_full(plant, asset, healthy):
+    for number, one in enumerate(recording(asset, healthy[:7]), start=1):
+        result = answer(plant.api.post("/detect", json=one))
+        assert set(ROW_MODELS) <= set(result["models"])
+        if number < WINDOW:
+            assert f"{number} of {WINDOW} rows" in result["abstained"]["lstm_autoencoder"]
+            assert "lstm_autoencoder" not in result["models"]
+        else:
+            assert result["abstained"] == {}
+            assert result["models"]["lstm_autoencoder"]["reconstruction_error"] > 0.0
+
+
+def test_a_batch_fills_the_window_of_each_machine_by_itself(plant, asset, healthy):
+    one, other = (recording(f"{asset}-{n}", healthy[:7]) for n in (1, 2))
+    mixed = [either for both in zip(one, other, strict=True) for either in both]
+    results = answer(plant.api.post("/detect/batch", json=mixed))
+    assert [result["asset_id"] for result in results] == [each["asset_id"] for each in mixed]
+    for machine in (results[::2], results[1::2]):
+        answered = ["lstm_autoencoder" in result["models"] for result in machine]
+        assert answered == [False] * (WINDOW - 1) + [True] * 3
+
+    # The next reading alone finds its past in the history.
+    result = answer(plant.api.post("/detect", json=reading(f"{asset}-1", healthy[7], 7)))
+    assert result["abstained"] == {}
+
+
+def test_windows_are_the_same_over_both_routes(plant, asset, fault):
+    rows = fault.data[200:210]
+    batch = answer(plant.api.post("/detect/batch", json=recording(f"{asset}-batch", rows)))
+    single = [
+        answer(plant.api.post("/detect", json=one)) for one in recording(f"{asset}-single", rows)
+    ]
+    for together, alone in zip(batch, single, strict=True):
+        assert together["final_score"] == pytest.approx(alone["final_score"], abs=1e-12)
+        assert together["abstained"] == alone["abstained"]
+
+
+def test_a_batch_is_taken_in_time_order_and_answered_in_its_own(plant, asset, healthy):
+    readings = recording(asset, healthy[:WINDOW])
+    results = answer(plant.api.post("/detect/batch", json=readings[::-1]))
+    assert [r["timestamp"] for r in results] == [
+        r["timestamp"].replace("+00:00", "Z") for r in readings[::-1]
+    ]
+    assert [bool(result["abstained"]) for result in results] == [False, True, True, True, True]
+
+
+def test_a_batch_without_times_is_taken_in_its_own_order(plant, asset, healthy):
+    readings = [reading(asset, row) for row in healthy[:7]]
+    results = answer(plant.api.post("/detect/batch", json=readings))
+    answered = ["lstm_autoencoder" in result["models"] for result in results]
+    assert answered == [False] * (WINDOW - 1) + [True] * 3
+
+
+def test_a_reading_sent_twice_does_not_become_its_own_past(plant, asset, healthy):
+    for _ in range(WINDOW + 1):
+        result = answer(plant.api.post("/detect", json=reading(asset, healthy[0], 0)))
+    assert f"1 of {WINDOW} rows" in result["abstained"]["lstm_autoencoder"]
+    twice = [reading(asset, healthy[1], 1)] * (WINDOW + 1)
+    results = answer(plant.api.post("/detect/batch", json=twice))
+    assert f"2 of {WINDOW} rows" in results[-1]["abstained"]["lstm_autoencoder"]
+
+
+def test_a_reading_in_a_batch_sees_the_history_between_it_and_the_one_before(plant, asset, healthy):
+    readings = recording(asset, healthy[:8])
+    answer(plant.api.post("/detect/batch", json=readings[:7]))
+    # The first reading again, as after a lost answer, together with the newest.
+    results = answer(plant.api.post("/detect/batch", json=[readings[0], readings[7]]))
+    assert results[1]["abstained"] == {}
+
+
+def test_after_a_gap_the_window_starts_afresh(plant, asset, healthy):
+    answer(plant.api.post("/detect/batch", json=recording(asset, healthy[:7])))
+    late = reading(asset, healthy[7], 7 + 2 * 3600)
+    result = answer(plant.api.post("/detect", json=late))
+    assert f"1 of {WINDOW} rows" in result["abstained"]["lstm_autoencoder"]
+
+
+def test_an_anomaly_has_a_criticality_and_sensors_and_a_usual_reading_has_none(plant, asset, fault):
+    results = answer(plant.api.post("/detect/batch", json=recording(asset, fault.data)))
+    contamination = 0.01
+    found = [result for result in results if result["is_anomaly"]]
+    assert 100 < len(found) < 300
+    for result in results:
+        assert result["threshold"] == pytest.approx(1 - contamination)
+        assert result["is_anomaly"] == (result["final_score"] > result["threshold"])
+        if not result["is_anomaly"]:
+            assert result["criticality"] is None
+            assert result["sensors"] == []
+    for result in found:
+        p = 1.0 - result["final_score"]
+        decades = min(int(np.log10(contamination / p) + 1e-9), 3)
+        assert result["criticality"] == ("low", "medium", "high", "critical")[decades]
+        shares = [sensor["share"] for sensor in result["sensors"]]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1.0)
+    worst = {result["sensors"][0]["name"] for result in found[-50:]}
+    assert worst <= {"vibration_rms", "vibration_kurtosis", "bearing_temperature", "motor_current"}
+
+
+def test_a_reading_beyond_all_measure_is_an_anomaly_to_every_model(plant, asset, healthy):
+    readings = recording(asset, healthy[:WINDOW])
+    for one in readings:
+        one["features"]["vibration_rms"] = 1e308
+    result = answer(plant.api.post("/detect/batch", json=readings))[-1]
+    assert set(result["models"]) == set(MODELS)
+    assert result["is_anomaly"]
+    assert result["criticality"] == "critical"
+    assert result["sensors"][0]["name"] == "vibration_rms"
+
+
+def test_metadata_come_back_as_they_were_sent(plant, asset, healthy):
+    metadata = {"line": "A", "shift": 2, "tags": ["new", None], "where": {"hall": "Süd"}}
+    one = reading(asset, healthy[0], 0) | {"metadata": metadata, "sensor_id": "drive end"}
+    result = answer(plant.api.post("/detect", json=one))
+    assert result["metadata"] == metadata
+    assert result["sensor_id"] == "drive end"
+    assert result["asset_id"] == asset
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ("2026-01-05T08:00:00", "2026-01-05T08:00:00Z"),
+        ("2026-01-05T09:00:00+01:00", "2026-01-05T08:00:00Z"),
+        ("2026-01-05T08:00:00.25Z", "2026-01-05T08:00:00.250000Z"),
+    ],
+)
+def test_times_are_in_utc_unless_they_say_otherwise(plant, asset, healthy, sent, meant):
+    one = reading(asset, healthy[0]) | {"timestamp": sent}
+    assert answer(plant.api.post("/detect", json=one))["timestamp"] == meant
+
+
+def test_a_reading_without_a_time_was_measured_now(plant, asset, healthy):
+    before = datetime.now(UTC)
+    result = answer(plant.api.post("/detect", json=reading(asset, healthy[0])))
+    assert before <= datetime.fromisoformat(result["timestamp"]) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"flow_rate": "100"}, "number"),
+        ({"flow_rate": None}, "number"),
+        ({"flow_rate": True}, "number"),
+        ({"flow_rate": float("nan")}, "finite"),
+        ({"flow_rate": float("inf")}, "finite"),
+        ({"flow_rate": 10**400}, "number"),
+        (None, "Missing"),
+    ],
+)
+def test_a_bad_value_is_named_and_changes_nothing(plant, asset, healthy, change, said):
+    good, bad = recording(asset, healthy[:2])
+    if change is None:
+        del bad["features"]["flow_rate"]
+    else:
+        bad["features"] |= change
+    found = problem(post_text(plant.api, "/detect", json.dumps(bad)), 422, "invalid-data")
+    assert found["field"] == "features.flow_rate"
+    assert said in found["detail"]
+    assert found["remedy"]
+
+    text = json.dumps([good, bad])
+    found = problem(post_text(plant.api, "/detect/batch", text), 422, "invalid-data")
+    assert found["field"] == "[1].features.flow_rate"
+    # Not even the good one has been kept: the next reading has no past.
+    result = answer(plant.api.post("/detect", json=reading(asset, healthy[2], 2)))
+    assert f"1 of {WINDOW} rows" in result["abstained"]["lstm_autoencoder"]
+
+
+def test_a_missing_feature_is_answered_by_what_the_model_knows(plant, asset):
+    body = {"asset_id": asset, "features": {"rms": 0.4}}
+    found = problem(plant.api.post("/detect", json=body), 422, "invalid-data")
+    assert all(name in found["remedy"] for name in samples.FEATURE_NAMES)
+
+
+def test_features_that_no_model_knows_are_not_looked_at(plant, asset, healthy):
+    one = reading(asset, healthy[0], 0)
+    plain = answer(plant.api.post("/detect", json=one))
+    one["features"]["humidity"] = 55.0
+    assert answer(plant.api.post("/detect", json=one))["models"] == plain["models"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"features": {"rms": 0.4}}, "asset_id"),
+        ({"asset_id": "", "features": {"rms": 0.4}}, "asset_id"),
+        ({"asset_id": "pump", "features": {}}, "features"),
+        ({"asset_id": "pump", "features": {"rms": 0.4}, "timestamp": "yesterday"}, "timestamp"),
+        (
+            {"asset_id": "pump", "features": {"rms": 1}, "timestamp": "0001-01-01T00:00+23:00"},
+            "timestamp",
+        ),
+    ],
+)
+def test_a_reading_that_is_none_is_named_by_its_place(plant, body, field):
+    found = problem(plant.api.post("/detect", json=body), 422, "invalid-data")
+    assert found["field"] == field
+    assert not found["detail"].endswith("..")
+    assert "Value error" not in found["detail"]
+
+
+def test_one_detector_that_fails_does_not_stop_the_others(plant, healthy):
+    body = {"data": healthy[:15].tolist(), "feature_names": list(samples.FEATURE_NAMES)}
+    models = answer(plant.api.post("/train", json=body))["models"]
+    assert models["lstm_autoencoder"]["status"] == "failed"
+    assert f"sequence_length={WINDOW}" in models["lstm_autoencoder"]["error"]
+    for name in ROW_MODELS:
+        assert models[name]["status"] == "trained"
+        assert models[name]["version"] > 1
+        # What is in Production goes on serving until somebody promotes another version.
+        assert models[name]["serving_version"] == 1
+    assert served(plant.api) == dict.fromkeys(MODELS, (1, "Production"))
+
+
+def test_a_restarted_service_answers_the_same_from_the_registry(
+    plant, asset, fault, running, tmp_path
+):
+    def judged(api: httpx.Client) -> list[dict[str, Any]]:
+        results = answer(api.post("/detect/batch", json=recording(asset, fault.data[290:315])))
+        assert any(result["is_anomaly"] for result in results)
+        return list(results)
+
+    # Another folder: neither models nor readings are left of the first process.
+    settings = plant.settings.model_copy(update={"state_dir": tmp_path / "other"})
+    with running(settings) as restarted:
+        assert served(restarted) == dict.fromkeys(MODELS, (1, "Production"))
+        again, before = judged(restarted), judged(plant.api)
+    for now, then in zip(again, before, strict=True):
+        assert now["final_score"] == pytest.approx(then["final_score"], abs=1e-9)
+        assert now["models"].keys() == then["models"].keys()
+        assert [s["name"] for s in now["sensors"]] == [s["name"] for s in then["sensors"]]
+
+
+def test_a_promotion_elsewhere_is_followed_without_a_restart(plant, asset, healthy):
+    from app.services.one_class_svm_service import OneClassSVMService
+
+    elsewhere = OneClassSVMService(nu=0.2, settings=plant.settings)
+    elsewhere.train(healthy[:200], samples.FEATURE_NAMES)
+    version = elsewhere.served.version
+    tracking = MLflowService(plant.settings)
+    tracking.transition_model_stage("one_class_svm", version, "Production")
+    others = {name: (1, "Production") for name in MODELS if name != "one_class_svm"}
+    await_served(plant.api, others | {"one_class_svm": (version, "Production")})
+    verdict = answer(plant.api.post("/detect", json=reading(asset, healthy[0])))["models"]
+    expected = elsewhere.predict_scores(healthy[:1])[0]
+    assert verdict["one_class_svm"]["version"] == version
+    assert verdict["one_class_svm"]["score"] == pytest.approx(expected, abs=1e-9)
+
+    tracking.rollback("one_class_svm")
+    await_served(plant.api, dict.fromkeys(MODELS, (1, "Production")))

@@ -1,0 +1,382 @@
+"""``vigie`` as people and scripts call it: as a process, by its output and exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app import __version__, samples
+from app.config import Settings
+from app.services.mlflow_service import MLflowService
+
+CHEAP = {
+    "VIGIE_N_ESTIMATORS": "25",
+    "VIGIE_EPOCHS": "2",
+    "VIGIE_ENCODER_LAYERS": "8",
+    "VIGIE_DECODER_LAYERS": "8",
+    "VIGIE_SEQUENCE_LENGTH": "5",
+}
+NAMES = list(samples.FEATURE_NAMES)
+Finished = subprocess.CompletedProcess[str]
+
+
+def vigie(folder: Path, *arguments: str, **environment: str) -> Finished:
+    """Run a command in a folder, its state kept there."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, **CHEAP, "VIGIE_STATE_DIR": str(folder / "state"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def side_by_side(
+    folder: Path, commands: dict[str, list[str]], **environment: str
+) -> dict[str, Finished]:
+    """Run commands that do not disturb each other, two at a time."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        runs = pool.map(lambda command: vigie(folder, *command, **environment), commands.values())
+        return dict(zip(commands, runs, strict=True))
+
+
+def words(text: str) -> str:
+    """Return a text without its line breaks, wherever the terminal has put them."""
+    return " ".join(text.split())
+
+
+def error_of(process: Finished) -> str:
+    """Return what a command that failed says of it: an error that we know, no traceback."""
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
+    return words(process.stderr)
+
+
+def write_files(folder: Path) -> None:
+    """Write recordings as people have them: with a time, a label, and a separator of choice."""
+    healthy, fault = samples.healthy(300), samples.faulty("bearing_wear", 300, onset=100)
+    for name, recording in (("healthy", healthy), ("fault", fault)):
+        table = pd.DataFrame(recording.data, columns=NAMES)
+        table.insert(0, "time", pd.Series(recording.timestamps).dt.strftime("%d.%m.%Y %H:%M:%S"))
+        table["label"] = recording.labels
+        table.to_csv(folder / f"{name}.csv", sep=";", index=False)
+        table.to_parquet(folder / f"{name}.parquet")
+    table = pd.DataFrame(healthy.data, columns=NAMES)
+    table.loc[3, "flow_rate"] = np.nan
+    table.to_csv(folder / "gap.csv", index=False)
+    (folder / "empty.csv").write_text("")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("recordings")
+    write_files(made)
+    return made
+
+
+# What needs no server.
+
+
+@pytest.fixture(scope="module")
+def offline(folder: Path) -> dict[str, Finished]:
+    """What commands say without MLflow."""
+    commands = {
+        "help": ["--help"],
+        "version": ["--version"],
+        "no such file": ["train", "nowhere.csv"],
+        "no such column": ["train", "healthy.csv", "--exclude", "colour"],
+        "no such feature": ["train", "healthy.csv", "--feature", "colour"],
+        "no range": ["train", "healthy.csv", "--rows", "5-9"],
+        "range beyond the end": ["train", "healthy.csv", "--rows", "400:500"],
+        "no table": ["train", "empty.csv"],
+        "a gap": ["train", "gap.csv"],
+        "no such detector": ["train", "healthy.csv", "--model", "forest"],
+        "no model": ["detect", "fault.csv"],
+        "list": ["models", "list"],
+        "doctor": ["doctor"],
+    }
+    return side_by_side(folder, commands, MLFLOW_ENABLED="false")
+
+
+def test_help_names_every_command(offline):
+    assert offline["help"].returncode == 0
+    for command in ("up", "serve", "train", "detect", "models", "doctor", "demo"):
+        assert f" {command} " in offline["help"].stdout
+
+
+def test_the_version_is_printed(offline):
+    assert offline["version"].returncode == 0, offline["version"].stderr
+    assert offline["version"].stdout.strip() == f"vigie {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("no such file", ["no file nowhere.csv"]),
+        ("no such column", ["--exclude", "no column colour", "flow_rate, motor_current, label"]),
+        ("no such feature", ["--feature:", "no column colour", "flow_rate, motor_current, label"]),
+        ("no range", ["--rows", "'5-9'", "1:400"]),
+        ("range beyond the end", ["--rows", "300 rows"]),
+        ("no table", ["empty.csv", "CSV file with a header"]),
+        ("a gap", ["data[3].flow_rate", "nan"]),
+        ("no such detector", ["'forest'", "isolation_forest, one_class_svm, lstm_autoencoder"]),
+        ("no model", ["No model can answer", "vigie train"]),
+        ("list", ["Tracking is disabled", "MLFLOW_ENABLED=true"]),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_what_to_do(offline, command, said):
+    error = error_of(offline[command])
+    for part in said:
+        assert part in error
+
+
+@pytest.mark.parametrize("command", ["no such column", "no such detector", "list"])
+def test_an_error_is_one_line_however_long(offline, command):
+    [line] = [line for line in offline[command].stderr.splitlines() if "Left out" not in line]
+    assert line.startswith("Error: ")
+
+
+def test_the_doctor_names_disabled_tracking_with_its_remedy(offline):
+    assert offline["doctor"].returncode == 1
+    assert "MLFLOW_ENABLED is false" in words(offline["doctor"].stdout)
+    assert "Set MLFLOW_ENABLED=true" in words(offline["doctor"].stdout)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("VIGIE_CONTAMINATION", "2"), ("VIGIE_ENCODER_LAYERS", "wide")]
+)
+def test_a_wrong_setting_is_named_by_its_variable(folder, variable, value):
+    error = error_of(vigie(folder, "doctor", **{variable: value}))
+    assert variable in error
+    assert f"'{value}'" in error
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_port_in_use_is_named_with_what_to_set(folder, busy_port, new_port):
+    error = error_of(vigie(folder, "serve", VIGIE_PORT=str(busy_port), MLFLOW_ENABLED="false"))
+    assert f"Port {busy_port} is in use" in error
+    assert "VIGIE_PORT=" in error
+
+    uri = f"http://localhost:{busy_port}"
+    error = error_of(vigie(folder, "up", MLFLOW_TRACKING_URI=uri, VIGIE_PORT=str(new_port())))
+    assert f"Port {busy_port} is in use" in error
+    assert "MLFLOW_TRACKING_URI=http://localhost:" in error
+    assert "vigie serve" in error
+
+
+@pytest.fixture(scope="module")
+def away(folder: Path, new_port: Callable[[], int]) -> dict[str, Finished]:
+    """What commands say while no server is there."""
+    commands = {
+        "doctor": ["doctor"],
+        "detect": ["detect", "fault.csv"],
+        "train": ["train", "healthy.csv", "--model", "one_class_svm", "--promote"],
+    }
+    return side_by_side(folder, commands, MLFLOW_TRACKING_URI=f"http://localhost:{new_port()}")
+
+
+def test_the_doctor_names_a_server_that_is_away_with_its_remedy(away):
+    assert away["doctor"].returncode == 1
+    said = words(away["doctor"].stdout)
+    assert "cannot be reached" in said
+    assert "vigie up" in said
+    assert "Traceback" not in away["doctor"].stderr
+
+
+def test_a_registry_that_cannot_be_asked_is_not_called_empty(away):
+    error = error_of(away["detect"])
+    assert "cannot be reached" in error
+    assert "the registry has none" not in error
+
+
+def test_a_promotion_that_could_not_be_made_is_no_success(away):
+    assert "cannot be reached" in words(away["train"].stderr)
+    assert "one_class_svm" in away["train"].stdout
+    assert away["train"].returncode == 1
+
+
+# What needs one.
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with recordings, and the registry that commands run there see."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def tracking(self) -> MLflowService:
+        return MLflowService(self.settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "MLFLOW_TRACKING_URI": self.settings.mlflow_tracking_uri,
+            "MLFLOW_EXPERIMENT_NAME": self.settings.mlflow_experiment_name,
+        }
+
+    def vigie(self, *arguments: str) -> Finished:
+        return vigie(self.folder, *arguments, **self.environment)
+
+
+@pytest.fixture(scope="module")
+def workplace(folder: Path, mlflow_uri: str) -> Workplace:
+    """A place where nothing has been trained yet."""
+    settings = Settings(
+        mlflow_tracking_uri=mlflow_uri,
+        mlflow_experiment_name="the-command-line",
+        state_dir=folder / "state-of-the-tests",
+    )
+    client = MLflowService(settings).server.client
+    for model in client.search_registered_models():
+        client.delete_registered_model(model.name)
+    return Workplace(folder, settings)
+
+
+@pytest.fixture(scope="module")
+def empty(workplace: Workplace) -> dict[str, Finished]:
+    """What commands say of an empty registry."""
+    commands = {"doctor": ["doctor"], "list": ["models", "list"]}
+    return side_by_side(workplace.folder, commands, **workplace.environment)
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Workplace, empty: dict[str, Finished]) -> Finished:
+    """All detectors trained on a file, and promoted: version 1 of each, after ``empty``."""
+    assert len(empty) == 2
+    return workplace.vigie("train", "healthy.csv", "--exclude", "label", "--promote")
+
+
+@pytest.fixture(scope="module")
+def shown(workplace: Workplace, trained: Finished) -> dict[str, Finished]:
+    """What commands that change nothing say after that."""
+    assert trained.returncode == 0, trained.stderr
+    commands = {
+        "table": ["detect", "fault.parquet"],
+        "json": ["detect", "fault.csv", "--rows", "91:300", "--format", "json"],
+        "csv": ["detect", "fault.csv", "--rows", "91:300", "--format", "csv"],
+        "list": ["models", "list"],
+        "doctor": ["doctor"],
+    }
+    return side_by_side(workplace.folder, commands, **workplace.environment)
+
+
+def test_the_doctor_says_which_models_an_empty_registry_lacks(empty):
+    assert empty["doctor"].returncode == 1
+    said = words(empty["doctor"].stdout)
+    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder"):
+        assert f"Versions of {name}? none. Train one: `vigie train FILE --model {name}`" in said
+
+
+def test_an_empty_registry_is_listed_as_such(empty):
+    assert empty["list"].returncode == 0
+    assert "vigie train FILE" in words(empty["list"].stdout)
+
+
+def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(trained, workplace):
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count("1 (Production)") == 3
+    assert "Left out, being no numbers: time" in trained.stderr
+    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder"):
+        model = workplace.tracking.load_model(name, stage="Production")
+        assert list(model.feature_names) == NAMES
+        assert model.n_samples == 300
+
+
+def test_a_recording_is_judged_as_events_with_the_sensor_at_fault(shown):
+    assert shown["table"].returncode == 0, shown["table"].stderr
+    said = words(shown["table"].stdout)
+    assert "of 300 rows are anomalous" in said
+    assert "vibration_kurtosis" in said
+    assert "–300" in said
+    assert "isolation_forest v1, one_class_svm v1, lstm_autoencoder v1" in said
+
+
+def test_json_is_all_that_stands_on_standard_output(shown):
+    assert shown["json"].returncode == 0
+    assert shown["json"].stderr == ""
+    answer = json.loads(shown["json"].stdout)
+    assert answer["versions"] == ["isolation_forest v1", "one_class_svm v1", "lstm_autoencoder v1"]
+    rows = answer["rows"]
+    assert [row["row"] for row in rows] == list(range(91, 301))
+    # Four rows until the window of five is full.
+    assert [row["lstm_autoencoder"] is None for row in rows[:6]] == [True] * 4 + [False] * 2
+    assert not any(row["is_anomaly"] for row in rows[:5])
+    assert all(row["is_anomaly"] and row["criticality"] == "critical" for row in rows[-5:])
+    assert rows[-1]["sensor"] == "vibration_kurtosis"
+    assert rows[0]["sensor"] is None
+
+
+def test_csv_says_the_same_as_json(shown):
+    assert shown["csv"].stderr == ""
+    table = list(csv.DictReader(io.StringIO(shown["csv"].stdout)))
+    rows = json.loads(shown["json"].stdout)["rows"]
+    assert list(table[0]) == list(rows[0])
+    for line, row in zip(table, rows, strict=True):
+        assert int(line["row"]) == row["row"]
+        assert float(line["final_score"]) == row["final_score"]
+        assert line["is_anomaly"].lower() == str(row["is_anomaly"]).lower()
+        assert line["sensor"] == (row["sensor"] or "")
+
+
+def test_the_list_shows_stage_and_run_of_every_version(shown, workplace):
+    assert shown["list"].returncode == 0
+    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder"):
+        [version] = workplace.tracking.list_versions(name)
+        [line] = [line for line in shown["list"].stdout.splitlines() if f" {name} " in line]
+        assert "Production" in line
+        assert version.run_id in line
+
+
+def test_the_doctor_finds_a_healthy_registry_healthy(shown):
+    assert shown["doctor"].returncode == 0, shown["doctor"].stdout
+    said = words(shown["doctor"].stdout)
+    assert "fail" not in said
+    assert said.count("is in Production and serves") == 3
+    assert said.count("readable? yes, 8 features") == 3
+
+
+def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_back(
+    shown, workplace
+):
+    assert shown
+    chosen = ["--feature", "vibration_rms", "--feature", "flow_rate", "--rows", "1:120"]
+    done = workplace.vigie("train", "healthy.parquet", "--model", "one_class_svm", *chosen)
+    assert done.returncode == 0, done.stderr
+    assert "of 120" in done.stdout
+    model = workplace.tracking.load_model("one_class_svm", version=2)
+    assert model.feature_names == ("vibration_rms", "flow_rate")
+    assert model.n_samples == 120
+
+    def in_production() -> int:
+        return workplace.tracking.find_version("one_class_svm", stage="Production").version
+
+    assert in_production() == 1
+    done = workplace.vigie("models", "promote", "one_class_svm", "2")
+    assert done.stdout.strip() == "one_class_svm version 2 is in Production."
+    assert in_production() == 2
+    done = workplace.vigie("models", "rollback", "one_class_svm")
+    assert "version 1 serves again" in done.stdout
+    assert in_production() == 1

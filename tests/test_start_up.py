@@ -1,0 +1,64 @@
+"""What a new user meets first: a quick start, and a demo that leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "mlflow", "pyod", "sklearn", "numba", "pandas", "matplotlib")
+
+
+@pytest.mark.parametrize("module", ["app.main", "app.cli"])
+def test_starting_imports_nothing_that_only_training_needs(module):
+    code = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == []
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_demo_finds_the_fault_and_leaves_nothing_running(tmp_path, new_port):
+    mlflow_port, service_port = new_port(), new_port()
+    (tmp_path / "no-data").mkdir()
+    process = subprocess.run(
+        [sys.executable, "-m", "app.cli", "demo"],
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": f"http://localhost:{mlflow_port}",
+            "VIGIE_PORT": str(service_port),
+            "VIGIE_STATE_DIR": str(tmp_path / "state"),
+            "VIGIE_DATA": str(tmp_path / "no-data"),
+            "VIGIE_EPOCHS": "4",
+            "VIGIE_N_ESTIMATORS": "50",
+            "COLUMNS": "200",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "a simulated pump bench whose bearing wears" in process.stdout
+    assert "isolation_forest v1, one_class_svm v1, lstm_autoencoder v1" in process.stdout
+
+    # The event that lasts until the end is the fault, and a sensor that a bearing moves leads it.
+    [event] = [
+        line for line in process.stdout.splitlines() if line.startswith("│") and "–1200" in line
+    ]
+    assert any(name in event for name in ("vibration_rms", "vibration_kurtosis"))
+
+    assert not listens(mlflow_port)
+    assert not listens(service_port)
+    # What it made stays, for `make run` to go on with.
+    assert (tmp_path / "state" / "mlflow.db").is_file()

@@ -1,0 +1,334 @@
+"""A training never fails, and never waits for long, because of its tracking server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app.config import Settings
+from app.errors import NotTrainedError, TrackingUnavailableError
+from app.services.anomaly_detection_service import AnomalyDetectionService
+from app.services.mlflow_service import MLflowService
+from app.services.one_class_svm_service import OneClassSVMService
+
+AT_MOST_S = 30
+"""Left to itself MLflow waits for 4 to 20 minutes: this is not a stopwatch, but a way out."""
+
+
+class Failing(ThreadingHTTPServer):
+    """Stands before an MLflow server, and fails after some requests.
+
+    Parameters
+    ----------
+    upstream : str
+        The real server.
+    after : int
+        How many requests it lets through.
+    how : {'gone', 'silent', '500'}
+        What becomes of the others.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str, after: int, how: str):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream, self.left, self.how = upstream, after, how
+        self.released = threading.Event()
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of callers who have hung up: they were meant to."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Failing
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.left -= 1
+        if self.server.left >= 0:
+            answer = httpx.request(
+                self.command,
+                self.server.upstream + self.path,
+                content=body,
+                headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+                trust_env=False,
+            )
+            self._send(answer.status_code, answer.content)
+        elif self.server.how == "500":
+            self._send(500, b"<html>something is broken</html>")
+        elif self.server.how == "silent":
+            self.server.released.wait(timeout=AT_MOST_S)
+        self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
+
+    def _send(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def failing() -> Iterator[Callable[[str, int, str], Failing]]:
+    """Start a server that fails."""
+    servers: list[Failing] = []
+
+    def start(upstream: str, after: int, how: str) -> Failing:
+        server = Failing(upstream, after, how)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.released.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def away(
+    request: pytest.FixtureRequest,
+    untracked: Settings,
+    failing: Callable[[str, int, str], Failing],
+    new_port: Callable[[], int],
+) -> Settings:
+    """Settings with a tracking server that has never answered, in one of three ways."""
+    how = request.param
+    uri = f"http://127.0.0.1:{new_port()}" if how == "refused" else failing("", 0, how).uri
+    return untracked.model_copy(update={"mlflow_enabled": True, "mlflow_tracking_uri": uri})
+
+
+every_outage = pytest.mark.parametrize("away", ["refused", "silent", "500"], indirect=True)
+no_answer = pytest.mark.parametrize("away", ["refused", "silent"], indirect=True)
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """Return what work returns, or fail if it blocks."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(work).result(timeout=AT_MOST_S)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def scores_without_tracking(untracked: Settings, healthy: np.ndarray) -> np.ndarray:
+    service = OneClassSVMService(settings=untracked)
+    service.train(healthy)
+    return service.predict_scores(healthy)
+
+
+@every_outage
+def test_a_training_ends_with_the_same_scores_and_one_error(away, untracked, healthy, caplog):
+    service = OneClassSVMService(settings=away)
+    metrics = in_time(lambda: service.train(healthy))
+
+    assert metrics["n_samples"] == 300
+    assert service.served.version is None
+    scores = scores_without_tracking(untracked, healthy)
+    np.testing.assert_array_equal(service.predict_scores(healthy), scores)
+
+    [error] = errors(caplog)
+    assert away.mlflow_tracking_uri in error
+    assert "vigie up" in error
+    assert "MLFLOW_ENABLED=false" in error
+
+
+@no_answer
+def test_everything_that_records_is_harmless_and_one_outage_is_one_error(away, healthy, caplog):
+    def record() -> None:
+        service = MLflowService(away)
+        assert service.start_run("an experiment") is None
+        OneClassSVMService(settings=away).train(healthy)
+        service.log_params({"operator": "night shift"})
+        service.log_metrics({"custom_metric_1": 0.95})
+        assert service.log_model(object(), "model") is None
+        service.end_run()
+
+    in_time(record)
+    assert len(errors(caplog)) == 1
+
+
+@every_outage
+def test_what_asks_says_that_there_is_no_answer(away, healthy):
+    service = MLflowService(away)
+    for ask in (
+        lambda: service.load_model("isolation_forest", stage="Production"),
+        lambda: service.transition_model_stage("isolation_forest", 1, "Production"),
+        lambda: service.rollback("isolation_forest"),
+        lambda: service.get_latest_versions("isolation_forest"),
+        lambda: service.list_versions("isolation_forest"),
+        lambda: service.search_runs(),
+        lambda: OneClassSVMService(settings=away).load(),
+        lambda: AnomalyDetectionService(away).get_metrics(),
+    ):
+        with pytest.raises(TrackingUnavailableError, match="MLFLOW_TRACKING_URI"):
+            in_time(ask)
+
+
+@no_answer
+def test_the_detectors_together_are_trained_and_answer(away, healthy, caplog):
+    service = AnomalyDetectionService(away.model_copy(update={"n_estimators": 10}))
+    reading = {
+        "asset_id": "pump-7",
+        "features": {f"feature_{i + 1}": value for i, value in enumerate(healthy[0])},
+    }
+    with pytest.raises(NotTrainedError):
+        in_time(lambda: service.detect_anomaly(reading))
+    names = ["isolation_forest", "one_class_svm"]
+    outcome = in_time(lambda: service.train_all_models(healthy, model_names=names))
+    assert [outcome[name]["status"] for name in names] == ["trained", "trained"]
+    assert [outcome[name]["version"] for name in names] == [None, None]
+    assert set(service.detect_anomaly(reading).models) == set(names)
+    service.close()
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.parametrize("after", [1, 4, 7, 10])
+@pytest.mark.parametrize("how", ["gone", "500"])
+def test_a_server_that_dies_in_the_middle_costs_the_record_alone(
+    how, after, failing, tracked, healthy, caplog
+):
+    server = failing(tracked.mlflow_tracking_uri, after, how)
+    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+    service = OneClassSVMService(settings=settings)
+    in_time(lambda: service.train(healthy))
+
+    assert server.left < 0, "the training was recorded before the server died"
+    assert service.served.version is None
+    scores = scores_without_tracking(settings.model_copy(update={"mlflow_enabled": False}), healthy)
+    np.testing.assert_array_equal(service.predict_scores(healthy), scores)
+    [error] = errors(caplog)
+    assert "vigie" in error
+
+
+@pytest.mark.parametrize("after", [2, 7])
+def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
+    after, failing, tracked, healthy, caplog
+):
+    server = failing(tracked.mlflow_tracking_uri, after, "silent")
+    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+    service = OneClassSVMService(settings=settings)
+    in_time(lambda: service.train(healthy))
+
+    # Nothing has answered yet, and still the training is back and says so once.
+    assert not server.released.is_set()
+    assert service.is_trained
+    [said] = [r.getMessage() for r in caplog.records if r.name.startswith("app.")]
+    assert server.uri in said
+
+    server.released.set()
+    eventually(lambda: errors(caplog))
+    assert len(errors(caplog)) == 1
+
+
+def test_a_server_that_comes_back_is_used_and_its_next_outage_is_another_error(
+    failing, tracked, healthy, caplog, monkeypatch
+):
+    # Else a failed server is left alone for some seconds, and this test would have to wait.
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("app.tracking.server.TRUST_AFTER_ANSWER_S", 0.0)
+    server = failing(tracked.mlflow_tracking_uri, 0, "gone")
+    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+
+    def train() -> int | None:
+        service = OneClassSVMService(settings=settings)
+        in_time(lambda: service.train(healthy))
+        return service.served.version
+
+    assert train() is None
+    assert len(errors(caplog)) == 1
+    server.left = 1000
+    assert train() == 1
+    assert len(errors(caplog)) == 1
+    server.left = 0
+    assert train() is None
+    assert len(errors(caplog)) == 2
+
+
+WITHOUT_TRACKING = """
+import sys
+
+from app import samples
+from app.services.anomaly_detection_service import AnomalyDetectionService
+from app.services.isolation_forest_service import IsolationForestService
+from app.services.mlflow_service import MLflowService
+
+bench = samples.healthy(100)
+detector = IsolationForestService(n_estimators=5)
+detector.train(bench.data, bench.feature_names)
+assert detector.load(stage="Production") is None
+assert detector.is_trained
+
+service = AnomalyDetectionService()
+service.refresh()
+service.train_all_models(bench.data, bench.feature_names, ["isolation_forest", "one_class_svm"])
+reading = dict(zip(bench.feature_names, bench.data[0]))
+assert service.detect_anomaly({"asset_id": "pump-7", "features": reading}).models
+assert not any(service.get_metrics().values())
+service.close()
+
+tracking = MLflowService()
+assert tracking.start_run(run_name="nowhere") is None
+assert tracking.log_params({"operator": "night shift"}) is None
+assert tracking.log_metrics({"custom_metric_1": 0.95}) is None
+assert tracking.log_model(object(), "model", "mine") is None
+assert tracking.end_run() is None
+assert tracking.load_model("isolation_forest", stage="Production") is None
+assert tracking.transition_model_stage("isolation_forest", 1, "Production") is None
+assert tracking.rollback("isolation_forest") is None
+assert tracking.get_latest_versions("isolation_forest") == []
+assert tracking.list_versions("isolation_forest") == []
+assert tracking.search_runs() == []
+print(*sorted({"mlflow", "matplotlib", "requests"} & set(sys.modules)))
+"""
+
+
+def test_disabled_tracking_returns_silently_asks_nobody_and_imports_nothing(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = subprocess.run(
+            [sys.executable, "-c", WITHOUT_TRACKING],
+            env={
+                **os.environ,
+                "MLFLOW_ENABLED": "false",
+                "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{listener.getsockname()[1]}",
+                "VIGIE_STATE_DIR": str(tmp_path),
+                "VIGIE_N_ESTIMATORS": "5",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.strip() == ""
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def eventually(holds: Callable[[], Any]) -> None:
+    """Return once something holds that another thread brings about."""
+    until = time.monotonic() + AT_MOST_S
+    while not holds():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.01)
