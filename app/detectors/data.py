@@ -270,7 +270,8 @@ def as_number(value: Any, missing: float | None = None) -> float | None:
     """Return a value as a float; None if it is no number; ``missing`` if it is None."""
     if value is None:
         return missing
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__float__"):
+    # Text and truth values turn into floats willingly, but are no measurements.
+    if isinstance(value, str | bytes | bool | np.bool_) or not hasattr(value, "__float__"):
         return None
     try:
         return float(value)
