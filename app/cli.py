@@ -28,6 +28,8 @@ from app.errors import InvalidDataError, VigieError
 if TYPE_CHECKING:
     from app.services.verdict import Judged
 
+PATIENCE_S = 10.0
+
 out = Console()
 err = Console(stderr=True)
 
@@ -61,14 +63,19 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"vigie {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _start(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
-    if version:
-        out.print(f"vigie {__version__}")
-        raise typer.Exit
     handler = RichHandler(console=err, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("app").setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -115,19 +122,24 @@ def train(
     from app.services.anomaly_detection_service import AnomalyDetectionService
 
     X = _read(file, rows, exclude, feature)
-    service = AnomalyDetectionService()
+    # A command can wait for a slow server, unlike a service in the middle of its work.
+    service = AnomalyDetectionService(Settings(tracking_patience_s=PATIENCE_S))
     with _progress() as progress:
         outcome = service.train_all_models(X, model_names=model, progress=progress)
-    sheet = Sheet(header_style="bold")
+    sheet, missed = Sheet(header_style="bold"), []
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
         if result["status"] != "trained":
+            missed.append(name)
             err.print(f"[red]{name} was not trained:[/] {escape(result['error'])}")
             continue
         metrics, version = result["metrics"], result["version"]
         if promote and version:
             service.mlflow_service.transition_model_stage(name, version, "Production")
+        elif promote:
+            missed.append(name)
+            err.print(f"[red]{name} was not promoted:[/] it has no version in the registry.")
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
@@ -136,7 +148,7 @@ def train(
         )
     if sheet.row_count:
         out.print(sheet)
-    if any(result["status"] != "trained" for result in outcome.values()):
+    if missed:
         raise typer.Exit(1)
 
 
@@ -162,8 +174,8 @@ def detect(
     if found:
         out.print(event_sheet(found, first=_slice(rows).start or 0))
     out.print(
-        f"{int(judged.is_anomaly.sum())} of {len(X)} rows are anomalous, in {len(found)} events "
-        f"({', '.join(_versions(judged))})."
+        f"{int(judged.is_anomaly.sum())} of {len(X)} rows are anomalous, in "
+        f"{len(found)} event{'' if len(found) == 1 else 's'} ({', '.join(_versions(judged))})."
     )
 
 
@@ -240,13 +252,18 @@ def main() -> None:
     try:
         app()
     except VigieError as error:
-        err.print(f"[red]Error:[/] {escape(str(error))}", highlight=False)
+        _complain(str(error))
         sys.exit(1)
     except ValidationError as error:
         for fault in error.errors():
-            place = ".".join(str(part) for part in fault["loc"])
-            err.print(f"[red]Error:[/] {place}: {fault['msg']}, got {fault['input']!r}.")
+            message = fault["msg"].removeprefix("Value error, ")
+            variable = Settings.variable(str(fault["loc"][0]))
+            _complain(f"{variable}: {message}, but it is {fault['input']!r}.")
         sys.exit(1)
+
+
+def _complain(error: str) -> None:
+    err.print(f"[red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
 
 
 def _mlflow() -> Any:
@@ -273,7 +290,12 @@ def _read(
     from app.files import features, read_table
 
     table = read_table(file)
-    table = table.iloc[_slice(rows)]
+    chosen_rows = _slice(rows)
+    if chosen_rows.start is not None and chosen_rows.start >= len(table):
+        raise InvalidDataError(
+            f"{rows!r} begins after the end: {file} has {len(table)} rows.", field="--rows"
+        )
+    table = table.iloc[chosen_rows]
     if not numeric:
         return table
     chosen, left_out = features(table, exclude or (), feature or ())

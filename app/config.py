@@ -6,8 +6,6 @@ with ``VIGIE_``. Arguments given in code win over the environment, the environme
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,6 +74,13 @@ class Settings(BaseSettings):
     data: Path = Path("../shared/data")
     """Folder of public data sets for the demo and the benchmarks, where there is one."""
 
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the environment variable that sets a field."""
+        known = cls.model_fields.get(field)
+        alias = known.validation_alias if known else None
+        return alias if isinstance(alias, str) else f"VIGIE_{field.upper()}"
+
     @field_validator("max_samples", mode="before")
     @classmethod
     def _one_is_ambiguous(cls, value: Any) -> Any:
@@ -86,12 +91,9 @@ class Settings(BaseSettings):
     @field_validator("encoder_layers", "decoder_layers", mode="before")
     @classmethod
     def _read_layers(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return json.loads(value if value.strip().startswith("[") else f"[{value}]")
-        return value
-
-
-@lru_cache
-def get_settings() -> Settings:
-    """Return the settings of this process, read once."""
-    return Settings()
+        if not isinstance(value, str):
+            return value
+        try:
+            return [int(size) for size in value.strip().strip("[]").split(",")]
+        except ValueError:
+            raise ValueError("Whole numbers are expected, such as 32,16") from None

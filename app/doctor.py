@@ -83,7 +83,9 @@ def _experiment(service: MLflowService) -> Check:
 
 def _stages(name: str, found: list[Version]) -> Check:
     promoted = [version for version in found if version.stage == "Production"]
-    newest = f"{len(found)} versions, the newest is {found[0].version}"
+    newest = (
+        f"{len(found)} version{'' if len(found) == 1 else 's'}, the newest is {found[0].version}"
+    )
     if promoted:
         finding = f"{newest}; version {promoted[0].version} is in Production and serves."
     else:

@@ -56,7 +56,7 @@ def features(
     InvalidDataError
         If a named column does not exist, or no numeric column is left.
     """
-    for option, names in (("--exclude", exclude), ("--features", only)):
+    for option, names in (("--exclude", exclude), ("--feature", only)):
         unknown = [name for name in names if name not in table.columns]
         if unknown:
             raise InvalidDataError(

@@ -87,7 +87,9 @@ def service(settings: Settings) -> Iterator[str]:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve"]
     log = settings.state_dir / "vigie.log"
-    with _process("The service", command, {}, log, f"{url}/api/v1/anomalies/health"):
+    # On a machine that has just started both, the first answers of MLflow take their time.
+    environment = {"VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0))}
+    with _process("The service", command, environment, log, f"{url}/api/v1/anomalies/health"):
         yield f"http://localhost:{settings.port}"
 
 

@@ -112,12 +112,12 @@ def run_service(
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which another process comes to the same settings."""
     variables = {}
-    for name, field in Settings.model_fields.items():
+    for name in Settings.model_fields:
         value = getattr(settings, name)
         if value is not None:
-            variable = field.validation_alias or f"VIGIE_{name.upper()}"
+            variable = Settings.variable(name)
             is_layers = isinstance(value, tuple)
-            variables[str(variable)] = ",".join(map(str, value)) if is_layers else str(value)
+            variables[variable] = ",".join(map(str, value)) if is_layers else str(value)
     return variables
 
 

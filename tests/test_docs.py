@@ -50,11 +50,7 @@ from app.services.mlflow_service import MLflowService
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"
 DOCUMENTS = (ENGLISH, FRENCH, ROOT / "README.md")
-PAGES = sorted(
-    page
-    for page in ROOT.rglob("*.md")
-    if not any(p[0] == "." for p in page.relative_to(ROOT).parts)
-)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 NOT_RUN = re.compile(r"^(make|docker|git)\b", re.MULTILINE)
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
@@ -167,6 +163,7 @@ class Reader:
             serving = {name: (models[name]["version"], models[name]["stage"]) for name in wanted}
             if serving == wanted:
                 return
+            time.sleep(0.05)
         pytest.fail(f"The service serves {serving}, the registry says {wanted}.")
 
 

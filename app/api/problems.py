@@ -117,7 +117,12 @@ def _vigie_error(request: Request, error: Exception) -> JSONResponse:
 def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [
-        {"field": _place(fault["loc"], error.body), "message": fault["msg"]}
+        {
+            "field": "body"
+            if fault["type"] == "json_invalid"
+            else _place(fault["loc"], error.body),
+            "message": fault["msg"].removeprefix("Value error, ").rstrip("."),
+        }
         for fault in error.errors()[:20]
     ]
     first = faults[0]

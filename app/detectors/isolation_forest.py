@@ -14,10 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pyod.models.iforest import IForest
-from sklearn.pipeline import Pipeline
 
 from app.detectors.base import Fitted, Floats, Progress
-from app.detectors.scaling import fitted_scaler
+from app.detectors.scaling import behind_scaler, fitted_scaler
 from app.errors import InvalidDataError
 
 EULER_GAMMA = 0.5772156649015329
@@ -71,7 +70,7 @@ class IsolationForest:
         # PyOD shifts its scores by a percentile of the training scores. The paper's constant
         # keeps the scores of different fits comparable; only the zero point moves.
         forest.detector_.offset_ = -0.5
-        return Fitted(Pipeline([("scale", scaler), ("iforest", forest)]), arrays | _arrays(forest))
+        return Fitted(behind_scaler(scaler, iforest=forest), arrays | _arrays(forest))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator["iforest"].threshold_ = raw_threshold

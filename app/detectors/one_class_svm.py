@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 from pyod.models.ocsvm import OCSVM
-from sklearn.pipeline import Pipeline
 
 from app.detectors.base import Fitted, Floats, Progress
-from app.detectors.scaling import fitted_scaler
+from app.detectors.scaling import behind_scaler, fitted_scaler
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class OneClassSVM:
             "gamma": np.array([gamma]),
         }
         # The solver's weights add up to nu * n, so a raw score is measured in that unit.
-        return Fitted(Pipeline([("scale", scaler), ("ocsvm", svm)]), arrays, scale=weights.sum())
+        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, scale=weights.sum())
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator["ocsvm"].threshold_ = raw_threshold

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from app.detectors.base import Floats, standardisation
 
@@ -15,3 +17,13 @@ def fitted_scaler(X: Floats) -> tuple[StandardScaler, dict[str, NDArray[Any]]]:
     scaler = StandardScaler().fit(X)
     scaler.mean_, scaler.scale_ = center, scale = standardisation(X)
     return scaler, {"center": center, "scale": scale}
+
+
+def behind_scaler(scaler: StandardScaler, **estimator: Any) -> Pipeline:
+    """Return a pipeline of a scaler and one named estimator, both fitted.
+
+    Other tools hand it DataFrames, whose column names scikit-learn would warn about in a scaler
+    that was fitted to an array.
+    """
+    values = ("values", FunctionTransformer(np.asarray))
+    return Pipeline([values, ("scale", scaler), *estimator.items()])

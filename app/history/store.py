@@ -73,23 +73,28 @@ class History:
         with _as_history_error():
             _metadata.create_all(self.engine)
 
-    def before(
-        self, asset_id: str, sensor_id: str | None, timestamp: datetime, n: int
+    def around(
+        self, asset_id: str, sensor_id: str | None, first: datetime, last: datetime, n: int
     ) -> list[tuple[datetime, dict[str, float]]]:
-        """Return the ``n`` last readings of an asset before a time, oldest first."""
-        query = (
-            select(_readings.c.measured_us, _readings.c.features)
-            .where(
-                _readings.c.asset_id == asset_id,
-                _readings.c.sensor_id == (sensor_id or ""),
-                _readings.c.measured_us < _microseconds(timestamp),
-            )
-            .order_by(_readings.c.measured_us.desc())
-            .limit(n)
+        """Return the ``n`` last readings of an asset before ``first`` and all up to ``last``.
+
+        Returns
+        -------
+        list of (datetime, dict)
+            When it was measured, and its features; oldest first.
+        """
+        measured = _readings.c.measured_us
+        start, stop = _microseconds(first), _microseconds(last)
+        query = select(measured, _readings.c.features).where(
+            _readings.c.asset_id == asset_id, _readings.c.sensor_id == (sensor_id or "")
         )
+        earlier = query.where(measured < start).order_by(measured.desc()).limit(n)
+        between = query.where(measured >= start, measured < stop).order_by(measured)
         with _as_history_error(), self.engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [(_time(row.measured_us), row.features) for row in reversed(rows)]
+            rows = list(reversed(connection.execute(earlier).all()))
+            if stop > start:
+                rows += connection.execute(between).all()
+        return [(_time(row.measured_us), row.features) for row in rows]
 
     def append(self, readings: Iterable[Reading]) -> None:
         """Keep readings with their results, all or none; one sent again replaces itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,6 +67,7 @@ class AnomalyDetectionService:
         self._training = threading.Lock()
         self._loading = threading.Lock()
         self._asked_registry = False
+        self._registry_answers = True
         self._opening = threading.Lock()
         self._history: History | None = None
         self._refused: dict[str, str] = {}
@@ -163,7 +165,11 @@ class AnomalyDetectionService:
             for item in requests
         ]
         now = datetime.now(UTC)
-        times = [reading.timestamp or now for reading in readings]
+        # Readings without a time are taken in their order, a microsecond apart.
+        times = [
+            reading.timestamp or now + timedelta(microseconds=position)
+            for position, reading in enumerate(readings)
+        ]
         serving = self._serving()
         asked, abstained = {}, {}
         for name, served in serving.items():
@@ -250,14 +256,21 @@ class AnomalyDetectionService:
             self._history.close()
 
     def _follow_registry(self) -> None:
+        self._registry_answers = True
         for name, service in self._services.items():
             try:
-                service.load()
+                found = self.mlflow_service.find_version(name)
+                served = service.served
+                # What was trained while the server was away is newer than all it knows, so only
+                # a promotion takes its place.
+                if served is None or served.version is not None or found.stage == "Production":
+                    service.serve(found)
                 self._refused.pop(name, None)
             except ModelNotFoundError:
                 self._refused.pop(name, None)
             except TrackingUnavailableError as error:
                 self.mlflow_service.server.log_outage(error)
+                self._registry_answers = False
                 return
             except VigieError as error:
                 if self._refused.get(name) != str(error):
@@ -301,7 +314,8 @@ class AnomalyDetectionService:
     def _serves_another(self, name: str, version: int | None) -> bool:
         """Whether a promoted version goes on serving after a training."""
         if version is None:
-            return False
+            served = self._services[name].served
+            return served is not None and served.stage == "Production"
         try:
             found = self.mlflow_service.find_version(name)
             self._services[name].serve(found)
@@ -326,8 +340,9 @@ class AnomalyDetectionService:
             if (served := service.served) is not None
         }
         if not serving:
+            registry = "has none" if self._registry_answers else "cannot be reached"
             raise NotTrainedError(
-                "No model can answer: none is trained here, and the registry has none.",
+                f"No model can answer: none is trained here, and the registry {registry}.",
                 remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "
                 "train_all_models(X).",
             )
@@ -350,17 +365,20 @@ class AnomalyDetectionService:
         windows: dict[int, Floats] = {}
         abstained: dict[int, str] = {}
         longest = timedelta(seconds=self.settings.max_gap_s)
-        for (asset_id, sensor_id), indices in assets.items():
-            ordered = sorted(indices, key=lambda index: times[index])
-            past, problem = self._past(served, asset_id, sensor_id, times[ordered[0]])
-            for index in ordered:
-                # A reading sent twice replaces itself; it is not its own past.
-                past = [earlier for earlier in past if earlier[0] < times[index]]
-                past = _without_gaps([*past, (times[index], rows[index])][-window:], longest)
-                if len(past) == window:
-                    windows[index] = np.stack([row for _, row in past])
+        for asset, indices in assets.items():
+            asked_at = [times[index] for index in indices]
+            past, problem = self._past(served, *asset, min(asked_at), max(asked_at))
+            # A reading sent again replaces itself: it is not its own past.
+            timeline = dict(sorted((past | {times[i]: rows[i] for i in indices}).items()))
+            when = list(timeline)
+            for index in indices:
+                end = bisect_right(when, times[index])
+                seen = _without_gaps(when[max(end - window, 0) : end], longest)
+                if len(seen) == window:
+                    earlier = [timeline[moment] for moment in seen[:-1]]
+                    windows[index] = np.stack([*earlier, rows[index]])
                 else:
-                    abstained[index] = problem or f"its window has {len(past)} of {window} rows"
+                    abstained[index] = problem or f"its window has {len(seen)} of {window} rows"
         found = np.array(sorted(windows), dtype=np.intp)
         examples = np.empty((len(found), window, rows.shape[1]))
         for place, index in enumerate(found):
@@ -368,19 +386,25 @@ class AnomalyDetectionService:
         return Asked(served, found, examples), abstained
 
     def _past(
-        self, served: Served, asset_id: str, sensor_id: str | None, until: datetime
-    ) -> tuple[list[tuple[datetime, Floats]], str]:
-        """Return the rows of an asset that the history holds, and why there are none."""
-        names = served.model.feature_names
+        self,
+        served: Served,
+        asset_id: str,
+        sensor_id: str | None,
+        first: datetime,
+        last: datetime,
+    ) -> tuple[dict[datetime, Floats], str]:
+        """Return the rows that readings from first to last look back on, or why there are none."""
+        model = served.model
         try:
-            kept = self._open_history().before(asset_id, sensor_id, until, served.model.window - 1)
+            history = self._open_history()
+            kept = history.around(asset_id, sensor_id, first, last, model.window - 1)
         except HistoryError as error:
             logger.error("%s", error)
-            return [], "the history cannot be read"
-        past = []
+            return {}, "the history cannot be read"
+        past: dict[datetime, Floats] = {}
         for measured, features in kept:
             try:
-                past.append((measured, as_row(features, names)))
+                past[measured] = as_row(features, model.feature_names)
             except InvalidDataError:
                 # Rows of another feature set, from before this model: not its past.
                 past.clear()
@@ -503,14 +527,12 @@ def _results(
     return results
 
 
-def _without_gaps(
-    rows: list[tuple[datetime, Floats]], longest: timedelta
-) -> list[tuple[datetime, Floats]]:
-    """Return the rows since the last gap."""
-    for position in range(len(rows) - 1, 0, -1):
-        if rows[position][0] - rows[position - 1][0] > longest:
-            return rows[position:]
-    return rows
+def _without_gaps(moments: list[datetime], longest: timedelta) -> list[datetime]:
+    """Return the moments since the last gap."""
+    for position in range(len(moments) - 1, 0, -1):
+        if moments[position] - moments[position - 1] > longest:
+            return moments[position:]
+    return moments
 
 
 def _part(progress: Progress, name: str, number: int, total: int) -> Progress:

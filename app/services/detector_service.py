@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ class Served:
     model: TrainedModel
     version: int | None = None
     stage: str = "None"
+    run_id: str | None = None
 
 
 class DetectorService(ABC):
@@ -173,7 +174,7 @@ class DetectorService(ABC):
             ended_ms=round(time.time() * 1000),
         )
         self.mlflow_service.record_training(
-            record, nested=nested, on_version=lambda number: self._registered(trained, number)
+            record, nested=nested, on_version=functools.partial(self._registered, trained)
         )
         return metrics
 
@@ -281,7 +282,8 @@ class DetectorService(ABC):
     def serve(self, version: Version) -> None:
         """Answer from this version from now on; the model before it answers until then."""
         served = self._served
-        if served is not None and served.version == version.version:
+        # Numbers begin again after a registered model has been deleted; runs do not.
+        if served and (served.version, served.run_id) == (version.version, version.run_id):
             self._served = replace(served, stage=version.stage)
             return
         model = self.mlflow_service.open_version(version)
@@ -291,7 +293,7 @@ class DetectorService(ABC):
                 field="version",
                 remedy=f"Register it as '{model.algorithm}'.",
             )
-        self._served = Served(model, version.version, version.stage)
+        self._served = Served(model, version.version, version.stage, version.run_id)
 
     def _ready(self) -> Served:
         if self._served is None:
@@ -301,10 +303,10 @@ class DetectorService(ABC):
             )
         return self._served
 
-    def _registered(self, trained: TrainedModel, version: int) -> None:
+    def _registered(self, trained: TrainedModel, version: int, run_id: str) -> None:
         served = self._served
         if served is not None and served.model is trained:
-            self._served = replace(served, version=version)
+            self._served = replace(served, version=version, run_id=run_id)
 
     def _params(self, trained: TrainedModel) -> dict[str, Any]:
         return {
@@ -387,7 +389,7 @@ def _tags(trained: TrainedModel) -> dict[str, str]:
     return tags
 
 
-@lru_cache
+@functools.lru_cache
 def _git_commit() -> str | None:
     """Return the commit of the working directory, where that is a git checkout."""
     try:

@@ -54,7 +54,8 @@ def _records(
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
         except TrackingError as error:
-            logger.error("%s was not recorded. %s", method.__name__, error)
+            what = method.__name__.strip("_").replace("_", " ")
+            logger.error("Not recorded in MLflow: %s. %s", what, error)
         return None
 
     return recorded
@@ -347,7 +348,7 @@ class MLflowService:
         return registry.open_version(self.server, version, self.settings.state_dir / "models")
 
     def record_training(
-        self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int], None]
+        self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int, str], None]
     ) -> None:
         """Write a training to the server, and wait no longer than it answers.
 
@@ -358,7 +359,7 @@ class MLflowService:
         nested : bool
             Put it into a run of its own below the open run, even where it could go into that.
         on_version : callable
-            Told the version once it is registered; from another thread if that takes long.
+            Told the version and the run once it is registered, from another thread.
         """
         if not self.enabled:
             return
@@ -370,17 +371,19 @@ class MLflowService:
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
-        upload = _uploads.submit(copy_context().run, self._publish, record, parent, on_version)
+        upload = _uploads.submit(
+            copy_context().run, self._upload_training, record, parent, on_version
+        )
         self._await(upload)
         if upload.done() and (run := upload.result()) is not None:
             runs.made(run)
 
     @_records
-    def _publish(
+    def _upload_training(
         self,
         record: TrainingRecord,
         parent: runs.OpenRun | None,
-        on_version: Callable[[int], None],
+        on_version: Callable[[int, str], None],
     ) -> runs.OpenRun | None:
         experiment = self.settings.mlflow_experiment_name
         try:
@@ -391,7 +394,7 @@ class MLflowService:
             # A full disk or a figure that cannot be drawn must not cost the trained model.
             logger.exception("The training of %s was not recorded.", record.model_name)
             return None
-        on_version(version)
+        on_version(version, run.run_id)
         return run
 
     def _await(self, upload: Future[Any]) -> None:

@@ -9,7 +9,7 @@ import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.detectors.trained import CARD, TrainedModel
 from app.errors import (
@@ -20,9 +20,6 @@ from app.errors import (
 )
 from app.tracking.flavors import SERVING
 from app.tracking.server import Server
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
@@ -68,21 +65,15 @@ def versions(server: Server, name: str) -> list[Version]:
         model = server.call(client.get_registered_model, name)
     except ModelNotFoundError:
         return []
-    aliases = {str(number): alias for alias, number in (model.aliases or {}).items()}
-    by_alias = {
-        number: stage
-        for number, alias in aliases.items()
-        for stage in ALIASED
-        if alias == stage.lower()
-    }
     found = server.call(
         client.search_model_versions, f"name='{name}'", order_by=["version_number DESC"]
     )
-    return [
+    aliases = {alias.lower(): int(number) for alias, number in (model.aliases or {}).items()}
+    listed = [
         Version(
             name=name,
             version=int(item.version),
-            stage=_stage(item, by_alias),
+            stage=item.current_stage or "None",
             run_id=item.run_id or None,
             created_ms=item.creation_timestamp or 0,
             card_sha256=item.tags.get("vigie.card_sha256"),
@@ -90,6 +81,9 @@ def versions(server: Server, name: str) -> list[Version]:
         )
         for item in sorted(found, key=lambda item: -int(item.version))
     ]
+    for stage in ALIASED:
+        listed = _with_alias(listed, stage, aliases.get(stage.lower()))
+    return listed
 
 
 def pick(
@@ -289,6 +283,21 @@ def _download(server: Server, version: Version, part: str, target: Path) -> str:
         ) from error
 
 
-def _stage(item: ModelVersion, by_alias: dict[str, str]) -> str:
-    stage = item.current_stage or "None"
-    return by_alias.get(str(item.version), stage) if stage == "None" else stage
+def _with_alias(listed: list[Version], stage: str, number: int | None) -> list[Version]:
+    """Return versions with a stage given to the holder of its alias, if that was said later.
+
+    We move stage and alias together; other tools move one of them. If the stage still lies where
+    we put it last, it is the alias that has been moved since; else it is the stage.
+    """
+    holder = next((version for version in listed if version.version == number), None)
+    staged = next((version for version in listed if version.stage == stage), None)
+    if holder is None or holder is staged:
+        return listed
+    if staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
+        return listed
+    return [
+        replace(version, stage=stage)
+        if version is holder
+        else replace(version, stage="None" if version.stage == stage else version.stage)
+        for version in listed
+    ]
