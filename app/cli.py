@@ -359,7 +359,8 @@ def _versions(judged: Judged) -> list[str]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as bars:
+    disabled = not err.is_terminal
+    with Progress(*columns, console=err, transient=True, disable=disabled) as bars:
         task = bars.add_task("training", total=1.0)
         yield lambda step, share: bars.update(task, description=step, completed=share)
 
