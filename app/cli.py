@@ -244,7 +244,7 @@ def demo(
     from app.demo import run
 
     with _signals_as_exit():
-        run(Settings(), out, _progress, keep=keep)
+        run(Settings(), out, _progress if err.is_terminal else _lines, keep=keep)
 
 
 def main() -> None:
@@ -363,6 +363,12 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=err, transient=True, disable=disabled) as bars:
         task = bars.add_task("training", total=1.0)
         yield lambda step, share: bars.update(task, description=step, completed=share)
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[str, float], None]]:
+    """Tell progress to a log, where no bar can be drawn."""
+    yield lambda step, share: err.print(f"{share:>4.0%} {step}", highlight=False)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
 
     n_estimators: int = Field(200, gt=0)
     max_samples: Share | Literal["auto"] = "auto"
-    nu: float = Field(0.05, gt=0, le=1)
+    nu: float = Field(0.05, gt=0, lt=1)
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
     gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["scale", "auto"] = "scale"
     encoder_layers: Layers = (32, 16)
@@ -77,9 +77,18 @@ class Settings(BaseSettings):
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the environment variable that sets a field."""
+        if field.isupper():
+            return field
         known = cls.model_fields.get(field)
         alias = known.validation_alias if known else None
         return alias if isinstance(alias, str) else f"VIGIE_{field.upper()}"
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _has_a_scheme(cls, value: str) -> str:
+        if "://" not in value and value != "databricks":
+            raise ValueError("An address is expected, such as http://localhost:5000")
+        return value
 
     @field_validator("max_samples", mode="before")
     @classmethod

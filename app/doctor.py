@@ -9,6 +9,7 @@ from app.config import Settings
 from app.errors import VigieError
 from app.services.anomaly_detection_service import DETECTORS
 from app.services.mlflow_service import MLflowService
+from app.tracking import registry
 from app.tracking.registry import Version
 
 
@@ -56,7 +57,7 @@ def examine(settings: Settings) -> Iterator[Check]:
                 f"Train one: `vigie train FILE --model {name}`.",
             )
             continue
-        readable.append(service.find_version(name))
+        readable.append(registry.pick(service.server, name))
         yield _stages(name, found)
     for version in readable:
         yield _artifacts(service, version)

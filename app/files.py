@@ -31,7 +31,7 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, sep=_separator(path))
     except (ValueError, OSError) as error:
         raise InvalidDataError(
-            f"{path} cannot be read: {error}.",
+            f"{path} cannot be read: {str(error).strip().rstrip('.')}.",
             field="FILE",
             remedy="Give a CSV file with a header, or a Parquet file.",
         ) from error

@@ -60,6 +60,8 @@ def tracked(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     monkeypatch.setenv("MLFLOW_ENABLED", "true")
     monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
+    # On a busy machine a slow answer is no outage.
+    monkeypatch.setenv("VIGIE_TRACKING_PATIENCE_S", "60")
     settings = Settings()
     client = MLflowService(settings).server.client
     for model in client.search_registered_models():

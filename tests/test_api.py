@@ -72,39 +72,12 @@ def post_text(api: httpx.Client, path: str, text: str) -> httpx.Response:
     return api.post(path, content=text, headers={"Content-Type": "application/json"})
 
 
-# A service with an empty registry.
-
-
-def test_every_example_of_the_api_works_when_it_is_pasted(tracked, run_service):
-    api = run_service(tracked.model_copy(update={"n_estimators": 25}))
-    document = api.get(api.base_url.join("/openapi.json")).json()
-
-    def examples(schema: dict[str, Any]) -> list[Any]:
-        if reference := schema.get("$ref"):
-            schema = document["components"]["schemas"][reference.rpartition("/")[2]]
-        if schema.get("type") == "array":
-            return [[example] for example in examples(schema["items"])]
-        found: list[Any] = schema["examples"]
-        return found
-
-    asked = []
-    # In the order of the document: training comes first.
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            bodies = [None]
-            if "requestBody" in operation:
-                bodies = examples(operation["requestBody"]["content"]["application/json"]["schema"])
-            for body in bodies:
-                url = api.base_url.join(path)
-                answer(api.request(method.upper(), url, json=body))
-                asked.append(path.rpartition("/anomalies")[2])
-    assert asked[:3] == ["/train", "/detect", "/detect/batch"]
-    assert {"/status", "/metrics", "/health", "/health/ready"} <= set(asked)
+# A service that nobody has trained.
 
 
 @pytest.fixture(scope="module")
 def untrained(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service that nobody has trained."""
+    """It has no registry either."""
     settings = Settings(
         mlflow_enabled=False, state_dir=tmp_path_factory.mktemp("state"), max_body_bytes=MAX_BODY
     )
@@ -155,7 +128,6 @@ ROWS = [[0.4, 3.0], [0.5, 3.1], [0.4, 3.2], [0.6, 3.0], [0.5, 3.3]]
         ({"data": ROWS, "feature_names": ["rms", "rms"]}, "feature_names", "rms"),
         ({"data": [[1.0, 2.0]] * 9}, "data", "constant"),
         ({"data": []}, "data", "at least 1"),
-        ({"data": ROWS[:3], "model_names": ["one_class_svm"]}, "data", "at least 4 rows"),
         ({"feature_names": ["rms"]}, "data", "required"),
         ({"data": ROWS, "model_names": ["isolation_forrest"]}, "model_names[0]", "isolation_forr"),
         ({"data": ROWS, "model_names": []}, "model_names", "No detector"),
@@ -217,11 +189,24 @@ def test_an_unknown_route_and_a_wrong_method_are_problems_too(untrained):
 
 @dataclass(frozen=True)
 class Plant:
-    """A running service, its settings, and what its training answered."""
+    """A running service and its settings.
+
+    Attributes
+    ----------
+    pasted : list of (str, Response)
+        What the examples of the API were answered while nothing was trained yet, by path.
+    trained : dict
+        What the training of all detectors was answered after that.
+    """
 
     api: httpx.Client
     settings: Settings
+    pasted: list[tuple[str, httpx.Response]]
     trained: dict[str, Any]
+
+    @property
+    def serving(self) -> dict[str, tuple[int, str]]:
+        return {name: (self.trained[name]["version"], "Production") for name in MODELS}
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +218,7 @@ def plant(
         mlflow_tracking_uri=mlflow_uri,
         mlflow_experiment_name="the-plant",
         state_dir=tmp_path_factory.mktemp("state"),
+        tracking_patience_s=60,
         **CHEAP,
     )
     tracking = MLflowService(settings)
@@ -240,12 +226,38 @@ def plant(
         tracking.server.client.delete_registered_model(model.name)
     rows = samples.healthy(300).data.tolist()
     with running(settings) as api:
+        pasted = paste_examples(api)
         body = {"data": rows, "feature_names": list(samples.FEATURE_NAMES)}
         trained = answer(api.post("/train", json=body))["models"]
-        for name in MODELS:
-            tracking.transition_model_stage(name, trained[name]["version"], "Production")
-        await_served(api, dict.fromkeys(MODELS, (1, "Production")))
-        yield Plant(api, settings, trained)
+        plant = Plant(api, settings, pasted, trained)
+        for name, (version, stage) in plant.serving.items():
+            tracking.transition_model_stage(name, version, stage)
+        await_served(api, plant.serving)
+        yield plant
+
+
+def paste_examples(api: httpx.Client) -> list[tuple[str, httpx.Response]]:
+    """Send every example of the OpenAPI document, in its order, and return the answers."""
+    document = answer(api.get(api.base_url.join("/openapi.json")))
+
+    def examples(schema: dict[str, Any]) -> list[Any]:
+        if reference := schema.get("$ref"):
+            schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        if schema.get("type") == "array":
+            return [[example] for example in examples(schema["items"])]
+        found: list[Any] = schema["examples"]
+        return found
+
+    answers = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            bodies = [None]
+            if "requestBody" in operation:
+                bodies = examples(operation["requestBody"]["content"]["application/json"]["schema"])
+            for body in bodies:
+                response = api.request(method.upper(), api.base_url.join(path), json=body)
+                answers.append((path.rpartition("/anomalies")[2], response))
+    return answers
 
 
 def served(api: httpx.Client) -> dict[str, tuple[int | None, str | None]]:
@@ -267,10 +279,23 @@ def asset(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
+def test_every_example_of_the_api_works_when_it_is_pasted_in_order(plant):
+    paths = [path for path, _ in plant.pasted]
+    assert paths[:3] == ["/train", "/detect", "/detect/batch"]
+    assert {"/status", "/metrics", "/health", "/health/ready"} <= set(paths)
+    for path, response in plant.pasted:
+        assert response.status_code == 200, f"{path}: {response.text}"
+    verdict = plant.pasted[1][1].json()
+    assert list(verdict["models"]) == ROW_MODELS
+    assert not verdict["is_anomaly"]
+
+
 def test_a_training_answers_with_versions_and_metrics(plant):
     for name in MODELS:
         model = plant.trained[name]
-        assert (model["status"], model["version"], model["error"]) == ("trained", 1, None)
+        # The examples have made the first versions of two of them.
+        assert model["version"] == (2 if name in ROW_MODELS else 1)
+        assert (model["status"], model["error"]) == ("trained", None)
         assert model["metrics"]["n_samples"] == 300
         assert 0.0 <= model["metrics"]["anomaly_rate"] < 0.05
 
@@ -279,8 +304,8 @@ def test_the_status_names_the_version_and_stage_that_serve(plant):
     status = answer(plant.api.get("/status"))
     assert status["ready"] is True
     assert answer(plant.api.get("/health/ready"))["status"] == "ready"
+    assert served(plant.api) == plant.serving
     for model in status["models"].values():
-        assert (model["version"], model["stage"]) == (1, "Production")
         assert model["feature_names"] == list(samples.FEATURE_NAMES)
         assert model["problem"] is None
 
@@ -291,7 +316,7 @@ def test_the_metrics_are_those_of_the_runs_in_mlflow(plant):
     for name in MODELS:
         [version] = [v for v in metrics[name] if v["stage"] == "Production"]
         run = client.get_run(version["run_id"])
-        assert version["version"] == 1
+        assert version["version"] == plant.trained[name]["version"]
         assert version["run_name"] == run.info.run_name == f"{name}_300_samples"
         assert version["metrics"] == run.data.metrics
         assert version["metrics"]["anomaly_rate"] == plant.trained[name]["metrics"]["anomaly_rate"]
@@ -518,10 +543,15 @@ def test_one_detector_that_fails_does_not_stop_the_others(plant, healthy):
     assert f"sequence_length={WINDOW}" in models["lstm_autoencoder"]["error"]
     for name in ROW_MODELS:
         assert models[name]["status"] == "trained"
-        assert models[name]["version"] > 1
         # What is in Production goes on serving until somebody promotes another version.
-        assert models[name]["serving_version"] == 1
-    assert served(plant.api) == dict.fromkeys(MODELS, (1, "Production"))
+        assert models[name]["version"] > plant.trained[name]["version"]
+        assert models[name]["serving_version"] == plant.trained[name]["version"]
+    assert served(plant.api) == plant.serving
+
+    body["data"] = body["data"][:3]
+    found = problem(plant.api.post("/train", json=body), 422, "invalid-data")
+    assert found["field"] == "data"
+    assert "at least 4 rows" in found["detail"]
 
 
 def test_a_restarted_service_answers_the_same_from_the_registry(
@@ -535,7 +565,7 @@ def test_a_restarted_service_answers_the_same_from_the_registry(
     # Another folder: neither models nor readings are left of the first process.
     settings = plant.settings.model_copy(update={"state_dir": tmp_path / "other"})
     with running(settings) as restarted:
-        assert served(restarted) == dict.fromkeys(MODELS, (1, "Production"))
+        assert served(restarted) == plant.serving
         again, before = judged(restarted), judged(plant.api)
     for now, then in zip(again, before, strict=True):
         assert now["final_score"] == pytest.approx(then["final_score"], abs=1e-9)
@@ -551,12 +581,11 @@ def test_a_promotion_elsewhere_is_followed_without_a_restart(plant, asset, healt
     version = elsewhere.served.version
     tracking = MLflowService(plant.settings)
     tracking.transition_model_stage("one_class_svm", version, "Production")
-    others = {name: (1, "Production") for name in MODELS if name != "one_class_svm"}
-    await_served(plant.api, others | {"one_class_svm": (version, "Production")})
+    await_served(plant.api, plant.serving | {"one_class_svm": (version, "Production")})
     verdict = answer(plant.api.post("/detect", json=reading(asset, healthy[0])))["models"]
     expected = elsewhere.predict_scores(healthy[:1])[0]
     assert verdict["one_class_svm"]["version"] == version
     assert verdict["one_class_svm"]["score"] == pytest.approx(expected, abs=1e-9)
 
     tracking.rollback("one_class_svm")
-    await_served(plant.api, dict.fromkeys(MODELS, (1, "Production")))
+    await_served(plant.api, plant.serving)

@@ -152,7 +152,7 @@ class Reader:
         wanted = {}
         for name in DETECTORS:
             try:
-                version = registry.find_version(name)
+                version = pick(registry.server, name)
             except ModelNotFoundError:
                 continue
             wanted[name] = (version.version, version.stage)
@@ -247,7 +247,7 @@ def test_the_original_guides_python_runs_word_for_word(short: Settings) -> None:
     assert {"anomaly_rate", "mean_score", "std_score"} <= set(namespace["metrics"])
     assert namespace["service"].feature_names == [f"feature{i}" for i in range(1, 6)]
     assert set(namespace["model"].predict(namespace["X"])) <= {0, 1}
-    assert service.find_version("isolation_forest", stage="Production").version == 2
+    assert service.get_latest_versions("isolation_forest", ["Production"])[0].version == 2
     logged = service.server.client.get_run(namespace["run"].info.run_id)
     assert logged.info.run_name == "experiment_2024_01_01"
     assert logged.info.status == "FINISHED"

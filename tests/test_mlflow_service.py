@@ -81,6 +81,7 @@ def settings(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Setti
         mlflow_tracking_uri=mlflow_uri,
         mlflow_experiment_name="what-a-training-leaves",
         state_dir=tmp_path_factory.mktemp("state"),
+        tracking_patience_s=60,
         **CHEAP,
     )
 

@@ -226,7 +226,9 @@ def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
     after, failing, tracked, healthy, caplog
 ):
     server = failing(tracked.mlflow_tracking_uri, after, "silent")
-    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+    settings = tracked.model_copy(
+        update={"mlflow_tracking_uri": server.uri, "tracking_patience_s": 1.0}
+    )
     service = OneClassSVMService(settings=settings)
     in_time(lambda: service.train(healthy))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import uuid
@@ -11,8 +12,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
@@ -39,7 +40,7 @@ def problem(
     request: Request,
     headers: Mapping[str, str] | None = None,
     **facts: Any,
-) -> JSONResponse:
+) -> Response:
     """Return a problem document; ``facts`` that are None are left out."""
     body = {
         "type": f"urn:problem:vigie:{kind}",
@@ -49,9 +50,8 @@ def problem(
         "instance": request.url.path,
         **{name: value for name, value in facts.items() if value is not None},
     }
-    return JSONResponse(
-        body, status, media_type="application/problem+json", headers=dict(headers or {})
-    )
+    # In ASCII, since an error quotes what was sent, and that may be no text that can be encoded.
+    return Response(json.dumps(body), status, dict(headers or {}), "application/problem+json")
 
 
 def install(app: FastAPI) -> None:
@@ -98,7 +98,7 @@ class BodyLimit:
         await self.app(scope, limited, send)
 
 
-def _vigie_error(request: Request, error: Exception) -> JSONResponse:
+def _vigie_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.VigieError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     name = type(error).__name__.removesuffix("Error")
@@ -114,7 +114,7 @@ def _vigie_error(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _validation_error(request: Request, error: Exception) -> JSONResponse:
+def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [
         {
@@ -126,6 +126,16 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
         for fault in error.errors()[:20]
     ]
     first = faults[0]
+    kind = request.headers.get("content-type", "")
+    if first["field"] == "body" and "json" not in kind:
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+            f"The body is sent as {kind or 'nothing in particular'}, but JSON is expected.",
+            request,
+            remedy="Send the header Content-Type: application/json.",
+        )
     return problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid-data",
@@ -133,19 +143,19 @@ def _validation_error(request: Request, error: Exception) -> JSONResponse:
         f"{first['field']}: {first['message']}.",
         request,
         field=first["field"],
-        remedy="Correct this place; /docs has examples that work.",
+        remedy="Correct this place; /docs shows the form with an example.",
         errors=faults,
     )
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     kind = title.lower().replace(" ", "-")
     return problem(error.status_code, kind, title, error.detail, request, error.headers)
 
 
-def _bug(request: Request, error: Exception) -> JSONResponse:
+def _bug(request: Request, error: Exception) -> Response:
     """Answer an unexpected error by an id alone; what happened stands in the log under it."""
     incident = uuid.uuid4().hex
     logger.error("Incident %s at %s", incident, request.url.path, exc_info=error)

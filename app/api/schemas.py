@@ -41,7 +41,7 @@ class TrainRequest(BaseModel):
     """Readings of healthy operation, in time order; one row each."""
     feature_names: list[Name] | None = None
     """Names of the columns; by default feature_1, feature_2 ..."""
-    model_names: list[str] | None = None
+    model_names: list[Name] | None = None
     """Which detectors; by default all."""
 
 

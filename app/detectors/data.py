@@ -17,6 +17,9 @@ from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
 
+LARGEST = 1e100
+"""Beyond it, and closer to zero than its inverse, squares and quotients lose their meaning."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -107,7 +110,14 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
         raise InvalidDataError(
             "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
         )
-    constant = np.ptp(table.values, axis=0) == 0
+    largest = np.abs(table.values).max(axis=0)
+    for column in np.flatnonzero(largest > LARGEST):
+        raise InvalidDataError(
+            f"Values up to {largest[column]:.3g} are too large to compute with.",
+            field=f"data.{table.feature_names[column]}",
+            remedy="Use a larger unit, or leave the column out.",
+        )
+    constant = np.ptp(table.values, axis=0) < 1.0 / LARGEST
     if constant.all():
         raise InvalidDataError(
             "Every column is constant: there is nothing to learn.",

@@ -84,10 +84,11 @@ def train(
     calibration = Calibration.fit(np.concatenate(scores))
     if 1.0 - threshold < 1.0 / (calibration.n_samples + 1):
         logger.warning(
-            "%d rows cannot show what happens once in %.0f; the threshold rests on an "
-            "extrapolated tail. Train on at least %.0f rows, or raise the contamination.",
+            "%d rows, which leave %d scores to calibrate on, cannot show what happens once in "
+            "%.0f; the threshold rests on an extrapolated tail. Train on more rows, or raise the "
+            "contamination.",
             len(X),
-            1.0 / (1.0 - threshold),
+            calibration.n_samples,
             1.0 / (1.0 - threshold),
         )
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, field_validator
+
+DEEPEST = 32
+_NESTING = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 Value = Annotated[FiniteFloat, Strict()]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -53,6 +58,18 @@ class AnomalyDetectionRequest(BaseModel):
     """When it was measured; now, where not given. Without an offset it is taken as UTC."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything to be handed back with the result."""
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_handed_back(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (RecursionError, TypeError, ValueError):
+            raise ValueError("It holds what JSON cannot: give text, numbers and lists") from None
+        if max(accumulate(_NESTING.get(character, 0) for character in text)) > DEEPEST:
+            raise ValueError(f"It is nested more than {DEEPEST} deep")
+        return value
 
     @field_validator("timestamp")
     @classmethod

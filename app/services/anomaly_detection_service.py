@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
 from app.services.verdict import Asked, Judged, criticality, judge, reasons
+from app.tracking import registry
 from app.tracking.registry import Version
 
 if TYPE_CHECKING:
@@ -172,9 +173,9 @@ class AnomalyDetectionService:
         ]
         serving = self._serving()
         asked, abstained = {}, {}
-        for name, served in serving.items():
-            rows = _rows(served, readings)
-            asked[name], abstained[name] = self._question(served, rows, readings, times)
+        for name, (rows, lacking) in _rows_by_model(serving, readings).items():
+            question, silent = self._question(serving[name], rows, lacking, readings, times)
+            asked[name], abstained[name] = question, silent | lacking
         judged = judge(asked, len(readings), self.settings.contamination)
         results = _results(judged, readings, times, abstained)
         self._remember(readings, results)
@@ -191,20 +192,22 @@ class AnomalyDetectionService:
         Returns
         -------
         Judged
-            What they say of each row; a model of windows abstains until its window is full.
+            What they say of each row. A model of windows abstains until its window is full; one
+            whose columns are missing is not asked, unless that is true of all.
         """
-        serving = self._serving()
-        names = dict.fromkeys(n for served in serving.values() for n in served.model.feature_names)
-        table = as_matrix(X, list(names))
-        columns = {name: position for position, name in enumerate(names)}
+        serving, columns = self._serving(), {str(column) for column in X.columns}
+        able = {
+            name: served
+            for name, served in serving.items()
+            if columns.issuperset(served.model.feature_names)
+        }
         asked = {}
-        for name, served in serving.items():
+        for name, served in (able or serving).items():
             model = served.model
-            examples = model.examples(table.values[:, [columns[n] for n in model.feature_names]])
-            asked[name] = Asked(
-                served, np.arange(model.window - 1, len(examples)), examples[model.window - 1 :]
-            )
-        return judge(asked, len(table.values), self.settings.contamination)
+            examples = model.examples(as_matrix(X, model.feature_names).values)
+            judged = np.arange(model.window - 1, len(examples))
+            asked[name] = Asked(served, judged, examples[model.window - 1 :])
+        return judge(asked, len(X), self.settings.contamination)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -259,7 +262,7 @@ class AnomalyDetectionService:
         self._registry_answers = True
         for name, service in self._services.items():
             try:
-                found = self.mlflow_service.find_version(name)
+                found = registry.pick(self.mlflow_service.server, name)
                 served = service.served
                 # What was trained while the server was away is newer than all it knows, so only
                 # a promotion takes its place.
@@ -317,7 +320,7 @@ class AnomalyDetectionService:
             served = self._services[name].served
             return served is not None and served.stage == "Production"
         try:
-            found = self.mlflow_service.find_version(name)
+            found = registry.pick(self.mlflow_service.server, name)
             self._services[name].serve(found)
         except TrackingError as error:
             logger.warning("The version just trained serves. %s", error)
@@ -352,15 +355,18 @@ class AnomalyDetectionService:
         self,
         served: Served,
         rows: Floats,
+        lacking: Container[int],
         readings: Sequence[AnomalyDetectionRequest],
         times: Sequence[datetime],
     ) -> tuple[Asked, dict[int, str]]:
-        """Return what a model is asked, and for which readings it abstains and why."""
+        """Return what a model is asked, and for which readings its window is not full and why."""
         window = served.model.window
+        complete = [index for index in range(len(readings)) if index not in lacking]
         if window == 1:
-            return Asked(served, np.arange(len(rows)), rows), {}
+            return Asked(served, np.array(complete, dtype=np.intp), rows[complete]), {}
         assets: dict[tuple[str, str | None], list[int]] = {}
-        for index, reading in enumerate(readings):
+        for index in complete:
+            reading = readings[index]
             assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
         windows: dict[int, Floats] = {}
         abstained: dict[int, str] = {}
@@ -485,17 +491,38 @@ def _checked_names(model_names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(model_names))
 
 
-def _rows(served: Served, readings: Sequence[AnomalyDetectionRequest]) -> Floats:
-    names = served.model.feature_names
-    rows = np.empty((len(readings), len(names)))
-    for index, reading in enumerate(readings):
-        try:
-            rows[index] = as_row(reading.features, names)
-        except InvalidDataError as error:
-            if len(readings) > 1:
-                error.field = f"[{index}].{error.field}"
-            raise
-    return rows
+def _rows_by_model(
+    serving: Mapping[str, Served], readings: Sequence[AnomalyDetectionRequest]
+) -> dict[str, tuple[Floats, dict[int, str]]]:
+    """Return for each model the rows that it looks at, and which readings lack its features.
+
+    A model trained on other features than the rest abstains where they are missing; a reading
+    that no model can judge is an error.
+    """
+    found: dict[str, tuple[Floats, dict[int, str]]] = {}
+    for name, served in serving.items():
+        names = served.model.feature_names
+        rows, lacking = np.full((len(readings), len(names)), np.nan), {}
+        for index, reading in enumerate(readings):
+            missing = [feature for feature in names if feature not in reading.features]
+            if missing:
+                lacking[index] = f"the reading lacks {', '.join(missing)}"
+            else:
+                rows[index] = _row(readings, index, names)
+        found[name] = rows, lacking
+    for index in range(len(readings)):
+        if all(index in lacking for _, lacking in found.values()):
+            _row(readings, index, next(iter(serving.values())).model.feature_names)
+    return found
+
+
+def _row(readings: Sequence[AnomalyDetectionRequest], index: int, names: Sequence[str]) -> Floats:
+    try:
+        return as_row(readings[index].features, names)
+    except InvalidDataError as error:
+        if len(readings) > 1:
+            error.field = f"[{index}].{error.field}"
+        raise
 
 
 def _results(

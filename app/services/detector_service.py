@@ -23,6 +23,7 @@ from app.detectors.data import as_row, training_table
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError, NotTrainedError
 from app.services.mlflow_service import MLflowService
+from app.tracking import registry
 from app.tracking.publish import TrainingRecord
 from app.tracking.registry import Version
 
@@ -275,7 +276,8 @@ class DetectorService(ABC):
         """
         if not self.mlflow_service.enabled:
             return None
-        found = self.mlflow_service.find_version(self.name, stage=stage, version=version)
+        server = self.mlflow_service.server
+        found = registry.pick(server, self.name, stage=stage, version=version)
         self.serve(found)
         return found
 
@@ -353,7 +355,7 @@ def _with(settings: Settings, given: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidDataError(
-            f"{first['msg']}, but got {first['input']!r}.",
+            f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
             field=str(first["loc"][0]),
             remedy="See the table of hyper-parameters in docs/guide.md.",
         ) from error

@@ -236,7 +236,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        found = self.find_version(name, stage=stage, version=version)
+        found = registry.pick(self.server, name, stage=stage, version=version)
         try:
             return self.open_version(found)
         except ModelRefusedError:
@@ -336,12 +336,6 @@ class MLflowService:
             order_by=list(order_by) if order_by else None,
         )
         return list(found)
-
-    def find_version(
-        self, name: str, *, stage: str | None = None, version: int | str | None = None
-    ) -> Version:
-        """Return the facts of one version; chosen as ``load_model`` chooses."""
-        return registry.pick(self.server, name, stage=stage, version=version)
 
     def open_version(self, version: Version) -> TrainedModel:
         """Open the serving form of a version."""

@@ -61,9 +61,17 @@ class Server:
     def client(self) -> MlflowClient:
         """MLflow's client; importing it takes more than a second, so not before it is needed."""
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         _install_limits()
-        return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        try:
+            return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        except MlflowException as error:
+            raise TrackingError(
+                f"MLflow cannot work with {self.masked_uri}: {_first_line(error)}",
+                field="MLFLOW_TRACKING_URI",
+                remedy="For example http://localhost:5000 or sqlite:///mlflow.db.",
+            ) from error
 
     @property
     def masked_uri(self) -> str:
@@ -141,10 +149,16 @@ class Server:
         import requests
 
         try:
-            requests.get(f"{self.uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S)
+            # Headers are answer enough: a body that trickles in has no bound of its own.
+            url = f"{self.uri.rstrip('/')}/health"
+            with requests.get(url, timeout=PROBE_TIMEOUT_S, stream=True) as answer:
+                is_other = answer.status_code == 404
         except requests.RequestException as error:
             self._mark_down()
             raise self._unavailable(_reason(error)) from error
+        if is_other:
+            self._mark_down()
+            raise self._unavailable("what answers there is not MLflow")
         with self._lock:
             self._outage_logged = False
 
@@ -214,7 +228,10 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return "no answer in time" if "timed out" in str(error).lower() else "connection refused"
+    text = str(error).lower()
+    if "resolve" in text or "name or service" in text:
+        return "no such host"
+    return "no answer in time" if "timed out" in text else "connection refused"
 
 
 def _first_line(error: Exception) -> str:
