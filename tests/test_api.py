@@ -68,6 +68,9 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
 def post_text(api: httpx.Client, path: str, text: str) -> httpx.Response:
     return api.post(path, content=text, headers={"Content-Type": "application/json"})
 
@@ -159,6 +162,29 @@ def test_malformed_json_is_a_fault_of_the_body(untrained, path):
     found = problem(post_text(untrained, path, '{"data": [[1,'), 422, "invalid-data")
     assert "JSON" in found["detail"]
     assert found["field"] == "body"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ['{"a": "\\ud800"}', '{"a": NaN}', '{"a": ' + "[" * 500 + "]" * 500 + "}"],
+    ids=["half a character", "not a number", "deeply nested"],
+)
+def test_metadata_that_cannot_be_handed_back_are_refused(untrained, metadata):
+    body = f'{{"asset_id": "pump", "features": {{"rms": 1.0}}, "metadata": {metadata}}}'
+    found = problem(post_text(untrained, "/detect", body), 422, "invalid-data")
+    assert found["field"] == "metadata"
+
+
+def test_an_error_may_quote_what_is_no_text(untrained):
+    body = '{"data": [[1.0], [2.0]], "model_names": ["\\ud800"]}'
+    found = problem(post_text(untrained, "/train", body), 422, "invalid-data")
+    assert found["field"] == "model_names[0]"
+
+
+def test_a_body_sent_as_a_form_is_told_the_header_that_it_lacks(untrained):
+    response = untrained.post("/detect", content=b'{"asset_id": "pump"}', headers=FORM)
+    found = problem(response, 415, "unsupported-media-type")
+    assert "application/json" in found["remedy"]
 
 
 @pytest.mark.parametrize("announced", [True, False])

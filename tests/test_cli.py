@@ -201,7 +201,13 @@ def test_the_doctor_names_disabled_tracking_with_its_remedy(offline):
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("VIGIE_CONTAMINATION", "2"), ("VIGIE_ENCODER_LAYERS", "wide")]
+    ("variable", "value"),
+    [
+        ("VIGIE_CONTAMINATION", "2"),
+        ("VIGIE_ENCODER_LAYERS", "wide"),
+        ("MLFLOW_ENABLED", "maybe"),
+        ("MLFLOW_TRACKING_URI", "localhost:5000"),
+    ],
 )
 def test_a_wrong_setting_is_named_by_its_variable(shell, variable, value):
     error = error_of(shell.run("doctor", **{variable: value}))

@@ -46,6 +46,7 @@ from app.config import Settings
 from app.errors import ModelNotFoundError
 from app.services.anomaly_detection_service import DETECTORS
 from app.services.mlflow_service import MLflowService
+from app.tracking.registry import pick
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"

@@ -37,7 +37,7 @@ class Failing(ThreadingHTTPServer):
         The real server.
     after : int
         How many requests it lets through.
-    how : {'gone', 'silent', '500'}
+    how : {'gone', 'silent', 'trickling', '500'}
         What becomes of the others.
     """
 
@@ -72,6 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, b"<html>something is broken</html>")
         elif self.server.how == "silent":
             self.server.released.wait(timeout=AT_MOST_S)
+        elif self.server.how == "trickling":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(1000):
+                self.wfile.write(b" ")
+                if self.server.released.wait(timeout=0.1):
+                    break
         self.close_connection = True
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
@@ -334,3 +342,13 @@ def eventually(holds: Callable[[], Any]) -> None:
     while not holds():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.01)
+
+
+def test_a_server_whose_answers_trickle_in_is_not_waited_for(untracked, failing, caplog):
+    uri = failing("", 0, "trickling").uri
+    settings = untracked.model_copy(update={"mlflow_enabled": True, "mlflow_tracking_uri": uri})
+    service = OneClassSVMService(settings=settings)
+    with ThreadPoolExecutor() as pool:
+        training = pool.submit(service.train, np.random.default_rng(0).normal(size=(60, 3)))
+        assert training.result(timeout=AT_MOST_S)["n_samples"] == 60
+    assert "has not answered" in caplog.text

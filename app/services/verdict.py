@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,7 @@ def reasons(judged: Judged) -> dict[int, list[SensorContribution]]:
     if len(rows) == 0:
         return {}
     weighted: dict[str, Floats] = {}
-    facts: dict[str, tuple[Asked, int]] = {}
+    lookers: dict[str, list[tuple[Asked, int]]] = {}
     total = np.zeros(len(rows))
     for name, question in judged.asked.items():
         places = np.flatnonzero(np.isin(question.rows, rows))
@@ -120,25 +120,32 @@ def reasons(judged: Judged) -> dict[int, list[SensorContribution]]:
         for position, sensor in enumerate(question.served.model.feature_names):
             sums = weighted.setdefault(sensor, np.zeros(len(rows)))
             sums[target] += weight * shares[:, position]
-            facts.setdefault(sensor, (question, position))
+            lookers.setdefault(sensor, []).append((question, position))
     sensors = list(weighted)
     shares = np.stack([weighted[sensor] for sensor in sensors], axis=1) / total[:, None]
     found = {}
     for place, row in enumerate(rows):
         ranked = np.argsort(-shares[place], kind="stable")
-        found[int(row)] = [
-            _contribution(sensors[i], float(shares[place, i]), *facts[sensors[i]], int(row))
+        contributions = (
+            _contribution(sensors[i], float(shares[place, i]), lookers[sensors[i]], int(row))
             for i in ranked
-        ]
+        )
+        found[int(row)] = [sensor for sensor in contributions if sensor is not None]
     return found
 
 
 def _contribution(
-    sensor: str, share: float, question: Asked, position: int, row: int
-) -> SensorContribution:
+    sensor: str, share: float, lookers: Sequence[tuple[Asked, int]], row: int
+) -> SensorContribution | None:
+    """Return the facts of a sensor by a model that has judged the row, if there is one."""
+    for question, position in lookers:
+        place = np.searchsorted(question.rows, row)
+        if place < len(question.rows) and question.rows[place] == row:
+            break
+    else:
+        return None
     model = question.served.model
-    example = question.examples[np.searchsorted(question.rows, row)]
-    value = float(example[..., position].flat[-1])
+    value = float(question.examples[place][..., position].flat[-1])
     low, high = float(model.low[position]), float(model.high[position])
     return SensorContribution(
         name=sensor,

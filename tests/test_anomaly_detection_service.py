@@ -1,0 +1,44 @@
+"""The detectors together, from Python: who answers, and who abstains."""
+
+import numpy as np
+import pytest
+
+from app.errors import InvalidDataError
+from app.services.anomaly_detection_service import AnomalyDetectionService
+
+
+@pytest.fixture
+def service(untracked):
+    """A forest trained on two sensors, and an SVM on three others."""
+    rng = np.random.default_rng(0)
+    service = AnomalyDetectionService(untracked)
+    service.train_all_models(rng.normal(size=(100, 2)), ["a", "b"], ["isolation_forest"])
+    service.train_all_models(rng.normal(size=(100, 3)), ["c", "d", "e"], ["one_class_svm"])
+    return service
+
+
+def test_a_model_of_other_features_abstains_by_name_and_reason(service):
+    result = service.detect_anomaly({"asset_id": "pump", "features": {"a": 9.0, "b": 9.0}})
+    assert list(result.models) == ["isolation_forest"]
+    assert result.abstained == {"one_class_svm": "the reading lacks c, d, e"}
+    assert result.final_score == result.models["isolation_forest"].score
+    assert result.is_anomaly
+    assert {sensor.name for sensor in result.sensors} == {"a", "b"}
+
+
+def test_each_reading_of_a_batch_is_judged_by_the_models_that_know_it(service):
+    forest, svm = {"a": 0.1, "b": 0.2}, {"c": 0.1, "d": 0.2, "e": 0.3}
+    batch = [{"asset_id": "pump", "features": features} for features in (svm, forest, svm | forest)]
+    answered = [set(result.models) for result in service.detect_anomalies_batch(batch)]
+    assert answered == [
+        {"one_class_svm"},
+        {"isolation_forest"},
+        {"isolation_forest", "one_class_svm"},
+    ]
+
+
+def test_a_reading_that_no_model_can_judge_is_named(service):
+    batch = [{"asset_id": "pump", "features": {"a": 0.1, "b": 0.2}}] * 2
+    batch.append({"asset_id": "pump", "features": {"a": 0.1}})
+    with pytest.raises(InvalidDataError, match=r"\[2\]\.features\.b: Missing features: b"):
+        service.detect_anomalies_batch(batch)
