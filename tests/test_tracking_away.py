@@ -177,6 +177,18 @@ def test_everything_that_records_is_harmless_and_one_outage_is_one_error(away, h
 
 
 @every_outage
+def test_an_outage_that_lasts_is_one_error_however_often_it_is_met(
+    away, healthy, caplog, monkeypatch
+):
+    # Else the second training would not even ask.
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    for _ in range(3):
+        service = OneClassSVMService(settings=away)
+        in_time(lambda service=service: service.train(healthy))
+    assert len(errors(caplog)) == 1
+
+
+@every_outage
 def test_what_asks_says_that_there_is_no_answer(away, healthy):
     service = MLflowService(away)
     for ask in (

@@ -141,18 +141,16 @@ def _contribution(
     for question, position in lookers:
         place = np.searchsorted(question.rows, row)
         if place < len(question.rows) and question.rows[place] == row:
-            break
-    else:
-        return None
-    model = question.served.model
-    value = float(question.examples[place][..., position].flat[-1])
-    low, high = float(model.low[position]), float(model.high[position])
-    return SensorContribution(
-        name=sensor,
-        share=share,
-        value=value,
-        usual=float(model.usual[position]),
-        low=low,
-        high=high,
-        direction="above" if value > high else "below" if value < low else "within",
-    )
+            model = question.served.model
+            value = float(question.examples[place][..., position].flat[-1])
+            low, high = float(model.low[position]), float(model.high[position])
+            return SensorContribution(
+                name=sensor,
+                share=share,
+                value=value,
+                usual=float(model.usual[position]),
+                low=low,
+                high=high,
+                direction="above" if value > high else "below" if value < low else "within",
+            )
+    return None
