@@ -339,7 +339,8 @@ def _print_rows(judged: Judged, output: Format, first: int) -> None:
         return
     import csv
 
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(lines[0]))
+    columns = ["row", "final_score", "is_anomaly", "criticality", "sensor", *judged.p_values]
+    writer = csv.DictWriter(sys.stdout, fieldnames=columns)
     writer.writeheader()
     writer.writerows(lines)
 

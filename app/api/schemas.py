@@ -26,6 +26,7 @@ class TrainRequest(BaseModel):
     """Healthy rows, and what to train on them."""
 
     model_config = ConfigDict(
+        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -34,7 +35,7 @@ class TrainRequest(BaseModel):
                     "model_names": ["isolation_forest", "one_class_svm"],
                 }
             ]
-        }
+        },
     )
 
     data: Annotated[list[list[Value]], Field(min_length=1)]

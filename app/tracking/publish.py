@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
-from app.errors import TrackingError
+from app.errors import TrackingError, TrackingUnavailableError
 from app.tracking import runs
 from app.tracking.server import Server
 
@@ -101,7 +102,9 @@ def publish(
         )
     except TrackingError:
         if is_ours:
-            _end(server, run, "FAILED", record.ended_ms)
+            # A server that has just failed may fail this too; what counts is the first reason.
+            with suppress(TrackingError):
+                _end(server, run, "FAILED", record.ended_ms)
         raise
     if is_ours:
         _end(server, run, "FINISHED", record.ended_ms)
@@ -121,6 +124,8 @@ def experiment_id(server: Server, name: str) -> str:
     if found is None:
         try:
             return str(server.call(client.create_experiment, name))
+        except TrackingUnavailableError:
+            raise
         except TrackingError:
             # Somebody else made it between our question and our call, or it cannot be made.
             found = server.call(client.get_experiment_by_name, name)

@@ -60,6 +60,8 @@ class Version:
 
 def versions(server: Server, name: str) -> list[Version]:
     """Return all versions of a model, newest first; empty if there is no such model."""
+    # Asked first, since an absent server should not even cost the import of MLflow.
+    server.require()
     client = server.client
     try:
         model = server.call(client.get_registered_model, name)

@@ -129,6 +129,8 @@ class Server:
             ) from error
         else:
             self._answered_at = time.monotonic()
+            with self._lock:
+                self._outage_logged = False
             return answer
         finally:
             with self._lock:
@@ -152,15 +154,14 @@ class Server:
             # Headers are answer enough: a body that trickles in has no bound of its own.
             url = f"{self.uri.rstrip('/')}/health"
             with requests.get(url, timeout=PROBE_TIMEOUT_S, stream=True) as answer:
-                is_other = answer.status_code == 404
+                status = answer.status_code
         except requests.RequestException as error:
             self._mark_down()
             raise self._unavailable(_reason(error)) from error
-        if is_other:
+        if status == 404 or status >= 500:
             self._mark_down()
-            raise self._unavailable("what answers there is not MLflow")
-        with self._lock:
-            self._outage_logged = False
+            reason = "what answers there is not MLflow" if status == 404 else f"it answers {status}"
+            raise self._unavailable(reason)
 
     def log_outage(self, error: TrackingUnavailableError) -> None:
         """Log an outage as one error, however many calls it fails."""
