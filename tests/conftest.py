@@ -102,15 +102,6 @@ def running() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
     return run
 
 
-@pytest.fixture
-def run_service(
-    running: Callable[[Settings], AbstractContextManager[httpx.Client]],
-) -> Iterator[Callable[[Settings], httpx.Client]]:
-    """Start the service as a process; ended after the test."""
-    with ExitStack() as stack:
-        yield lambda settings: stack.enter_context(running(settings))
-
-
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the variables by which another process comes to the same settings."""
     variables = {}

@@ -61,12 +61,12 @@ def train(
         If there are too few rows for a window in each fold.
     """
     X, window = table.values, detector.window
-    folds = min(folds, len(X) // max(2 * window, 2))
+    folds = min(folds, len(X) // (2 * window))
     if folds < 2:
         raise InvalidDataError(
             f"{len(X)} rows are too few.",
             field="data",
-            remedy=f"Training needs at least {4 * window if window > 1 else 4} rows"
+            remedy=f"Training needs at least {4 * window} rows"
             + (f" with sequence_length={window}." if window > 1 else "."),
         )
 
