@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from app.config import Settings
 from app.errors import InvalidDataError, VigieError
 
 if TYPE_CHECKING:
+    from app.report import JudgedRow
     from app.services.verdict import Judged
 
 PATIENCE_S = 10.0
@@ -52,6 +53,10 @@ Exclude = Annotated[
 Features = Annotated[
     list[str] | None, typer.Option("--feature", help="Exactly these columns. Repeatable.")
 ]
+Time = Annotated[
+    str | None,
+    typer.Option(help="The column with the time; by default one called time or the like."),
+]
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
 
 
@@ -61,6 +66,13 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class Faulty(StrEnum):
+    """What is done about values that no machine made."""
+
+    REFUSE = "refuse"
+    IMPUTE = "impute"
 
 
 def _version(asked: bool) -> None:
@@ -159,24 +171,82 @@ def detect(
     output: Annotated[
         Format, typer.Option("--format", help="Events as a table, or every row as CSV or JSON.")
     ] = Format.TABLE,
+    time: Time = None,
+    faulty: Annotated[
+        Faulty, typer.Option(help="Rows with missing or impossible values.")
+    ] = Faulty.IMPUTE,
 ) -> None:
     """Judge the readings of one asset in a file, by the versions that serve."""
-    from app.report import event_sheet, events
+    from app.files import times_of
+    from app.report import event_sheet, events, judged_rows
     from app.services.anomaly_detection_service import AnomalyDetectionService
-    from app.services.verdict import reasons
 
     X = _read(file, rows, None, None, numeric=False)
-    judged = AnomalyDetectionService().detect_table(X)
+    judged = AnomalyDetectionService().detect_table(X, times_of(X, time), faulty.value)
+    lines = judged_rows(judged)
     if output is not Format.TABLE:
-        _print_rows(judged, output, first=_slice(rows).start or 0)
+        _print_rows(judged, lines, output, first=_slice(rows).start or 0)
         return
-    found = events(judged.combined, judged.contamination, reasons(judged))
+    found = events(lines)
     if found:
         out.print(event_sheet(found, first=_slice(rows).start or 0))
+    n_alarms = sum(event.is_alarm for event in found)
     out.print(
-        f"{int(judged.is_anomaly.sum())} of {len(X)} rows are anomalous, in "
-        f"{len(found)} event{'' if len(found) == 1 else 's'} ({', '.join(_versions(judged))})."
+        f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; {int(judged.is_anomaly.sum())} of "
+        f"{len(X)} rows are anomalous ({', '.join(_versions(judged))})."
     )
+
+
+@app.command("backtest")
+def backtest_file(
+    file: File,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="The column that is not 0 in a fault; without it every row is healthy."),
+    ] = None,
+    train_rows: Annotated[
+        int | None,
+        typer.Option(help="Rows to train on; by default up to the first fault, 40 % at most."),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
+    exclude: Exclude = None,
+    feature: Features = None,
+    time: Time = None,
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="A table, or every figure as JSON.")
+    ] = "table",
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the time line to this PNG file.")
+    ] = None,
+) -> None:
+    """Train on the first rows of a recording, judge the others, and compare with its labels."""
+    import numpy as np
+
+    from app.backtest import backtest, labels_of, sentences, sheet, usual_train_rows, write_picture
+    from app.files import read_table, times_of
+
+    table = read_table(file)
+    known = np.zeros(len(table), dtype=bool) if labels is None else labels_of(table, labels)
+    no_features = {name for name in (labels, time) if name is not None}
+    if clash := no_features.intersection(feature or ()):
+        raise InvalidDataError(
+            f"{', '.join(sorted(clash))} is the label or the time, so it is no feature.",
+            field="--feature",
+        )
+    times = times_of(table, time)
+    X = _features(table, sorted({*(exclude or ()), *no_features}), feature)
+    rows = usual_train_rows(known) if train_rows is None else train_rows
+    with _progress() as progress:
+        result = backtest(X, known, rows, Settings(), times, model, progress)
+    if output == "json":
+        json.dump(result.figures(), sys.stdout, allow_nan=False)
+        print()
+    else:
+        out.print(sheet(result))
+        for sentence in sentences(result):
+            out.print(sentence, highlight=False, soft_wrap=True)
+    if picture is not None:
+        write_picture(result, picture)
 
 
 @models.command("list")
@@ -287,7 +357,7 @@ def _read(
     *,
     numeric: bool = True,
 ) -> Any:
-    from app.files import features, read_table
+    from app.files import read_table
 
     table = read_table(file)
     chosen_rows = _slice(rows)
@@ -298,6 +368,12 @@ def _read(
     table = table.iloc[chosen_rows]
     if not numeric:
         return table
+    return _features(table, exclude, feature)
+
+
+def _features(table: Any, exclude: list[str] | None, feature: list[str] | None) -> Any:
+    from app.files import features
+
     chosen, left_out = features(table, exclude or (), feature or ())
     if left_out:
         err.print(f"Left out, being no numbers: {', '.join(left_out)}", style="dim")
@@ -317,32 +393,31 @@ def _slice(rows: str | None) -> slice:
     return slice((start or 1) - 1, stop)
 
 
-def _print_rows(judged: Judged, output: Format, first: int) -> None:
+def _print_rows(judged: Judged, lines: list[JudgedRow], output: Format, first: int) -> None:
     """Print every row on standard output, for other programs."""
-    from app.services.verdict import criticality, reasons
-
-    why = reasons(judged)
-    lines = [
+    rows = [
         {
             "row": first + index + 1,
-            "final_score": _score(p_value),
-            "is_anomaly": bool(judged.is_anomaly[index]),
-            "criticality": criticality(p_value, judged.contamination),
-            "sensor": why[index][0].name if index in why else None,
+            "final_score": _score(line.p_value),
+            "is_anomaly": line.is_anomaly,
+            "criticality": line.criticality,
+            "sensor": line.sensors[0].name if line.sensors else None,
+            "state": line.state.value,
+            "evidence": _score(line.asset_p_value),
             **{name: _score(values[index]) for name, values in judged.p_values.items()},
         }
-        for index, p_value in enumerate(judged.combined)
+        for index, line in enumerate(lines)
     ]
     if output is Format.JSON:
-        json.dump({"versions": _versions(judged), "rows": lines}, sys.stdout)
+        json.dump({"versions": _versions(judged), "rows": rows}, sys.stdout)
         print()
         return
     import csv
 
-    columns = ["row", "final_score", "is_anomaly", "criticality", "sensor", *judged.p_values]
-    writer = csv.DictWriter(sys.stdout, fieldnames=columns)
+    columns = ["row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence"]
+    writer = csv.DictWriter(sys.stdout, fieldnames=[*columns, *judged.p_values])
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(rows)
 
 
 def _score(p_value: float) -> float | None:
@@ -352,8 +427,8 @@ def _score(p_value: float) -> float | None:
 
 def _versions(judged: Judged) -> list[str]:
     return [
-        f"{name} v{asked.served.version}" if asked.served.version else name
-        for name, asked in judged.asked.items()
+        f"{name} v{served.version}" if served.version else name
+        for name, served in judged.serving.items()
     ]
 
 

@@ -42,20 +42,29 @@ class Settings(BaseSettings):
     """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
     calibration_folds: int = Field(5, ge=2)
     """Blocks of the cross-conformal calibration; fewer blocks allow for slower drift."""
+    trend_window: int = Field(20, ge=2)
+    """Readings whose average tells how an asset is doing, as against a single reading."""
     random_state: int = 42
     """Seed of every training, so that the same data give the same model."""
 
     n_estimators: int = Field(200, gt=0)
     max_samples: Share | Literal["auto"] = "auto"
-    nu: float = Field(0.05, gt=0, lt=1)
+    nu: float = Field(0.5, gt=0, lt=1)
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
-    gamma: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["scale", "auto"] = "scale"
+    gamma: (
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["local", "scale", "auto"]
+    ) = "local"
     encoder_layers: Layers = (32, 16)
     decoder_layers: Layers = (16, 32)
     sequence_length: int = Field(10, ge=2)
     batch_size: int = Field(128, gt=0)
     epochs: int = Field(40, gt=0)
     learning_rate: float = Field(0.01, gt=0, le=1)
+
+    faulty_values: Literal["refuse", "impute"] = "refuse"
+    """A reading with a missing or impossible value: refuse it, or go on without that sensor."""
+    sensor_ranges: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    """What a sensor can physically read, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
     """Address that the service listens on; 0.0.0.0 for every interface."""

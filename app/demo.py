@@ -20,8 +20,8 @@ from app.detectors.base import Floats
 from app.errors import VigieError
 from app.files import read_table
 from app.local import mlflow_server, service
-from app.models.anomaly_data import SensorContribution
-from app.report import event_sheet, events
+from app.models.anomaly_data import AnomalyDetectionResult, AssetState
+from app.report import JudgedRow, event_sheet, events
 from app.services.mlflow_service import MLflowService
 
 SKAB_FILE = "skab/valve1/13.csv"
@@ -173,29 +173,36 @@ def _show(
     seconds: float,
 ) -> None:
     first_row = len(scene.healthy) if len(scene.healthy) == SKAB_HEALTHY_ROWS else 0
-    p_values = np.array([1.0 - result["final_score"] for result in results])
-    contamination = 1.0 - results[0]["threshold"]
-    why = {
-        row: [SensorContribution.model_validate(sensor) for sensor in result["sensors"]]
-        for row, result in enumerate(results)
-        if result["is_anomaly"]
-    }
-    found = events(p_values, contamination, why)
+    rows = [_judged_row(AnomalyDetectionResult.model_validate(result)) for result in results]
     served = ", ".join(f"{name} v{version}" for name, version in versions.items())
     out.print(f"\n[bold]Replayed:[/] {scene.title}", highlight=False)
     out.print(
         f"Trained on {len(scene.healthy)} healthy rows; judged by {served}, all in Production.",
         highlight=False,
     )
-    out.print(event_sheet(found, first=first_row, units=scene.units))
+    out.print(event_sheet(events(rows), first=first_row, units=scene.units))
     faulty = np.flatnonzero(scene.labels)
-    flagged = p_values < contamination
+    alarm = np.array([row.state is AssetState.ALARM for row in rows])
     out.print(
         f"The fault was there in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
-        f"{flagged[scene.labels == 1].mean():.0%} of them were called anomalous, and "
-        f"{flagged[scene.labels == 0].mean():.0%} of the other {int((scene.labels == 0).sum())} "
+        f"the alarm stood in {alarm[scene.labels == 1].mean():.0%} of them, and in "
+        f"{alarm[scene.labels == 0].mean():.0%} of the other {int((scene.labels == 0).sum())} "
         f"rows. All in {seconds:.0f} s.",
         highlight=False,
+    )
+
+
+def _judged_row(result: AnomalyDetectionResult) -> JudgedRow:
+    return JudgedRow(
+        p_value=float("nan") if result.final_score is None else 1.0 - result.final_score,
+        asset_p_value=(
+            float("nan") if result.asset.evidence is None else 1.0 - result.asset.evidence
+        ),
+        is_anomaly=result.is_anomaly,
+        criticality=result.criticality,
+        sensors=result.sensors,
+        state=result.asset.state,
+        drivers=result.asset.sensors,
     )
 
 

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.errors import InvalidDataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TIME_COLUMNS = ("time", "timestamp", "datetime", "date")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -71,6 +77,52 @@ def features(
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")
     return numeric, [str(name) for name in kept.columns if name not in numeric.columns]
+
+
+def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datetime64] | None:
+    """Return when the rows were measured, as datetime64[us] in UTC; None if nothing says so.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As read.
+    column : str, optional
+        The column with the times; by default the first one with a usual name for it.
+
+    Raises
+    ------
+    InvalidDataError
+        If the column does not exist, holds no times, or they go backwards.
+    """
+    import pandas as pd
+
+    if column is None:
+        usual = [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
+        if not usual or pd.api.types.is_numeric_dtype(table[usual[0]]):
+            return None
+        column = usual[0]
+    elif column not in table.columns:
+        raise InvalidDataError(
+            f"There is no column {column}.",
+            field="--time",
+            remedy=f"Columns: {', '.join(map(str, table.columns))}.",
+        )
+    try:
+        times = pd.to_datetime(table[column], utc=True).dt.tz_localize(None)
+    except (ValueError, TypeError) as error:
+        raise InvalidDataError(
+            f"The column {column} holds no times: {str(error).splitlines()[0]}.",
+            field="--time",
+            remedy="Write them as 2026-01-05T08:00:00Z.",
+        ) from error
+    found: NDArray[np.datetime64] = times.to_numpy().astype("datetime64[us]")
+    if np.isnat(found).any() or (np.diff(found) < np.timedelta64(0)).any():
+        raise InvalidDataError(
+            f"The times in {column} are not complete and ascending.",
+            field="--time",
+            remedy="Sort the rows by time, and leave out those without one.",
+        )
+    return found
 
 
 def _separator(path: Path) -> str:

@@ -9,63 +9,100 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Sheet
 
-from app.detectors.base import Floats
-from app.models.anomaly_data import CriticalityLevel, SensorContribution
-from app.services.verdict import criticality
+from app.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
+from app.services.verdict import Judged, criticality
 
 CAPTION = (
     "how sure: how often a healthy machine looks as unusual as the most unusual of these rows; "
-    "sensors: share of the surprise, and the value in that row."
+    "sensors: share of the surprise, and the value there; of an alarm the mean of the latest rows."
 )
 JOIN_WITHIN_ROWS = 30
 """Anomalies no further apart than this belong to one event."""
 
 
 @dataclass(frozen=True)
+class JudgedRow:
+    """What is said of one row, and of the asset at that row.
+
+    Attributes
+    ----------
+    p_value, asset_p_value : float
+        Of the reading and of the asset; NaN while nothing can be said.
+    is_anomaly : bool
+    criticality : CriticalityLevel or None
+    sensors : sequence of SensorContribution
+        Of an anomaly: the sensors it comes from.
+    state : AssetState
+        Of the asset.
+    drivers : sequence of SensorContribution
+        Of a watch or an alarm: the sensors it comes from.
+    """
+
+    p_value: float
+    asset_p_value: float
+    is_anomaly: bool
+    criticality: CriticalityLevel | None
+    sensors: Sequence[SensorContribution]
+    state: AssetState
+    drivers: Sequence[SensorContribution]
+
+
+def judged_rows(judged: Judged) -> list[JudgedRow]:
+    """Return what is said of each row of a table."""
+    standings = judged.standings()
+    why = judged.reasons(np.flatnonzero(judged.is_anomaly))
+    unsettled = [row for row, s in enumerate(standings) if s.state is not AssetState.NORMAL]
+    drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
+    return [
+        JudgedRow(
+            float(p_value),
+            float(judged.asset[row]),
+            bool(judged.is_anomaly[row]),
+            criticality(float(p_value), judged.contamination),
+            why.get(row, []),
+            standings[row].state,
+            drivers.get(row, []),
+        )
+        for row, p_value in enumerate(judged.combined)
+    ]
+
+
+@dataclass(frozen=True)
 class Event:
-    """Anomalous rows that belong together.
+    """Rows that belong together: an alarm, or anomalies outside of one.
 
     Attributes
     ----------
     first, last : int
-        The first and last anomalous row, counted from 0.
+        Its first and last row, counted from 0.
+    is_alarm : bool
+        Whether the asset was in alarm; else these are single odd readings.
     n_anomalies : int
-        Anomalous rows among them.
+        Anomalous readings among its rows.
     p_value : float
         How often a healthy machine looks like the most surprising of them.
-    criticality : CriticalityLevel
-        Of that row.
+    criticality : CriticalityLevel or None
+        Of the most surprising reading; None if no reading is anomalous by itself.
     sensors : sequence of SensorContribution
-        Of all its anomalous rows together, the largest share first.
+        Of all its rows together, the largest share first.
     """
 
     first: int
     last: int
+    is_alarm: bool
     n_anomalies: int
     p_value: float
-    criticality: CriticalityLevel
+    criticality: CriticalityLevel | None
     sensors: Sequence[SensorContribution]
 
 
-def events(
-    p_values: Floats, contamination: float, why: Mapping[int, Sequence[SensorContribution]]
-) -> list[Event]:
-    """Return the anomalies among consecutive rows as events, in their order.
-
-    Parameters
-    ----------
-    p_values : ndarray of shape (n_samples,)
-        Of all models together; NaN where they abstain.
-    contamination : float
-        The p-value below which a row is an anomaly.
-    why : mapping of int to sequence of SensorContribution
-        The sensors of each anomalous row.
-    """
-    rows = np.flatnonzero(p_values < contamination)
-    if len(rows) == 0:
-        return []
-    groups = np.split(rows, np.flatnonzero(np.diff(rows) > JOIN_WITHIN_ROWS) + 1)
-    return [_event(p_values, contamination, group, why) for group in groups]
+def events(rows: Sequence[JudgedRow]) -> list[Event]:
+    """Return the alarms among consecutive rows, and the anomalies outside of them, in order."""
+    alarm = np.array([row.state is AssetState.ALARM for row in rows], dtype=bool)
+    odd = np.array([row.is_anomaly for row in rows], dtype=bool)
+    groups = [(group, True) for group in _groups(alarm, 1)]
+    groups += [(group, False) for group in _groups(odd & ~alarm, JOIN_WITHIN_ROWS)]
+    return [_event(rows, group, is_alarm) for group, is_alarm in sorted(groups, key=_start)]
 
 
 def event_sheet(
@@ -73,16 +110,19 @@ def event_sheet(
 ) -> Sheet:
     """Return events as a table for the terminal, rows counted from ``first + 1``."""
     sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
+    sheet.add_column("event", no_wrap=True)
     sheet.add_column("rows", no_wrap=True)
     sheet.add_column("anomalous", justify="right")
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
     for event in found:
-        style = {"high": "yellow", "critical": "bold red"}.get(event.criticality, "default")
+        level = event.criticality or "trend"
+        style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
         sheet.add_row(
+            "[bold red]alarm[/]" if event.is_alarm else "odd readings",
             f"{first + event.first + 1}–{first + event.last + 1}",
             f"{event.n_anomalies}",
-            f"[{style}]{event.criticality}[/]\n{odds(event.p_value)}",
+            f"[{style}]{level}[/]\n{odds(event.p_value)}",
             "\n".join(_reason(sensor, units or {}) for sensor in event.sensors[:2]),
         )
     return sheet
@@ -97,29 +137,43 @@ def odds(p_value: float) -> str:
     return f"1 in {round(number, -digits):,.0f}"
 
 
-def _event(
-    p_values: Floats,
-    contamination: float,
-    rows: NDArray[np.intp],
-    why: Mapping[int, Sequence[SensorContribution]],
-) -> Event:
-    peak = int(rows[np.argmin(p_values[rows])])
+def _groups(chosen: NDArray[np.bool_], within: int) -> list[NDArray[np.intp]]:
+    rows = np.flatnonzero(chosen)
+    if len(rows) == 0:
+        return []
+    return np.split(rows, np.flatnonzero(np.diff(rows) > within) + 1)
+
+
+def _start(group: tuple[NDArray[np.intp], bool]) -> int:
+    return int(group[0][0])
+
+
+def _event(rows: Sequence[JudgedRow], group: NDArray[np.intp], is_alarm: bool) -> Event:
+    members = [rows[row] for row in group.tolist()]
+    reasons = [row.drivers if is_alarm else row.sensors for row in members]
+    peak = min(members, key=lambda row: _p_value(row, is_alarm))
     shares: dict[str, float] = {}
-    for row in rows:
-        for sensor in why[int(row)]:
-            shares[sensor.name] = shares.get(sensor.name, 0.0) + sensor.share / len(rows)
-    at_peak = {sensor.name: sensor for sensor in why[peak]}
-    ranked = sorted(at_peak, key=lambda name: -shares[name])
-    level = criticality(float(p_values[peak]), contamination)
-    assert level is not None
+    for sensors in reasons:
+        for sensor in sensors:
+            shares[sensor.name] = shares.get(sensor.name, 0.0) + sensor.share / len(members)
+    at_peak = peak.drivers if is_alarm else peak.sensors
+    ranked = sorted(at_peak, key=lambda sensor: -shares[sensor.name])
+    levels = [row.criticality for row in members if row.criticality is not None]
     return Event(
-        first=int(rows[0]),
-        last=int(rows[-1]),
-        n_anomalies=len(rows),
-        p_value=float(p_values[peak]),
-        criticality=level,
-        sensors=[at_peak[name].model_copy(update={"share": shares[name]}) for name in ranked],
+        first=int(group[0]),
+        last=int(group[-1]),
+        is_alarm=is_alarm,
+        n_anomalies=sum(row.is_anomaly for row in members),
+        p_value=_p_value(peak, is_alarm),
+        criticality=max(levels, key=list(CriticalityLevel).index, default=None),
+        sensors=[sensor.model_copy(update={"share": shares[sensor.name]}) for sensor in ranked],
     )
+
+
+def _p_value(row: JudgedRow, of_asset: bool) -> float:
+    """Return a p-value that can be compared; nothing said counts as nothing found."""
+    p_value = row.asset_p_value if of_asset else row.p_value
+    return 1.0 if np.isnan(p_value) else p_value
 
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str]) -> str:

@@ -40,7 +40,7 @@ CHEAP = {
 }
 PARAMS = {
     "isolation_forest": {"contamination": "0.01", "n_estimators": "25", "max_samples": "auto"},
-    "one_class_svm": {"nu": "0.05", "kernel": "rbf", "gamma": "scale"},
+    "one_class_svm": {"nu": "0.05", "kernel": "rbf", "gamma": "local"},
     "lstm_autoencoder": {
         "encoder_layers": "[8]",
         "decoder_layers": "[8]",

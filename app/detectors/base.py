@@ -53,7 +53,8 @@ class Detector(Protocol):
         Consecutive rows that one score looks at: 1, or the length of a sequence.
     """
 
-    algorithm: str
+    @property
+    def algorithm(self) -> str: ...
 
     @property
     def window(self) -> int: ...
@@ -61,6 +62,10 @@ class Detector(Protocol):
     @property
     def params(self) -> dict[str, Any]:
         """Hyper-parameters by the names that the guide gives them."""
+        ...
+
+    def for_averages(self, n_rows: int) -> Detector:
+        """Return the same algorithm, set up for averages of ``n_rows`` consecutive rows."""
         ...
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:

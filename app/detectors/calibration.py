@@ -136,7 +136,7 @@ class Calibration:
         return np.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
 
 
-def combine(p_values: Floats) -> Floats:
+def combine(p_values: Floats, weights: Floats | None = None) -> Floats:
     """Combine the p-values of several models into one for each reading.
 
     The Cauchy combination holds its false-alarm rate in the tail however the models depend on
@@ -146,6 +146,8 @@ def combine(p_values: Floats) -> Floats:
     ----------
     p_values : ndarray of shape (n_models, n_samples)
         NaN where a model abstains.
+    weights : ndarray of shape (n_models,), optional
+        How much each model counts; by default all alike.
 
     Returns
     -------
@@ -157,14 +159,15 @@ def combine(p_values: Floats) -> Floats:
     Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
     """
     answered = ~np.isnan(p_values)
-    n_answers = answered.sum(axis=0)
+    shares = np.ones(len(p_values)) if weights is None else weights
+    votes = np.where(answered, shares[:, None], 0.0)
     # cot(pi p) is the quantile of the Cauchy distribution, and accurate for the smallest p.
     # A model that finds a reading utterly normal must not outvote one that is alarmed.
     quantiles = 1.0 / np.tan(np.pi * np.minimum(np.where(answered, p_values, 0.5), 0.99))
-    total = np.where(answered, quantiles, 0.0).sum(axis=0)
-    combined = np.arctan2(n_answers, total) / np.pi
+    combined = np.arctan2(votes.sum(axis=0), (votes * quantiles).sum(axis=0)) / np.pi
     # One answer stands as it is; fmax passes over the NaN of the others.
-    result: Floats = np.where(n_answers > 1, combined, np.fmax.reduce(p_values, axis=0))
+    alone = answered.sum(axis=0) <= 1
+    result: Floats = np.where(alone, np.fmax.reduce(p_values, axis=0), combined)
     return result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from app.detectors.base import Floats
+from app.detectors.data_quality import DataQuality, Range, examine
 from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,14 @@ LARGEST = 1e100
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finite float64 values, shape (n_samples, n_features), and the columns' names."""
+    """Rows of float64 values, shape (n_samples, n_features), and the columns' names.
+
+    Training data come with what was found to be wrong with them, and filled.
+    """
 
     values: Floats
     feature_names: tuple[str, ...]
+    quality: DataQuality | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -36,7 +41,7 @@ class Table:
         return digest.hexdigest()
 
 
-def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
+def as_matrix(X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool = False) -> Table:
     """Check data against the columns that a trained model expects.
 
     Parameters
@@ -45,6 +50,8 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
         Readings. A DataFrame's columns may come in any order and may be more than needed.
     feature_names : sequence of str, optional
         The columns expected, in order; by default the DataFrame's own, or ``feature_1`` ...
+    gaps : bool, default False
+        Whether values may be missing, or infinite.
 
     Raises
     ------
@@ -65,7 +72,7 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
             remedy=f"Give each row these values in this order: {', '.join(names)}.",
         )
     finite = np.isfinite(values)
-    if not finite.all():
+    if not gaps and not finite.all():
         row, column = np.argwhere(~finite)[0]
         count = finite.size - int(finite.sum())
         raise InvalidDataError(
@@ -77,8 +84,13 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None) -> Table:
     return Table(values, names)
 
 
-def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
+def training_table(
+    X: Any, feature_names: Sequence[Any] | None, ranges: Mapping[str, Range] = {}
+) -> Table:
     """Check training data; what can still be learnt from is only warned about.
+
+    Values that are missing, outside a physical range or in a wrong unit are filled with the
+    sensor's last good one, unless there are too many of them.
 
     Parameters
     ----------
@@ -87,6 +99,8 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
     feature_names : sequence of str, optional
         Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
         ``...`` goes on counting from the name before it.
+    ranges : mapping of str to (low, high), optional
+        Physical ranges of the sensors, where they are known.
 
     Raises
     ------
@@ -98,7 +112,7 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
         X, columns = X.to_numpy(), None
     width = len(columns) if columns is not None else _width(X)
     names = None if feature_names is None else _names(feature_names, width)
-    table = as_matrix(X, names)
+    table = as_matrix(X, names, gaps=True)
     twice = [name for name, count in Counter(table.feature_names).items() if count > 1]
     if twice:
         raise InvalidDataError(
@@ -110,6 +124,10 @@ def training_table(X: Any, feature_names: Sequence[Any] | None) -> Table:
         raise InvalidDataError(
             "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
         )
+    filled, quality = examine(table.values, table.feature_names, ranges)
+    table = Table(filled, table.feature_names, quality)
+    for fault in quality.faults:
+        logger.warning("Training data: %s.", fault)
     largest = np.abs(table.values).max(axis=0)
     for column in np.flatnonzero(largest > LARGEST):
         raise InvalidDataError(

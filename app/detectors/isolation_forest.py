@@ -8,43 +8,62 @@ Liu, Ting, Zhou. Isolation-based anomaly detection. ACM TKDD 6(1), 2012.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pyod.models.iforest import IForest
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from app.detectors.base import Fitted, Floats, Progress
+from app.detectors.kernels import FARTHEST_BEYOND
 from app.detectors.scaling import behind_scaler, fitted_scaler
 from app.errors import InvalidDataError
 
 EULER_GAMMA = 0.5772156649015329
+AUTO_SAMPLES = 512
+STRAYS_PER_TREE = 2.5
+BACKGROUND_WIDENING = 2.0
+"""How far the background of averages reaches beyond their range, in widths of that range."""
 
 
 @dataclass(frozen=True)
 class IsolationForest:
-    """PyOD's ``IForest`` behind a scaler, as one scikit-learn pipeline.
+    """PyOD's ``IForest`` behind a scaler and an edge, as one scikit-learn pipeline.
 
     Trees do not mind units, but scikit-learn's do: they compare in float32, and take a column
     whose values differ by less than 1e-7 for a constant.
+
+    As published, a forest sees nothing beyond its training data: no cut lies outside the range
+    of a sensor, so a reading a thousand times too large shares its leaf with the largest one in
+    training. Here the trees have one more column to cut, *beyond*: the logarithm of how far the
+    reading lies outside the box of all training rows, 0 for every row in it. A few strays,
+    training rows with an invented *beyond*, give them something to cut there. Healthy rows pass
+    such a cut together and stay in the order that they had.
 
     Parameters
     ----------
     n_estimators : int
         Number of trees.
     max_samples : int, float or 'auto'
-        Rows that each tree sees: a count, a share, or at most 256.
+        Rows that each tree sees: a count, a share, or at most 512.
     contamination : float
         Passed on to PyOD; the threshold in use comes from the calibration.
     random_state : int
         Seed.
+    background : bool, default False
+        Give the trees a uniform background around the rows, instead of the strays. Averages of
+        consecutive rows lie along few paths through space, which cuts between them would only
+        follow; cuts against a background measure the distance from them.
     """
 
     n_estimators: int
     max_samples: int | float | Literal["auto"]
     contamination: float
     random_state: int
+    background: bool = False
 
     algorithm = "isolation_forest"
     window = 1
@@ -58,40 +77,104 @@ class IsolationForest:
             "random_state": self.random_state,
         }
 
+    def for_averages(self, n_rows: int) -> IsolationForest:
+        return replace(self, background=True)
+
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
         scaler, arrays = fitted_scaler(X)
+        steps: dict[str, Any] = {}
+        rows = scaler.transform(X)
+        if self.background:
+            rows = self._with_background(rows)
+        else:
+            steps["edge"] = edge = _edge(rows)
+            rows = self._with_strays(edge.transform(rows), X.shape[1])
+            arrays |= _box(edge)
         forest = IForest(
             n_estimators=self.n_estimators,
-            max_samples=self._max_samples(len(X)),
+            max_samples=self._max_samples(len(X), len(rows)),
             contamination=self.contamination,
             random_state=self.random_state,
-        ).fit(scaler.transform(X))
+        ).fit(rows)
         # PyOD shifts its scores by a percentile of the training scores. The paper's constant
         # keeps the scores of different fits comparable; only the zero point moves.
         forest.detector_.offset_ = -0.5
-        return Fitted(behind_scaler(scaler, iforest=forest), arrays | _arrays(forest))
+        estimator = behind_scaler(scaler, **steps, iforest=forest)
+        return Fitted(estimator, arrays | _arrays(forest, X.shape[1]))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator["iforest"].threshold_ = raw_threshold
 
-    def _max_samples(self, n_samples: int) -> int | float | str:
-        if isinstance(self.max_samples, int):
-            return min(self.max_samples, n_samples)
-        if isinstance(self.max_samples, float) and self.max_samples * n_samples < 2:
+    def _with_background(self, rows: Floats) -> Floats:
+        """Return rows among as many of a uniform background around them."""
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        margin = BACKGROUND_WIDENING * np.where(high > low, high - low, 1.0)
+        random = np.random.default_rng(self.random_state)
+        return np.concatenate([rows, random.uniform(low - margin, high + margin, rows.shape)])
+
+    def _with_strays(self, rows: Floats, n_features: int) -> Floats:
+        """Return rows, and copies of some that claim to lie beyond the box."""
+        random = np.random.default_rng(self.random_state)
+        share = STRAYS_PER_TREE / self._max_samples(len(rows), len(rows))
+        strays = rows[random.integers(len(rows), size=max(2, round(share * len(rows))))]
+        strays[:, n_features:] = random.uniform(0.0, np.log(FARTHEST_BEYOND), (len(strays), 1))
+        return np.concatenate([rows, strays])
+
+    def _max_samples(self, n_samples: int, n_rows: int) -> int:
+        """Return the rows of a tree, of which ``n_rows - n_samples`` are not from training."""
+        if self.max_samples == "auto":
+            wanted = min(AUTO_SAMPLES, n_samples)
+        elif isinstance(self.max_samples, int):
+            wanted = min(self.max_samples, n_samples)
+        elif self.max_samples * n_samples < 2:
             raise InvalidDataError(
                 f"A share of {self.max_samples} of {n_samples} rows leaves no rows for a tree.",
                 field="max_samples",
                 remedy="Give a larger share, a count, or 'auto'.",
             )
-        return self.max_samples
+        else:
+            wanted = int(self.max_samples * n_samples)
+        return min(round(wanted * n_rows / n_samples), n_rows)
 
 
-def _arrays(forest: IForest) -> dict[str, NDArray[Any]]:
+def _edge(scaled: Floats) -> FeatureUnion:
+    """Return what adds the column *beyond* to scaled rows, once for each sensor.
+
+    Repeated, for a tree picks a column by chance and must not miss it among many.
+    """
+    n_features = scaled.shape[1]
+    beyond = Pipeline(
+        [
+            ("box", MinMaxScaler(feature_range=(-1, 1))),
+            (
+                "distance",
+                FunctionTransformer(
+                    np.linalg.norm, kw_args={"ord": np.inf, "axis": 1, "keepdims": True}
+                ),
+            ),
+            (
+                "outside",
+                FunctionTransformer(np.clip, kw_args={"a_min": 1.0, "a_max": FARTHEST_BEYOND}),
+            ),
+            ("decades", FunctionTransformer(np.log)),
+            ("often", FunctionTransformer(np.repeat, kw_args={"repeats": n_features, "axis": 1})),
+        ]
+    )
+    return FeatureUnion([("sensors", "passthrough"), ("beyond", beyond)]).fit(scaled)
+
+
+def _box(edge: FeatureUnion) -> dict[str, NDArray[Any]]:
+    box = dict(edge.transformer_list)["beyond"]["box"]
+    return {"box_scale": box.scale_, "box_min": box.min_}
+
+
+def _arrays(forest: IForest, n_features: int) -> dict[str, NDArray[Any]]:
     """Flatten all trees into one table of nodes.
 
     A leaf points at itself and cuts nothing, so a walk of ``depth`` steps ends at a leaf
-    whichever way it takes; ``path`` is what the leaf adds to the sum of path lengths.
+    whichever way it takes; ``path`` is what the leaf adds to the sum of path lengths. All
+    copies of *beyond* are one column, which stands after the sensors.
     """
     children, features, thresholds, paths, roots = [], [], [], [], []
     offset = depth = 0
@@ -105,7 +188,8 @@ def _arrays(forest: IForest) -> dict[str, NDArray[Any]]:
         right = np.where(leaf, own, tree.children_right) + offset
         level = _depths(tree.children_left, tree.children_right)
         children.append(np.stack([left, right], axis=1))
-        features.append(np.where(leaf, 0, columns[np.where(leaf, 0, tree.feature)]))
+        cut = columns[np.where(leaf, 0, tree.feature)]
+        features.append(np.where(leaf, 0, np.minimum(cut, n_features)))
         thresholds.append(np.where(leaf, np.inf, tree.threshold))
         paths.append(level + _average_path_length(tree.n_node_samples))
         roots.append(offset)

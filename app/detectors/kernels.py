@@ -14,6 +14,8 @@ import numpy as np
 from app.detectors.base import Arrays, Floats
 
 FARTHEST = 1e100
+FARTHEST_BEYOND = 100.0
+"""A forest tells no distances apart that are larger, in half widths of the training box."""
 BLOCK = 2048
 """Examples scored at a time, so that memory stays bounded however long the input is."""
 
@@ -23,7 +25,12 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
     # scikit-learn compares float32 readings with float64 thresholds; anything else would send
     # a reading near a cut down the other branch.
     largest = np.finfo(np.float32).max
-    rows = np.clip(_standardised(arrays, X), -largest, largest).astype(np.float32)
+    columns = scaled = _standardised(arrays, X)
+    if "box_scale" in arrays:
+        distance = np.abs(scaled * arrays["box_scale"] + arrays["box_min"]).max(axis=1)
+        beyond = np.log(np.clip(distance, 1.0, FARTHEST_BEYOND))
+        columns = np.column_stack([scaled, beyond])
+    rows = np.clip(columns, -largest, largest).astype(np.float32)
     at = np.arange(len(X))[:, None]
     node = np.broadcast_to(arrays["root"], (len(X), len(arrays["root"])))
     for _ in range(int(arrays["depth"][0])):
@@ -72,6 +79,44 @@ def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Fl
     return (restored - scaled) ** 2
 
 
+def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
+    """Return the mean of each ``n_rows`` consecutive rows, each value limited first.
+
+    Parameters
+    ----------
+    limits : mapping of str to ndarray
+        ``floor`` and ``ceiling`` of each sensor, shape (n_features,).
+    rows : ndarray of shape (..., n, n_features)
+        Consecutive rows; NaN where there was none.
+    n_rows, at_least : int
+        Rows in an average, and how many of them must be there.
+
+    Returns
+    -------
+    ndarray of shape (..., max(n - n_rows + 1, 0), n_features)
+        NaN where too many rows are missing.
+    """
+    limited = np.clip(rows, limits["floor"], limits["ceiling"])
+    there = ~np.isnan(limited)
+    limited = np.where(there, limited, 0.0)
+    n_averages = max(rows.shape[-2] - n_rows + 1, 0)
+    # One row after the other: the same average, to the last digit, alone and among others.
+    total = np.zeros((*rows.shape[:-2], n_averages, rows.shape[-1]))
+    count = np.zeros_like(total)
+    for first in range(n_rows if n_averages else 0):
+        total += limited[..., first : first + n_averages, :]
+        count += there[..., first : first + n_averages, :]
+    return np.where(count >= at_least, total / np.maximum(count, 1.0), np.nan)
+
+
+def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
+    """Return what the algorithm itself looks at: the examples, or their averages."""
+    if "averaged_rows" not in params:
+        return examples
+    averaged = averages(arrays, examples, params["averaged_rows"], params["averaged_at_least"])
+    return averaged[:, 0] if averaged.shape[1] == 1 else averaged
+
+
 def _standardised(arrays: Arrays, X: Floats) -> Floats:
     """Return X in standard deviations, bounded so that squares and products stay finite."""
     with np.errstate(over="ignore"):
@@ -115,9 +160,18 @@ def raw_scores(
     algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats
 ) -> Floats:
     """Score rows (n, n_features) or windows (n, window, n_features) block by block; shape (n,)."""
-    score = RAW_SCORES[algorithm]
     blocks = [
-        score(arrays, params, examples[start : start + BLOCK])
+        _scores(algorithm, arrays, params, examples[start : start + BLOCK])
         for start in range(0, len(examples), BLOCK)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def _scores(algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
+    looked_at = seen(arrays, params, examples)
+    known = ~np.isnan(looked_at.reshape(len(looked_at), -1)).any(axis=1)
+    if known.all():
+        return RAW_SCORES[algorithm](arrays, params, looked_at)
+    scores = np.full(len(looked_at), np.nan)
+    scores[known] = RAW_SCORES[algorithm](arrays, params, looked_at[known])
+    return scores

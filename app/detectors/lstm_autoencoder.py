@@ -74,6 +74,9 @@ class LSTMAutoencoder:
             "random_state": self.random_state,
         }
 
+    def for_averages(self, n_rows: int) -> LSTMAutoencoder:
+        return self
+
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
         center, scale = standardisation(np.concatenate(segments))

@@ -9,7 +9,7 @@ Neural Computation 13(7), 2001.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,16 +30,20 @@ class OneClassSVM:
         that are support vectors.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid'}
         How two readings are compared.
-    gamma : float, 'scale' or 'auto'
-        Reach of the kernel; 'scale' is 1 / (n_features * variance), 'auto' 1 / n_features.
+    gamma : float, 'local', 'scale' or 'auto'
+        How fast likeness fades with distance; 'scale' is 1 / (n_features * variance), 'auto'
+        1 / n_features, 'local' three times 'scale': a reading is compared with its neighbours.
     contamination : float
         Passed on to PyOD; the threshold in use comes from the calibration.
+    reach : int, default 1
+        What 'scale' is divided by.
     """
 
     nu: float
     kernel: Literal["rbf", "linear", "poly", "sigmoid"]
-    gamma: float | Literal["scale", "auto"]
+    gamma: float | Literal["local", "scale", "auto"]
     contamination: float
+    reach: int = 1
 
     algorithm = "one_class_svm"
     window = 1
@@ -52,6 +56,11 @@ class OneClassSVM:
             "kernel": self.kernel,
             "gamma": self.gamma,
         }
+
+    def for_averages(self, n_rows: int) -> OneClassSVM:
+        # Neighbouring averages share most of their rows, so there are n_rows times fewer to
+        # compare with; and a kernel that reaches far goes on telling far from farther.
+        return replace(self, gamma="scale", reach=n_rows)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
@@ -68,8 +77,11 @@ class OneClassSVM:
             "intercept": svm.intercept_,
             "gamma": np.array([gamma]),
         }
-        # The solver's weights add up to nu * n, so a raw score is measured in that unit.
-        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, scale=weights.sum())
+        # Measured in the distance between the border of the region and empty space, where no
+        # likeness is left: every fit then ends at 1, and nothing that another fit has seen lies
+        # beyond. Only this kernel has such an end; the solver's weights add up to nu * n.
+        scale = -float(svm.intercept_[0]) if self.kernel == "rbf" else weights.sum()
+        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, scale=scale)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator["ocsvm"].threshold_ = raw_threshold
@@ -78,6 +90,11 @@ class OneClassSVM:
         n_features = int(scaled.shape[1])
         if self.gamma == "auto":
             return 1.0 / n_features
-        if self.gamma == "scale":
-            return 1.0 / (n_features * (float(scaled.var()) or 1.0))
-        return float(self.gamma)
+        scale = 1.0 / (n_features * (float(scaled.var()) or 1.0))
+        match self.gamma:
+            case "scale":
+                return scale / self.reach
+            case "local":
+                return 3.0 * scale
+            case _:
+                return float(self.gamma)

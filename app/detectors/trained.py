@@ -18,11 +18,22 @@ from app.detectors import explanation
 from app.detectors.base import Floats
 from app.detectors.calibration import Calibration
 from app.detectors.data import as_matrix
-from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors
+from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors, seen
 from app.errors import InvalidDataError, ModelRefusedError
 
-FORMAT = 1
+FORMAT = 2
 CARD, ARRAYS = "card.json", "arrays.safetensors"
+PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
+ON_CARD = (
+    "algorithm",
+    "feature_names",
+    "window",
+    "params",
+    "threshold",
+    "n_samples",
+    "data_fingerprint",
+    "libraries",
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,16 @@ class TrainedModel:
         From raw score to p-value.
     usual, low, high : ndarray of shape (n_features,)
         Median, 0.5th and 99.5th percentile of each sensor in training, in the sensor's unit.
+    magnitude, frozen_after : ndarray of shape (n_features,)
+        What ``app.detectors.data_quality`` has learnt of each sensor.
     n_samples : int
         Rows it was trained on.
     data_fingerprint : str
         SHA-256 of those rows and the feature names.
     libraries : dict
         Versions of the libraries that fitted it.
+    trend : TrainedModel or None
+        The same algorithm on averages of consecutive rows; None where training had no order.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
@@ -69,15 +84,23 @@ class TrainedModel:
     usual: Floats = field(repr=False)
     low: Floats = field(repr=False)
     high: Floats = field(repr=False)
+    magnitude: Floats = field(repr=False)
+    frozen_after: NDArray[np.intp] = field(repr=False)
     n_samples: int
     data_fingerprint: str
     libraries: dict[str, str] = field(repr=False)
+    trend: TrainedModel | None = field(default=None, repr=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def n_features(self) -> int:
         return len(self.feature_names)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether its raw score is the error of a reconstruction."""
+        return self.algorithm == "lstm_autoencoder"
 
     def examples(self, X: Floats) -> Floats:
         """Return what is scored for each row of X (n_samples, n_features).
@@ -105,11 +128,22 @@ class TrainedModel:
 
     def explain(self, examples: Floats) -> Floats:
         """Return each sensor's share of the surprise, shape (n_examples, n_features), sum 1."""
-        if self.window > 1:
+        looked_at = seen(self.arrays, self.params, examples)
+        if self.reconstructs:
             # A network spreads one sensor's fault over all that it restores, but most stays.
-            errors = reconstruction_errors(self.arrays, self.params, examples)
+            errors = reconstruction_errors(self.arrays, self.params, looked_at)
             return explanation.normalised(errors.sum(axis=1))
-        return explanation.shares(self.surprise, examples, self.usual)
+        score = RAW_SCORES[self.algorithm]
+        return explanation.shares(
+            lambda rows: self.calibration.surprise(score(self.arrays, self.params, rows)),
+            looked_at,
+            self.usual,
+        )
+
+    def values(self, examples: Floats) -> Floats:
+        """Return what is judged at the end of each example, shape (n_examples, n_features)."""
+        looked_at = seen(self.arrays, self.params, examples)
+        return looked_at[:, -1] if looked_at.ndim == 3 else looked_at
 
     def predict_scores(self, X: Any) -> Floats:
         """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
@@ -143,36 +177,18 @@ class TrainedModel:
         InvalidDataError
             If the model does not reconstruct anything.
         """
-        if self.window == 1:
+        if not self.reconstructs:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
         return self.raw_scores(self.examples(as_matrix(X, self.feature_names).values))
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""
-        tensors = {f"model.{name}": _plain(value) for name, value in self.arrays.items()}
-        for name in ("usual", "low", "high"):
-            tensors[name] = _plain(getattr(self, name))
-        calibration = {}
-        for item in fields(Calibration):
-            value = getattr(self.calibration, item.name)
-            if isinstance(value, np.ndarray):
-                tensors[f"calibration.{item.name}"] = _plain(value)
-            else:
-                calibration[item.name] = value
+        card, tensors = self._described()
+        if self.trend is not None:
+            card["trend"], more = self.trend._described()
+            tensors |= {f"trend.{name}": value for name, value in more.items()}
         data = save(tensors)
-        card = {
-            "format": FORMAT,
-            "algorithm": self.algorithm,
-            "feature_names": list(self.feature_names),
-            "window": self.window,
-            "params": self.params,
-            "threshold": self.threshold,
-            "calibration": calibration,
-            "n_samples": self.n_samples,
-            "data_fingerprint": self.data_fingerprint,
-            "libraries": self.libraries,
-            "arrays_sha256": hashlib.sha256(data).hexdigest(),
-        }
+        card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ARRAYS).write_bytes(data)
@@ -202,31 +218,55 @@ class TrainedModel:
                     remedy="Fetch the version again, or train the model again.",
                 )
             tensors = load(data)
-            prefix = "model."
-            return cls(
-                algorithm=card["algorithm"],
-                feature_names=tuple(card["feature_names"]),
-                window=card["window"],
-                params=card["params"],
-                threshold=card["threshold"],
-                arrays={k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)},
-                calibration=Calibration(
-                    knots=tensors["calibration.knots"],
-                    p_values=tensors["calibration.p_values"],
-                    **card["calibration"],
-                ),
-                usual=tensors["usual"],
-                low=tensors["low"],
-                high=tensors["high"],
-                n_samples=card["n_samples"],
-                data_fingerprint=card["data_fingerprint"],
-                libraries=card["libraries"],
-            )
+            trend = None
+            if "trend" in card:
+                trend = cls._from(card["trend"], _below("trend.", tensors))
+            return cls._from(card, tensors, trend)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ModelRefusedError(
                 f"No usable serving form: {error!r}.",
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
+
+    def _described(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what the card says of this model, and its arrays."""
+        tensors = {f"model.{name}": _plain(value) for name, value in self.arrays.items()}
+        for name in PER_SENSOR:
+            tensors[name] = _plain(getattr(self, name))
+        calibration = {}
+        for item in fields(Calibration):
+            value = getattr(self.calibration, item.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"calibration.{item.name}"] = _plain(value)
+            else:
+                calibration[item.name] = value
+        card = {name: getattr(self, name) for name in ON_CARD}
+        return card | {
+            "feature_names": list(self.feature_names),
+            "calibration": calibration,
+        }, tensors
+
+    @classmethod
+    def _from(
+        cls,
+        card: Mapping[str, Any],
+        tensors: Mapping[str, NDArray[Any]],
+        trend: TrainedModel | None = None,
+    ) -> TrainedModel:
+        facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
+        facts |= {name: tensors[name] for name in PER_SENSOR}
+        calibration: dict[str, Any] = {**_below("calibration.", tensors), **card["calibration"]}
+        facts["feature_names"] = tuple(card["feature_names"])
+        return cls(
+            arrays=_below("model.", tensors),
+            calibration=Calibration(**calibration),
+            trend=trend,
+            **facts,
+        )
+
+
+def _below(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _plain(array: Any) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -14,8 +15,10 @@ import numpy as np
 from app.detectors.base import Detector, Fitted, Floats, Progress, untold
 from app.detectors.calibration import Calibration
 from app.detectors.data import Table
-from app.detectors.kernels import raw_scores
+from app.detectors.data_quality import frozen_after, magnitude
+from app.detectors.kernels import averages, raw_scores
 from app.detectors.trained import TrainedModel
+from app.detectors.trend import Trend
 from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
@@ -29,9 +32,13 @@ def train(
     folds: int,
     time_ordered: bool,
     random_state: int,
+    trend_window: int = 0,
     progress: Progress = untold,
 ) -> TrainedModel:
     """Fit a detector and calibrate its scores.
+
+    Rows in time order leave a second model in the first one's ``trend``: the same algorithm on
+    averages of ``trend_window`` rows. Rows without order leave none, nor do too few of them.
 
     Parameters
     ----------
@@ -48,6 +55,8 @@ def train(
         else random parts. Windows need an order, so their folds are always blocks.
     random_state : int
         Seed of the random parts.
+    trend_window : int, default 0
+        Rows in an average; 0 for no trend.
     progress : callable, optional
         Told what is being done and the share of it that is finished.
 
@@ -60,6 +69,42 @@ def train(
     InvalidDataError
         If there are too few rows for a window in each fold.
     """
+    averaged = Trend(detector, trend_window)
+    with_trend = trend_window > 0 and time_ordered
+    if with_trend and len(table.values) < 4 * averaged.window:
+        with_trend = False
+        logger.warning(
+            "%d rows are too few to learn the trend of an asset, which takes %d; the state of an "
+            "asset will rest on its single readings alone.",
+            len(table.values),
+            4 * averaged.window,
+        )
+    done = _Shares(1 + with_trend, progress)
+    model = _calibrated(detector, table, threshold, folds, time_ordered, random_state, done.part(0))
+    if 1.0 - threshold < 1.0 / (model.calibration.n_samples + 1):
+        logger.warning(
+            "%d rows, which leave %d scores to calibrate on, cannot show what happens once in "
+            "%.0f; the threshold rests on an extrapolated tail. Train on more rows, or raise the "
+            "contamination.",
+            len(table.values),
+            model.calibration.n_samples,
+            1.0 / (1.0 - threshold),
+        )
+    if not with_trend:
+        return model
+    trend = _calibrated(averaged, table, threshold, folds, True, random_state, done.part(1))
+    return replace(model, trend=replace(trend, estimator=None, loss_by_epoch=()))
+
+
+def _calibrated(
+    detector: Detector,
+    table: Table,
+    threshold: float,
+    folds: int,
+    time_ordered: bool,
+    random_state: int,
+    progress: Progress,
+) -> TrainedModel:
     X, window = table.values, detector.window
     folds = min(folds, len(X) // (2 * window))
     if folds < 2:
@@ -69,30 +114,24 @@ def train(
             remedy=f"Training needs at least {4 * window} rows"
             + (f" with sequence_length={window}." if window > 1 else "."),
         )
-
+    judge = detector.noisy if isinstance(detector, Trend) else detector
     done = _Shares(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], done.part(0))
         parts = [
-            pool.submit(_score_held_out, detector, held_out, rest, done.part(number))
+            pool.submit(_score_held_out, detector, judge, held_out, rest, done.part(number))
             for number, (held_out, rest) in enumerate(
-                _folds(X, window, folds, time_ordered, random_state), start=1
+                _folds(X, judge.window, folds, time_ordered, random_state), start=1
             )
         ]
         fitted = whole.result()
         scores = [part.result() * fitted.scale for part in parts]
     calibration = Calibration.fit(np.concatenate(scores))
-    if 1.0 - threshold < 1.0 / (calibration.n_samples + 1):
-        logger.warning(
-            "%d rows, which leave %d scores to calibrate on, cannot show what happens once in "
-            "%.0f; the threshold rests on an extrapolated tail. Train on more rows, or raise the "
-            "contamination.",
-            len(X),
-            calibration.n_samples,
-            1.0 / (1.0 - threshold),
-        )
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
-    low, usual, high = np.percentile(X, [0.5, 50.0, 99.5], axis=0)
+    judged = X
+    if isinstance(detector, Trend):
+        judged = averages(fitted.arrays, X, detector.n_rows, detector.n_rows)
+    low, usual, high = np.percentile(judged, [0.5, 50.0, 99.5], axis=0)
     return TrainedModel(
         algorithm=detector.algorithm,
         feature_names=table.feature_names,
@@ -104,6 +143,8 @@ def train(
         usual=usual,
         low=low,
         high=high,
+        magnitude=magnitude(X),
+        frozen_after=frozen_after(X),
         n_samples=len(X),
         data_fingerprint=table.fingerprint,
         libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},
@@ -134,11 +175,11 @@ def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitt
 
 
 def _score_held_out(
-    detector: Detector, held_out: Floats, rest: list[Floats], progress: Progress
+    detector: Detector, judge: Detector, held_out: Floats, rest: list[Floats], progress: Progress
 ) -> Floats:
     """Return the scores of what a fit has not seen, in units of that fit's scale."""
     fitted = _fit(detector, rest, progress)
-    raw = raw_scores(detector.algorithm, fitted.arrays, detector.params, held_out)
+    raw = raw_scores(judge.algorithm, fitted.arrays, judge.params, held_out)
     return raw / fitted.scale
 
 

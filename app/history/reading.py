@@ -14,5 +14,5 @@ class Reading:
     asset_id: str
     sensor_id: str | None
     timestamp: datetime
-    features: dict[str, float]
+    features: dict[str, float | None]
     result: dict[str, Any]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     Engine,
     Integer,
     MetaData,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    func,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -73,31 +77,60 @@ class History:
         with _as_history_error():
             _metadata.create_all(self.engine)
 
+    @contextmanager
+    def turn(self, assets: Iterable[tuple[str, str | None]]) -> Iterator[Turn]:
+        """Read and write the readings of some assets while nobody else does.
+
+        What happens in the block is kept when it ends, all or, after an error, nothing. Another
+        process that wants the same assets waits; SQLite has one turn for all.
+        """
+        with _as_history_error(), self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                # In one order everywhere, so that two turns never wait for each other.
+                for key in sorted(_lock_number(*asset) for asset in set(assets)):
+                    connection.execute(select(func.pg_advisory_xact_lock(key)))
+            yield Turn(connection, self._insert)
+
+    def close(self) -> None:
+        """Give the database's connections back."""
+        self.engine.dispose()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The history while it is ours."""
+
+    _connection: Connection
+    _insert: Any
+
     def around(
         self, asset_id: str, sensor_id: str | None, first: datetime, last: datetime, n: int
-    ) -> list[tuple[datetime, dict[str, float]]]:
+    ) -> list[Reading]:
         """Return the ``n`` last readings of an asset before ``first`` and all up to ``last``.
 
         Returns
         -------
-        list of (datetime, dict)
-            When it was measured, and its features; oldest first.
+        list of Reading
+            Oldest first.
         """
         measured = _readings.c.measured_us
         start, stop = _microseconds(first), _microseconds(last)
-        query = select(measured, _readings.c.features).where(
+        query = select(measured, _readings.c.features, _readings.c.result).where(
             _readings.c.asset_id == asset_id, _readings.c.sensor_id == (sensor_id or "")
         )
         earlier = query.where(measured < start).order_by(measured.desc()).limit(n)
         between = query.where(measured >= start, measured < stop).order_by(measured)
-        with _as_history_error(), self.engine.connect() as connection:
-            rows = list(reversed(connection.execute(earlier).all()))
+        with _as_history_error():
+            rows = list(reversed(self._connection.execute(earlier).all()))
             if stop > start:
-                rows += connection.execute(between).all()
-        return [(_time(row.measured_us), row.features) for row in rows]
+                rows += self._connection.execute(between).all()
+        return [
+            Reading(asset_id, sensor_id, _time(row.measured_us), row.features, row.result)
+            for row in rows
+        ]
 
     def append(self, readings: Iterable[Reading]) -> None:
-        """Keep readings with their results, all or none; one sent again replaces itself."""
+        """Keep readings with their results; one sent again replaces itself."""
         rows = [
             {
                 "asset_id": reading.asset_id,
@@ -115,12 +148,8 @@ class History:
             index_elements=["asset_id", "sensor_id", "measured_us"],
             set_={name: statement.excluded[name] for name in ("features", "result")},
         )
-        with _as_history_error(), self.engine.begin() as connection:
-            connection.execute(statement, rows)
-
-    def close(self) -> None:
-        """Give the database's connections back."""
-        self.engine.dispose()
+        with _as_history_error():
+            self._connection.execute(statement, rows)
 
 
 @contextmanager
@@ -144,8 +173,21 @@ def _engine(url: str) -> Engine:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA busy_timeout=5000")
+            # Left to itself the driver begins only with the first write, and two processes that
+            # have read the same past could then both write what follows from it.
+            connection.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _lock_number(asset_id: str, sensor_id: str | None) -> int:
+    """Return the number under which PostgreSQL locks an asset, a signed 64-bit one."""
+    digest = hashlib.sha256(f"{asset_id}\0{sensor_id or ''}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _microseconds(timestamp: datetime) -> int:

@@ -31,6 +31,16 @@ class CriticalityLevel(StrEnum):
     CRITICAL = "critical"
 
 
+class AssetState(StrEnum):
+    """How an asset is doing, by all that has been read from it lately."""
+
+    NORMAL = "normal"
+    WATCH = "watch"
+    """Something is changing; nothing to do yet."""
+    ALARM = "alarm"
+    """Somebody should look at it."""
+
+
 class AnomalyDetectionRequest(BaseModel):
     """One reading of one asset."""
 
@@ -52,8 +62,8 @@ class AnomalyDetectionRequest(BaseModel):
     """The machine; its readings form one history."""
     sensor_id: Annotated[str, Field(max_length=200)] | None = None
     """The group of sensors on it that the features come from, where there are several."""
-    features: Annotated[dict[Name, Value], Field(min_length=1)]
-    """Values by feature name, in the units of the training data."""
+    features: Annotated[dict[Name, Value | None], Field(min_length=1)]
+    """Values by feature name, in the units of the training data; null where there is none."""
     timestamp: datetime | None = None
     """When it was measured; now, where not given. Without an offset it is taken as UTC."""
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -112,6 +122,20 @@ class ModelVerdict(BaseModel):
     """Of models that reconstruct a window: mean squared error in standard deviations²."""
 
 
+class AssetVerdict(BaseModel):
+    """What the latest readings of an asset say together."""
+
+    state: AssetState
+    since: datetime
+    """When it came into this state, by the readings' own times."""
+    evidence: float | None
+    """1 - p of the latest readings together; null while there are too few."""
+    began: datetime | None = None
+    """Of an alarm: where the change began."""
+    sensors: list[SensorContribution] = Field(default_factory=list)
+    """Of a watch or an alarm: the sensors it comes from, with the mean of the latest readings."""
+
+
 class AnomalyDetectionResult(BaseModel):
     """The verdict on one reading."""
 
@@ -130,4 +154,10 @@ class AnomalyDetectionResult(BaseModel):
     """Null for a reading that is no anomaly."""
     sensors: list[SensorContribution] = Field(default_factory=list)
     """Of an anomaly: the sensors it comes from, the largest share first."""
+    imputed: dict[str, str] = Field(default_factory=dict)
+    """Sensors that were gone on without, and why: missing, out_of_range or wrong_unit."""
+    frozen: dict[str, int] = Field(default_factory=dict)
+    """Sensors that stand still, each with the readings for which it has held its value."""
+    asset: AssetVerdict
+    """How the asset is doing."""
     metadata: dict[str, Any] = Field(default_factory=dict)

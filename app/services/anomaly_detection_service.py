@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from bisect import bisect_right
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.config import Settings
-from app.detectors.base import Floats, Progress, untold
+from app.detectors.base import Progress, untold
 from app.detectors.data import as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
@@ -26,20 +26,33 @@ from app.errors import (
     VigieError,
 )
 from app.history.reading import Reading
-from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from app.models.anomaly_data import (
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+    AssetState,
+    AssetVerdict,
+)
+from app.services.asset import Standing
 from app.services.detector_service import DetectorService, Served
 from app.services.isolation_forest_service import IsolationForestService
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
-from app.services.verdict import Asked, Judged, criticality, judge, reasons
+from app.services.sensors import Sensors
+from app.services.timeline import Timeline, Times, starts_after_gaps
+from app.services.verdict import LOOK_BACK, Judged, criticality, judge
 from app.tracking import registry
 from app.tracking.registry import Version
 
 if TYPE_CHECKING:
-    from app.history.store import History
+    from app.history.store import History, Turn
 
 logger = logging.getLogger(__name__)
+
+Asset = tuple[str, str | None]
+"""Asset and sensor group: what has a history of its own."""
+MOST_STILL = 200
+"""Readings that are looked back on, at most, to see whether a sensor stands still."""
 
 DETECTORS: dict[str, Callable[..., DetectorService]] = {
     IsolationForestService.name: IsolationForestService,
@@ -108,7 +121,7 @@ class AnomalyDetectionService:
             If a training is under way.
         """
         names = _checked_names(model_names)
-        training_table(X, feature_names)
+        training_table(X, feature_names, self.settings.sensor_ranges)
         if not self._training.acquire(blocking=False):
             raise ConflictError(
                 "A training is under way.", remedy="Wait for it to end, then ask again."
@@ -165,29 +178,40 @@ class AnomalyDetectionService:
             else AnomalyDetectionRequest.model_validate(item)
             for item in requests
         ]
+        serving = self._serving()
+        sensors = self._sensors(serving)
+        lacking = self._lacking(serving, sensors, readings)
         now = datetime.now(UTC)
         # Readings without a time are taken in their order, a microsecond apart.
         times = [
             reading.timestamp or now + timedelta(microseconds=position)
             for position, reading in enumerate(readings)
         ]
-        serving = self._serving()
-        asked, abstained = {}, {}
-        for name, (rows, lacking) in _rows_by_model(serving, readings).items():
-            question, silent = self._question(serving[name], rows, lacking, readings, times)
-            asked[name], abstained[name] = question, silent | lacking
-        judged = judge(asked, len(readings), self.settings.contamination)
-        results = _results(judged, readings, times, abstained)
-        self._remember(readings, results)
-        return results
+        assets: dict[Asset, list[int]] = {}
+        for index, reading in enumerate(readings):
+            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
+        question = _Question(serving, sensors, readings, times, lacking)
+        try:
+            with self._open_history().turn(assets) as turn:
+                return self._answer(question, assets, turn)
+        except HistoryError as error:
+            # A full disk must not blind the plant: the verdict is given all the same.
+            logger.error("%d readings were not kept. %s", len(readings), error)
+            return self._answer(question, assets, None)
 
-    def detect_table(self, X: Any) -> Judged:
+    def detect_table(
+        self, X: Any, times: Times | None = None, faulty_values: str | None = None
+    ) -> Judged:
         """Judge the consecutive rows of one asset, without touching the history.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Readings in time order; columns that no model knows are not looked at.
+        times : ndarray of datetime64 of shape (n_samples,), optional
+            When they were measured; by default a second apart.
+        faulty_values : {'refuse', 'impute'}, optional
+            What to do about missing and impossible values; by default as in the settings.
 
         Returns
         -------
@@ -201,13 +225,18 @@ class AnomalyDetectionService:
             for name, served in serving.items()
             if columns.issuperset(served.model.feature_names)
         }
-        asked = {}
-        for name, served in (able or serving).items():
-            model = served.model
-            examples = model.examples(as_matrix(X, model.feature_names).values)
-            judged = np.arange(model.window - 1, len(examples))
-            asked[name] = Asked(served, judged, examples[model.window - 1 :])
-        return judge(asked, len(X), self.settings.contamination)
+        serving = able or serving
+        refuse = (faulty_values or self.settings.faulty_values) == "refuse"
+        sensors = self._sensors(serving)
+        examined = sensors.examine(as_matrix(X, sensors.names, gaps=not refuse).values)
+        if refuse:
+            for row in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
+                examined.refuse(row, f"data[{row}].")
+        if times is None:
+            times = np.datetime64(0, "us") + np.arange(len(X)) * np.timedelta64(1, "s")
+        starts = starts_after_gaps(times, self.settings.max_gap_s)
+        timeline = Timeline(times, examined.columns, starts)
+        return judge(serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -351,91 +380,136 @@ class AnomalyDetectionService:
             )
         return serving
 
-    def _question(
+    def _sensors(self, serving: Mapping[str, Served]) -> Sensors:
+        models = (served.model for served in serving.values())
+        return Sensors.of(models, self.settings.sensor_ranges)
+
+    def _lacking(
         self,
-        served: Served,
-        rows: Floats,
-        lacking: Container[int],
+        serving: Mapping[str, Served],
+        sensors: Sensors,
         readings: Sequence[AnomalyDetectionRequest],
-        times: Sequence[datetime],
-    ) -> tuple[Asked, dict[int, str]]:
-        """Return what a model is asked, and for which readings its window is not full and why."""
-        window = served.model.window
-        complete = [index for index in range(len(readings)) if index not in lacking]
-        if window == 1:
-            return Asked(served, np.array(complete, dtype=np.intp), rows[complete]), {}
-        assets: dict[tuple[str, str | None], list[int]] = {}
-        for index in complete:
-            reading = readings[index]
-            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
-        windows: dict[int, Floats] = {}
-        abstained: dict[int, str] = {}
-        longest = timedelta(seconds=self.settings.max_gap_s)
+    ) -> dict[str, dict[int, str]]:
+        """Check the readings; return which model cannot look at which of them, and why.
+
+        Raises
+        ------
+        InvalidDataError
+            If no model can judge a reading, or one is to be refused.
+        """
+        examined = sensors.examine(sensors.matrix([reading.features for reading in readings]))
+        refuse = self.settings.faulty_values == "refuse"
+        lacking: dict[str, dict[int, str]] = {name: {} for name in serving}
+        for index, reading in enumerate(readings):
+            place = f"[{index}]." if len(readings) > 1 else ""
+            if refuse:
+                examined.refuse(index, f"{place}features.")
+            unusable = examined.unusable(index)
+            for name, served in serving.items():
+                missing = [sensor for sensor in served.model.feature_names if sensor in unusable]
+                if missing and (refuse or len(missing) == served.model.n_features):
+                    lacking[name][index] = f"the reading lacks {', '.join(missing)}"
+            if all(index in found for found in lacking.values()):
+                _complain(reading, next(iter(serving.values())).model.feature_names, place)
+        return lacking
+
+    def _answer(
+        self, question: _Question, assets: Mapping[Asset, list[int]], turn: Turn | None
+    ) -> list[AnomalyDetectionResult]:
+        results: dict[int, AnomalyDetectionResult] = {}
+        kept: list[Reading] = []
         for asset, indices in assets.items():
-            asked_at = [times[index] for index in indices]
-            past, problem = self._past(served, *asset, min(asked_at), max(asked_at))
-            # A reading sent again replaces itself: it is not its own past.
-            timeline = dict(sorted((past | {times[i]: rows[i] for i in indices}).items()))
-            when = list(timeline)
-            for index in indices:
-                end = bisect_right(when, times[index])
-                seen = _without_gaps(when[max(end - window, 0) : end], longest)
-                if len(seen) == window:
-                    earlier = [timeline[moment] for moment in seen[:-1]]
-                    windows[index] = np.stack([*earlier, rows[index]])
-                else:
-                    abstained[index] = problem or f"its window has {len(seen)} of {window} rows"
-        found = np.array(sorted(windows), dtype=np.intp)
-        examples = np.empty((len(found), window, rows.shape[1]))
-        for place, index in enumerate(found):
-            examples[place] = windows[index]
-        return Asked(served, found, examples), abstained
+            found, to_keep = self._answer_for(question, asset, indices, turn)
+            results |= found
+            kept += to_keep
+        if turn is not None:
+            turn.append(kept)
+        return [results[index] for index in range(len(results))]
 
-    def _past(
-        self,
-        served: Served,
-        asset_id: str,
-        sensor_id: str | None,
-        first: datetime,
-        last: datetime,
-    ) -> tuple[dict[datetime, Floats], str]:
-        """Return the rows that readings from first to last look back on, or why there are none."""
-        model = served.model
-        try:
-            history = self._open_history()
-            kept = history.around(asset_id, sensor_id, first, last, model.window - 1)
-        except HistoryError as error:
-            logger.error("%s", error)
-            return {}, "the history cannot be read"
-        past: dict[datetime, Floats] = {}
-        for measured, features in kept:
-            try:
-                past[measured] = as_row(features, model.feature_names)
-            except InvalidDataError:
-                # Rows of another feature set, from before this model: not its past.
-                past.clear()
-        return past, ""
-
-    def _remember(
-        self,
-        readings: Sequence[AnomalyDetectionRequest],
-        results: Sequence[AnomalyDetectionResult],
-    ) -> None:
-        kept = [
-            Reading(
-                asset_id=reading.asset_id,
-                sensor_id=reading.sensor_id,
-                timestamp=result.timestamp,
-                features=reading.features,
-                result=result.model_dump(mode="json", include={"final_score", "is_anomaly"}),
+    def _answer_for(
+        self, question: _Question, asset: Asset, indices: list[int], turn: Turn | None
+    ) -> tuple[dict[int, AnomalyDetectionResult], list[Reading]]:
+        """Judge the readings of one asset; return the results, and what is to be remembered."""
+        sensors, contamination = question.sensors, self.settings.contamination
+        asked_at = [question.times[index] for index in indices]
+        past: list[Reading] = []
+        if turn is not None:
+            past = turn.around(*asset, min(asked_at), max(asked_at), _look_back(question.serving))
+        # A reading sent again replaces itself: it is not its own past.
+        rows: dict[datetime, Reading | int] = {reading.timestamp: reading for reading in past}
+        rows |= {question.times[index]: index for index in indices}
+        ordered = sorted(rows.items())
+        first = next(place for place, (_, row) in enumerate(ordered) if isinstance(row, int))
+        examined = sensors.examine(
+            sensors.matrix(
+                [
+                    question.readings[row].features if isinstance(row, int) else row.features
+                    for _, row in ordered
+                ]
             )
-            for reading, result in zip(readings, results, strict=True)
-        ]
-        try:
-            self._open_history().append(kept)
-        except HistoryError as error:
-            # A full disk must not blind the plant: the verdict is given all the same.
-            logger.error("%d readings were not kept. %s", len(kept), error)
+        )
+        times = np.array([_as_datetime64(moment) for moment, _ in ordered])
+        starts = starts_after_gaps(times, self.settings.max_gap_s)
+        timeline = Timeline(times, examined.columns, starts)
+        # Readings that were kept in between are judged again, for they have a new past.
+        at = np.arange(first, len(ordered))
+        asked = [row if isinstance(row, int) else None for _, row in ordered[first:]]
+        judged = judge(
+            question.serving,
+            timeline,
+            at,
+            np.array([_kept_p_value(row) for _, row in ordered[:first]], dtype=float),
+            contamination,
+            {
+                name: np.array([index in found for index in asked])
+                for name, found in question.lacking.items()
+                if found
+            },
+        )
+        before = _kept_standing(ordered[first - 1][1]) if first > 0 else None
+        standings = judged.standings(before)
+        new = np.array([place for place, index in enumerate(asked) if index is not None])
+        why = judged.reasons(new[judged.is_anomaly[new]])
+        unsettled = [p for p in new.tolist() if standings[p].state is not AssetState.NORMAL]
+        drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
+        results: dict[int, AnomalyDetectionResult] = {}
+        kept: list[Reading] = []
+        # Of two readings with one time, the one given last stands for both.
+        for place in new.tolist():
+            p_value, evidence = float(judged.combined[place]), float(judged.asset[place])
+            moment, standing = ordered[first + place][0], standings[place]
+            for index in (i for i in indices if question.times[i] == moment):
+                reading = question.readings[index]
+                results[index] = AnomalyDetectionResult(
+                    asset_id=reading.asset_id,
+                    sensor_id=reading.sensor_id,
+                    timestamp=moment,
+                    models=judged.verdicts(place),
+                    abstained=_abstained(judged, place, question.lacking, index),
+                    final_score=_score(p_value),
+                    threshold=1.0 - contamination,
+                    is_anomaly=bool(judged.is_anomaly[place]),
+                    criticality=criticality(p_value, contamination),
+                    sensors=why.get(place, []),
+                    imputed=examined.unusable(first + place) if self._imputes else {},
+                    frozen=examined.frozen(first + place),
+                    asset=AssetVerdict(
+                        state=standing.state,
+                        since=_as_datetime(standing.since),
+                        evidence=_score(evidence),
+                        began=None if standing.began is None else _as_datetime(standing.began),
+                        sensors=drivers.get(place, []),
+                    ),
+                    metadata=reading.metadata,
+                )
+            kept.append(
+                Reading(*asset, moment, reading.features, _to_keep(judged, place, standing))
+            )
+        return results, kept
+
+    @property
+    def _imputes(self) -> bool:
+        return self.settings.faulty_values == "impute"
 
     def _open_history(self) -> History:
         with self._opening:
@@ -491,75 +565,95 @@ def _checked_names(model_names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(model_names))
 
 
-def _rows_by_model(
-    serving: Mapping[str, Served], readings: Sequence[AnomalyDetectionRequest]
-) -> dict[str, tuple[Floats, dict[int, str]]]:
-    """Return for each model the rows that it looks at, and which readings lack its features.
+@dataclass(frozen=True)
+class _Question:
+    """Readings, and what answers them."""
 
-    A model trained on other features than the rest abstains where they are missing; a reading
-    that no model can judge is an error.
-    """
-    found: dict[str, tuple[Floats, dict[int, str]]] = {}
-    for name, served in serving.items():
-        names = served.model.feature_names
-        rows, lacking = np.full((len(readings), len(names)), np.nan), {}
-        for index, reading in enumerate(readings):
-            missing = [feature for feature in names if feature not in reading.features]
-            if missing:
-                lacking[index] = f"the reading lacks {', '.join(missing)}"
-            else:
-                rows[index] = _row(readings, index, names)
-        found[name] = rows, lacking
-    for index in range(len(readings)):
-        if all(index in lacking for _, lacking in found.values()):
-            _row(readings, index, next(iter(serving.values())).model.feature_names)
-    return found
+    serving: Mapping[str, Served]
+    sensors: Sensors
+    readings: Sequence[AnomalyDetectionRequest]
+    times: Sequence[datetime]
+    lacking: Mapping[str, Mapping[int, str]]
 
 
-def _row(readings: Sequence[AnomalyDetectionRequest], index: int, names: Sequence[str]) -> Floats:
+def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str) -> None:
+    """Raise for a reading that no model can judge."""
     try:
-        return as_row(readings[index].features, names)
+        as_row(reading.features, names)
     except InvalidDataError as error:
-        if len(readings) > 1:
-            error.field = f"[{index}].{error.field}"
+        error.field = f"{place}{error.field}"
         raise
+    raise InvalidDataError(
+        "No sensor has a value that can be used.",
+        field=f"{place}features",
+        remedy="Check the sensors and their units.",
+    )
 
 
-def _results(
-    judged: Judged,
-    readings: Sequence[AnomalyDetectionRequest],
-    times: Sequence[datetime],
-    abstained: Mapping[str, Mapping[int, str]],
-) -> list[AnomalyDetectionResult]:
-    why = reasons(judged)
-    results = []
-    for index, (reading, measured) in enumerate(zip(readings, times, strict=True)):
-        silent = {name: said[index] for name, said in abstained.items() if index in said}
-        p_value = float(judged.combined[index])
-        results.append(
-            AnomalyDetectionResult(
-                asset_id=reading.asset_id,
-                sensor_id=reading.sensor_id,
-                timestamp=measured,
-                models=judged.verdicts(index),
-                abstained=silent,
-                final_score=None if np.isnan(p_value) else 1.0 - p_value,
-                threshold=1.0 - judged.contamination,
-                is_anomaly=bool(judged.is_anomaly[index]),
-                criticality=criticality(p_value, judged.contamination),
-                sensors=why.get(index, []),
-                metadata=reading.metadata,
-            )
-        )
-    return results
+def _look_back(serving: Mapping[str, Served]) -> int:
+    """Return how many earlier readings a verdict may look at."""
+    rows = [LOOK_BACK]
+    for served in serving.values():
+        model = served.model
+        rows += [model.window, min(int(model.frozen_after.max()), MOST_STILL)]
+        rows += [model.trend.window] if model.trend is not None else []
+    return max(rows)
 
 
-def _without_gaps(moments: list[datetime], longest: timedelta) -> list[datetime]:
-    """Return the moments since the last gap."""
-    for position in range(len(moments) - 1, 0, -1):
-        if moments[position] - moments[position - 1] > longest:
-            return moments[position:]
-    return moments
+def _abstained(
+    judged: Judged, place: int, lacking: Mapping[str, Mapping[int, str]], index: int
+) -> dict[str, str]:
+    """Return the models that say nothing of a reading, and why."""
+    reach = int(judged.timeline.reach(judged.at[[place]])[0])
+    return {
+        name: lacking[name].get(index, f"its window has {reach} of {served.model.window} rows")
+        for name, served in judged.serving.items()
+        if np.isnan(judged.p_values[name][place])
+    }
+
+
+def _to_keep(judged: Judged, place: int, standing: Standing) -> dict[str, Any]:
+    """Return what later readings need to know of this one."""
+    p_value = float(judged.supported[place])
+    return {
+        "final_score": _score(float(judged.combined[place])),
+        "is_anomaly": bool(judged.is_anomaly[place]),
+        "p_value": None if np.isnan(p_value) else p_value,
+        "state": standing.state.value,
+        "since": str(standing.since),
+        "began": None if standing.began is None else str(standing.began),
+        "calm": standing.calm,
+    }
+
+
+def _kept_p_value(reading: Reading | int) -> float:
+    p_value = reading.result.get("p_value") if isinstance(reading, Reading) else None
+    return float("nan") if p_value is None else float(p_value)
+
+
+def _kept_standing(reading: Reading | int) -> Standing | None:
+    if not isinstance(reading, Reading) or "state" not in reading.result:
+        return None
+    result = reading.result
+    return Standing(
+        AssetState(result["state"]),
+        np.datetime64(result["since"], "us"),
+        None if result["began"] is None else np.datetime64(result["began"], "us"),
+        result["calm"],
+    )
+
+
+def _score(p_value: float) -> float | None:
+    return None if np.isnan(p_value) else 1.0 - p_value
+
+
+def _as_datetime64(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.replace(tzinfo=None), "us")
+
+
+def _as_datetime(moment: np.datetime64) -> datetime:
+    measured: datetime = moment.astype("datetime64[us]").astype(datetime)
+    return measured.replace(tzinfo=UTC)
 
 
 def _part(progress: Progress, name: str, number: int, total: int) -> Progress:

@@ -147,7 +147,7 @@ class DetectorService(ABC):
             If the data cannot be used; the former model, if any, goes on answering.
         """
         started_ms, started = round(time.time() * 1000), time.perf_counter()
-        table = training_table(X, feature_names)
+        table = training_table(X, feature_names, self.settings.sensor_ranges)
         threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
         trained = training.train(
             self.new_detector(),
@@ -156,6 +156,7 @@ class DetectorService(ABC):
             folds=self.settings.calibration_folds,
             time_ordered=self.settings.time_ordered,
             random_state=self.settings.random_state,
+            trend_window=self.settings.trend_window,
             progress=progress,
         )
         raw = trained.raw_scores(trained.examples(table.values))
@@ -168,6 +169,7 @@ class DetectorService(ABC):
             model=trained,
             X=table.values,
             scores=scores,
+            quality=table.quality,
             params=self._params(trained),
             metrics={k: v for k, v in metrics.items() if k not in ("n_samples", "n_features")},
             tags=_tags(trained),
@@ -232,7 +234,7 @@ class DetectorService(ABC):
             "threshold": limit,
             "prediction": int(score > limit),
         }
-        if model.window > 1:
+        if model.reconstructs:
             verdict |= {"reconstruction_error": float(raw[0]), "window_filled": model.window - 1}
         return verdict
 
@@ -319,6 +321,7 @@ class DetectorService(ABC):
             "n_features": trained.n_features,
             "calibration_folds": self.settings.calibration_folds,
             "time_ordered": self.settings.time_ordered,
+            "trend_window": self.settings.trend_window,
             "random_state": self.settings.random_state,
         }
 
@@ -333,7 +336,7 @@ class DetectorService(ABC):
             "std_score": float(scores.std()),
             "threshold": trained.threshold,
         }
-        if trained.window > 1:
+        if trained.reconstructs:
             metrics |= {
                 "n_sequences": trained.n_samples - trained.window + 1,
                 "final_loss": trained.loss_by_epoch[-1],

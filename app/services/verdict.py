@@ -1,72 +1,115 @@
-"""One verdict from several models: how sure, how bad, and which sensors."""
+"""One verdict from several models: on a reading, on its asset, and which sensors it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.detectors.base import Floats
 from app.detectors.calibration import combine
-from app.models.anomaly_data import CriticalityLevel, ModelVerdict, SensorContribution
+from app.detectors.trained import TrainedModel
+from app.models.anomaly_data import AssetState, CriticalityLevel, ModelVerdict, SensorContribution
+from app.services import asset
+from app.services.asset import Standing
 from app.services.detector_service import Served
+from app.services.timeline import Timeline
 
 LEVELS = tuple(CriticalityLevel)
+BLOCK = 4096
+"""Readings judged at a time, so that memory stays bounded however long the input is."""
+LOOK_BACK = 2 * asset.READINGS
+"""Rows among which the beginning of a change is looked for."""
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What one model is asked.
-
-    Attributes
-    ----------
-    served : Served
-        The model, its version and stage.
-    rows : ndarray of int of shape (n_asked,)
-        The readings that it can judge, by position.
-    examples : ndarray of shape (n_asked, ...)
-        What it looks at for each.
-    """
-
-    served: Served
-    rows: NDArray[np.intp]
-    examples: Floats
+Examples = Callable[[TrainedModel, NDArray[np.intp]], Floats]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the models say of ``n`` readings, one by one and together.
+    """What the models say of the last ``n`` rows of a timeline, one by one and together.
 
     Attributes
     ----------
-    asked : mapping of str to Asked
-        By model name.
+    serving : mapping of str to Served
+        The models that were asked, by name.
+    timeline : Timeline
+        The rows, with those before the first one judged.
+    at : ndarray of int of shape (n,)
+        Where the judged rows stand in the timeline.
     raw, p_values : mapping of str to ndarray of shape (n,)
-        Raw scores and p-values by model name; NaN where it abstains.
-    combined : ndarray of shape (n,)
-        The p-value of all models together; NaN where all abstain.
+        Raw scores and p-values of the readings by model name; NaN where it abstains.
+    trends : mapping of str to ndarray of shape (n,)
+        p-values of the asset by model name; only of models that have a trend.
+    before : ndarray of shape (n_rows - n,)
+        p-values, as ``supported`` gives them, of the rows that were judged earlier.
     contamination : float
         The p-value below which a reading is an anomaly.
     """
 
-    asked: Mapping[str, Asked]
+    serving: Mapping[str, Served]
+    timeline: Timeline
+    at: NDArray[np.intp]
     raw: Mapping[str, Floats]
     p_values: Mapping[str, Floats]
-    combined: Floats
+    trends: Mapping[str, Floats]
+    before: Floats
     contamination: float
+
+    @cached_property
+    def combined(self) -> Floats:
+        """The p-value of each reading by all models together, NaN where all abstain; (n,)."""
+        return combine(np.stack(list(self.p_values.values())))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = self.combined < self.contamination
         return found
 
+    @cached_property
+    def supported(self) -> Floats:
+        """``combined`` as far as the training rows can support it; shape (n,).
+
+        No calibration on n rows shows anything rarer than one in n + 1, however far its tail is
+        continued, and evidence that adds up must not add up guesses.
+        """
+        return combine(np.stack([self._supported(name) for name in self.p_values]))
+
+    @cached_property
+    def asset(self) -> Floats:
+        """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
+        readings = np.append(self.before, self.supported)
+        together = asset.together(readings, self.timeline.reach(self.at))
+        return asset.evidence(list(self.trends.values()), together)
+
+    def alone(self, name: str) -> Judged:
+        """Return what one model says, as if it had been asked alone."""
+        return replace(
+            self,
+            serving={name: self.serving[name]},
+            raw={name: self.raw[name]},
+            p_values={name: self.p_values[name]},
+            trends={name: self.trends[name]} if name in self.trends else {},
+        )
+
+    def standings(self, before: Standing | None = None) -> list[Standing]:
+        """Return the state of the asset after each reading, from the one before the first."""
+        found = asset.follow(before, self.timeline.times[self.at], self.asset, self.contamination)
+        began: np.datetime64 | None = None
+        for row, standing in enumerate(found):
+            if standing.state is AssetState.ALARM and standing.began is None:
+                if row == 0 or found[row - 1].since != standing.since:
+                    began = self._began(row)
+                found[row] = replace(standing, began=began)
+        return found
+
     def verdicts(self, row: int) -> dict[str, ModelVerdict]:
         """Return what each model that answered says of one reading."""
         found = {}
-        for name, asked in self.asked.items():
-            p_value, served = float(self.p_values[name][row]), asked.served
+        for name, served in self.serving.items():
+            p_value = float(self.p_values[name][row])
             if np.isnan(p_value):
                 continue
             found[name] = ModelVerdict(
@@ -76,10 +119,81 @@ class Judged:
                 version=served.version,
                 stage=served.stage,
                 reconstruction_error=(
-                    float(self.raw[name][row]) if served.model.window > 1 else None
+                    float(self.raw[name][row]) if served.model.reconstructs else None
                 ),
             )
         return found
+
+    def reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that readings come from, the largest share of the surprise first."""
+        models = {name: served.model for name, served in self.serving.items()}
+        return _reasons(models, self.p_values, rows, self._examples)
+
+    def trend_reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that the state of the asset comes from, at these readings."""
+        models = {name: self.serving[name].model.trend for name in self.trends}
+        known = {name: model for name, model in models.items() if model is not None}
+        return _reasons(known, self.trends, rows, self._examples)
+
+    def _examples(self, model: TrainedModel, rows: NDArray[np.intp]) -> Floats:
+        return examples(model, self.timeline, self.at[rows])
+
+    def _supported(self, name: str) -> Floats:
+        n_samples = self.serving[name].model.calibration.n_samples
+        return np.maximum(self.p_values[name], 1.0 / (n_samples + 1))
+
+    def _began(self, row: int) -> np.datetime64:
+        """Return when the sensor that drives an alarm changed."""
+        stop = int(self.at[row]) + 1
+        start = max(stop - LOOK_BACK, int(self.timeline.starts[stop - 1]))
+        why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
+        if why:
+            first = why[row][0]
+            values = self.timeline.rows([first.name])[start:stop, 0]
+            # One absurd value must not draw the change to itself.
+            room = 2.0 * (first.high - first.low)
+            limited = np.clip(values, first.low - room, first.high + room)
+            start += asset.where_it_began(np.where(np.isnan(limited), first.usual, limited))
+        began: np.datetime64 = self.timeline.times[start]
+        return began
+
+
+def examples(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
+    """Return what a model looks at for the rows ``at``; NaN where it cannot look.
+
+    A sensor without a usable value counts as its usual one, as long as others have a value.
+    """
+    if model.window == 1:
+        found = timeline.rows(model.feature_names)[at]
+    else:
+        found = timeline.windows(model.feature_names, model.window, at)
+    missing = np.isnan(found)
+    if missing.any():
+        found = np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, found)
+    return found
+
+
+def judge(
+    serving: Mapping[str, Served],
+    timeline: Timeline,
+    at: NDArray[np.intp],
+    before: Floats,
+    contamination: float,
+    silent: Mapping[str, NDArray[np.bool_]] = {},
+) -> Judged:
+    """Ask all models about the last rows of a timeline; see ``Judged`` for the parameters.
+
+    A model does not look at the rows that ``silent`` marks for it, shape (n,).
+    """
+    raw, p_values, trends = {}, {}, {}
+    for name, served in serving.items():
+        raw[name] = _raw_scores(served.model, timeline, at)
+        if name in silent:
+            raw[name][silent[name]] = np.nan
+        p_values[name] = served.model.calibration.p_value(raw[name])
+        if (trend := served.model.trend) is not None:
+            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
+    return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
@@ -89,68 +203,57 @@ def criticality(p_value: float, contamination: float) -> CriticalityLevel | None
     return LEVELS[min(int(np.log10(contamination / p_value)), len(LEVELS) - 1)]
 
 
-def judge(asked: Mapping[str, Asked], n: int, contamination: float) -> Judged:
-    """Score ``n`` readings by all models, and combine what they say."""
-    raw, p_values = {}, {}
-    for name, question in asked.items():
-        raw[name], p_values[name] = np.full(n, np.nan), np.full(n, np.nan)
-        scores = question.served.model.raw_scores(question.examples)
-        raw[name][question.rows] = scores
-        p_values[name][question.rows] = question.served.model.calibration.p_value(scores)
-    return Judged(asked, raw, p_values, combine(np.stack(list(p_values.values()))), contamination)
+def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
+    scores = [
+        model.raw_scores(examples(model, timeline, at[start : start + BLOCK]))
+        for start in range(0, len(at), BLOCK)
+    ]
+    return np.concatenate(scores) if scores else np.empty(0)
 
 
-def reasons(judged: Judged) -> dict[int, list[SensorContribution]]:
-    """Return for each anomalous reading its sensors, the largest share of the surprise first.
+def _reasons(
+    models: Mapping[str, TrainedModel],
+    p_values: Mapping[str, Floats],
+    rows: NDArray[np.intp],
+    examples: Examples,
+) -> dict[int, list[SensorContribution]]:
+    """Return for each row its sensors, by every model that has judged it.
 
     The shares of several models are averaged, each weighted by how surprised the model is.
     """
-    rows = np.flatnonzero(judged.is_anomaly)
-    if len(rows) == 0:
-        return {}
-    weighted: dict[str, Floats] = {}
-    lookers: dict[str, list[tuple[Asked, int]]] = {}
-    total = np.zeros(len(rows))
-    for name, question in judged.asked.items():
-        places = np.flatnonzero(np.isin(question.rows, rows))
-        target = np.searchsorted(rows, question.rows[places])
-        weight = -np.log10(judged.p_values[name][question.rows[places]])
-        total[target] += weight
-        shares = question.served.model.explain(question.examples[places])
-        for position, sensor in enumerate(question.served.model.feature_names):
-            sums = weighted.setdefault(sensor, np.zeros(len(rows)))
-            sums[target] += weight * shares[:, position]
-            lookers.setdefault(sensor, []).append((question, position))
-    sensors = list(weighted)
-    shares = np.stack([weighted[sensor] for sensor in sensors], axis=1) / total[:, None]
-    found = {}
-    for place, row in enumerate(rows):
-        ranked = np.argsort(-shares[place], kind="stable")
-        contributions = (
-            _contribution(sensors[i], float(shares[place, i]), lookers[sensors[i]], int(row))
-            for i in ranked
-        )
-        found[int(row)] = [sensor for sensor in contributions if sensor is not None]
-    return found
+    found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
+    weights = dict.fromkeys(found, 0.0)
+    for name, model in models.items():
+        judged = rows[~np.isnan(p_values[name][rows])]
+        looked_at = examples(model, judged)
+        shares, values = model.explain(looked_at), model.values(looked_at)
+        for place, row in enumerate(judged.tolist()):
+            weight = -float(np.log10(p_values[name][row]))
+            weights[row] += weight
+            for column, sensor in enumerate(model.feature_names):
+                known = found[row].get(sensor)
+                if known is None:
+                    known = _contribution(model, column, float(values[place, column]))
+                share = known.share + weight * float(shares[place, column])
+                found[row][sensor] = known.model_copy(update={"share": share})
+    return {
+        row: [
+            sensor.model_copy(update={"share": sensor.share / weights[row]})
+            for sensor in sorted(sensors.values(), key=lambda sensor: -sensor.share)
+        ]
+        for row, sensors in found.items()
+        if sensors and weights[row] > 0
+    }
 
 
-def _contribution(
-    sensor: str, share: float, lookers: Sequence[tuple[Asked, int]], row: int
-) -> SensorContribution | None:
-    """Return the facts of a sensor by a model that has judged the row, if there is one."""
-    for question, position in lookers:
-        place = np.searchsorted(question.rows, row)
-        if place < len(question.rows) and question.rows[place] == row:
-            model = question.served.model
-            value = float(question.examples[place][..., position].flat[-1])
-            low, high = float(model.low[position]), float(model.high[position])
-            return SensorContribution(
-                name=sensor,
-                share=share,
-                value=value,
-                usual=float(model.usual[position]),
-                low=low,
-                high=high,
-                direction="above" if value > high else "below" if value < low else "within",
-            )
-    return None
+def _contribution(model: TrainedModel, column: int, value: float) -> SensorContribution:
+    low, high = float(model.low[column]), float(model.high[column])
+    return SensorContribution(
+        name=model.feature_names[column],
+        share=0.0,
+        value=value,
+        usual=float(model.usual[column]),
+        low=low,
+        high=high,
+        direction="above" if value > high else "below" if value < low else "within",
+    )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
 
+MOST_OUTLIERS = 200
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
@@ -31,6 +32,10 @@ def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     _score_distribution(model, scores).savefig(folder / "score_distribution.png", dpi=110)
     _sensor_spread(model, X).savefig(folder / "sensor_spread.png", dpi=110)
+    n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
+    if n_outliers:
+        outliers = model.examples(X)[np.argsort(-scores)[:n_outliers]]
+        _drivers(model, model.explain(outliers)).savefig(folder / "outlier_sensors.png", dpi=110)
     if model.loss_by_epoch:
         _loss(model).savefig(folder / "loss.png", dpi=110)
     if model.window > 1:
@@ -73,6 +78,20 @@ def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
         flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
         medianprops={"color": ALERT},
     )
+    axes.invert_yaxis()
+    return figure
+
+
+def _drivers(model: TrainedModel, shares: Floats) -> Figure:
+    figure, axes = _figure(
+        f"{model.algorithm}: sensors behind the {len(shares)} most unusual training rows",
+        "mean share of the surprise",
+        "",
+        height=1.4 + 0.32 * min(model.n_features, 40),
+    )
+    mean = shares.mean(axis=0)
+    first = np.argsort(-mean)[:40]
+    axes.barh([model.feature_names[i] for i in first], mean[first], color=ACCENT)
     axes.invert_yaxis()
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.detectors.base import Floats
+from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
 from app.errors import TrackingError, TrackingUnavailableError
 from app.tracking import runs
@@ -34,6 +36,8 @@ class TrainingRecord:
         With its estimator.
     X, scores : ndarray of shape (n_samples, n_features) and (n_samples,)
         The training rows and their scores.
+    quality : DataQuality or None
+        What was wrong with the rows as they came.
     params, metrics, tags : mapping
         As logged.
     started_ms, ended_ms : int
@@ -44,6 +48,7 @@ class TrainingRecord:
     model: TrainedModel
     X: Floats = field(repr=False)
     scores: Floats = field(repr=False)
+    quality: DataQuality | None
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -231,6 +236,8 @@ def _write_artifacts(record: TrainingRecord, scratch: Path, artifact_path: str, 
     from app.tracking.flavors import write_model
 
     write_figures(record.model, record.X, record.scores, scratch / "figures")
+    if record.quality is not None:
+        (scratch / "data_quality.json").write_text(json.dumps(record.quality.as_dict(), indent=2))
     return write_model(record.model, record.X[:EXAMPLE_ROWS], scratch / artifact_path, run_id)
 
 

@@ -711,9 +711,28 @@ def test_rows_that_cannot_be_used_are_refused_with_the_place(survivor, method, d
         getattr(survivor, method)(data)
 
 
-@pytest.mark.parametrize(("data", "place"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_rows_that_cannot_be_learnt_from_are_refused_with_the_place(survivor, data, place):
+GAPS = ("NaN", "infinity", "None", "missing in a DataFrame")
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_ROWS if name not in (*GAPS, "two NaNs")])
+def test_rows_that_cannot_be_learnt_from_are_refused_with_the_place(survivor, name):
+    data, place = BAD_ROWS[name]
     with pytest.raises(InvalidDataError, match=place):
+        survivor.train(data, feature_names=NAMES)
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_in_the_training_data_is_told_with_its_place_and_filled(make, caplog, name):
+    service = make()
+    service.train(BAD_ROWS[name][0], feature_names=NAMES)
+    assert "pressure: 1 of 120 values are missing, first in row 3" in caplog.text
+    assert np.isfinite(service.predict_scores(FRESH)).all()
+
+
+def test_a_sensor_that_is_mostly_missing_is_refused_by_name(survivor):
+    data = FRESH.copy()
+    data[::3, 1] = data[1::3, 1] = np.nan
+    with pytest.raises(InvalidDataError, match=r"data\.pressure.*80 of 120"):
         survivor.train(data, feature_names=NAMES)
 
 

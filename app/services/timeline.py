@@ -1,0 +1,62 @@
+"""The rows of one asset in time order: what each reading looks back on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.detectors.base import Floats
+
+Times = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Consecutive rows of one asset.
+
+    Attributes
+    ----------
+    times : ndarray of datetime64[us] of shape (n_rows,)
+        When each row was measured, in UTC, ascending.
+    columns : mapping of str to ndarray of shape (n_rows,)
+        Values by sensor; NaN where there is none that can be used.
+    starts : ndarray of int of shape (n_rows,)
+        For each row, the first one that it may look back on: the first after the last gap.
+    """
+
+    times: Times
+    columns: Mapping[str, Floats]
+    starts: NDArray[np.intp]
+
+    def rows(self, names: Sequence[str]) -> Floats:
+        """Return the rows with these sensors, shape (n_rows, n_names); NaN for unknown ones."""
+        unknown = np.full(len(self.times), np.nan)
+        return np.column_stack([self.columns.get(name, unknown) for name in names])
+
+    def windows(self, names: Sequence[str], length: int, at: NDArray[np.intp]) -> Floats:
+        """Return the ``length`` rows that end with each row of ``at``.
+
+        Returns
+        -------
+        ndarray of shape (n_at, length, n_names)
+            NaN before the first row and before a gap.
+        """
+        places = at[:, None] + np.arange(1 - length, 1)
+        windows: Floats = self.rows(names)[np.maximum(places, 0)]
+        windows[places < self.starts[at][:, None]] = np.nan
+        return windows
+
+    def reach(self, at: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return how many rows there are from the last gap to each row of ``at``, both counted."""
+        return at - self.starts[at] + 1
+
+
+def starts_after_gaps(times: Times, longest_gap_s: float) -> NDArray[np.intp]:
+    """Return for each row the first row after the last gap longer than that, shape (n_rows,)."""
+    rows = np.arange(len(times))
+    longest = np.timedelta64(round(longest_gap_s * 1e6), "us")
+    after_gap = np.append(False, np.diff(times) > longest)[: len(times)]
+    return np.maximum.accumulate(np.where(after_gap, rows, 0)) if len(rows) else rows

@@ -1,0 +1,953 @@
+"""How an asset is doing: what an operator is told, and what must not change it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
+
+from app.config import Settings
+from app.detectors.calibration import combine
+from app.errors import VigieError
+from app.history.store import History
+from app.models.anomaly_data import AnomalyDetectionResult, AssetState
+from app.services import asset as state_of
+from app.services.anomaly_detection_service import AnomalyDetectionService
+from app.services.asset import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
+
+NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
+SENSORS = ("speed", "pressure", "flow", "current", "vibration")
+UNIT = np.array([20.0, 0.3, 4.0, 0.5, 0.2])
+"""Standard deviation of each sensor."""
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+WINDOW = 5
+CHEAP = {
+    "mlflow_enabled": False,
+    "n_estimators": 50,
+    "epochs": 6,
+    "encoder_layers": (8,),
+    "decoder_layers": (8,),
+    "sequence_length": WINDOW,
+}
+ROW_MODELS = ("isolation_forest", "one_class_svm")
+MODELS = (*ROW_MODELS, "lstm_autoencoder")
+QUICKEST = ("one_class_svm",)
+DONE = ["done", "done"]
+
+Request = dict[str, Any]
+few_examples = settings(derandomize=True, max_examples=60, deadline=None)
+
+
+def machine(n: int, seed: int) -> np.ndarray:
+    """Rows of a healthy machine whose sensors go together, shape (n, 5)."""
+    rng = np.random.default_rng(seed)
+    load, noise = rng.normal(size=(n, 1)), rng.normal(size=(n, len(SENSORS)))
+    together = 0.8 * load * [1, 1, -1, 1, -1] + 0.6 * noise
+    return np.array([1500.0, 4.0, 100.0, 12.0, 2.0]) + UNIT * together
+
+
+def shifted(rows: np.ndarray, sensor: str, deviations: float, where: slice) -> np.ndarray:
+    """Return rows in which one sensor reads some of its standard deviations too much."""
+    changed = rows.copy()
+    changed[where, SENSORS.index(sensor)] += deviations * UNIT[SENSORS.index(sensor)]
+    return changed
+
+
+def trained(folder: Path, models: Sequence[str] = MODELS, **changed: Any) -> AnomalyDetectionService:
+    """Return a service that has learnt the machine; the same data and seed, the same models."""
+    service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": folder} | changed)))
+    outcome = service.train_all_models(machine(500, seed=0), SENSORS, models)
+    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
+    return service
+
+
+def at(second: float) -> datetime:
+    return START + timedelta(seconds=second)
+
+
+def readings(
+    asset_id: str, rows: np.ndarray, seconds: Sequence[float] | None = None
+) -> list[Request]:
+    """Return rows as readings of an asset, by default one a second."""
+    seconds = range(len(rows)) if seconds is None else seconds
+    return [
+        {
+            "asset_id": asset_id,
+            "timestamp": at(second),
+            "features": dict(zip(SENSORS, row.tolist(), strict=True)),
+        }
+        for row, second in zip(rows, seconds, strict=True)
+    ]
+
+
+def one_by_one(
+    service: AnomalyDetectionService, requests: Sequence[Request]
+) -> list[AnomalyDetectionResult]:
+    return [service.detect_anomaly(request) for request in requests]
+
+
+def states(results: Sequence[AnomalyDetectionResult]) -> list[AssetState]:
+    return [result.asset.state for result in results]
+
+
+def changes(found: Sequence[Any]) -> int:
+    return sum(one != other for one, other in pairwise(found))
+
+
+def first(found: Sequence[AssetState], state: AssetState) -> int:
+    return list(found).index(state)
+
+
+def same_asset(one: AnomalyDetectionResult, other: AnomalyDetectionResult) -> bool:
+    """Whether two results say the same of the asset, to the last digits of the evidence."""
+    a, b = one.asset, other.asset
+    return (a.state, a.since, a.began) == (b.state, b.since, b.began) and (
+        a.evidence == b.evidence
+        if a.evidence is None or b.evidence is None
+        else a.evidence == pytest.approx(b.evidence, abs=1e-9)
+    )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetectionService]:
+    """Three models of one machine, and one history."""
+    service = trained(tmp_path_factory.mktemp("state"))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def asset(request: pytest.FixtureRequest) -> str:
+    """A machine that only this test reads."""
+    return str(request.node.name)
+
+
+HEALTHY = machine(160, seed=5)
+FAULT = slice(60, 100)
+FAULTY = shifted(HEALTHY, "flow", 6.0, FAULT)
+"""Forty readings, the 60th to the 99th, in which the flow is off by six deviations."""
+
+
+# What an operator notices
+
+
+def test_a_healthy_machine_stays_normal(service, asset):
+    results = service.detect_anomalies_batch(readings(asset, machine(400, seed=6)))
+    assert set(states(results)) == {NORMAL}
+    assert all(result.asset.began is None for result in results)
+    assert all(result.asset.sensors == [] for result in results)
+
+
+@pytest.mark.parametrize("deviations", [10.0, -40.0, 250.0])
+def test_one_absurd_reading_among_healthy_ones_is_a_blip(service, asset, deviations):
+    rows = shifted(HEALTHY, "vibration", deviations, slice(80, 81))
+    results = service.detect_anomalies_batch(readings(asset, rows))
+    assert results[80].is_anomaly
+    assert results[80].sensors[0].name == "vibration"
+    assert IN_ALARM not in states(results)
+
+
+def test_absurd_readings_far_apart_do_not_add_up(service, asset):
+    rows = shifted(HEALTHY, "vibration", 40.0, slice(20, 160, 30))
+    results = service.detect_anomalies_batch(readings(asset, rows))
+    assert all(result.is_anomaly for result in results[20::30])
+    assert IN_ALARM not in states(results)
+
+
+def test_forty_shifted_readings_are_an_alarm(service, asset):
+    results = service.detect_anomalies_batch(readings(asset, FAULTY))
+    assert set(states(results[: FAULT.start])) == {NORMAL}
+    assert FAULT.start < first(states(results), IN_ALARM) < FAULT.start + 20
+    assert results[FAULT.stop - 1].asset.state is IN_ALARM
+    assert results[FAULT.stop - 1].asset.sensors[0].name == "flow"
+
+
+def test_a_shift_that_hides_in_single_readings_is_an_alarm_all_the_same(service, asset):
+    rows = shifted(HEALTHY, "flow", 3.0, slice(60, 160))
+    results = service.detect_anomalies_batch(readings(asset, rows))
+    assert np.mean([result.is_anomaly for result in results[60:]]) < 0.9
+    assert results[100].asset.state is IN_ALARM
+
+
+def test_the_alarm_is_that_of_the_asset_that_has_the_fault(service, asset):
+    faulty, sound = readings(f"{asset}-1", FAULTY), readings(f"{asset}-2", HEALTHY)
+    mixed = [either for both in zip(faulty, sound, strict=True) for either in both]
+    results = service.detect_anomalies_batch(mixed)
+    assert IN_ALARM in states(results[::2])
+    assert set(states(results[1::2])) == {NORMAL}
+
+
+def test_two_groups_of_sensors_of_an_asset_are_two_histories(service, asset):
+    faulty = [one | {"sensor_id": "drive end"} for one in readings(asset, FAULTY[40:90])]
+    sound = [one | {"sensor_id": "free end"} for one in readings(asset, HEALTHY[40:90])]
+    mixed = [either for both in zip(faulty, sound, strict=True) for either in both]
+    results = one_by_one(service, mixed)
+    assert IN_ALARM in states(results[::2])
+    assert set(states(results[1::2])) == {NORMAL}
+
+
+def test_the_alarm_ends_after_the_fault_and_comes_once(service, asset):
+    results = service.detect_anomalies_batch(readings(asset, FAULTY))
+    in_alarm = [state is IN_ALARM for state in states(results)]
+    assert changes(in_alarm) == 2
+    # The average must be free of the fault, and then so many readings must speak well for it.
+    end = max(place for place, alarm in enumerate(in_alarm) if alarm)
+    assert FAULT.stop <= end < FAULT.stop + READINGS + OFF_DELAY
+    assert set(states(results[end + 1 :])) == {NORMAL}
+
+
+def test_a_signal_that_hovers_about_the_threshold_does_not_chatter(service):
+    hovering = shifted(machine(3000, seed=7), "flow", 2.25, slice(0, None))
+    judged = service.detect_table(pd.DataFrame(hovering, columns=SENSORS))
+    crossings = changes((judged.asset < ALARM * judged.contamination).tolist())
+    in_alarm = [standing.state is IN_ALARM for standing in judged.standings()]
+    assert crossings > 60
+    assert 0 < changes(in_alarm) < crossings / 3
+
+
+def test_since_and_began_are_the_readings_own_times(service, asset):
+    rng = np.random.default_rng(1)
+    # Years ago, and anything from a second to ten minutes apart.
+    seconds = np.cumsum(rng.uniform(1.0, 600.0, len(FAULTY))).round(3) - 2e8
+    requests = readings(asset, FAULTY, seconds.tolist())
+    results = service.detect_anomalies_batch(requests)
+    found, times = states(results), [request["timestamp"] for request in requests]
+    assert results[0].asset.since == times[0]
+    since = times[0]
+    for result, time, before in zip(results, times, [NORMAL, *found], strict=False):
+        since = time if result.asset.state is not before else since
+        assert result.asset.since == since
+    raised = first(found, IN_ALARM)
+    assert results[raised].asset.since == times[raised]
+    for result in results:
+        if result.asset.state is IN_ALARM:
+            place = times.index(result.asset.began)
+            assert abs(place - FAULT.start) <= 1
+        else:
+            assert result.asset.began is None
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("deviations", [-4.0, 8.0])
+def test_the_beginning_of_a_change_is_found_near_where_it_was(service, sensor, deviations):
+    rows = shifted(machine(160, seed=8), sensor, deviations, slice(90, 160))
+    times = np.datetime64("2026-01-05", "us") + np.arange(160) * np.timedelta64(10, "s")
+    standings = service.detect_table(pd.DataFrame(rows, columns=SENSORS), times).standings()
+    [began] = {standing.began for standing in standings if standing.state is IN_ALARM}
+    assert abs((began - times[90]) / np.timedelta64(10, "s")) <= 3
+
+
+# The same, however the readings come
+
+
+def expected_states(
+    service: AnomalyDetectionService, rows: np.ndarray
+) -> list[tuple[AssetState, Any, Any]]:
+    times = np.datetime64(START.replace(tzinfo=None), "us") + np.arange(
+        len(rows)
+    ) * np.timedelta64(1, "s")
+    judged = service.detect_table(pd.DataFrame(rows, columns=SENSORS), times)
+    return [
+        (standing.state, _moment(standing.since), _moment(standing.began))
+        for standing in judged.standings()
+    ]
+
+
+def _moment(time: np.datetime64 | None) -> datetime | None:
+    return None if time is None else time.astype(datetime).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 160])
+def test_rows_one_by_one_in_batches_and_as_a_file_give_the_same_states(service, asset, at_once):
+    requests = readings(asset, FAULTY)
+    results = []
+    for start in range(0, len(requests), at_once):
+        results += service.detect_anomalies_batch(requests[start : start + at_once])
+    told = [(result.asset.state, result.asset.since, result.asset.began) for result in results]
+    assert {state for state, _, _ in told} == {NORMAL, WATCH, IN_ALARM}
+    assert told == expected_states(service, FAULTY)
+    judged = service.detect_table(pd.DataFrame(FAULTY, columns=SENSORS))
+    evidence = [np.nan if r.asset.evidence is None else r.asset.evidence for r in results]
+    np.testing.assert_allclose(evidence, 1.0 - judged.asset, atol=1e-9)
+    scores = [result.final_score for result in results]
+    np.testing.assert_allclose(scores, 1.0 - judged.combined, atol=1e-9)
+
+
+def test_a_batch_in_any_order_gives_the_same_states(service, asset):
+    order = np.random.default_rng(2).permutation(len(FAULTY))
+    requests = readings(asset, FAULTY)
+    shuffled = service.detect_anomalies_batch([requests[place] for place in order])
+    in_order = service.detect_anomalies_batch(readings(f"{asset} sorted", FAULTY))
+    assert IN_ALARM in states(shuffled)
+    for place, result in zip(order, shuffled, strict=True):
+        assert same_asset(result, in_order[place])
+
+
+def test_readings_that_come_twice_change_nothing(service, asset):
+    once = one_by_one(service, readings(f"{asset} once", FAULTY[40:120]))
+    assert IN_ALARM in states(once)
+    requests = readings(asset, FAULTY[40:120])
+    for place, request in enumerate(requests):
+        told, again = one_by_one(service, [request, request])
+        assert same_asset(told, once[place])
+        assert same_asset(again, once[place])
+
+
+def test_an_old_reading_sent_again_is_answered_as_before_and_changes_nothing_after(service, asset):
+    once = service.detect_anomalies_batch(readings(f"{asset} once", FAULTY))
+    requests = readings(asset, FAULTY)
+    service.detect_anomalies_batch(requests[:90])
+    for place in (30, 65, 75, 80):
+        assert same_asset(service.detect_anomaly(requests[place]), once[place])
+    # A lost answer: the last twenty are sent once more, with what is new.
+    results = service.detect_anomalies_batch(requests[70:])
+    assert IN_ALARM in states(results)
+    for told, expected in zip(results, once[70:], strict=True):
+        assert same_asset(told, expected)
+
+
+def kept(service: AnomalyDetectionService, asset_id: str) -> dict[datetime, dict[str, Any]]:
+    """Return what the history holds of an asset."""
+    history = History(f"sqlite:///{service.settings.state_dir / 'history.db'}")
+    with history.turn([(asset_id, None)]) as turn:
+        found = turn.around(asset_id, None, at(1e6), at(1e6), 10_000)
+    history.close()
+    return {reading.timestamp: reading.result for reading in found}
+
+
+def test_a_late_reading_does_not_revise_what_was_said(service, asset):
+    requests = readings(asset, FAULTY)
+    late, in_time = requests[66], requests[:66] + requests[67:85]
+    results = one_by_one(service, in_time)
+    newest = results[-1]
+    assert newest.asset.state is IN_ALARM
+    said = kept(service, asset)
+    answered = service.detect_anomaly(late)
+    # It is answered as of its own time, when nobody knew of the fault yet.
+    assert answered.asset.state is results[65].asset.state
+    assert answered.asset.since == results[65].asset.since
+    now = kept(service, asset)
+    assert now.pop(late["timestamp"])["state"] == answered.asset.state
+    assert now == said
+    # The next one goes on from the newest.
+    after = service.detect_anomaly(requests[85])
+    assert (after.asset.state, after.asset.since) == (newest.asset.state, newest.asset.since)
+    assert after.asset.began == newest.asset.began
+
+
+def test_the_next_readings_take_a_late_one_into_account(service, asset):
+    in_order = one_by_one(service, readings(f"{asset} in order", HEALTHY[:100]))
+    requests = readings(asset, HEALTHY[:100])
+    lost = one_by_one(service, readings(f"{asset} lost", HEALTHY)[:57])
+    lost += one_by_one(service, readings(f"{asset} lost", HEALTHY)[58:60])
+    one_by_one(service, requests[:57] + requests[58:59])
+    service.detect_anomaly(requests[57])
+    results = one_by_one(service, requests[59:])
+    lstm = "lstm_autoencoder"
+    assert results[0].models[lstm].score == pytest.approx(in_order[59].models[lstm].score, abs=1e-9)
+    assert lost[-1].models[lstm].score != pytest.approx(in_order[59].models[lstm].score, abs=1e-9)
+    # The reading that was judged without it has left the window by then: no trace remains.
+    for told, expected in zip(results[READINGS:], in_order[59 + READINGS :], strict=True):
+        assert same_asset(told, expected)
+
+
+def test_an_absurd_late_reading_is_a_blip_too(service, asset):
+    requests = readings(asset, shifted(HEALTHY, "flow", 60.0, slice(70, 71)))
+    one_by_one(service, requests[:70] + requests[71:75])
+    late = service.detect_anomaly(requests[70])
+    assert late.is_anomaly
+    assert late.asset.state is not IN_ALARM
+    assert IN_ALARM not in states(one_by_one(service, requests[75:100]))
+
+
+GAP = 3600.0
+
+
+def test_after_a_gap_windows_start_afresh(service, asset):
+    seconds = [*range(40), *np.arange(40, 80) + GAP]
+    results = service.detect_anomalies_batch(readings(asset, HEALTHY[:80], seconds))
+    assert results[39].abstained == {}
+    assert results[39].asset.evidence is not None
+    for place in range(40, 40 + WINDOW - 1):
+        reach = place - 39
+        assert results[place].abstained == {
+            "lstm_autoencoder": f"its window has {reach} of {WINDOW} rows"
+        }
+    assert results[40].asset.evidence is None
+    assert results[44].abstained == {}
+    assert results[44].asset.evidence is not None
+
+
+def test_a_pause_up_to_the_longest_one_allowed_is_no_gap(service, asset):
+    seconds = [*range(40), *np.arange(39, 79) + GAP]
+    results = service.detect_anomalies_batch(readings(asset, HEALTHY[:80], seconds))
+    assert results[40].abstained == {}
+
+
+def test_an_alarm_outlasts_a_gap_and_ends_by_what_comes_after_it(service, asset):
+    # The machine is stopped in alarm, repaired, and started again.
+    rows = np.concatenate([FAULTY[:90], HEALTHY[90:140]])
+    seconds = [*range(90), *np.arange(90, 140) + GAP]
+    repaired = service.detect_anomalies_batch(readings(asset, rows, seconds))
+    at_once = service.detect_anomalies_batch(readings(f"{asset} at once", rows))
+    assert repaired[89].asset.state is repaired[90].asset.state is IN_ALARM
+    assert repaired[90].asset.since == repaired[89].asset.since
+    assert repaired[90].asset.began == repaired[89].asset.began
+    # Nothing of the fault is in the new window, so the alarm ends sooner than without the gap.
+    ended = [90 + first(states(results[90:]), NORMAL) for results in (repaired, at_once)]
+    assert 90 + OFF_DELAY <= ended[0] < ended[1]
+
+
+def test_what_counts_as_a_gap_can_be_set(tmp_path):
+    service = trained(tmp_path, QUICKEST, max_gap_s=5.0)
+    found = {}
+    for pause in (5.0, 5.1):
+        seconds = [*range(30), *np.arange(30) + 29 + pause]
+        results = one_by_one(service, readings(f"pump {pause}", HEALTHY[:60], seconds))
+        found[pause] = results[30].asset.evidence
+        times = np.array([at(second).replace(tzinfo=None) for second in seconds], "datetime64[us]")
+        judged = service.detect_table(pd.DataFrame(HEALTHY[:60], columns=SENSORS), times)
+        assert np.isnan(judged.asset[30]) == (found[pause] is None)
+    service.close()
+    assert found[5.0] is not None
+    assert found[5.1] is None
+
+
+def test_irregular_sampling_gives_the_states_of_the_rows_with_their_own_times(service, asset):
+    seconds = np.cumsum(np.random.default_rng(3).exponential(60.0, len(FAULTY))).round(6)
+    irregular = one_by_one(service, readings(asset, FAULTY, seconds.tolist()))
+    regular = service.detect_anomalies_batch(readings(f"{asset} regular", FAULTY))
+    assert IN_ALARM in states(irregular)
+    own_time = {at(place): at(second) for place, second in enumerate(seconds)}
+    for told, expected in zip(irregular, regular, strict=True):
+        assert told.asset.state is expected.asset.state
+        assert told.asset.since == own_time[expected.asset.since]
+        assert told.asset.began == (own_time[began] if (began := expected.asset.began) else None)
+
+
+def test_the_state_survives_a_restart(tmp_path):
+    requests = readings("pump", FAULTY)
+    results: list[AnomalyDetectionResult] = []
+    # It is restarted while all is well, in the alarm, and while the alarm is about to end.
+    for part in (slice(0, 50), slice(50, 80), slice(80, 108), slice(108, 160)):
+        service = trained(tmp_path / "restarted", QUICKEST)
+        results += one_by_one(service, requests[part])
+        service.close()
+    service = trained(tmp_path / "through", QUICKEST)
+    expected = one_by_one(service, requests)
+    service.close()
+    assert (results[79].asset.state, results[80].asset.state) == (IN_ALARM, IN_ALARM)
+    for told, uninterrupted in zip(results, expected, strict=True):
+        assert same_asset(told, uninterrupted)
+
+
+def broken_histories(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return settings with a history that cannot be used, by what is wrong with it."""
+    (folder / "a-folder").mkdir()
+    (folder / "a-file").write_text("no database " * 1000)
+    readonly = folder / "readonly.db"
+    History(f"sqlite:///{readonly}").close()
+    return {
+        "a folder": {"history_url": f"sqlite:///{folder / 'a-folder'}"},
+        "no database": {"history_url": f"sqlite:///{folder / 'a-file'}"},
+        "read-only": {"history_url": f"sqlite:///file:{readonly}?mode=ro&uri=true"},
+        "nobody listens": {"history_url": "postgresql+psycopg://vigie@127.0.0.1:1/vigie"},
+        "no place for the state": {"state_dir": folder / "a-file" / "state"},
+    }
+
+
+@pytest.mark.parametrize(
+    "broken", ["a folder", "no database", "read-only", "nobody listens", "no place for the state"]
+)
+def test_detection_goes_on_when_the_history_cannot_be_used(tmp_path, caplog, broken):
+    service = trained(tmp_path, QUICKEST, **broken_histories(tmp_path)[broken])
+    results = service.detect_anomalies_batch(readings("pump", FAULTY))
+    # A batch carries its own past.
+    assert IN_ALARM in states(results)
+    absurd = shifted(HEALTHY[:1], "flow", 60.0, slice(0, 1))
+    [result] = one_by_one(service, readings("pump", absurd))
+    assert result.is_anomaly
+    assert result.asset.state is NORMAL
+    assert "1 readings were not kept" in caplog.text
+    service.close()
+
+
+# Two processes on one database
+
+
+def _judge_in_a_process(connection: Connection, together: Barrier, folder: Path) -> None:
+    """Do what is asked, as a service does; answer with the results, or with what went wrong."""
+    service: AnomalyDetectionService | None = None
+    while (message := connection.recv()) is not None:
+        kind, content = message
+        answer: Any = "done"
+        try:
+            if kind == "serve":
+                service = trained(folder, QUICKEST, history_url=content)
+            elif kind == "make":
+                together.wait()
+                History(content).close()
+            else:
+                assert service is not None
+                if kind == "race":
+                    together.wait()
+                answer = [one.model_dump(mode="json") for one in one_by_one(service, content)]
+                service.close()
+        except (VigieError, OSError, ValueError) as error:
+            answer = repr(error)
+        connection.send(answer)
+
+
+class Worker:
+    """A second service, as a process of its own."""
+
+    def __init__(self, context: Any, together: Barrier, folder: Path):
+        self._connection, other = context.Pipe()
+        self._process: SpawnProcess = context.Process(
+            target=_judge_in_a_process, args=(other, together, folder), daemon=True
+        )
+        self._process.start()
+        other.close()
+
+    def tell(self, kind: str, content: Any) -> None:
+        self._connection.send((kind, content))
+
+    def answer(self) -> Any:
+        assert self._connection.poll(120), "no answer"
+        return self._connection.recv()
+
+    def end(self) -> None:
+        self._connection.send(None)
+        self._process.terminate()
+        self._process.join(30)
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
+    """Two service processes."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(2)
+    folder = tmp_path_factory.mktemp("workers")
+    workers = [Worker(context, together, folder) for _ in range(2)]
+    yield workers
+    for worker in workers:
+        worker.end()
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """A PostgreSQL server of our own; returns the URL of a new, empty database."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if (on_path := shutil.which("initdb")) is not None:
+        found.append(Path(on_path).resolve())
+    if not found:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    programs = found[0].parent
+    with tempfile.TemporaryDirectory() as folder:
+        # The server refuses to run as root, and its socket needs a short path.
+        other: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            other = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(folder, "postgres", "postgres")
+
+        def run(program: str, *arguments: str) -> None:
+            subprocess.run(
+                [programs / program, "-D", f"{folder}/data", *arguments],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd=folder,
+                **other,
+            )
+
+        run("initdb", "-U", "vigie", "-A", "trust", "-E", "UTF8", "--no-sync")
+        options = f"-c listen_addresses='' -k {folder} -F"
+        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
+        server = create_engine(
+            f"postgresql+psycopg://vigie@/postgres?host={folder}", isolation_level="AUTOCOMMIT"
+        )
+        made: list[str] = []
+
+        def new_database() -> str:
+            made.append(f"vigie_{len(made)}")
+            with server.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {made[-1]}"))
+            return f"postgresql+psycopg://vigie@/{made[-1]}?host={folder}"
+
+        try:
+            yield new_database
+        finally:
+            server.dispose()
+            run("pg_ctl", "stop", "-m", "immediate")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_history(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Return URLs of new databases."""
+    if request.param == "postgresql":
+        found: Callable[[], str] = request.getfixturevalue("postgresql")
+        return found
+    numbers = iter(range(1000))
+    return lambda: f"sqlite:///{tmp_path / f'shared-{next(numbers)}.db'}"
+
+
+def all_do(workers: Sequence[Worker], kind: str, url: str) -> list[Any]:
+    """Tell all of them the same, and return their answers."""
+    for worker in workers:
+        worker.tell(kind, url)
+    return [worker.answer() for worker in workers]
+
+
+def rows_kept(url: str, asset_id: str) -> list[Any]:
+    """Return the readings that a database holds of an asset, in the order in which they came."""
+    engine = create_engine(url)
+    # In PostgreSQL and SQLite alike; the JSON comes as text from the one, parsed from the other.
+    query = text(
+        "SELECT measured_us, CAST(features AS TEXT) AS features, CAST(result AS TEXT) AS result "
+        "FROM readings WHERE asset_id = :asset_id ORDER BY id"
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(query, {"asset_id": asset_id}).all()
+    engine.dispose()
+    return list(rows)
+
+
+def agree(told: dict[str, Any], expected: AnomalyDetectionResult) -> bool:
+    return same_asset(AnomalyDetectionResult.model_validate(told), expected)
+
+
+def test_two_processes_that_take_turns_are_as_one(workers, new_history, tmp_path):
+    url = new_history()
+    assert all_do(workers, "serve", url) == DONE
+    requests = readings("pump", FAULTY[40:120])
+    told = []
+    for place, request in enumerate(requests):
+        worker = workers[place % 2]
+        worker.tell("judge", [request])
+        answer = worker.answer()
+        assert isinstance(answer, list), answer
+        told += answer
+    service = trained(tmp_path, QUICKEST)
+    expected = one_by_one(service, requests)
+    service.close()
+    assert {NORMAL, IN_ALARM} <= set(states(expected))
+    assert all(map(agree, told, expected))
+    assert len(rows_kept(url, "pump")) == len(requests)
+
+
+def test_two_processes_at_once_lose_nothing_and_leave_what_one_would(
+    workers, new_history, tmp_path
+):
+    url = new_history()
+    History(url).close()
+    assert all_do(workers, "serve", url) == DONE
+    requests = readings("pump", FAULTY[40:110])
+    for number, worker in enumerate(workers):
+        worker.tell("race", requests[number::2])
+    answers = [worker.answer() for worker in workers]
+    assert all(isinstance(answer, list) for answer in answers), answers
+    told = {result["timestamp"]: result for answer in answers for result in answer}
+    rows = rows_kept(url, "pump")
+    by_time = {int(one["timestamp"].timestamp() * 1e6): one for one in requests}
+    assert sorted(row.measured_us for row in rows) == sorted(by_time)
+
+    # One process that is given them in the order in which they got through says the same of each.
+    service = trained(tmp_path, QUICKEST)
+    for row in rows:
+        [expected] = one_by_one(service, [by_time[row.measured_us]])
+        assert agree(told[expected.model_dump(mode="json")["timestamp"]], expected)
+    service.close()
+
+
+def test_two_processes_may_come_to_a_new_database_at_the_same_moment(workers, new_history):
+    url = new_history()
+    engine = create_engine(url)
+    for _ in range(12):
+        assert all_do(workers, "make", url) == DONE
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE readings"))
+    engine.dispose()
+
+
+# The rules themselves
+
+CONTAMINATION = 0.01
+p_values = st.one_of(
+    st.floats(1e-9, 1.0),
+    st.floats(1e-4, 0.1),
+    st.sampled_from([ALARM * CONTAMINATION, CLEAR * CONTAMINATION]),
+    st.just(float("nan")),
+)
+courses = st.lists(p_values, min_size=1, max_size=60).map(np.array)
+
+
+def times(n: int) -> np.ndarray:
+    return np.datetime64("2026-01-05", "us") + np.arange(n) * np.timedelta64(1, "s")
+
+
+def followed(course: np.ndarray, before: Standing | None = None) -> list[Standing]:
+    return follow(before, times(len(course)), course, CONTAMINATION)
+
+
+def test_evidence_moves_the_state_by_the_rules_of_an_alarm_system():
+    strong, weak, none = 0.5 * ALARM, 0.5 * (ALARM + CLEAR), 2.0 * CLEAR
+    course = [none, weak, none, strong, none, none, weak, *[none] * (OFF_DELAY - 1), weak]
+    course += [*[none] * OFF_DELAY, none, strong]
+    found = [standing.state for standing in followed(CONTAMINATION * np.array(course))]
+    assert found[:4] == [NORMAL, WATCH, WATCH, IN_ALARM]
+    # Weak evidence keeps an alarm, and the count of good readings begins again.
+    end = len(found) - 3
+    assert set(found[3:end]) == {IN_ALARM}
+    assert found[end:] == [NORMAL, NORMAL, IN_ALARM]
+
+
+def test_a_watch_ends_as_an_alarm_does():
+    weak, none = 0.5 * (ALARM + CLEAR), 2.0 * CLEAR
+    course = CONTAMINATION * np.array([weak, *[none] * OFF_DELAY, none])
+    found = [standing.state for standing in followed(course)]
+    assert found == [*[WATCH] * OFF_DELAY, NORMAL, NORMAL]
+
+
+@few_examples
+@given(courses)
+def test_strong_evidence_raises_an_alarm_at_once_and_weak_evidence_never(course):
+    before = NORMAL
+    for standing, p_value in zip(followed(course), course, strict=True):
+        if p_value < ALARM * CONTAMINATION:
+            assert standing.state is IN_ALARM
+        elif before is not IN_ALARM:
+            assert standing.state is not IN_ALARM
+        before = standing.state
+
+
+@few_examples
+@given(courses)
+def test_an_alarm_never_ends_before_so_many_calm_readings_in_a_row(course):
+    known = course[~np.isnan(course)]
+    found = [standing.state for standing in followed(known)]
+    for place, (before, state) in enumerate(pairwise(found), start=1):
+        if before is not NORMAL and state is NORMAL:
+            last = known[max(place - OFF_DELAY + 1, 0) : place + 1]
+            assert len(last) == OFF_DELAY
+            assert (last >= CLEAR * CONTAMINATION).all()
+
+
+@few_examples
+@given(courses)
+def test_readings_that_say_nothing_change_nothing(course):
+    known = ~np.isnan(course)
+    found = followed(course)
+    for (before, standing), p_value in zip(pairwise(found), course[1:], strict=True):
+        if np.isnan(p_value):
+            assert standing == before
+    # Nor do they count for anything later.
+    alone = follow(found[0], times(len(course))[1:][known[1:]], course[1:][known[1:]], 0.01)
+    assert [s for s, k in zip(found[1:], known[1:], strict=True) if k] == alone
+
+
+@few_examples
+@given(courses)
+def test_since_is_when_the_state_last_changed(course):
+    found = followed(course)
+    since = times(1)[0]
+    for place, standing in enumerate(found):
+        if place > 0 and standing.state is not found[place - 1].state:
+            since = times(len(course))[place]
+        elif place == 0:
+            since = standing.since
+        assert standing.since == since
+
+
+@few_examples
+@given(courses, st.integers(0, 60))
+def test_a_course_may_be_interrupted_anywhere(course, cut):
+    whole = followed(course)
+    parts = follow(None, times(len(course))[:cut], course[:cut], CONTAMINATION)
+    before = parts[-1] if parts else None
+    parts += follow(before, times(len(course))[cut:], course[cut:], CONTAMINATION)
+    assert parts == whole
+
+
+@pytest.mark.parametrize("contamination", [0.001, 0.01, 0.05, 0.1, 0.2, 0.4])
+def test_an_alarm_can_be_raised_and_ended_at_any_contamination(contamination):
+    alarm = Standing(IN_ALARM, times(1)[0])
+    well = np.full(20, 0.9)
+    assert follow(alarm, times(20), well, contamination)[-1].state is NORMAL
+    assert follow(None, times(20), well, contamination)[-1].state is NORMAL
+    bad = np.full(1, contamination / 10.0)
+    assert follow(None, times(1), bad, contamination)[-1].state is IN_ALARM
+
+
+def dependent(n: int, seed: int, kind: str) -> np.ndarray:
+    """Return windows of p-values, each column uniform and all of them bound together."""
+    rng = np.random.default_rng(seed)
+    grid = (np.arange(n) + 1.0) / n
+    columns = np.stack([rng.permutation(grid) for _ in range(READINGS)], axis=1)
+    match kind:
+        case "alike":
+            columns[:] = columns[:, :1]
+        case "opposed":
+            columns[:, ::2] = grid[:, None]
+            columns[:, 1::2] = grid[::-1, None]
+        case "conspiring":
+            # A bare majority of each window is as small as it can be.
+            most = READINGS // 2 + 1
+            small = int(n * most / READINGS)
+            for column in range(READINGS):
+                order = np.arange(n)
+                conspires = (order + column) % READINGS < most
+                rows = np.concatenate([order[conspires], order[~conspires]])
+                assert conspires.sum() >= small - READINGS
+                columns[rows, column] = np.sort(grid)
+    return columns
+
+
+@few_examples
+@given(
+    st.integers(20, 300),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["independent", "alike", "opposed", "conspiring"]),
+    st.floats(0.001, 1.0),
+)
+def test_readings_together_are_a_p_value_however_they_depend_on_each_other(n, seed, kind, alpha):
+    windows = dependent(n, seed, kind)
+    flat = windows.ravel()
+    found = state_of.together(flat, np.arange(len(flat)) + 1)[READINGS - 1 :: READINGS]
+    assert len(found) == n
+    assert (found <= alpha).mean() <= alpha + 1e-12
+
+
+@few_examples
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_readings_within_a_window_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    window = rng.uniform(size=READINGS)
+    reach = np.array([READINGS])
+    found = state_of.together(window, reach)
+    assert found == state_of.together(rng.permutation(window), reach)
+    assert 0.0 < found[0] <= 1.0
+
+
+def test_readings_together_say_nothing_until_there_are_enough_of_them():
+    window = np.full(3 * READINGS, 1e-4)
+    reach = np.concatenate([np.arange(READINGS), np.arange(2 * READINGS)]) + 1
+    found = state_of.together(window, reach)
+    assert (np.isnan(found) == (reach < READINGS)).all()
+    assert np.isnan(state_of.together(window[: READINGS - 1], reach[: READINGS - 1])).all()
+    # Of a long past, only what is asked for.
+    np.testing.assert_array_equal(state_of.together(window, reach[-3:]), found[-3:])
+
+
+def test_fewer_than_half_of_the_readings_convince_nobody():
+    window = np.full(READINGS, 0.6)
+    window[: READINGS // 2 - 1] = 1e-9
+    assert state_of.together(window, np.array([READINGS]))[0] == 1.0
+
+
+@few_examples
+@given(st.integers(2, 80), st.data())
+@example(40, None)
+def test_a_step_is_found_where_it_is(n, data):
+    if data is None:
+        place, height, seed = 20, -3.0, 0
+    else:
+        place = data.draw(st.integers(1, n - 1))
+        height = data.draw(st.floats(0.5, 1e6)) * data.draw(st.sampled_from([-1.0, 1.0]))
+        seed = data.draw(st.integers(0, 2**32 - 1))
+    noise = 0.02 * abs(height) * np.random.default_rng(seed).uniform(-1.0, 1.0, n)
+    step = np.where(np.arange(n) < place, 0.0, height)
+    assert state_of.where_it_began(17.0 + step + noise) == place
+
+
+def test_where_nothing_changes_a_beginning_is_still_a_row():
+    for n in range(1, 5):
+        assert 0 <= state_of.where_it_began(np.full(n, 3.0)) < n
+
+
+votes = st.lists(
+    st.tuples(st.floats(1e-9, 0.98), st.floats(0.01, 10.0)), min_size=1, max_size=6
+).map(np.array)
+
+
+@few_examples
+@given(votes, st.floats(0.01, 100.0))
+def test_only_the_ratio_of_weights_counts(votes, factor):
+    p, weights = votes[:, :1], votes[:, 1]
+    found = combine(p, weights)
+    np.testing.assert_allclose(combine(p, factor * weights), found, rtol=1e-9)
+    np.testing.assert_allclose(combine(p, np.ones(len(p))), combine(p), rtol=1e-12)
+
+
+@few_examples
+@given(votes)
+def test_a_weighted_verdict_lies_between_the_votes(votes):
+    p, weights = votes[:, :1], votes[:, 1]
+    [found] = combine(p, weights)
+    assert p.min() * (1 - 1e-9) <= found <= p.max() * (1 + 1e-9)
+
+
+@few_examples
+@given(votes, st.integers(0, 5), st.floats(0.05, 0.95))
+def test_a_smaller_vote_never_makes_the_verdict_milder(votes, which, factor):
+    p, weights = votes[:, :1], votes[:, 1]
+    smaller = p.copy()
+    smaller[which % len(p)] *= factor
+    assert combine(smaller, weights)[0] <= combine(p, weights)[0] * (1 + 1e-12)
+
+
+@few_examples
+@given(votes, st.floats(0.01, 10.0))
+def test_a_vote_that_is_not_cast_has_no_weight(votes, weight):
+    p, weights = votes[:, :1], votes[:, 1]
+    with_silent = combine(np.append(p, [[np.nan]], axis=0), np.append(weights, weight))
+    np.testing.assert_allclose(with_silent, combine(p, weights), rtol=1e-12)
+
+
+@few_examples
+@given(st.floats(1e-6, 0.3), st.floats(1.5, 100.0))
+def test_the_heavier_vote_decides(p, weight):
+    one, other = np.array([[p]]), np.array([[0.9]])
+    heavy = combine(np.concatenate([one, other]), np.array([weight, 1.0]))
+    light = combine(np.concatenate([one, other]), np.array([1.0, weight]))
+    assert heavy[0] < light[0]
+
+
+def test_weighted_votes_of_healthy_readings_alarm_at_the_rate_asked():
+    rng = np.random.default_rng(4)
+    weights = np.array([1.0, 1.0, 1.0, 1.0 / 30.0])
+    for dependence in (0.0, 0.9):
+        shared = rng.uniform(size=40_000) < dependence
+        p = rng.uniform(size=(4, 40_000))
+        p = np.where(shared, p[0], p)
+        for alpha in (0.001, 0.01):
+            rate = (combine(p, weights) < alpha).mean()
+            assert rate < alpha + 4.0 * np.sqrt(alpha / 40_000) + 0.2 * alpha
+
+
+def test_evidence_on_nothing_is_nothing():
+    nothing = np.full(3, np.nan)
+    assert np.isnan(state_of.evidence([nothing, nothing], nothing)).all()
+    assert np.isnan(state_of.evidence([], nothing)).all()
+
+
+def test_the_readings_count_little_beside_the_trends():
+    calm, odd = np.array([0.5]), np.array([0.001])
+    by_readings = state_of.evidence([calm, calm, calm], odd)[0]
+    by_a_trend = state_of.evidence([odd, calm, calm], calm)[0]
+    assert odd[0] < by_a_trend < CLEAR * CONTAMINATION < by_readings < 0.5
