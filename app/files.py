@@ -72,7 +72,9 @@ def features(
             )
     if only:
         return table[list(only)], []
-    kept = table.drop(columns=list(exclude))
+    # A clock only goes forward, so that a model which has learnt it calls every new row unusual.
+    clocks = [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
+    kept = table.drop(columns=list(dict.fromkeys([*exclude, *clocks])))
     numeric = kept.select_dtypes("number")
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")

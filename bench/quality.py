@@ -1,10 +1,11 @@
-"""How well Vigie detects, on public data and with its peers beside it: writes docs/benchmarks.md.
+"""How well Vigie detects, on public data and with its peers beside it: fills docs/benchmarks.md.
 
 python bench/quality.py [--quick] [--only skab|adbench|cmapss|edge] [--results FILE] [--again]
 
 Vigie runs with its default settings, whatever the environment says: that only tells where the
 data are (``VIGIE_DATA``) and where figures are kept. What the same code has measured before is
-not measured again, and the document is written from all figures that are known.
+not measured again. The words of the document are written by hand; its tables stand between
+comments with a name, and those that there are figures for are replaced.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ CMAPSS_COLUMNS = [
 ]
 HEALTHY_SHARE = 0.3
 MOST_FALSE = 0.01
+LASTING = (0.5, 0.9)
+"""Share of the remaining cycles that an alarm must be followed by, to count."""
 SMOOTHED = 20
 
 FOREST, SVM = IsolationForestService.name, OneClassSVMService.name
@@ -98,13 +101,18 @@ VERDICTS = {
     "pyod_iforest": "PyOD `IForest()`",
     "pyod_ocsvm": "PyOD `OCSVM()`",
 }
+FLEET = VERDICTS | {
+    "pyod_iforest_smoothed": f"PyOD `IForest()`, mean of {SMOOTHED} scores",
+    "pyod_ocsvm_smoothed": f"PyOD `OCSVM()`, standardised, mean of {SMOOTHED} scores",
+    "default": "**Vigie, state `alarm` as it comes**",
+}
 
 Cell = dict[str, Any]
 console = Console(stderr=True, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is asked for, and write the document."""
+    """Measure what is asked for, and fill the document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=PARTS, help="one part instead of all")
     parser.add_argument("--quick", action="store_true", help="a small sample, shown, not written")
@@ -117,13 +125,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "quality-quick.json" if given.quick else "quality.json"
     results = Results(given.results or here.state_dir / name, again=given.again)
     for part in [given.only] if given.only else PARTS:
-        measure, _, _ = PARTS[part]
-        measure(here.data, results, given.quick)
+        PARTS[part][0](here.data, results, given.quick)
+    blocks = {
+        name: block
+        for part, (_, tell) in PARTS.items()
+        if results.cells(part)
+        for name, block in tell(results).items()
+    }
     if given.quick:
-        Console(highlight=False, soft_wrap=True).print(document(results, ""), markup=False)
+        out = Console(highlight=False, soft_wrap=True)
+        for name, block in blocks.items():
+            out.print(f"{name}\n\n{block}\n", markup=False)
         return
-    former = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.is_file() else ""
-    DOCUMENT.write_text(document(results, former), encoding="utf-8")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name, block in blocks.items():
+        text = filled(text, name, block)
+    DOCUMENT.write_text(text, encoding="utf-8")
     console.print(f"docs/{DOCUMENT.name} is written.")
 
 
@@ -163,26 +180,29 @@ class Results:
             if key.startswith(below)
         }
 
-    def machine(self, part: str) -> str:
-        """Return where a part was measured, and with which peers."""
+    def measured(self, part: str) -> str:
+        """Return where a part was measured, and with which peers, as a last line of its block."""
         cells = self._known[part].values()
         if any(cell["code"] != _code() for cell in cells):
             console.print(f"{part}: some figures come from other code. Measure this part again.")
-        return "; ".join(dict.fromkeys(cell["machine"] for cell in cells))
+        machines = "; ".join(dict.fromkeys(cell["machine"] for cell in cells))
+        return f"\n\nMeasured on {machines}."
 
 
-def document(results: Results, former: str) -> str:
-    """Return the document; a part without figures keeps the sections that it had before."""
-    sections = re.split(r"(?m)^(?=## )", former)[1:]
-    before = {section.splitlines()[0]: section for section in sections}
-    told = [INTRODUCTION]
-    for part, (_, tell, templates) in PARTS.items():
-        if results.cells(part):
-            told += tell(results)
-        else:
-            told += [before.get(template.splitlines()[0], "") for template in templates]
-    told.append(WHAT_DID_NOT_HELP)
-    return "\n\n".join(section.strip() for section in told if section) + "\n"
+def filled(text: str, name: str, block: str) -> str:
+    """Return a document with a block between the comments that bear its name.
+
+    Raises
+    ------
+    LookupError
+        If the document has no such place.
+    """
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise LookupError(f"docs/{DOCUMENT.name} has no place for {name}: {start}{end}")
+    return f"{before}{start}\n{block}\n\n{end}{after}"
 
 
 def plain(**changes: Any) -> Settings:
@@ -206,12 +226,16 @@ def measure_skab(data: Path, results: Results, quick: bool) -> None:
         results.cell("skab", f"healthy/{rate}", partial(_healthy, healthy, rate, quick))
 
 
-def tell_skab(results: Results) -> list[str]:
-    """Return the sections on the pump bench."""
-    machine = results.machine("skab")
+def tell_skab(results: Results) -> dict[str, str]:
+    """Return the tables on the pump bench."""
     recordings, rates = results.cells("skab", "valve1/"), results.cells("skab", "healthy/")
-    told = [_tell_valve(list(recordings.values()), machine)] if recordings else []
-    return told + ([_tell_healthy(rates, machine)] if rates else [])
+    measured = results.measured("skab")
+    told = {}
+    if recordings:
+        told["skab valve1"] = _tell_valve(list(recordings.values())) + measured
+    if rates:
+        told["skab anomaly-free"] = _tell_healthy(rates) + measured
+    return told
 
 
 def _valve(path: Path) -> Cell:
@@ -250,7 +274,7 @@ def _verdicts(
     return {name: figures[name]["asset"] for name in said} | {"judged_s": found.judged_s}
 
 
-def _tell_valve(files: Sequence[Cell], machine: str) -> str:
+def _tell_valve(files: Sequence[Cell]) -> str:
     shown, pooled = [], {}
     for key, name in VERDICTS.items():
         figures = [file[key] for file in files]
@@ -278,12 +302,10 @@ def _tell_valve(files: Sequence[Cell], machine: str) -> str:
         goals.append(_goal(f"{MODELS[key]} alone: F1 ≥ {least:.2f}", f1 >= least, f"{f1:.3f}"))
     header = ["F1 less the board's best", "verdict", "F1", "FAR %", "MAR %", "faults found"]
     header += ["median delay", "alarm stood already", "false alarms"]
-    return SKAB_VALVE.format(
-        n_files=len(files), table=_table(header, shown), goals="\n".join(goals), machine=machine
-    )
+    return _block(_table(header, shown), goals)
 
 
-def _tell_healthy(rates: Mapping[str, Cell], machine: str) -> str:
+def _tell_healthy(rates: Mapping[str, Cell]) -> str:
     shown, goals = [], []
     for rate, found in rates.items():
         asked, hours = float(rate), found["judged_s"] / 3600
@@ -299,9 +321,7 @@ def _tell_healthy(rates: Mapping[str, Cell], machine: str) -> str:
         text = f"asset, {asked:.0%} asked for: at most 1.5 times as much"
         goals.append(_goal(text, ratio <= 1.5, f"{ratio:.2f} times"))
     header = ["found / asked", "asked for", "verdict", "rows in alarm", "alarms", "alarms an hour"]
-    return SKAB_HEALTHY.format(
-        table=_table(header, shown), goals="\n".join(goals), hours=f"{hours:.1f}", machine=machine
-    )
+    return _block(_table(header, shown), goals)
 
 
 # ADBench: classical tables without order
@@ -318,8 +338,8 @@ def measure_adbench(data: Path, results: Results, quick: bool) -> None:
             results.cell("adbench", f"{path.stem}/{seed}", partial(_adbench, path, seed))
 
 
-def tell_adbench(results: Results) -> list[str]:
-    """Return the section on the classical sets."""
+def tell_adbench(results: Results) -> dict[str, str]:
+    """Return the tables on the classical sets."""
     cells = results.cells("adbench")
     by_set: dict[str, list[Cell]] = {}
     for key, cell in cells.items():
@@ -371,16 +391,11 @@ def tell_adbench(results: Results) -> list[str]:
         )
     header = ["difference", "model", "setting", "sets", "Vigie", "PyOD", "not below PyOD"]
     names = [f"{MODELS[name]}, {split}" for name, split in contests]
-    return [
-        ADBENCH.format(
-            means=_table(header, means),
-            goals="\n".join(goals),
-            table=_table(["set", "rows × columns", "anomalies outside", *names], rows),
-            n_sets=len(by_set),
-            seeds=max(len(found) for found in by_set.values()),
-            machine=results.machine("adbench"),
-        )
-    ]
+    sets = _table(["set", "rows × columns", "anomalies outside", *names], rows)
+    return {
+        "adbench": _block(_table(header, means), goals) + results.measured("adbench"),
+        "adbench sets": sets,
+    }
 
 
 def _adbench(path: Path, seed: int) -> Cell:
@@ -428,8 +443,8 @@ def measure_edge(data: Path, results: Results, quick: bool) -> None:
             results.cell("edge", f"{n_sensors}/{n_rows}", partial(_edge, n_sensors, n_rows))
 
 
-def tell_edge(results: Results) -> list[str]:
-    """Return the section on readings beyond all training rows."""
+def tell_edge(results: Results) -> dict[str, str]:
+    """Return the table on readings beyond all training rows."""
     cells = results.cells("edge")
     rows = []
     for key in sorted(cells, key=lambda key: [int(part) for part in key.split("/")]):
@@ -438,19 +453,20 @@ def tell_edge(results: Results) -> list[str]:
         rows.append([*key.split("/"), *shown])
     goals = []
     for name, label in MODELS.items():
-        known = [cell[name] for cell in cells.values() if name in cell]
-        shares = [share for found in known for by in found.values() for share in by.values()]
-        least = min(shares, default=float("nan"))
+        shares = {
+            f"{key.replace('/', ' sensors, ')} rows, {way}, {distance} deviations": share
+            for key, cell in cells.items()
+            for way, by in cell.get(name, {}).items()
+            for distance, share in by.items()
+        }
+        worst = min(shares, key=shares.__getitem__, default="")
+        fell = f"{100 * shares[worst]:.0f} % with {worst}" if worst else "not asked"
+        reached = bool(shares) and shares[worst] == 1.0
         text = f"{label}: every such reading scores higher than every training row"
-        goals.append(_goal(text, least == 1.0, f"{100 * least:.0f} % at the least"))
+        goals.append(_goal(text, reached, "100 % everywhere" if reached else fell))
     who = [f"{who}, {way}" for who in ("Vigie", "PyOD") for way in WAYS]
-    return [
-        EDGE.format(
-            table=_table(["sensors", "training rows", *who], rows),
-            goals="\n".join(goals),
-            machine=results.machine("edge"),
-        )
-    ]
+    table = _table(["sensors", "training rows", *who], rows)
+    return {"edge": _block(table, goals) + results.measured("edge")}
 
 
 def _edge(n_sensors: int, n_rows: int) -> Cell:
@@ -506,36 +522,35 @@ def measure_cmapss(data: Path, results: Results, quick: bool) -> None:
         results.cell("cmapss", f"fold {fold}", partial(_fleet, table, fold))
 
 
-def tell_cmapss(results: Results) -> list[str]:
-    """Return the section on the engines."""
+def tell_cmapss(results: Results) -> dict[str, str]:
+    """Return the table on the engines."""
     folds = list(results.cells("cmapss").values())
-    found = {}
-    for method in folds[0]["methods"]:
-        halves = [fold["methods"][method] for fold in folds]
-        leads = np.array([lead for half in halves for lead in half["leads"]])
-        false = sum(half["false"] for half in halves) / sum(fold["early"] for fold in folds)
-        found[method] = leads, false
-    peer = np.median(found["pyod_iforest"][0])
+    early = sum(fold["early"] for fold in folds)
+
+    def leads(method: str, lasting: float) -> Floats:
+        found = [fold["methods"][method]["leads"][f"{lasting:g}"] for fold in folds]
+        return np.concatenate(found)
+
     rows = []
     for method, name in FLEET.items():
-        leads, false = found[method]
+        half, nearly_all = (leads(method, lasting) for lasting in LASTING)
+        gains = [
+            np.median(leads(method, lasting)) - np.median(leads("pyod_iforest", lasting))
+            for lasting in LASTING
+        ]
+        false = sum(fold["methods"][method]["false"] for fold in folds) / early
         rows.append(
             [
-                *(f"{np.median(leads) - peer:+.0f}", name, f"{np.median(leads):.0f}"),
-                *(f"{np.percentile(leads, 10):.0f}", f"{(leads > 0).mean():.0%}"),
+                *(f"{gains[0]:+.0f}", f"{gains[1]:+.0f}", name, f"{np.median(half):.0f}"),
+                *(f"{np.percentile(half, 10):.0f}", f"{(half > 0).mean():.0%}"),
+                *(f"{np.median(nearly_all):.0f}", f"{(nearly_all > 0).mean():.0%}"),
                 f"{100 * false:.2f} %",
             ]
         )
-    header = ["cycles more than `IForest()`", "method", "median lead", "lead of 9 in 10 engines"]
-    header += ["caught", "rows in alarm while young"]
-    return [
-        CMAPSS.format(
-            table=_table(header, rows),
-            n_engines=len(found["asset"][0]),
-            n_columns=folds[0]["columns"],
-            machine=results.machine("cmapss"),
-        )
-    ]
+    header = ["cycles more than `IForest()`, half", "nine tenths", "method"]
+    header += ["median lead, half", "lead of 9 in 10 engines", "caught"]
+    header += ["median lead, nine tenths", "caught", "rows in alarm while young"]
+    return {"cmapss": _block(_table(header, rows), []) + results.measured("cmapss")}
 
 
 def _fleet(table: pd.DataFrame, fold: int) -> Cell:
@@ -553,7 +568,10 @@ def _fleet(table: pd.DataFrame, fold: int) -> Cell:
     methods = {
         method: {
             "false": int(sum(a[:n].sum() for a, n in zip(said, early, strict=True))),
-            "leads": [_lead(a, n) for a, n in zip(said, early, strict=True)],
+            "leads": {
+                f"{lasting:g}": [_lead(a, n, lasting) for a, n in zip(said, early, strict=True)]
+                for lasting in LASTING
+            },
         }
         for method, said in alarms.items()
     }
@@ -605,14 +623,11 @@ def _limit(values: Floats) -> float:
     return float(np.sort(values)[::-1][int(MOST_FALSE * len(values))])
 
 
-def _lead(alarm: NDArray[np.bool_], early: int) -> int:
-    """Return the cycles from the first alarm that lasts to the end of life; 0 without one.
-
-    An alarm lasts if at least half of the remaining cycles are alarms, too.
-    """
+def _lead(alarm: NDArray[np.bool_], early: int, lasting: float) -> int:
+    """Return the cycles from the first alarm that lasts to the end of life; 0 without one."""
     last = len(alarm) - 1
     for cycle in early + np.flatnonzero(alarm[early:last]):
-        if alarm[cycle + 1 :].mean() >= 0.5:
+        if alarm[cycle + 1 :].mean() >= lasting:
             return int(last - cycle)
     return 0
 
@@ -631,6 +646,10 @@ def _goal(text: str, reached: bool, found: str) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _block(table: str, goals: Sequence[str]) -> str:
+    return "\n\n".join([table, "\n".join(goals)] if goals else [table])
 
 
 @cache
@@ -664,84 +683,11 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-FLEET = {
-    "asset": "**Vigie, asset**",
-    **{key: f"Vigie, {name} alone" for key, name in MODELS.items()},
-    "reading": "Vigie, single readings",
-    "pyod_iforest": "PyOD `IForest()`",
-    "pyod_ocsvm": "PyOD `OCSVM()`",
-    "pyod_iforest_smoothed": f"PyOD `IForest()`, mean of {SMOOTHED} scores",
-    "pyod_ocsvm_smoothed": f"PyOD `OCSVM()`, standardised, mean of {SMOOTHED} scores",
-    "default": "**Vigie, state `alarm` as it comes**",
-}
-
-INTRODUCTION = """\
-# Benchmarks
-
-(to be written)
-"""
-
-SKAB_VALVE = """\
-## SKAB, valve 1: a pump with one fault in each recording
-
-{n_files}
-
-{table}
-
-{goals}
-
-{machine}
-"""
-
-SKAB_HEALTHY = """\
-## SKAB, anomaly-free: what a false-alarm rate really gives
-
-{table}
-
-{goals}
-
-{hours} {machine}
-"""
-
-ADBENCH = """\
-## ADBench: single rows without order
-
-{means}
-
-{goals}
-
-{table}
-
-{n_sets} {seeds} {machine}
-"""
-
-EDGE = """\
-## The edge: a reading beyond everything in training
-
-{table}
-
-{goals}
-
-{machine}
-"""
-
-CMAPSS = """\
-## C-MAPSS FD001: how long before an engine fails
-
-{table}
-
-{n_engines} {n_columns} {machine}
-"""
-
-WHAT_DID_NOT_HELP = """\
-## What did not help
-"""
-
-PARTS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-    "skab": (measure_skab, tell_skab, (SKAB_VALVE, SKAB_HEALTHY)),
-    "adbench": (measure_adbench, tell_adbench, (ADBENCH,)),
-    "edge": (measure_edge, tell_edge, (EDGE,)),
-    "cmapss": (measure_cmapss, tell_cmapss, (CMAPSS,)),
+PARTS = {
+    "skab": (measure_skab, tell_skab),
+    "adbench": (measure_adbench, tell_adbench),
+    "edge": (measure_edge, tell_edge),
+    "cmapss": (measure_cmapss, tell_cmapss),
 }
 
 

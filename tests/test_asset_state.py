@@ -23,6 +23,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
+from app import samples
 from app.config import Settings
 from app.detectors.calibration import combine
 from app.errors import VigieError
@@ -70,7 +71,9 @@ def shifted(rows: np.ndarray, sensor: str, deviations: float, where: slice) -> n
     return changed
 
 
-def trained(folder: Path, models: Sequence[str] = MODELS, **changed: Any) -> AnomalyDetectionService:
+def trained(
+    folder: Path, models: Sequence[str] = MODELS, **changed: Any
+) -> AnomalyDetectionService:
     """Return a service that has learnt the machine; the same data and seed, the same models."""
     service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": folder} | changed)))
     outcome = service.train_all_models(machine(500, seed=0), SENSORS, models)
@@ -133,6 +136,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetecti
     service.close()
 
 
+@pytest.fixture(scope="module")
+def bench() -> AnomalyDetectionService:
+    """Three models of a machine whose operating point wanders."""
+    service = AnomalyDetectionService(Settings(**CHEAP))
+    outcome = service.train_all_models(samples.healthy(1200).data, samples.FEATURE_NAMES)
+    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
+    return service
+
+
 @pytest.fixture
 def asset(request: pytest.FixtureRequest) -> str:
     """A machine that only this test reads."""
@@ -177,6 +189,20 @@ def test_forty_shifted_readings_are_an_alarm(service, asset):
     assert FAULT.start < first(states(results), IN_ALARM) < FAULT.start + 20
     assert results[FAULT.stop - 1].asset.state is IN_ALARM
     assert results[FAULT.stop - 1].asset.sensors[0].name == "flow"
+
+
+@pytest.mark.parametrize("deviations", [-60.0, 9.0])
+def test_forty_readings_far_out_are_an_alarm_whichever_sensor_it_is(bench, deviations):
+    unit = samples.healthy(1200).data.std(axis=0)
+    silent = []
+    for column, sensor in enumerate(samples.FEATURE_NAMES):
+        rows = samples.healthy(85, seed=3).data
+        rows[40:80, column] += deviations * unit[column]
+        judged = bench.detect_table(pd.DataFrame(rows, columns=samples.FEATURE_NAMES))
+        assert judged.is_anomaly[40:80].all()
+        if IN_ALARM not in [standing.state for standing in judged.standings()]:
+            silent.append(sensor)
+    assert silent == []
 
 
 def test_a_shift_that_hides_in_single_readings_is_an_alarm_all_the_same(service, asset):
@@ -260,9 +286,9 @@ def test_the_beginning_of_a_change_is_found_near_where_it_was(service, sensor, d
 def expected_states(
     service: AnomalyDetectionService, rows: np.ndarray
 ) -> list[tuple[AssetState, Any, Any]]:
-    times = np.datetime64(START.replace(tzinfo=None), "us") + np.arange(
-        len(rows)
-    ) * np.timedelta64(1, "s")
+    times = np.datetime64(START.replace(tzinfo=None), "us") + np.arange(len(rows)) * np.timedelta64(
+        1, "s"
+    )
     judged = service.detect_table(pd.DataFrame(rows, columns=SENSORS), times)
     return [
         (standing.state, _moment(standing.since), _moment(standing.began))

@@ -138,7 +138,7 @@ def cold(*arguments: str) -> Finished:
 def test_help_names_every_command():
     process = cold("--help")
     assert process.returncode == 0
-    for command in ("up", "serve", "train", "detect", "models", "doctor", "demo"):
+    for command in ("up", "serve", "train", "detect", "backtest", "models", "doctor", "demo"):
         assert f" {command} " in process.stdout
 
 

@@ -74,8 +74,11 @@ class History:
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
         self._insert = dialects[self.engine.dialect.name]
-        with _as_history_error():
-            _metadata.create_all(self.engine)
+        with _as_history_error(), self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                # Two services that come to a new database at once must not both make its tables.
+                connection.execute(select(func.pg_advisory_xact_lock(_lock_number("", None))))
+            _metadata.create_all(connection)
 
     @contextmanager
     def turn(self, assets: Iterable[tuple[str, str | None]]) -> Iterator[Turn]:

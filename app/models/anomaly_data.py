@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import accumulate
@@ -68,6 +69,13 @@ class AnomalyDetectionRequest(BaseModel):
     """When it was measured; now, where not given. Without an offset it is taken as UTC."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything to be handed back with the result."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _not_a_number_is_no_value(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: None if v != v else v for name, v in value.items()}
 
     @field_validator("metadata")
     @classmethod

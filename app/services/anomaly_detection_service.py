@@ -51,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 Asset = tuple[str, str | None]
 """Asset and sensor group: what has a history of its own."""
-MOST_STILL = 200
-"""Readings that are looked back on, at most, to see whether a sensor stands still."""
 
 DETECTORS: dict[str, Callable[..., DetectorService]] = {
     IsolationForestService.name: IsolationForestService,
@@ -446,7 +444,8 @@ class AnomalyDetectionService:
                     question.readings[row].features if isinstance(row, int) else row.features
                     for _, row in ordered
                 ]
-            )
+            ),
+            past[0].result.get("held", {}) if past and ordered[0][1] is past[0] else {},
         )
         times = np.array([_as_datetime64(moment) for moment, _ in ordered])
         starts = starts_after_gaps(times, self.settings.max_gap_s)
@@ -503,7 +502,12 @@ class AnomalyDetectionService:
                     metadata=reading.metadata,
                 )
             kept.append(
-                Reading(*asset, moment, reading.features, _to_keep(judged, place, standing))
+                Reading(
+                    *asset,
+                    moment,
+                    reading.features,
+                    _to_keep(judged, place, standing) | {"held": examined.held_for(first + place)},
+                )
             )
         return results, kept
 
@@ -544,7 +548,12 @@ def history_url(settings: Settings) -> str:
     if settings.history_url:
         return settings.history_url
     folder = Path(settings.state_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HistoryError(
+            f"The history has no place: {error}.", remedy="Set VIGIE_STATE_DIR to a usable folder."
+        ) from error
     return f"sqlite:///{folder / 'history.db'}"
 
 
@@ -595,7 +604,7 @@ def _look_back(serving: Mapping[str, Served]) -> int:
     rows = [LOOK_BACK]
     for served in serving.values():
         model = served.model
-        rows += [model.window, min(int(model.frozen_after.max()), MOST_STILL)]
+        rows += [model.window]
         rows += [model.trend.window] if model.trend is not None else []
     return max(rows)
 

@@ -30,6 +30,8 @@ from app.services.timeline import Times
 
 ALARM, CLEAR = 2.0, 5.0
 """Evidence that raises an alarm, and the weaker evidence that keeps it, in contaminations."""
+WEAKEST_ALARM, WEAKEST_CLEAR = 0.25, 0.5
+"""However large the contamination is, what half of all healthy readings show keeps no alarm."""
 OFF_DELAY = 5
 """Readings in a row, none of which keeps the alarm, that end it."""
 VOTE_OF_READINGS = 1.0 / 30.0
@@ -131,13 +133,14 @@ def where_it_began(values: Floats) -> int:
 def _next(before: Standing, time: np.datetime64, p_value: float, contamination: float) -> Standing:
     if np.isnan(p_value):
         return before
-    if p_value < ALARM * contamination:
+    weak = p_value < min(CLEAR * contamination, WEAKEST_CLEAR)
+    if p_value < min(ALARM * contamination, WEAKEST_ALARM):
         if before.state is AssetState.ALARM:
             return replace(before, calm=0)
         return Standing(AssetState.ALARM, time)
     if before.state is AssetState.NORMAL:
-        return Standing(AssetState.WATCH, time) if p_value < CLEAR * contamination else before
-    calm = 0 if p_value < CLEAR * contamination else before.calm + 1
+        return Standing(AssetState.WATCH, time) if weak else before
+    calm = 0 if weak else before.calm + 1
     if calm >= OFF_DELAY:
         return Standing(AssetState.NORMAL, time)
     return replace(before, calm=calm)

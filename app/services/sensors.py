@@ -60,13 +60,19 @@ class Sensors:
                     values[place, column] = number
         return values
 
-    def examine(self, values: Floats) -> Examined:
-        """Find what is wrong with rows of shape (n_rows, n_sensors)."""
+    def examine(self, values: Floats, held_before: Mapping[str, int] = {}) -> Examined:
+        """Find what is wrong with rows of shape (n_rows, n_sensors).
+
+        ``held_before`` tells for how many rows a sensor has had the value of the first row
+        already, that row counted.
+        """
         masks = faulty(values, self.names, self.ranges, self.magnitude)
         rows = np.arange(len(values))[:, None]
         changed = np.ones(values.shape, dtype=bool)
         changed[1:] = values[1:] != values[:-1]
-        held = rows - np.maximum.accumulate(np.where(changed, rows, 0), axis=0) + 1
+        since = np.maximum.accumulate(np.where(changed, rows, 0), axis=0)
+        earlier = np.array([held_before.get(name, 1) - 1 for name in self.names])
+        held = rows - since + 1 + np.where(since == 0, earlier, 0)
         usable = np.where(np.logical_or.reduce(list(masks.values())), np.nan, values)
         return Examined(self, values, usable, masks, held)
 
@@ -109,6 +115,11 @@ class Examined:
         after = self.sensors.frozen_after
         still = np.flatnonzero((after > 0) & (self.held[row] > after))
         return {self.sensors.names[i]: int(self.held[row, i]) for i in still.tolist()}
+
+    def held_for(self, row: int) -> dict[str, int]:
+        """Return the sensors that have the value of the row before, with the rows since when."""
+        still = np.flatnonzero(self.held[row] > 1).tolist()
+        return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
 
     def refuse(self, row: int, field: str) -> None:
         """Raise if a value of a row is impossible; one that is missing is not.

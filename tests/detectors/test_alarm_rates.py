@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom
 
@@ -249,8 +249,11 @@ def some(examples: int) -> settings:
 
 
 @pytest.mark.parametrize("make", BY_ROW.values(), ids=BY_ROW)
-@some(12)
+@some(10)
 @given(machines, rows_up_to_100_000, contaminations, st.booleans())
+# Few support vectors and a high rate: fits agree on what is odd, and hardly on what is in between.
+@example(Machine("heavy tails", 2, 5), 3000, 0.2, True)
+@example(Machine("correlated", 2, 4), 9000, 0.2, True)
 def test_a_model_of_rows_raises_alarms_at_the_rate_asked_or_training_says_it_cannot(
     make, caplog, machine, n, contamination, time_ordered
 ):
@@ -268,7 +271,7 @@ def test_the_rate_holds_for_a_hundred_thousand_rows(make, world, contamination, 
     assert holds(make, Machine(world, 3, 5), 100_000, contamination, True, caplog)
 
 
-@some(7)
+@some(6)
 @given(machines, few_rows, contaminations, st.booleans())
 def test_a_model_of_windows_raises_alarms_at_the_rate_asked_or_training_says_it_cannot(
     caplog, machine, n, contamination, time_ordered
@@ -276,7 +279,7 @@ def test_a_model_of_windows_raises_alarms_at_the_rate_asked_or_training_says_it_
     assert holds(network, machine, n, contamination, time_ordered, caplog)
 
 
-@some(6)
+@some(5)
 @given(machines, few_rows, contaminations)
 def test_all_models_together_raise_alarms_at_the_rate_asked(machine, n, contamination):
     models = [trained(make, machine, n, contamination) for make in MODELS.values()]

@@ -44,8 +44,8 @@ tables = st.tuples(st.integers(1, 30), st.integers(1, 4)).flatmap(
 )
 
 
-def live_faults(row, names, usual, ranges={}):
-    masks = faulty(row, names, ranges, usual)
+def live_faults(row, names, usual, ranges=None):
+    masks = faulty(row, names, ranges or {}, usual)
     return {name: kind for i, name in enumerate(names) for kind, mask in masks.items() if mask[i]}
 
 
