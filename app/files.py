@@ -46,7 +46,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def features(
     table: pd.DataFrame, exclude: Sequence[str] = (), only: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the numeric columns of a table, and the names of what was left out as text.
+    """Return the numeric columns of a table, and the names of what was left out as text or time.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def features(
     numeric = kept.select_dtypes("number")
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")
-    return numeric, [str(name) for name in kept.columns if name not in numeric.columns]
+    texts = [name for name in kept.columns if name not in numeric.columns]
+    return numeric, [str(name) for name in (*clocks, *texts)]
 
 
 def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datetime64] | None:
