@@ -73,8 +73,8 @@ class Event:
 
     Attributes
     ----------
-    first, last : int
-        Its first and last row, counted from 0.
+    first, last, peak : int
+        Its first, its last and its most surprising row, counted from 0.
     is_alarm : bool
         Whether the asset was in alarm; else these are single odd readings.
     n_anomalies : int
@@ -89,6 +89,7 @@ class Event:
 
     first: int
     last: int
+    peak: int
     is_alarm: bool
     n_anomalies: int
     p_value: float
@@ -123,7 +124,9 @@ def event_sheet(
             f"{first + event.first + 1}–{first + event.last + 1}",
             f"{event.n_anomalies}",
             f"[{style}]{level}[/]\n{odds(event.p_value)}",
-            "\n".join(_reason(sensor, units or {}) for sensor in event.sensors[:2]),
+            "\n".join(
+                _reason(sensor, units or {}, first + event.peak + 1) for sensor in event.sensors[:2]
+            ),
         )
     return sheet
 
@@ -151,7 +154,8 @@ def _start(group: tuple[NDArray[np.intp], bool]) -> int:
 def _event(rows: Sequence[JudgedRow], group: NDArray[np.intp], is_alarm: bool) -> Event:
     members = [rows[row] for row in group.tolist()]
     reasons = [row.drivers if is_alarm else row.sensors for row in members]
-    peak = min(members, key=lambda row: _p_value(row, is_alarm))
+    most = min(group.tolist(), key=lambda row: _p_value(rows[row], is_alarm))
+    peak = rows[most]
     shares: dict[str, float] = {}
     for sensors in reasons:
         for sensor in sensors:
@@ -162,6 +166,7 @@ def _event(rows: Sequence[JudgedRow], group: NDArray[np.intp], is_alarm: bool) -
     return Event(
         first=int(group[0]),
         last=int(group[-1]),
+        peak=most,
         is_alarm=is_alarm,
         n_anomalies=sum(row.is_anomaly for row in members),
         p_value=_p_value(peak, is_alarm),
@@ -176,7 +181,8 @@ def _p_value(row: JudgedRow, of_asset: bool) -> float:
     return 1.0 if np.isnan(p_value) else p_value
 
 
-def _reason(sensor: SensorContribution, units: Mapping[str, str]) -> str:
+def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int) -> str:
     unit = units.get(sensor.name, "")
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual})"
+    most = f", most in row {row - sensor.readings_ago}" if sensor.readings_ago is not None else ""
+    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual}){most}"

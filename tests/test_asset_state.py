@@ -191,6 +191,20 @@ def test_forty_shifted_readings_are_an_alarm(service, asset):
     assert results[FAULT.stop - 1].asset.sensors[0].name == "flow"
 
 
+@pytest.mark.parametrize("deviations", [-60.0, 9.0])
+def test_forty_readings_far_out_are_an_alarm_whichever_sensor_it_is(bench, deviations):
+    unit = samples.healthy(1200).data.std(axis=0)
+    silent = []
+    for column, sensor in enumerate(samples.FEATURE_NAMES):
+        rows = samples.healthy(85, seed=3).data
+        rows[40:80, column] += deviations * unit[column]
+        judged = bench.detect_table(pd.DataFrame(rows, columns=samples.FEATURE_NAMES))
+        assert judged.is_anomaly[40:80].all()
+        if IN_ALARM not in [standing.state for standing in judged.standings()]:
+            silent.append(sensor)
+    assert silent == []
+
+
 def test_a_shift_that_hides_in_single_readings_is_an_alarm_all_the_same(service, asset):
     rows = shifted(HEALTHY, "flow", 3.0, slice(60, 160))
     results = service.detect_anomalies_batch(readings(asset, rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,16 +30,16 @@ class Fitted:
         The library's own estimator, for every tool that knows it.
     arrays : mapping of str to ndarray
         All that ``app.detectors.kernels`` needs to compute the estimator's raw scores.
-    scale : float
-        The unit of the raw scores. Two fits of the same algorithm to samples of different size
-        are comparable after dividing each one's raw scores by its own scale.
+    ceiling : float
+        What the raw score nears in empty space, far from all it was fitted to; inf where it
+        rises without end.
     loss_by_epoch : tuple of float
         The training loss after each epoch; empty for algorithms without epochs.
     """
 
     estimator: Any
     arrays: dict[str, NDArray[Any]]
-    scale: float = 1.0
+    ceiling: float = math.inf
     loss_by_epoch: tuple[float, ...] = field(default=())
 
 

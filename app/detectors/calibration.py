@@ -63,13 +63,16 @@ class Calibration:
     n_samples: int
 
     @classmethod
-    def fit(cls, raw_scores: Floats) -> Calibration:
+    def fit(cls, raw_scores: Floats, overlap: int = 1) -> Calibration:
         """Calibrate on raw scores of healthy rows, shape (n_samples,)."""
         scores = np.sort(np.asarray(raw_scores, dtype=np.float64))
         n = len(scores)
         # Of equal scores the first counts: a reading equal to all of them is at most as rare.
         knots, first = np.unique(scores, return_index=True)
-        p_values = 1.0 - (first + 1) / (n + 1)
+        # Windows that share rows are high together: among the highest w of n, one run of w
+        # may be all there is. Half a run more than was counted is right on average.
+        run = (overlap - 1) / 2
+        p_values = 1.0 - (first + 1) / (n + 1 + run)
         if len(knots) > MAX_KNOTS:
             # Evenly spaced in the body, and every single score in the tail that alarms come from.
             body = np.linspace(0, len(knots) - 1 - MAX_KNOTS // 2, MAX_KNOTS // 2).astype(int)

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.detectors.base import Floats
 
 
-def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats) -> Floats:
+@dataclass(frozen=True)
+class Explanation:
+    """What a model makes of the sensors of some examples.
+
+    Attributes
+    ----------
+    shares : ndarray of shape (n_examples, n_features)
+        Each sensor's share of the surprise; rows add up to 1.
+    values : ndarray of shape (n_examples, n_features)
+        What was judged at the end of each example, in the sensors' units.
+    readings_ago : ndarray of int of shape (n_examples, n_features), or None
+        Of a model that looks at windows: how many readings before the last one each sensor was
+        at its most unusual.
+    """
+
+    shares: Floats
+    values: Floats
+    readings_ago: NDArray[np.intp] | None = None
+
+
+def shares(
+    surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats, spread: Floats
+) -> Floats:
     """Return each sensor's share of each example's surprise, shape (n_examples, n_features).
 
     Parameters
@@ -18,8 +42,8 @@ def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats
         Maps examples of shape (n, n_features) to their surprise, shape (n,).
     examples : ndarray of shape (n_examples, n_features)
         Readings.
-    usual : ndarray of shape (n_features,)
-        The value that each sensor is put back to.
+    usual, spread : ndarray of shape (n_features,)
+        The value that each sensor is put back to, and how far it usually strays.
 
     Returns
     -------
@@ -29,8 +53,7 @@ def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats
 
     Notes
     -----
-    Costs ``n_features + 1`` scorings an example, made in one call, and ``n_features`` more for
-    an example that no single sensor calms.
+    Costs ``n_features + 1`` scorings an example, made in one call.
     """
     n_examples, n_features = examples.shape
     variants = np.repeat(examples[:, None], n_features + 1, axis=1)
@@ -39,12 +62,12 @@ def shares(surprise: Callable[[Floats], Floats], examples: Floats, usual: Floats
     surprises = surprise(variants.reshape(-1, n_features)).reshape(n_examples, n_features + 1)
     relief = np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0)
     # Where two sensors are both far out, a model may be as surprised without either of them.
-    # Then it is asked the other way round: what does each sensor do to a usual reading?
-    unmoved = np.flatnonzero(relief.sum(axis=1) < 0.01 * surprises[:, 0])
-    if len(unmoved):
-        alone = np.tile(usual, (len(unmoved), n_features, 1))
-        alone[:, sensors, sensors] = examples[unmoved]
-        relief[unmoved] = surprise(alone.reshape(-1, n_features)).reshape(-1, n_features)
+    # Then what each has strayed must do, squared as a model of distances has it.
+    unmoved = relief.sum(axis=1) < 0.01 * surprises[:, 0]
+    strayed = np.abs(examples[unmoved] - usual) / np.where(spread > 0, spread, 1.0)
+    # A square of something huge is infinite, and the largest one is what counts.
+    farthest = np.maximum(strayed.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    relief[unmoved] = (strayed / farthest) ** 2
     return normalised(relief)
 
 

@@ -7,6 +7,7 @@ Liu, Ting, Zhou. Isolation-based anomaly detection. ACM TKDD 6(1), 2012.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,6 +23,10 @@ from app.detectors.kernels import FARTHEST_BEYOND
 from app.detectors.scaling import behind_scaler, fitted_scaler
 from app.errors import InvalidDataError
 
+# scikit-learn swaps the warning filters of the whole process while it grows and scores trees.
+# Two forests at once would leave each other's behind; taking turns costs nothing, for growing
+# small trees holds the interpreter's lock anyway.
+_one_forest = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
 STRAYS_PER_TREE = 2.5
@@ -81,6 +86,10 @@ class IsolationForest:
         return replace(self, background=True)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
+        with _one_forest:
+            return self._fit(segments)
+
+    def _fit(self, segments: Sequence[Floats]) -> Fitted:
         X = np.concatenate(segments)
         scaler, arrays = fitted_scaler(X)
         steps: dict[str, Any] = {}

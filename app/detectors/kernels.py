@@ -61,8 +61,15 @@ def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Float
 
 
 def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
-    """Return the mean squared error for windows of shape (n_windows, window, n_features)."""
-    scores: Floats = reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
+    """Return the error of restoring windows of shape (n_windows, window, n_features).
+
+    The mean squared error, and with it the square of how far the last row leaves the box of all
+    training rows: a mean over many values would hide one reading that is far out.
+    """
+    errors = reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
+    last = _standardised(arrays, windows[:, -1])
+    beyond = np.maximum(arrays["lowest"] - last, last - arrays["highest"]).max(axis=1)
+    scores: Floats = errors + np.maximum(beyond, 0.0) ** 2
     return scores
 
 

@@ -79,10 +79,9 @@ class LSTMAutoencoder:
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
-        center, scale = standardisation(np.concatenate(segments))
-        network = self._new_network(len(center))
-        network.center.copy_(torch.from_numpy(center))
-        network.scale.copy_(torch.from_numpy(scale))
+        rows = np.concatenate(segments)
+        network = self._new_network(rows.shape[1])
+        network.learn_ranges(rows)
         with _one_thread():
             losses = self._optimise(network.to(device), self._windows(segments, network), progress)
         # Double precision from here on: the weights stay as they were learnt, and the network
@@ -147,6 +146,8 @@ class Autoencoder(nn.Module):
 
     center: Tensor
     scale: Tensor
+    lowest: Tensor
+    highest: Tensor
     threshold_: float = float("nan")
 
     def __init__(
@@ -156,8 +157,20 @@ class Autoencoder(nn.Module):
         self.encoder = _stack(n_features, encoder_layers)
         self.decoder = _stack(encoder_layers[-1], decoder_layers)
         self.head = nn.Linear(decoder_layers[-1], n_features)
-        self.register_buffer("center", torch.zeros(n_features, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones(n_features, dtype=torch.float64))
+        for name in ("center", "scale", "lowest", "highest"):
+            self.register_buffer(name, torch.zeros(n_features, dtype=torch.float64))
+
+    def learn_ranges(self, rows: Floats) -> None:
+        """Take centre, scale and box from rows of shape (n_samples, n_features)."""
+        center, scale = standardisation(rows)
+        ranges = {
+            "center": center,
+            "scale": scale,
+            "lowest": (rows.min(axis=0) - center) / scale,
+            "highest": (rows.max(axis=0) - center) / scale,
+        }
+        for name, values in ranges.items():
+            self.get_buffer(name).copy_(torch.from_numpy(values))
 
     def restore(self, sequences: Tensor) -> Tensor:
         """Restore standardised sequences of shape (n_windows, window, n_features)."""
@@ -171,9 +184,12 @@ class Autoencoder(nn.Module):
         return restored
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Return the mean squared error of each window, shape (n_windows,)."""
+        """Return the error of each window, shape (n_windows,), as the kernel does."""
         scaled = (windows - self.center) / self.scale
-        return ((self.restore(scaled) - scaled) ** 2).mean(dim=(1, 2))
+        errors = ((self.restore(scaled) - scaled) ** 2).mean(dim=(1, 2))
+        last = scaled[:, -1]
+        beyond = torch.maximum(self.lowest - last, last - self.highest).amax(dim=1)
+        return errors + beyond.clamp(min=0.0) ** 2
 
 
 def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:

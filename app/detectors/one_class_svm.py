@@ -8,6 +8,7 @@ Neural Computation 13(7), 2001.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -70,18 +71,15 @@ class OneClassSVM:
         svm = OCSVM(
             kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination
         ).fit(scaled)
-        weights = svm.dual_coef_[0]
         arrays |= {
             "support_vectors": svm.support_vectors_,
-            "dual_coef": weights,
+            "dual_coef": svm.dual_coef_[0],
             "intercept": svm.intercept_,
             "gamma": np.array([gamma]),
         }
-        # Measured in the distance between the border of the region and empty space, where no
-        # likeness is left: every fit then ends at 1, and nothing that another fit has seen lies
-        # beyond. Only this kernel has such an end; the solver's weights add up to nu * n.
-        scale = -float(svm.intercept_[0]) if self.kernel == "rbf" else weights.sum()
-        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, scale=scale)
+        # Far out no likeness is left, and with this kernel the score comes to rest.
+        ceiling = -float(svm.intercept_[0]) if self.kernel == "rbf" else math.inf
+        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, ceiling)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         estimator["ocsvm"].threshold_ = raw_threshold

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from app.detectors import explanation
 from app.detectors.base import Floats
 from app.detectors.calibration import Calibration
 from app.detectors.data import as_matrix
+from app.detectors.explanation import Explanation, normalised, shares
 from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors, seen
 from app.errors import InvalidDataError, ModelRefusedError
 
@@ -126,24 +126,22 @@ class TrainedModel:
         """Return the share of healthy readings at least this unusual, shape (n_examples,)."""
         return self.calibration.p_value(self.raw_scores(examples))
 
-    def explain(self, examples: Floats) -> Floats:
-        """Return each sensor's share of the surprise, shape (n_examples, n_features), sum 1."""
+    def explain(self, examples: Floats) -> Explanation:
+        """Return which sensors the surprise of examples comes from."""
         looked_at = seen(self.arrays, self.params, examples)
         if self.reconstructs:
             # A network spreads one sensor's fault over all that it restores, but most stays.
             errors = reconstruction_errors(self.arrays, self.params, looked_at)
-            return explanation.normalised(errors.sum(axis=1))
+            ago = errors.shape[1] - 1 - errors.argmax(axis=1)
+            return Explanation(normalised(errors.sum(axis=1)), looked_at[:, -1], ago)
         score = RAW_SCORES[self.algorithm]
-        return explanation.shares(
+        parts = shares(
             lambda rows: self.calibration.surprise(score(self.arrays, self.params, rows)),
             looked_at,
             self.usual,
+            self.high - self.low,
         )
-
-    def values(self, examples: Floats) -> Floats:
-        """Return what is judged at the end of each example, shape (n_examples, n_features)."""
-        looked_at = seen(self.arrays, self.params, examples)
-        return looked_at[:, -1] if looked_at.ndim == 3 else looked_at
+        return Explanation(parts, looked_at)
 
     def predict_scores(self, X: Any) -> Floats:
         """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].

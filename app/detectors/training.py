@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import pairwise
 
@@ -22,6 +22,11 @@ from app.detectors.trend import Trend
 from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
+
+DICTIONARY = 2048
+"""Examples that two fits are compared on."""
+LEVELS = np.linspace(0.0, 0.95, 20)
+"""Quantiles of their scores that are matched."""
 
 
 def train(
@@ -81,7 +86,7 @@ def train(
         )
     done = _Shares(1 + with_trend, progress)
     model = _calibrated(detector, table, threshold, folds, time_ordered, random_state, done.part(0))
-    if 1.0 - threshold < 1.0 / (model.calibration.n_samples + 1):
+    if 1.0 - threshold < detector.window / (model.calibration.n_samples + 1):
         logger.warning(
             "%d rows, which leave %d scores to calibrate on, cannot show what happens once in "
             "%.0f; the threshold rests on an extrapolated tail. Train on more rows, or raise the "
@@ -125,8 +130,8 @@ def _calibrated(
             )
         ]
         fitted = whole.result()
-        scores = [part.result() * fitted.scale for part in parts]
-    calibration = Calibration.fit(np.concatenate(scores))
+        scores = [_translated(part.result(), judge, fitted) for part in parts]
+    calibration = Calibration.fit(np.concatenate(scores), overlap=judge.window)
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
     judged = X
     if isinstance(detector, Trend):
@@ -174,13 +179,48 @@ def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitt
     return fitted
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a fit to a part of the rows says of the others, and of examples that it has seen."""
+
+    fitted: Fitted
+    scores: Floats
+    seen: Floats
+    scores_of_seen: Floats
+
+
 def _score_held_out(
     detector: Detector, judge: Detector, held_out: Floats, rest: list[Floats], progress: Progress
-) -> Floats:
-    """Return the scores of what a fit has not seen, in units of that fit's scale."""
+) -> _Part:
     fitted = _fit(detector, rest, progress)
-    raw = raw_scores(judge.algorithm, fitted.arrays, judge.params, held_out)
-    return raw / fitted.scale
+    seen = np.concatenate([_examples(part, judge.window) for part in rest])
+    seen = seen[:: -(-len(seen) // DICTIONARY)]
+    scores, scores_of_seen = (_scores(judge, fitted, examples) for examples in (held_out, seen))
+    return _Part(fitted, scores, seen, scores_of_seen)
+
+
+def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
+    """Return one fit's scores as another, which has learnt from the same rows, would give them.
+
+    What both have seen is the dictionary: quantiles of the scores are matched. The largest are
+    left out, for those are where two fits differ by chance. What lies beyond is measured by how
+    much room there is up to the ceiling; or, without one, by how far the upper half spreads.
+    """
+    here = np.quantile(part.scores_of_seen, LEVELS)
+    there = np.quantile(_scores(judge, whole, part.seen), LEVELS)
+    half = LEVELS.size // 2
+    upper_here, upper_there = here[-1] - here[half], there[-1] - there[half]
+    spread = upper_there / upper_here if upper_here > 0 and upper_there > 0 else 1.0
+    room = spread
+    if np.isfinite(whole.ceiling):
+        room = (whole.ceiling - there[-1]) / (part.fitted.ceiling - here[-1])
+    above, below = np.maximum(part.scores - here[-1], 0), np.minimum(part.scores - here[0], 0)
+    translated: Floats = np.interp(part.scores, here, there) + room * above + spread * below
+    return translated
+
+
+def _scores(judge: Detector, fitted: Fitted, examples: Floats) -> Floats:
+    return raw_scores(judge.algorithm, fitted.arrays, judge.params, examples)
 
 
 def _folds(
@@ -195,8 +235,13 @@ def _folds(
     edges = np.linspace(0, len(X), folds + 1).astype(int)
     for start, stop in pairwise(edges):
         held_out = X[start:stop]
-        if window > 1:
-            views = np.lib.stride_tricks.sliding_window_view(held_out, window, axis=0)
-            held_out = np.moveaxis(views, -1, 1)
         rest = [part for part in (X[:start], X[stop:]) if len(part) >= window]
-        yield held_out, rest
+        yield _examples(held_out, window), rest
+
+
+def _examples(X: Floats, window: int) -> Floats:
+    """Return rows as a model of such a window is to score them."""
+    if window == 1:
+        return X
+    views = np.lib.stride_tricks.sliding_window_view(X, window, axis=0)
+    return np.moveaxis(views, -1, 1)

@@ -73,7 +73,7 @@ class Trend:
         averaged = [averages(limits, part, half, half) for part in segments]
         enough = [part for part in averaged if len(part) >= self.detector.window]
         fitted = self.detector.for_averages(self.n_rows).fit(enough, progress)
-        return Fitted(fitted.estimator, fitted.arrays | limits, fitted.scale, fitted.loss_by_epoch)
+        return replace(fitted, arrays=fitted.arrays | limits)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         self.detector.set_threshold(estimator, raw_threshold)

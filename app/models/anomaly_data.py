@@ -114,6 +114,11 @@ class SensorContribution(BaseModel):
     """The range that held 99 % of the training values."""
     direction: str
     """'above', 'below' or 'within' the usual range."""
+    readings_ago: int | None = None
+    """Where a model that looks at a window has judged: how many readings before this one the
+    sensor was at its most unusual, 0 for this one."""
+    when: datetime | None = None
+    """The time of that reading."""
 
 
 class ModelVerdict(BaseModel):

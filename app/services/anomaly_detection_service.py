@@ -39,7 +39,13 @@ from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
 from app.services.sensors import Sensors
-from app.services.timeline import Timeline, Times, starts_after_gaps
+from app.services.timeline import (
+    Timeline,
+    Times,
+    as_datetime,
+    as_datetime64,
+    starts_after_gaps,
+)
 from app.services.verdict import LOOK_BACK, Judged, criticality, judge
 from app.tracking import registry
 from app.tracking.registry import Version
@@ -447,7 +453,7 @@ class AnomalyDetectionService:
             ),
             past[0].result.get("held", {}) if past and ordered[0][1] is past[0] else {},
         )
-        times = np.array([_as_datetime64(moment) for moment, _ in ordered])
+        times = np.array([as_datetime64(moment) for moment, _ in ordered])
         starts = starts_after_gaps(times, self.settings.max_gap_s)
         timeline = Timeline(times, examined.columns, starts)
         # Readings that were kept in between are judged again, for they have a new past.
@@ -494,9 +500,9 @@ class AnomalyDetectionService:
                     frozen=examined.frozen(first + place),
                     asset=AssetVerdict(
                         state=standing.state,
-                        since=_as_datetime(standing.since),
+                        since=as_datetime(standing.since),
                         evidence=_score(evidence),
-                        began=None if standing.began is None else _as_datetime(standing.began),
+                        began=None if standing.began is None else as_datetime(standing.began),
                         sensors=drivers.get(place, []),
                     ),
                     metadata=reading.metadata,
@@ -654,15 +660,6 @@ def _kept_standing(reading: Reading | int) -> Standing | None:
 
 def _score(p_value: float) -> float | None:
     return None if np.isnan(p_value) else 1.0 - p_value
-
-
-def _as_datetime64(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.replace(tzinfo=None), "us")
-
-
-def _as_datetime(moment: np.datetime64) -> datetime:
-    measured: datetime = moment.astype("datetime64[us]").astype(datetime)
-    return measured.replace(tzinfo=UTC)
 
 
 def _part(progress: Progress, name: str, number: int, total: int) -> Progress:

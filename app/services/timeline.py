@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +61,14 @@ def starts_after_gaps(times: Times, longest_gap_s: float) -> NDArray[np.intp]:
     longest = np.timedelta64(round(longest_gap_s * 1e6), "us")
     after_gap = np.append(False, np.diff(times) > longest)[: len(times)]
     return np.maximum.accumulate(np.where(after_gap, rows, 0)) if len(rows) else rows
+
+
+def as_datetime64(moment: datetime) -> np.datetime64:
+    """Return a moment in UTC as numpy has it, without a zone."""
+    return np.datetime64(moment.replace(tzinfo=None), "us")
+
+
+def as_datetime(moment: np.datetime64) -> datetime:
+    """Return numpy's moment as one in UTC."""
+    measured: datetime = moment.astype("datetime64[us]").astype(datetime)
+    return measured.replace(tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,15 +16,13 @@ from app.models.anomaly_data import AssetState, CriticalityLevel, ModelVerdict, 
 from app.services import asset
 from app.services.asset import Standing
 from app.services.detector_service import Served
-from app.services.timeline import Timeline
+from app.services.timeline import Timeline, as_datetime
 
 LEVELS = tuple(CriticalityLevel)
 BLOCK = 4096
 """Readings judged at a time, so that memory stays bounded however long the input is."""
 LOOK_BACK = 2 * asset.READINGS
 """Rows among which the beginning of a change is looked for."""
-
-Examples = Callable[[TrainedModel, NDArray[np.intp]], Floats]
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,49 @@ class Judged:
     def reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
         """Return the sensors that readings come from, the largest share of the surprise first."""
         models = {name: served.model for name, served in self.serving.items()}
-        return _reasons(models, self.p_values, rows, self._examples)
+        return self._reasons(models, self.p_values, rows)
 
     def trend_reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
         """Return the sensors that the state of the asset comes from, at these readings."""
         models = {name: self.serving[name].model.trend for name in self.trends}
         known = {name: model for name, model in models.items() if model is not None}
-        return _reasons(known, self.trends, rows, self._examples)
+        return self._reasons(known, self.trends, rows)
 
-    def _examples(self, model: TrainedModel, rows: NDArray[np.intp]) -> Floats:
-        return examples(model, self.timeline, self.at[rows])
+    def _reasons(
+        self,
+        models: Mapping[str, TrainedModel],
+        p_values: Mapping[str, Floats],
+        rows: NDArray[np.intp],
+    ) -> dict[int, list[SensorContribution]]:
+        """Return for each row its sensors, by every model that has judged it.
+
+        The shares of several models are averaged, each weighted by how surprised the model is.
+        """
+        found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
+        weights = dict.fromkeys(found, 0.0)
+        for name, model in models.items():
+            judged = rows[~np.isnan(p_values[name][rows])]
+            why = model.explain(examples(model, self.timeline, self.at[judged]))
+            for place, row in enumerate(judged.tolist()):
+                weight = -float(np.log10(p_values[name][row]))
+                weights[row] += weight
+                for column, sensor in enumerate(model.feature_names):
+                    known = found[row].get(sensor)
+                    if known is None:
+                        known = _contribution(model, column, float(why.values[place, column]))
+                    known.share += weight * float(why.shares[place, column])
+                    if why.readings_ago is not None:
+                        known.readings_ago = ago = int(why.readings_ago[place, column])
+                        known.when = as_datetime(self.timeline.times[self.at[row] - ago])
+                    found[row][sensor] = known
+        return {
+            row: [
+                sensor.model_copy(update={"share": sensor.share / weights[row]})
+                for sensor in sorted(sensors.values(), key=lambda sensor: -sensor.share)
+            ]
+            for row, sensors in found.items()
+            if sensors and weights[row] > 0
+        }
 
     def _supported(self, name: str) -> Floats:
         n_samples = self.serving[name].model.calibration.n_samples
@@ -209,41 +240,6 @@ def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -
         for start in range(0, len(at), BLOCK)
     ]
     return np.concatenate(scores) if scores else np.empty(0)
-
-
-def _reasons(
-    models: Mapping[str, TrainedModel],
-    p_values: Mapping[str, Floats],
-    rows: NDArray[np.intp],
-    examples: Examples,
-) -> dict[int, list[SensorContribution]]:
-    """Return for each row its sensors, by every model that has judged it.
-
-    The shares of several models are averaged, each weighted by how surprised the model is.
-    """
-    found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
-    weights = dict.fromkeys(found, 0.0)
-    for name, model in models.items():
-        judged = rows[~np.isnan(p_values[name][rows])]
-        looked_at = examples(model, judged)
-        shares, values = model.explain(looked_at), model.values(looked_at)
-        for place, row in enumerate(judged.tolist()):
-            weight = -float(np.log10(p_values[name][row]))
-            weights[row] += weight
-            for column, sensor in enumerate(model.feature_names):
-                known = found[row].get(sensor)
-                if known is None:
-                    known = _contribution(model, column, float(values[place, column]))
-                share = known.share + weight * float(shares[place, column])
-                found[row][sensor] = known.model_copy(update={"share": share})
-    return {
-        row: [
-            sensor.model_copy(update={"share": sensor.share / weights[row]})
-            for sensor in sorted(sensors.values(), key=lambda sensor: -sensor.share)
-        ]
-        for row, sensors in found.items()
-        if sensors and weights[row] > 0
-    }
 
 
 def _contribution(model: TrainedModel, column: int, value: float) -> SensorContribution:

@@ -35,7 +35,9 @@ def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) 
     n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
     if n_outliers:
         outliers = model.examples(X)[np.argsort(-scores)[:n_outliers]]
-        _drivers(model, model.explain(outliers)).savefig(folder / "outlier_sensors.png", dpi=110)
+        _drivers(model, model.explain(outliers).shares).savefig(
+            folder / "outlier_sensors.png", dpi=110
+        )
     if model.loss_by_epoch:
         _loss(model).savefig(folder / "loss.png", dpi=110)
     if model.window > 1:

@@ -559,7 +559,7 @@ def test_a_saved_model_scores_and_explains_as_it_did(model, tmp_path):
     np.testing.assert_array_equal(loaded.predict_scores(MIXED), model.predict_scores(MIXED))
     np.testing.assert_array_equal(loaded.predict(MIXED), model.predict(MIXED))
     examples = model.examples(MIXED)
-    np.testing.assert_array_equal(loaded.explain(examples), model.explain(examples))
+    np.testing.assert_array_equal(loaded.explain(examples).shares, model.explain(examples).shares)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "card", "missing"])
@@ -839,7 +839,7 @@ def test_varying_columns_are_not_warned_about(make, caplog):
 
 
 def test_shares_are_parts_of_one(model):
-    shares = model.explain(model.examples(MIXED))
+    shares = model.explain(model.examples(MIXED)).shares
     assert shares.shape == MIXED.shape
     assert (shares >= 0).all()
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
@@ -850,7 +850,7 @@ def test_shares_are_parts_of_one(model):
 def test_the_sensor_with_the_fault_is_named(model, sensor, sign):
     rows = FRESH[:40].copy()
     rows[-model.window :, sensor] += sign * 12 * ROWS[:, sensor].std()
-    shares = model.explain(model.examples(rows))[-1]
+    shares = model.explain(model.examples(rows)).shares[-1]
     assert shares.argmax() == sensor
     assert shares[sensor] > 0.5
 
@@ -859,7 +859,7 @@ def test_the_sensor_with_the_fault_is_named(model, sensor, sign):
 def test_two_sensors_with_faults_are_both_named(model, size):
     rows = FRESH[:40].copy()
     rows[-model.window :, [1, 3]] += size * ROWS[:, [1, 3]].std(axis=0)
-    shares = model.explain(model.examples(rows))[-1]
+    shares = model.explain(model.examples(rows)).shares[-1]
     assert set(np.argsort(shares)[2:]) == {1, 3}
     assert shares[[1, 3]].sum() > 0.5
 
