@@ -16,6 +16,8 @@ CAPTION = (
     "how sure: how often a healthy machine looks as unusual as the most unusual of these rows; "
     "sensors: share of the surprise, and the value there; of an alarm the mean of the latest rows."
 )
+WORTH_TELLING = 0.1
+"""Share from which on a second sensor is told in a table."""
 JOIN_WITHIN_ROWS = 30
 """Anomalies no further apart than this belong to one event."""
 
@@ -125,7 +127,9 @@ def event_sheet(
             f"{event.n_anomalies}",
             f"[{style}]{level}[/]\n{odds(event.p_value)}",
             "\n".join(
-                _reason(sensor, units or {}, first + event.peak + 1) for sensor in event.sensors[:2]
+                _reason(sensor, units or {}, first + event.peak + 1)
+                for sensor in event.sensors[:2]
+                if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
             ),
         )
     return sheet
@@ -184,5 +188,5 @@ def _p_value(row: JudgedRow, of_asset: bool) -> float:
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int) -> str:
     unit = units.get(sensor.name, "")
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    most = f", most in row {row - sensor.readings_ago}" if sensor.readings_ago is not None else ""
+    most = f", most in row {row - sensor.readings_ago}" if sensor.readings_ago else ""
     return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual}){most}"

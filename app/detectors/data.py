@@ -94,8 +94,8 @@ def training_table(
 
     Parameters
     ----------
-    X : array-like or DataFrame of shape (n_samples, n_features)
-        Healthy readings.
+    X : array-like or DataFrame of shape (n_samples, n_features), or Table
+        Healthy readings. A table has been checked before and is returned as it is.
     feature_names : sequence of str, optional
         Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
         ``...`` goes on counting from the name before it.
@@ -107,6 +107,8 @@ def training_table(
     InvalidDataError
         If the data cannot be used; see ``as_matrix``.
     """
+    if isinstance(X, Table):
+        return X
     columns = _column_names(X)
     if columns is not None and _renames(feature_names, columns):
         X, columns = X.to_numpy(), None

@@ -156,8 +156,7 @@ def faulty(
     Returns
     -------
     dict of str to ndarray of bool
-        By kind of fault, in the shape of ``values``. A frozen sensor cannot be told from one row,
-        see ``still_for``.
+        By kind of fault, in the shape of ``values``. A frozen sensor cannot be told from one row.
     """
     limits = [ranges.get(name, (None, None)) for name in feature_names]
     low = np.array([-np.inf if low is None else low for low, _ in limits])
@@ -214,22 +213,11 @@ def longest_runs(values: Floats) -> NDArray[np.intp]:
 def frozen_after(values: Floats) -> NDArray[np.intp]:
     """Return the rows on end that a live sensor may hold one value, shape (n_features,).
 
-    A sensor whose ``still_for`` is longer is frozen. 0 where any time is usual: for a constant,
+    One that holds it for longer is frozen. 0 where any time is usual: for a constant,
     or a switch with its two values.
     """
     varies = [len(np.unique(readings[np.isfinite(readings)])) > 2 for readings in values.T]
     return np.where(varies, LIVE_MARGIN * np.maximum(SHORTEST_FROZEN, longest_runs(values)), 0)
-
-
-def still_for(values: Floats) -> NDArray[np.intp]:
-    """Return how many of the last rows hold the last row's value exactly, shape (n_features,).
-
-    At least 1, also where the last value is missing; 0 without any rows.
-    """
-    same = values == values[-1:]
-    same[-1:] = True
-    still: NDArray[np.intp] = np.logical_and.accumulate(same[::-1]).sum(axis=0, dtype=np.intp)
-    return still
 
 
 def _require_half_good(bad: NDArray[np.bool_], feature_names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.config import Settings
 from app.detectors.base import Progress, untold
-from app.detectors.data import as_matrix, as_row, training_table
+from app.detectors.data import Table, as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
     HistoryError,
@@ -125,7 +125,7 @@ class AnomalyDetectionService:
             If a training is under way.
         """
         names = _checked_names(model_names)
-        training_table(X, feature_names, self.settings.sensor_ranges)
+        table = training_table(X, feature_names, self.settings.sensor_ranges)
         if not self._training.acquire(blocking=False):
             raise ConflictError(
                 "A training is under way.", remedy="Wait for it to end, then ask again."
@@ -134,8 +134,7 @@ class AnomalyDetectionService:
             return {
                 name: self._train_one(
                     name,
-                    X,
-                    feature_names,
+                    table,
                     nested=len(names) > 1,
                     progress=_part(progress, name, number, len(names)),
                 )
@@ -319,15 +318,14 @@ class AnomalyDetectionService:
     def _train_one(
         self,
         name: str,
-        X: Any,
-        feature_names: Sequence[Any] | None,
+        table: Table,
         *,
         nested: bool,
         progress: Progress,
     ) -> dict[str, Any]:
         service = self._new_service(name)
         try:
-            metrics = service.train(X, feature_names, nested=nested, progress=progress)
+            metrics = service.train(table, nested=nested, progress=progress)
         except VigieError as error:
             logger.error("%s was not trained. %s", name, error)
             return {"status": "failed", "error": str(error)}
