@@ -1,4 +1,4 @@
-"""The picture of the README: a bearing wears, and what Vigie says of it, row by row.
+"""The picture of the README: a bearing wears, and what Vigie says of it.
 
 python bench/readme_picture.py docs/images/replay.png
 """
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from app import samples
 from app.config import Settings
+from app.models.anomaly_data import AssetState
 from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.verdict import reasons
 
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 SHOWN = ("vibration_kurtosis", "vibration_rms", "bearing_temperature")
@@ -34,7 +34,9 @@ def main(target: Path) -> None:
         service.train_all_models(samples.healthy(2000).data, names)
         judged = service.detect_table(pd.DataFrame(fault.data, columns=names))
     surprise = np.minimum(-np.log10(judged.combined), TOP)
-    why = reasons(judged)
+    in_alarm = np.flatnonzero([s.state is AssetState.ALARM for s in judged.standings()])
+    last = int(in_alarm[-1])
+    leader = judged.trend_reasons(np.array([last]))[last][0]
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     axes = figure.subplots(len(SHOWN) + 1, 1, sharex=True, height_ratios=[1, 1, 1, 2])
     for axis, name in zip(axes, SHOWN, strict=False):
@@ -48,23 +50,23 @@ def main(target: Path) -> None:
     for decade, level in enumerate(LEVELS):
         verdict.axhline(2 + decade, color=ALERT, linewidth=0.5, alpha=0.6)
         verdict.text(4, 2.06 + decade, level, fontsize=8, color=ALERT)
-    verdict.set(ylim=(0, TOP + 0.8), xlabel="seconds", yticks=[2, 3, 4, 5])
+    verdict.set(ylim=(0, TOP + 1.0), xlabel="seconds", yticks=[2, 3, 4, 5])
     verdict.set_yticklabels(["1 in 100", "1 in 1,000", "1 in 10,000", "1 in 100,000"], fontsize=8)
     verdict.set_title(
-        "verdict of the three models: how rarely a healthy machine looks like this",
+        "each reading: how rarely a healthy machine looks like this; above it, the alarm of the asset",
         loc="left",
         fontsize=9,
     )
-    last = max(why)
-    leader = why[last][0]
+    verdict.plot(in_alarm, np.full(len(in_alarm), TOP + 0.5), "|", color=ALERT, markersize=7)
     verdict.annotate(
-        f"{leader.name.replace('_', ' ')}: {leader.share:.0%} of the surprise at the end",
-        (last, TOP),
-        (-6, 5),
+        f"alarm: {leader.name.replace('_', ' ')}, {leader.share:.0%} of it",
+        (in_alarm[0], TOP + 0.5),
+        (-6, 0),
         textcoords="offset points",
         ha="right",
+        va="center",
         fontsize=8,
-        color=INK,
+        color=ALERT,
     )
     for axis in axes:
         axis.axvspan(400, len(surprise), color=ALERT, alpha=0.05)

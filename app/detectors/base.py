@@ -52,6 +52,8 @@ class Detector(Protocol):
         Its name in ``app.detectors.kernels.RAW_SCORES``.
     window : int
         Consecutive rows that one score looks at: 1, or the length of a sequence.
+    comparable : bool
+        Whether the raw scores of two fits to almost the same rows are in one unit.
     """
 
     @property
@@ -61,12 +63,19 @@ class Detector(Protocol):
     def window(self) -> int: ...
 
     @property
+    def comparable(self) -> bool: ...
+
+    @property
     def params(self) -> dict[str, Any]:
         """Hyper-parameters by the names that the guide gives them."""
         ...
 
     def for_averages(self, n_rows: int) -> Detector:
         """Return the same algorithm, set up for averages of ``n_rows`` consecutive rows."""
+        ...
+
+    def for_part(self, share: float) -> Detector:
+        """Return the same algorithm, set up to learn as long from that share of the rows."""
         ...
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:

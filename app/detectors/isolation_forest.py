@@ -71,6 +71,7 @@ class IsolationForest:
     background: bool = False
 
     algorithm = "isolation_forest"
+    comparable = True
     window = 1
 
     @property
@@ -84,6 +85,9 @@ class IsolationForest:
 
     def for_averages(self, n_rows: int) -> IsolationForest:
         return replace(self, background=True)
+
+    def for_part(self, share: float) -> IsolationForest:
+        return self
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         with _one_forest:

@@ -63,13 +63,13 @@ def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Float
 def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
     """Return the error of restoring windows of shape (n_windows, window, n_features).
 
-    The mean squared error, and with it the square of how far the last row leaves the box of all
-    training rows: a mean over many values would hide one reading that is far out.
+    The mean squared error, in which a single far value would be lost among all the others; so
+    how far the last row leaves the box of all training rows counts as the error of a whole row.
     """
     errors = reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
     last = _standardised(arrays, windows[:, -1])
     beyond = np.maximum(arrays["lowest"] - last, last - arrays["highest"]).max(axis=1)
-    scores: Floats = errors + np.maximum(beyond, 0.0) ** 2
+    scores: Floats = errors + np.maximum(beyond, 0.0) ** 2 / windows.shape[1]
     return scores
 
 
@@ -87,12 +87,13 @@ def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Fl
 
 
 def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
-    """Return the mean of each ``n_rows`` consecutive rows, each value limited first.
+    """Return the mean of each ``n_rows`` consecutive rows, far values brought nearer first.
 
     Parameters
     ----------
     limits : mapping of str to ndarray
-        ``floor`` and ``ceiling`` of each sensor, shape (n_features,).
+        ``low`` and ``high`` of each sensor, beyond which a distance ``d`` counts as
+        ``room * log(1 + d / room)``; each of shape (n_features,).
     rows : ndarray of shape (..., n, n_features)
         Consecutive rows; NaN where there was none.
     n_rows, at_least : int
@@ -103,15 +104,18 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
     ndarray of shape (..., max(n - n_rows + 1, 0), n_features)
         NaN where too many rows are missing.
     """
-    limited = np.clip(rows, limits["floor"], limits["ceiling"])
-    there = ~np.isnan(limited)
-    limited = np.where(there, limited, 0.0)
+    within = np.clip(rows, limits["low"], limits["high"])
+    with np.errstate(over="ignore"):
+        beyond = np.minimum(np.abs(rows - within) / limits["room"], FARTHEST)
+    nearer = within + limits["room"] * np.sign(rows - within) * np.log1p(beyond)
+    there = ~np.isnan(nearer)
+    nearer = np.where(there, nearer, 0.0)
     n_averages = max(rows.shape[-2] - n_rows + 1, 0)
     # One row after the other: the same average, to the last digit, alone and among others.
     total = np.zeros((*rows.shape[:-2], n_averages, rows.shape[-1]))
     count = np.zeros_like(total)
     for first in range(n_rows if n_averages else 0):
-        total += limited[..., first : first + n_averages, :]
+        total += nearer[..., first : first + n_averages, :]
         count += there[..., first : first + n_averages, :]
     return np.where(count >= at_least, total / np.maximum(count, 1.0), np.nan)
 

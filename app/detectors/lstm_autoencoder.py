@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ class LSTMAutoencoder:
     random_state: int
 
     algorithm = "lstm_autoencoder"
+    comparable = True
 
     @property
     def window(self) -> int:
@@ -76,6 +77,9 @@ class LSTMAutoencoder:
 
     def for_averages(self, n_rows: int) -> LSTMAutoencoder:
         return self
+
+    def for_part(self, share: float) -> LSTMAutoencoder:
+        return replace(self, epochs=round(self.epochs / share))
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
@@ -189,7 +193,7 @@ class Autoencoder(nn.Module):
         errors = ((self.restore(scaled) - scaled) ** 2).mean(dim=(1, 2))
         last = scaled[:, -1]
         beyond = torch.maximum(self.lowest - last, last - self.highest).amax(dim=1)
-        return errors + beyond.clamp(min=0.0) ** 2
+        return errors + beyond.clamp(min=0.0) ** 2 / windows.shape[1]
 
 
 def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:

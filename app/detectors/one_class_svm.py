@@ -47,6 +47,7 @@ class OneClassSVM:
     reach: int = 1
 
     algorithm = "one_class_svm"
+    comparable = False
     window = 1
 
     @property
@@ -62,6 +63,9 @@ class OneClassSVM:
         # Neighbouring averages share most of their rows, so there are n_rows times fewer to
         # compare with; and a kernel that reaches far goes on telling far from farther.
         return replace(self, gamma="scale", reach=n_rows)
+
+    def for_part(self, share: float) -> OneClassSVM:
+        return self
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)

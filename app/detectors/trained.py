@@ -168,7 +168,10 @@ class TrainedModel:
         return np.column_stack([1.0 - scores, scores])
 
     def reconstruction_error(self, X: Any) -> Floats:
-        """Return the mean squared error of the window that ends with each row of X.
+        """Return the error of restoring the window that ends with each row of X.
+
+        The mean squared error in standard deviations², and more of it where the row lies outside
+        the box of all training rows; see ``app.detectors.kernels.lstm_autoencoder``.
 
         Raises
         ------

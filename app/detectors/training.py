@@ -124,7 +124,14 @@ def _calibrated(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], done.part(0))
         parts = [
-            pool.submit(_score_held_out, detector, judge, held_out, rest, done.part(number))
+            pool.submit(
+                _score_held_out,
+                detector.for_part(sum(map(len, rest)) / len(X)),
+                judge,
+                held_out,
+                rest,
+                done.part(number),
+            )
             for number, (held_out, rest) in enumerate(
                 _folds(X, judge.window, folds, time_ordered, random_state), start=1
             )
@@ -181,12 +188,11 @@ def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitt
 
 @dataclass(frozen=True)
 class _Part:
-    """What a fit to a part of the rows says of the others, and of examples that it has seen."""
+    """What a fit to a part of the rows says of the others, and examples that it has learnt from."""
 
     fitted: Fitted
     scores: Floats
     seen: Floats
-    scores_of_seen: Floats
 
 
 def _score_held_out(
@@ -194,19 +200,19 @@ def _score_held_out(
 ) -> _Part:
     fitted = _fit(detector, rest, progress)
     seen = np.concatenate([_examples(part, judge.window) for part in rest])
-    seen = seen[:: -(-len(seen) // DICTIONARY)]
-    scores, scores_of_seen = (_scores(judge, fitted, examples) for examples in (held_out, seen))
-    return _Part(fitted, scores, seen, scores_of_seen)
+    return _Part(fitted, _scores(judge, fitted, held_out), seen[:: -(-len(seen) // DICTIONARY)])
 
 
 def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
-    """Return one fit's scores as another, which has learnt from the same rows, would give them.
+    """Return one fit's scores in the unit of another, which has learnt from the same rows.
 
     What both have seen is the dictionary: quantiles of the scores are matched. The largest are
     left out, for those are where two fits differ by chance. What lies beyond is measured by how
     much room there is up to the ceiling; or, without one, by how far the upper half spreads.
     """
-    here = np.quantile(part.scores_of_seen, LEVELS)
+    if judge.comparable:
+        return part.scores
+    here = np.quantile(_scores(judge, part.fitted, part.seen), LEVELS)
     there = np.quantile(_scores(judge, whole, part.seen), LEVELS)
     half = LEVELS.size // 2
     upper_here, upper_there = here[-1] - here[half], there[-1] - there[half]

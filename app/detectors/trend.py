@@ -3,8 +3,8 @@
 An average over ``n_rows`` consecutive rows has a fraction of the noise of one row, so a shift too
 small to show in any reading shows in it. Two precautions keep it from crying wolf:
 
-- Each value is first limited to a little more than the usual range of its sensor. One absurd
-  reading is then one odd reading, and an average that has seen a fault is soon free of it.
+- Of what lies beyond the usual range of a sensor only the logarithm counts. One absurd reading is
+  then one odd reading, and an average that has seen a fault is soon free of it.
 - The algorithm learns from averages of half as many rows, and its scores are calibrated on
   averages of a quarter as many. A whole average is called unusual only if even such a noisy one
   hardly ever looks like it: what is small against the noise is no alarm, however sure it is. It
@@ -24,7 +24,7 @@ from app.detectors.kernels import averages
 
 USUAL_PERCENT = (0.5, 99.5)
 ROOM = 0.25
-"""How far beyond the usual range a value counts in full, in widths of that range."""
+"""How far beyond the usual range the logarithm takes over, in widths of that range."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class Trend:
         return self.n_rows + self.detector.window - 1
 
     @property
+    def comparable(self) -> bool:
+        return self.detector.comparable
+
+    @property
     def params(self) -> dict[str, Any]:
         few = max(self.n_rows // 4, 1)
         return self.detector.params | {"averaged_rows": self.n_rows, "averaged_at_least": few}
@@ -63,12 +67,15 @@ class Trend:
     def for_averages(self, n_rows: int) -> Detector:
         return Trend(self.detector, n_rows)
 
+    def for_part(self, share: float) -> Trend:
+        return replace(self, detector=self.detector.for_part(share))
+
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         rows = np.concatenate(segments)
         low, high = np.percentile(rows, USUAL_PERCENT, axis=0)
         _, unit = standardisation(rows)
         room = ROOM * np.where(high > low, high - low, unit)
-        limits = {"floor": low - room, "ceiling": high + room}
+        limits = {"low": low, "high": high, "room": room}
         half = max(self.n_rows // 2, 1)
         averaged = [averages(limits, part, half, half) for part in segments]
         enough = [part for part in averaged if len(part) >= self.detector.window]

@@ -132,7 +132,8 @@ class ModelVerdict(BaseModel):
     """Version in the registry; null for a model that is not registered there."""
     stage: str | None = None
     reconstruction_error: float | None = None
-    """Of models that reconstruct a window: mean squared error in standard deviations²."""
+    """Of models that reconstruct a window: mean squared error in standard deviations²; more for
+    a reading outside the range of the training rows."""
 
 
 class AssetVerdict(BaseModel):

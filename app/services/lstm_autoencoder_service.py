@@ -97,9 +97,10 @@ class LSTMAutoencoderService(DetectorService):
         )
 
     def reconstruction_error(self, X: Any) -> Any:
-        """Return the mean squared error of the window ending with each row, shape (n_samples,).
+        """Return the error of restoring the window that ends with each row, shape (n_samples,).
 
-        In squared standard deviations of the training data, averaged over sensors and window.
+        In squared standard deviations of the training data, averaged over sensors and window;
+        more where the row lies outside the range of the training data.
         """
         return self._ready().model.reconstruction_error(X)
 

@@ -832,7 +832,7 @@ def test_a_constant_column_is_warned_about_and_learnt_with(make, caplog):
 def test_varying_columns_are_not_warned_about(make, caplog):
     with caplog.at_level(logging.WARNING):
         make().train(ROWS, NAMES)
-    assert not caplog.records
+    assert not [record for record in caplog.messages if record.startswith("Column")]
 
 
 # Which sensor it was
