@@ -53,7 +53,7 @@ def main(target: Path) -> None:
     verdict.set(ylim=(0, TOP + 1.0), xlabel="seconds", yticks=[2, 3, 4, 5])
     verdict.set_yticklabels(["1 in 100", "1 in 1,000", "1 in 10,000", "1 in 100,000"], fontsize=8)
     verdict.set_title(
-        "each reading: how rarely a healthy machine looks like this; above it, the alarm of the asset",
+        "each reading: how rarely a healthy machine looks like this; on top: alarm of the asset",
         loc="left",
         fontsize=9,
     )
