@@ -108,7 +108,7 @@ def choose_scene(settings: Settings) -> Scene:
             replay=rows[n:],
             labels=labels[n:],
         )
-    fault = samples.faulty("bearing_wear")
+    fault = samples.faulty("bearing_wear", seed=2)
     return Scene(
         title="a simulated pump bench whose bearing wears (no data at VIGIE_DATA)",
         asset_id="simulated-bench",

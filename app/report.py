@@ -122,12 +122,12 @@ def event_sheet(
         level = event.criticality or "trend"
         style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
         sheet.add_row(
-            "[bold red]alarm[/]" if event.is_alarm else "odd readings",
+            "[bold red]alarm[/]" if event.is_alarm else "odd\nreadings",
             f"{first + event.first + 1}–{first + event.last + 1}",
             f"{event.n_anomalies}",
             f"[{style}]{level}[/]\n{odds(event.p_value)}",
             "\n".join(
-                _reason(sensor, units or {}, first + event.peak + 1)
+                _reason(sensor, units or {}, None if event.is_alarm else first + event.peak + 1)
                 for sensor in event.sensors[:2]
                 if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
             ),
@@ -185,8 +185,11 @@ def _p_value(row: JudgedRow, of_asset: bool) -> float:
     return 1.0 if np.isnan(p_value) else p_value
 
 
-def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int) -> str:
+def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
     unit = units.get(sensor.name, "")
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    most = f", most in row {row - sensor.readings_ago}" if sensor.readings_ago else ""
-    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual}){most}"
+    # An alarm is about averages of many rows; which of them was the worst says little.
+    when = ""
+    if row is not None and sensor.readings_ago:
+        when = f", most in row {row - sensor.readings_ago}"
+    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual}){when}"
