@@ -20,7 +20,7 @@ class Explanation:
     shares : ndarray of shape (n_examples, n_features)
         Each sensor's share of the surprise; rows add up to 1.
     values : ndarray of shape (n_examples, n_features)
-        What was judged at the end of each example, in the sensors' units.
+        The readings at the end of each example, or their averages, in the sensors' units.
     readings_ago : ndarray of int of shape (n_examples, n_features), or None
         Of a model that looks at windows: how many readings before the last one each sensor was
         at its most unusual.

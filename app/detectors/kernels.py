@@ -16,6 +16,12 @@ from app.detectors.base import Arrays, Floats
 FARTHEST = 1e100
 FARTHEST_BEYOND = 100.0
 """A forest tells no distances apart that are larger, in half widths of the training box."""
+IN_FULL: Arrays = {
+    "low": np.array(-FARTHEST),
+    "high": np.array(FARTHEST),
+    "room": np.array(1.0),
+}
+"""Limits for averages in which every value counts in full."""
 BLOCK = 2048
 """Examples scored at a time, so that memory stays bounded however long the input is."""
 

@@ -18,7 +18,13 @@ from app.detectors.base import Floats
 from app.detectors.calibration import Calibration
 from app.detectors.data import as_matrix
 from app.detectors.explanation import Explanation, normalised, shares
-from app.detectors.kernels import RAW_SCORES, raw_scores, reconstruction_errors, seen
+from app.detectors.kernels import (
+    IN_FULL,
+    RAW_SCORES,
+    raw_scores,
+    reconstruction_errors,
+    seen,
+)
 from app.errors import InvalidDataError, ModelRefusedError
 
 FORMAT = 2
@@ -129,11 +135,12 @@ class TrainedModel:
     def explain(self, examples: Floats) -> Explanation:
         """Return which sensors the surprise of examples comes from."""
         looked_at = seen(self.arrays, self.params, examples)
+        values = seen(IN_FULL, self.params, examples)
         if self.reconstructs:
             # A network spreads one sensor's fault over all that it restores, but most stays.
             errors = reconstruction_errors(self.arrays, self.params, looked_at)
             ago = errors.shape[1] - 1 - errors.argmax(axis=1)
-            return Explanation(normalised(errors.sum(axis=1)), looked_at[:, -1], ago)
+            return Explanation(normalised(errors.sum(axis=1)), values[:, -1], ago)
         score = RAW_SCORES[self.algorithm]
         parts = shares(
             lambda rows: self.calibration.surprise(score(self.arrays, self.params, rows)),
@@ -141,7 +148,7 @@ class TrainedModel:
             self.usual,
             self.high - self.low,
         )
-        return Explanation(parts, looked_at)
+        return Explanation(parts, values)
 
     def predict_scores(self, X: Any) -> Floats:
         """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
