@@ -103,12 +103,15 @@ class Fault:
         fault was missed.
     delay_s : float or None
         The same in seconds; None without times, too.
+    stood_already : bool
+        Whether the alarm came before the fault, which is no credit to it.
     """
 
     first: int
     last: int
     delay_rows: int | None
     delay_s: float | None
+    stood_already: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +198,7 @@ class Backtest:
             "event_rows": [[fault.first + 1, fault.last + 1] for fault in self.faults],
             "delay_rows": [fault.delay_rows for fault in self.faults],
             "delay_s": [fault.delay_s for fault in self.faults],
+            "stood_already": [fault.stood_already for fault in self.faults],
             "alarms": len(self.alarms),
             "false_alarms": len(self.false_alarms),
             "alarms_per_day": self.alarms_per_day,
@@ -211,14 +215,16 @@ class Backtest:
         }
 
     def _fault(self, first: int, last: int) -> Fault:
-        in_alarm = np.flatnonzero(self.alarm[first - self.train_rows : last + 1 - self.train_rows])
+        start = first - self.train_rows
+        in_alarm = np.flatnonzero(self.alarm[start : last + 1 - self.train_rows])
         if len(in_alarm) == 0:
             return Fault(first, last, None, None)
         delay = int(in_alarm[0])
+        stood = delay == 0 and start > 0 and bool(self.alarm[start - 1])
         if self.times is None:
-            return Fault(first, last, delay, None)
+            return Fault(first, last, delay, None, stood)
         passed = self.times[first + delay] - self.times[first]
-        return Fault(first, last, delay, float(passed / np.timedelta64(1, "s")))
+        return Fault(first, last, delay, float(passed / np.timedelta64(1, "s")), stood)
 
 
 def backtest(
@@ -479,6 +485,8 @@ def _sentence(fault: Fault) -> str:
     place = f"fault in rows {fault.first + 1}–{fault.last + 1}"
     if fault.delay_rows is None:
         return f"{place}: missed"
+    if fault.stood_already:
+        return f"{place}: the alarm stood already"
     if fault.delay_rows == 0:
         return f"{place}: found at once"
     plural = "" if fault.delay_rows == 1 else "s"
@@ -494,7 +502,7 @@ def _sentence_on_alarms(result: Backtest) -> str:
     if n_alarms == 0:
         return sentence
     share = "none" if n_false == 0 else "all" if n_false == n_alarms else f"{n_false} of them"
-    sentence += f", {share} false"
+    sentence += f", {share} without a fault"
     if result.alarms_per_day is not None:
         sentence += f": {result.alarms_per_day:.3g} a day"
     return sentence

@@ -33,8 +33,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InvalidDataError(f"There is no file {path}.", field="FILE")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return pd.read_csv(path, sep=_separator(path))
+            return _with_numbers(pd.read_parquet(path))
+        return _with_numbers(pd.read_csv(path, sep=_separator(path)))
     except (ValueError, OSError) as error:
         raise InvalidDataError(
             f"{path} cannot be read: {str(error).strip().rstrip('.')}.",
@@ -111,7 +111,8 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
             remedy=f"Columns: {', '.join(map(str, table.columns))}.",
         )
     try:
-        times = pd.to_datetime(table[column], utc=True).dt.tz_localize(None)
+        form = "mixed" if pd.api.types.is_numeric_dtype(table[column]) else "ISO8601"
+        times = pd.to_datetime(table[column], utc=True, format=form).dt.tz_localize(None)
     except (ValueError, TypeError) as error:
         raise InvalidDataError(
             f"The column {column} holds no times: {str(error).splitlines()[0]}.",
@@ -126,6 +127,27 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
             remedy="Sort the rows by time, and leave out those without one.",
         )
     return found
+
+
+def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns of numbers are floats, whatever else stands among them.
+
+    A comma may be a decimal point, and a cell such as ``ERR`` is a value that is missing; a
+    column that is mostly text stays as it is.
+    """
+    import pandas as pd
+
+    for name, column in table.items():
+        if pd.api.types.is_extension_array_dtype(column) and pd.api.types.is_numeric_dtype(column):
+            table[name] = column.astype(float)
+        elif pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):
+            texts = column.astype(str).where(column.notna())
+            if texts.str.fullmatch(r"\s*[-+]?\d*,\d+\s*").any():
+                texts = texts.str.replace(",", ".", regex=False)
+            numbers = pd.to_numeric(texts, errors="coerce")
+            if 2 * numbers.notna().sum() > texts.notna().sum():
+                table[name] = numbers
+    return table
 
 
 def _separator(path: Path) -> str:

@@ -352,7 +352,7 @@ def test_an_old_reading_sent_again_is_answered_as_before_and_changes_nothing_aft
 def kept(service: AnomalyDetectionService, asset_id: str) -> dict[datetime, dict[str, Any]]:
     """Return what the history holds of an asset."""
     history = History(f"sqlite:///{service.settings.state_dir / 'history.db'}")
-    with history.turn([(asset_id, None)]) as turn:
+    with history.turn(asset_id, None) as turn:
         found = turn.around(asset_id, None, at(1e6), at(1e6), 10_000)
     history.close()
     return {reading.timestamp: reading.result for reading in found}

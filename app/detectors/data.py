@@ -181,10 +181,12 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
         value = features[name]
         number = as_number(value)
         if number is None or not np.isfinite(number):
+            wrong = "There is no value." if value is None else f"{value!r} is not a finite number."
             raise InvalidDataError(
-                f"{value!r} is not a finite number.",
+                wrong,
                 field=f"features.{name}",
-                remedy="Give the sensor's value as a number.",
+                remedy="Give the sensor's value as a number, or set VIGIE_FAULTY_VALUES=impute to "
+                "go on without it.",
             )
         row[index] = number
     return row

@@ -48,8 +48,9 @@ _SAID: dict[Kind, str] = {
 class SensorFault:
     """One kind of fault of one sensor in a table; as text, a plain sentence.
 
-    Rows count from 0. ``example`` is the value in ``first_row``, None where it is missing.
-    ``longest`` is the most rows for which a frozen sensor held one value, else None.
+    Rows count from 0, in the sentence from 1. ``example`` is the value in ``first_row``, None
+    where it is missing; ``longest`` is the most rows for which a frozen sensor held one value,
+    else None.
     """
 
     sensor: str
@@ -65,7 +66,7 @@ class SensorFault:
         example = f" ({self.example:g})" if self.example is not None else ""
         return (
             f"{self.sensor}: {self.n_rows} of {self.n_samples} values {_SAID[self.kind]}{held}, "
-            f"first in row {self.first_row}{example}"
+            f"first in row {self.first_row + 1}{example}"
         )
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from app.detectors.base import Floats
 
+CALMED = 0.25
+"""Part of the surprise that a single sensor must take away to be the reason by itself."""
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -49,7 +52,7 @@ def shares(
     -------
     ndarray of shape (n_examples, n_features)
         Rows add up to 1. A sensor whose return to normal calms nothing has a share of 0, unless
-        that is true of all.
+        no sensor calms the model much by itself.
 
     Notes
     -----
@@ -61,9 +64,9 @@ def shares(
     variants[:, sensors + 1, sensors] = usual
     surprises = surprise(variants.reshape(-1, n_features)).reshape(n_examples, n_features + 1)
     relief = np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0)
-    # Where two sensors are both far out, a model may be as surprised without either of them.
+    # Where two sensors are both far out, a model is about as surprised without either of them.
     # Then what each has strayed must do, squared as a model of distances has it.
-    unmoved = relief.sum(axis=1) < 0.01 * surprises[:, 0]
+    unmoved = relief.max(axis=1) < CALMED * surprises[:, 0]
     strayed = np.abs(examples[unmoved] - usual) / np.where(spread > 0, spread, 1.0)
     # A square of something huge is infinite, and the largest one is what counts.
     farthest = np.maximum(strayed.max(axis=1, keepdims=True), np.finfo(float).tiny)

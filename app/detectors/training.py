@@ -88,12 +88,12 @@ def train(
     model = _calibrated(detector, table, threshold, folds, time_ordered, random_state, done.part(0))
     if 1.0 - threshold < detector.window / (model.calibration.n_samples + 1):
         logger.warning(
-            "%d rows, which leave %d scores to calibrate on, cannot show what happens once in "
-            "%.0f; the threshold rests on an extrapolated tail. Train on more rows, or raise the "
-            "contamination.",
+            "%s: %d rows cannot show what happens once in %.0f, so the threshold rests on an "
+            "extrapolated tail. Train on some %.0f rows, or raise the contamination.",
+            detector.algorithm,
             len(table.values),
-            model.calibration.n_samples,
             1.0 / (1.0 - threshold),
+            detector.window / (1.0 - threshold) + folds * (detector.window - 1),
         )
     if not with_trend:
         return model

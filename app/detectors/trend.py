@@ -8,7 +8,7 @@ small to show in any reading shows in it. Two precautions keep it from crying wo
 - The algorithm learns from averages of half as many rows, and its scores are calibrated on
   averages of a quarter as many. A whole average is called unusual only if even such a noisy one
   hardly ever looks like it: what is small against the noise is no alarm, however sure it is. It
-  also means that the first quarter of a window is enough to begin with.
+  also means that half of a window is enough to begin with.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Trend:
 
     @property
     def params(self) -> dict[str, Any]:
-        few = max(self.n_rows // 4, 1)
+        few = max(self.n_rows // 2, 1)
         return self.detector.params | {"averaged_rows": self.n_rows, "averaged_at_least": few}
 
     @property

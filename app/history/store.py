@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import HistoryError, InvalidDataError
 from app.history.reading import Reading
+
+PATIENCE_MS = 60_000
+"""How long a turn waits for that of another process."""
 
 _metadata = MetaData()
 
@@ -74,6 +78,11 @@ class History:
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
         self._insert = dialects[self.engine.dialect.name]
+        # Who waits inside SQLite asks again and again, and may be passed over until time is up.
+        sqlite_only = self.engine.dialect.name == "sqlite"
+        self._in_line: AbstractContextManager[Any] = (
+            threading.Lock() if sqlite_only else nullcontext()
+        )
         with _as_history_error(), self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 # Two services that come to a new database at once must not both make its tables.
@@ -81,17 +90,16 @@ class History:
             _metadata.create_all(connection)
 
     @contextmanager
-    def turn(self, assets: Iterable[tuple[str, str | None]]) -> Iterator[Turn]:
-        """Read and write the readings of some assets while nobody else does.
+    def turn(self, asset_id: str, sensor_id: str | None) -> Iterator[Turn]:
+        """Read and write the readings of an asset while nobody else does.
 
         What happens in the block is kept when it ends, all or, after an error, nothing. Another
-        process that wants the same assets waits; SQLite has one turn for all.
+        process that wants the same asset waits; SQLite has one turn for all.
         """
-        with _as_history_error(), self.engine.begin() as connection:
+        with self._in_line, _as_history_error(), self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
-                # In one order everywhere, so that two turns never wait for each other.
-                for key in sorted(_lock_number(*asset) for asset in set(assets)):
-                    connection.execute(select(func.pg_advisory_xact_lock(key)))
+                key = _lock_number(asset_id, sensor_id)
+                connection.execute(select(func.pg_advisory_xact_lock(key)))
             yield Turn(connection, self._insert)
 
     def close(self) -> None:
@@ -175,7 +183,7 @@ def _engine(url: str) -> Engine:
             # Readers go on while a writer writes, and a commit need not wait for the disk.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA busy_timeout=5000")
+            connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
             # Left to itself the driver begins only with the first write, and two processes that
             # have read the same past could then both write what follows from it.
             connection.isolation_level = None

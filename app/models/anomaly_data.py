@@ -15,7 +15,9 @@ DEEPEST = 32
 _NESTING = {"{": 1, "[": 1, "}": -1, "]": -1}
 
 Value = Annotated[FiniteFloat, Strict()]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL cannot keep that character."""
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class CriticalityLevel(StrEnum):
@@ -40,6 +42,8 @@ class AssetState(StrEnum):
     """Something is changing; nothing to do yet."""
     ALARM = "alarm"
     """Somebody should look at it."""
+    UNKNOWN = "unknown"
+    """The history cannot be used, so nothing is known of what came before."""
 
 
 class AnomalyDetectionRequest(BaseModel):
@@ -60,9 +64,10 @@ class AnomalyDetectionRequest(BaseModel):
     )
 
     asset_id: Name
-    """The machine; its readings form one history."""
-    sensor_id: Annotated[str, Field(max_length=200)] | None = None
-    """The group of sensors on it that the features come from, where there are several."""
+    """The machine; its readings form one history for each ``sensor_id``."""
+    sensor_id: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = None
+    """The group of sensors on it that the features come from, where there are several; each has
+    its own history and its own state."""
     features: Annotated[dict[Name, Value | None], Field(min_length=1)]
     """Values by feature name, in the units of the training data; null where there is none."""
     timestamp: datetime | None = None

@@ -57,6 +57,9 @@ logger = logging.getLogger(__name__)
 
 Asset = tuple[str, str | None]
 """Asset and sensor group: what has a history of its own."""
+UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
+PART = 500
+"""Readings of an asset that are judged in one turn of the history."""
 
 DETECTORS: dict[str, Callable[..., DetectorService]] = {
     IsolationForestService.name: IsolationForestService,
@@ -194,13 +197,10 @@ class AnomalyDetectionService:
         for index, reading in enumerate(readings):
             assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
         question = _Question(serving, sensors, readings, times, lacking)
-        try:
-            with self._open_history().turn(assets) as turn:
-                return self._answer(question, assets, turn)
-        except HistoryError as error:
-            # A full disk must not blind the plant: the verdict is given all the same.
-            logger.error("%d readings were not kept. %s", len(readings), error)
-            return self._answer(question, assets, None)
+        results: dict[int, AnomalyDetectionResult] = {}
+        for asset, indices in assets.items():
+            results |= self._answer_in_turns(question, asset, indices)
+        return [results[index] for index in range(len(readings))]
 
     def detect_table(
         self, X: Any, times: Times | None = None, faulty_values: str | None = None
@@ -415,18 +415,24 @@ class AnomalyDetectionService:
                 _complain(reading, next(iter(serving.values())).model.feature_names, place)
         return lacking
 
-    def _answer(
-        self, question: _Question, assets: Mapping[Asset, list[int]], turn: Turn | None
-    ) -> list[AnomalyDetectionResult]:
+    def _answer_in_turns(
+        self, question: _Question, asset: Asset, indices: list[int]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Judge the readings of one asset, in turns so short that others need not wait long."""
         results: dict[int, AnomalyDetectionResult] = {}
-        kept: list[Reading] = []
-        for asset, indices in assets.items():
-            found, to_keep = self._answer_for(question, asset, indices, turn)
-            results |= found
-            kept += to_keep
-        if turn is not None:
-            turn.append(kept)
-        return [results[index] for index in range(len(results))]
+        parts = _in_parts(indices, question.times, self.settings.max_gap_s)
+        for number, part in enumerate(parts):
+            try:
+                with self._open_history().turn(*asset) as turn:
+                    found, kept = self._answer_for(question, asset, part, turn)
+                    turn.append(kept)
+                results |= found
+            except HistoryError as error:
+                # A full disk must not blind the plant: the verdict is given all the same.
+                rest = [index for left in parts[number:] for index in left]
+                logger.error("%d readings were not kept. %s", len(rest), error)
+                return results | self._answer_for(question, asset, rest, None)[0]
+        return results
 
     def _answer_for(
         self, question: _Question, asset: Asset, indices: list[int], turn: Turn | None
@@ -471,9 +477,11 @@ class AnomalyDetectionService:
         )
         before = _kept_standing(ordered[first - 1][1]) if first > 0 else None
         standings = judged.standings(before)
+        if turn is None:
+            standings = [Standing(AssetState.UNKNOWN, time) for time in times[at]]
         new = np.array([place for place, index in enumerate(asked) if index is not None])
         why = judged.reasons(new[judged.is_anomaly[new]])
-        unsettled = [p for p in new.tolist() if standings[p].state is not AssetState.NORMAL]
+        unsettled = [p for p in new.tolist() if standings[p].state in UNSETTLED]
         drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
         results: dict[int, AnomalyDetectionResult] = {}
         kept: list[Reading] = []
@@ -488,7 +496,7 @@ class AnomalyDetectionService:
                     sensor_id=reading.sensor_id,
                     timestamp=moment,
                     models=judged.verdicts(place),
-                    abstained=_abstained(judged, place, question.lacking, index),
+                    abstained=_abstained(judged, place, question.lacking, index, turn),
                     final_score=_score(p_value),
                     threshold=1.0 - contamination,
                     is_anomaly=bool(judged.is_anomaly[place]),
@@ -589,6 +597,26 @@ class _Question:
     lacking: Mapping[str, Mapping[int, str]]
 
 
+def _in_parts(
+    indices: Sequence[int], times: Sequence[datetime], longest_gap_s: float
+) -> list[list[int]]:
+    """Return readings in time order, in parts that are judged one after the other.
+
+    One stray time must not make a part reach over all that was kept since. Readings of one time
+    stay together, for the last one stands for all.
+    """
+    parts: list[list[int]] = []
+    last = datetime.min.replace(tzinfo=UTC)
+    for index in sorted(indices, key=lambda index: times[index]):
+        hole = times[index] - last > timedelta(seconds=longest_gap_s)
+        full = len(parts) > 0 and len(parts[-1]) >= PART and times[index] != last
+        if hole or full or not parts:
+            parts.append([])
+        parts[-1].append(index)
+        last = times[index]
+    return parts
+
+
 def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str) -> None:
     """Raise for a reading that no model can judge."""
     try:
@@ -614,12 +642,17 @@ def _look_back(serving: Mapping[str, Served]) -> int:
 
 
 def _abstained(
-    judged: Judged, place: int, lacking: Mapping[str, Mapping[int, str]], index: int
+    judged: Judged,
+    place: int,
+    lacking: Mapping[str, Mapping[int, str]],
+    index: int,
+    turn: Turn | None,
 ) -> dict[str, str]:
     """Return the models that say nothing of a reading, and why."""
     reach = int(judged.timeline.reach(judged.at[[place]])[0])
+    why = "" if turn is not None else ", for the history cannot be used"
     return {
-        name: lacking[name].get(index, f"its window has {reach} of {served.model.window} rows")
+        name: lacking[name].get(index, f"its window has {reach} of {served.model.window} rows{why}")
         for name, served in judged.serving.items()
         if np.isnan(judged.p_values[name][place])
     }

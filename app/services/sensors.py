@@ -135,6 +135,6 @@ class Examined:
                 raise InvalidDataError(
                     f"{value:g} {_WRONG[kind]}.",
                     field=f"{field}{sensor}",
-                    remedy="Check the sensor and its unit, or set VIGIE_FAULTY_VALUES=impute to "
-                    "go on without such a sensor.",
+                    remedy="Check the sensor and its unit, or go on without such a sensor: "
+                    "VIGIE_FAULTY_VALUES=impute, for a file --faulty impute.",
                 )

@@ -68,12 +68,17 @@ class Judged:
 
     @cached_property
     def supported(self) -> Floats:
-        """``combined`` as far as the training rows can support it; shape (n,).
+        """The p-value of each reading as far as it can add up with others; shape (n,).
 
         No calibration on n rows shows anything rarer than one in n + 1, however far its tail is
-        continued, and evidence that adds up must not add up guesses.
+        continued, and evidence that adds up must not add up guesses. Nor must one odd reading
+        count many times, as it would in every window that it is part of: models of windows do
+        not take part, and where there are no others it is NaN.
         """
-        return combine(np.stack([self._supported(name) for name in self.p_values]))
+        single = [name for name, served in self.serving.items() if served.model.window == 1]
+        if not single:
+            return np.full(len(self.at), np.nan)
+        return combine(np.stack([self._supported(name) for name in single]))
 
     @cached_property
     def asset(self) -> Floats:

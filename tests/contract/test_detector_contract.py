@@ -725,7 +725,7 @@ def test_rows_that_cannot_be_learnt_from_are_refused_with_the_place(survivor, na
 def test_a_gap_in_the_training_data_is_told_with_its_place_and_filled(make, caplog, name):
     service = make()
     service.train(BAD_ROWS[name][0], feature_names=NAMES)
-    assert "pressure: 1 of 120 values are missing, first in row 3" in caplog.text
+    assert "pressure: 1 of 120 values are missing, first in row 4" in caplog.text
     assert np.isfinite(service.predict_scores(FRESH)).all()
 
 

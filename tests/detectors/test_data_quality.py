@@ -69,11 +69,11 @@ def test_each_fault_is_told_in_one_sentence():
     names = ["inlet", "outlet", "oil", "bearing"]
     quality = examine(values, names, {"outlet": (-40.0, 150.0)})[1]
     assert [str(fault) for fault in quality.faults] == [
-        "inlet: 12 of 1000 values are missing, first in row 17",
-        "outlet: 3 of 1000 values are outside the physical range, first in row 40 (999)",
-        "oil: 100 of 1000 values are frozen, for up to 100 rows on end, first in row 5 (61.5)",
+        "inlet: 12 of 1000 values are missing, first in row 18",
+        "outlet: 3 of 1000 values are outside the physical range, first in row 41 (999)",
+        "oil: 100 of 1000 values are frozen, for up to 100 rows on end, first in row 6 (61.5)",
         "bearing: 2 of 1000 values are hundreds of times too large, as in a wrong unit, "
-        "first in row 7 (60000)",
+        "first in row 8 (60000)",
     ]
     assert quality.n_filled == 17
 
