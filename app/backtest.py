@@ -501,8 +501,11 @@ def _sentence_on_alarms(result: Backtest) -> str:
         sentence += f" in {_duration(result.judged_s)}"
     if n_alarms == 0:
         return sentence
-    share = "none" if n_false == 0 else "all" if n_false == n_alarms else f"{n_false} of them"
-    sentence += f", {share} without a fault"
+    if n_false == n_alarms:
+        share = "" if n_alarms == 1 else "all "
+    else:
+        share = f"{n_false or 'none'} of them "
+    sentence += f", {share}without a fault"
     if result.alarms_per_day is not None:
         sentence += f": {result.alarms_per_day:.3g} a day"
     return sentence

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -190,6 +191,9 @@ def detect(
     found = events(lines)
     if found:
         out.print(event_sheet(found, first=_slice(rows).start or 0))
+    for fault in judged.examined.faults() if judged.examined else []:
+        placed = replace(fault, first_row=fault.first_row + (_slice(rows).start or 0))
+        out.print(f"{placed}.", highlight=False, soft_wrap=True)
     n_alarms = sum(event.is_alarm for event in found)
     out.print(
         f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; {int(judged.is_anomaly.sum())} of "
@@ -404,6 +408,8 @@ def _print_rows(judged: Judged, lines: list[JudgedRow], output: Format, first: i
             "sensor": line.sensors[0].name if line.sensors else None,
             "state": line.state.value,
             "evidence": _score(line.asset_p_value),
+            "imputed": line.imputed,
+            "frozen": line.frozen,
             **{name: _score(values[index]) for name, values in judged.p_values.items()},
         }
         for index, line in enumerate(lines)
@@ -415,9 +421,12 @@ def _print_rows(judged: Judged, lines: list[JudgedRow], output: Format, first: i
     import csv
 
     columns = ["row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence"]
-    writer = csv.DictWriter(sys.stdout, fieldnames=[*columns, *judged.p_values])
+    columns += ["imputed", "frozen", *judged.p_values]
+    writer = csv.DictWriter(sys.stdout, fieldnames=columns)
     writer.writeheader()
-    writer.writerows(rows)
+    for row, line in zip(rows, lines, strict=True):
+        names = {"imputed": ";".join(line.imputed), "frozen": ";".join(line.frozen)}
+        writer.writerow(row | names)
 
 
 def _score(p_value: float) -> float | None:

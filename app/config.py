@@ -6,6 +6,7 @@ with ``VIGIE_``. Arguments given in code win over the environment, the environme
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
+Range = tuple[float | None, float | None]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
 
@@ -63,7 +65,7 @@ class Settings(BaseSettings):
 
     faulty_values: Literal["refuse", "impute"] = "refuse"
     """A reading with a missing or impossible value: refuse it, or go on without that sensor."""
-    sensor_ranges: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    sensor_ranges: Annotated[dict[str, Range], NoDecode] = Field(default_factory=dict)
     """What a sensor can physically read, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
@@ -115,3 +117,19 @@ class Settings(BaseSettings):
             return [int(size) for size in value.strip().strip("[]").split(",")]
         except ValueError:
             raise ValueError("Whole numbers are expected, such as 32,16") from None
+
+    @field_validator("sensor_ranges", mode="before")
+    @classmethod
+    def _read_ranges(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('JSON is expected, such as {"rms": [0, null]}') from None
+
+    @field_validator("sensor_ranges")
+    @classmethod
+    def _low_before_high(cls, value: dict[str, Range]) -> dict[str, Range]:
+        for name, (low, high) in value.items():
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"The range of {name} must have its lower end first")
+        return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from app.models.anomaly_data import AssetState, CriticalityLevel, SensorContribu
 from app.services.verdict import Judged, criticality
 
 CAPTION = (
-    "how sure: how often a healthy machine looks as unusual as the most unusual of these rows; "
-    "sensors: share of the surprise, and the value there; of an alarm the mean of the latest rows."
+    "how sure: how often a healthy machine looks as unusual as in the worst of these rows, of an "
+    "alarm by averages of the latest rows; sensors: share of the surprise, and the value there."
 )
 WORTH_TELLING = 0.1
 """Share from which on a second sensor is told in a table."""
@@ -38,6 +38,10 @@ class JudgedRow:
         Of the asset.
     drivers : sequence of SensorContribution
         Of a watch or an alarm: the sensors it comes from.
+    imputed : mapping of str to str
+        Sensors that were gone on without, and why.
+    frozen : mapping of str to int
+        Sensors that stand still, with the rows since when.
     """
 
     p_value: float
@@ -47,6 +51,8 @@ class JudgedRow:
     sensors: Sequence[SensorContribution]
     state: AssetState
     drivers: Sequence[SensorContribution]
+    imputed: Mapping[str, str] = field(default_factory=dict)
+    frozen: Mapping[str, int] = field(default_factory=dict)
 
 
 def judged_rows(judged: Judged) -> list[JudgedRow]:
@@ -64,6 +70,8 @@ def judged_rows(judged: Judged) -> list[JudgedRow]:
             why.get(row, []),
             standings[row].state,
             drivers.get(row, []),
+            {} if judged.examined is None else judged.examined.unusable(row),
+            {} if judged.examined is None else judged.examined.frozen(row),
         )
         for row, p_value in enumerate(judged.combined)
     ]
@@ -119,13 +127,15 @@ def event_sheet(
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
     for event in found:
-        level = event.criticality or "trend"
-        style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
+        sure = odds(event.p_value)
+        if not event.is_alarm and (level := event.criticality):
+            style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
+            sure = f"[{style}]{level}[/]\n{sure}"
         sheet.add_row(
             "[bold red]alarm[/]" if event.is_alarm else "odd\nreadings",
-            f"{first + event.first + 1}–{first + event.last + 1}",
+            _span(first + event.first + 1, first + event.last + 1),
             f"{event.n_anomalies}",
-            f"[{style}]{level}[/]\n{odds(event.p_value)}",
+            sure,
             "\n".join(
                 _reason(sensor, units or {}, None if event.is_alarm else first + event.peak + 1)
                 for sensor in event.sensors[:2]
@@ -142,6 +152,10 @@ def odds(p_value: float) -> str:
     number = 1.0 / p_value
     digits = max(0, int(np.log10(number)) - 1)
     return f"1 in {round(number, -digits):,.0f}"
+
+
+def _span(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}–{last}"
 
 
 def _groups(chosen: NDArray[np.bool_], within: int) -> list[NDArray[np.intp]]:

@@ -141,20 +141,20 @@ def test_the_sentences_say_what_an_operator_lived_through():
         "fault in rows 6–8: found after 2 rows (2 min)",
         "fault in rows 11–12: found at once",
         "fault in rows 14–15: missed",
-        "3 alarms in 12 min, 1 of them false: 360 a day",
+        "3 alarms in 12 min, 1 of them without a fault: 360 a day",
     ]
 
 
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
     told = backtests.sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
     assert sum(sentence.startswith("fault in rows") for sentence in told) == backtests.MOST_TOLD
-    assert told[-2:] == ["25 of 50 faults found in all", "25 alarms, none false"]
+    assert told[-2:] == ["25 of 50 faults found in all", "25 alarms, none of them without a fault"]
 
 
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
     told = backtests.sentences(hand_made("........", ".x.."))
     assert "none of these is labelled" in told[1]
-    assert told[2:] == ["1 alarm, all false"]
+    assert told[2:] == ["1 alarm, without a fault"]
 
 
 # Training and judging.

@@ -32,6 +32,15 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
 }
 
 
+REMEDY: dict[HTTPStatus, str] = {
+    HTTPStatus.BAD_REQUEST: "Send one JSON document in UTF-8, not deeply nested.",
+    HTTPStatus.NOT_FOUND: "/docs lists the addresses that there are.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "/docs lists the methods of each address.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send fewer rows at once, or raise VIGIE_MAX_BODY_BYTES.",
+}
+"""What to do about errors that do not come from here."""
+
+
 def problem(
     status: int,
     kind: str,
@@ -90,8 +99,7 @@ class BodyLimit:
             if received > self.max_bytes:
                 raise HTTPException(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"The body is larger than {self.max_bytes} bytes. Send fewer rows at once, "
-                    "or raise VIGIE_MAX_BODY_BYTES.",
+                    f"The body is larger than {self.max_bytes} bytes.",
                 )
             return message
 
@@ -152,7 +160,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     kind = title.lower().replace(" ", "-")
-    return problem(error.status_code, kind, title, error.detail, request, error.headers)
+    remedy = REMEDY.get(HTTPStatus(error.status_code))
+    return problem(
+        error.status_code, kind, title, error.detail, request, error.headers, remedy=remedy
+    )
 
 
 def _bug(request: Request, error: Exception) -> Response:

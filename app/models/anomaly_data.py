@@ -43,7 +43,7 @@ class AssetState(StrEnum):
     ALARM = "alarm"
     """Somebody should look at it."""
     UNKNOWN = "unknown"
-    """The history cannot be used, so nothing is known of what came before."""
+    """Neither, for all that can be seen: what came before cannot be read from the history."""
 
 
 class AnomalyDetectionRequest(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +231,8 @@ class AnomalyDetectionService:
         serving = able or serving
         refuse = (faulty_values or self.settings.faulty_values) == "refuse"
         sensors = self._sensors(serving)
+        if not refuse and columns.intersection(sensors.names):
+            X = X.reindex(columns=sensors.names)
         examined = sensors.examine(as_matrix(X, sensors.names, gaps=not refuse).values)
         if refuse:
             for row in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
@@ -239,7 +241,10 @@ class AnomalyDetectionService:
             times = np.datetime64(0, "us") + np.arange(len(X)) * np.timedelta64(1, "s")
         starts = starts_after_gaps(times, self.settings.max_gap_s)
         timeline = Timeline(times, examined.columns, starts)
-        return judge(serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination)
+        judged = judge(
+            serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination
+        )
+        return replace(judged, examined=examined)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -478,7 +483,13 @@ class AnomalyDetectionService:
         before = _kept_standing(ordered[first - 1][1]) if first > 0 else None
         standings = judged.standings(before)
         if turn is None:
-            standings = [Standing(AssetState.UNKNOWN, time) for time in times[at]]
+            # A batch may show an alarm by itself, but not that there was none before it.
+            standings = [
+                replace(found, state=AssetState.UNKNOWN)
+                if found.state is AssetState.NORMAL
+                else found
+                for found in standings
+            ]
         new = np.array([place for place, index in enumerate(asked) if index is not None])
         why = judged.reasons(new[judged.is_anomaly[new]])
         unsettled = [p for p in new.tolist() if standings[p].state in UNSETTLED]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.detectors.base import Floats
 from app.detectors.data import as_number
-from app.detectors.data_quality import Kind, Range, faulty
+from app.detectors.data_quality import Kind, Range, SensorFault, faulty
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError
 
@@ -120,6 +120,21 @@ class Examined:
         """Return the sensors that have the value of the row before, with the rows since when."""
         still = np.flatnonzero(self.held[row] > 1).tolist()
         return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
+
+    def faults(self) -> list[SensorFault]:
+        """Return all that is wrong, by sensor and kind."""
+        n_rows, after = len(self.values), self.sensors.frozen_after
+        still = (after > 0) & (self.held > after)
+        found = []
+        for kind, mask in {**self.masks, "frozen": still}.items():
+            for column in np.flatnonzero(mask.any(axis=0)).tolist():
+                rows = np.flatnonzero(mask[:, column])
+                first = int(rows[0])
+                example = None if kind == "missing" else float(self.values[first, column])
+                longest = int(self.held[rows, column].max()) if kind == "frozen" else None
+                name = self.sensors.names[column]
+                found.append(SensorFault(name, kind, len(rows), n_rows, first, example, longest))
+        return found
 
     def refuse(self, row: int, field: str) -> None:
         """Raise if a value of a row is impossible; one that is missing is not.

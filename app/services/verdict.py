@@ -16,6 +16,7 @@ from app.models.anomaly_data import AssetState, CriticalityLevel, ModelVerdict, 
 from app.services import asset
 from app.services.asset import Standing
 from app.services.detector_service import Served
+from app.services.sensors import Examined
 from app.services.timeline import Timeline, as_datetime
 
 LEVELS = tuple(CriticalityLevel)
@@ -45,6 +46,8 @@ class Judged:
         p-values, as ``supported`` gives them, of the rows that were judged earlier.
     contamination : float
         The p-value below which a reading is an anomaly.
+    examined : Examined or None
+        Of a table: what is wrong with its sensors.
     """
 
     serving: Mapping[str, Served]
@@ -55,6 +58,7 @@ class Judged:
     trends: Mapping[str, Floats]
     before: Floats
     contamination: float
+    examined: Examined | None = None
 
     @cached_property
     def combined(self) -> Floats:
