@@ -30,8 +30,8 @@ _one_forest = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
 STRAYS_PER_TREE = 5.0
-NEAR_THE_BOX = 8
-"""Power that crowds the strays just outside the box, where a reading must pass most of them."""
+NEAR = 16
+"""Power that crowds the strays where *beyond* begins, so that few readings come before them."""
 BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
 
@@ -46,7 +46,8 @@ class IsolationForest:
     As published, a forest sees nothing beyond its training data: no cut lies outside the range
     of a sensor, so a reading a thousand times too large shares its leaf with the largest one in
     training. Here the trees have one more column to cut, *beyond*: the logarithm of how far the
-    reading lies outside the box of all training rows, 0 for every row in it. A few strays,
+    reading lies from the middle of all training rows, in widths of their box; 0 within one
+    width, for drift takes healthy readings out of the box, but not half a width. A few strays,
     training rows with an invented *beyond*, give them something to cut there. Healthy rows pass
     such a cut together and stay in the order that they had.
 
@@ -133,7 +134,7 @@ class IsolationForest:
         random = np.random.default_rng(self.random_state)
         share = STRAYS_PER_TREE / self._max_samples(len(rows), len(rows))
         strays = rows[random.integers(len(rows), size=max(2, round(share * len(rows))))]
-        distance = random.uniform(0.0, 1.0, (len(strays), 1)) ** NEAR_THE_BOX
+        distance = random.uniform(0.0, 1.0, (len(strays), 1)) ** NEAR
         strays[:, n_features:] = distance * np.log(FARTHEST_BEYOND)
         return np.concatenate([rows, strays])
 
@@ -162,7 +163,7 @@ def _edge(scaled: Floats) -> FeatureUnion:
     n_features = scaled.shape[1]
     beyond = Pipeline(
         [
-            ("box", MinMaxScaler(feature_range=(-1, 1))),
+            ("box", MinMaxScaler(feature_range=(-0.5, 0.5))),
             (
                 "distance",
                 FunctionTransformer(

@@ -15,7 +15,7 @@ from app.detectors.base import Arrays, Floats
 
 FARTHEST = 1e100
 FARTHEST_BEYOND = 100.0
-"""A forest tells no distances apart that are larger, in half widths of the training box."""
+"""A forest tells no distances apart that are larger, in widths of the training box."""
 IN_FULL: Arrays = {
     "low": np.array(-FARTHEST),
     "high": np.array(FARTHEST),
