@@ -30,8 +30,10 @@ _one_forest = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
 STRAYS_PER_TREE = 5.0
-NEAR = 16
-"""Power that crowds the strays where *beyond* begins, so that few readings come before them."""
+NEAREST_STRAY = 2.5
+"""How far out the nearest strays claim to be, in half widths of the box."""
+CROWDED = 16
+"""Power that crowds the strays there: a reading as far out is cut off from the healthy rows."""
 BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
 
@@ -45,11 +47,12 @@ class IsolationForest:
 
     As published, a forest sees nothing beyond its training data: no cut lies outside the range
     of a sensor, so a reading a thousand times too large shares its leaf with the largest one in
-    training. Here the trees have one more column to cut, *beyond*: the logarithm of how far the
-    reading lies from the middle of all training rows, in widths of their box; 0 within one
-    width, for drift takes healthy readings out of the box, but not half a width. A few strays,
-    training rows with an invented *beyond*, give them something to cut there. Healthy rows pass
-    such a cut together and stay in the order that they had.
+    training. Here the trees have one more column to cut, *beyond*: the square of the logarithm of
+    how far the reading lies from the middle of all training rows, in half widths of their box;
+    0 for every row in it. Drift takes healthy readings a little out of the box, and the square
+    makes little of that. A few strays, training rows with an invented *beyond*, give the trees
+    something to cut there. Healthy rows pass such a cut together and stay in the order that they
+    had.
 
     Parameters
     ----------
@@ -134,8 +137,9 @@ class IsolationForest:
         random = np.random.default_rng(self.random_state)
         share = STRAYS_PER_TREE / self._max_samples(len(rows), len(rows))
         strays = rows[random.integers(len(rows), size=max(2, round(share * len(rows))))]
-        distance = random.uniform(0.0, 1.0, (len(strays), 1)) ** NEAR
-        strays[:, n_features:] = distance * np.log(FARTHEST_BEYOND)
+        nearest, farthest = np.log([NEAREST_STRAY, FARTHEST_BEYOND]) ** 2
+        along = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDED
+        strays[:, n_features:] = nearest + (farthest - nearest) * along
         return np.concatenate([rows, strays])
 
     def _max_samples(self, n_samples: int, n_rows: int) -> int:
@@ -163,7 +167,7 @@ def _edge(scaled: Floats) -> FeatureUnion:
     n_features = scaled.shape[1]
     beyond = Pipeline(
         [
-            ("box", MinMaxScaler(feature_range=(-0.5, 0.5))),
+            ("box", MinMaxScaler(feature_range=(-1, 1))),
             (
                 "distance",
                 FunctionTransformer(
@@ -175,6 +179,7 @@ def _edge(scaled: Floats) -> FeatureUnion:
                 FunctionTransformer(np.clip, kw_args={"a_min": 1.0, "a_max": FARTHEST_BEYOND}),
             ),
             ("decades", FunctionTransformer(np.log)),
+            ("gently", FunctionTransformer(np.square)),
             ("often", FunctionTransformer(np.repeat, kw_args={"repeats": n_features, "axis": 1})),
         ]
     )

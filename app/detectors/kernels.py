@@ -15,7 +15,7 @@ from app.detectors.base import Arrays, Floats
 
 FARTHEST = 1e100
 FARTHEST_BEYOND = 100.0
-"""A forest tells no distances apart that are larger, in widths of the training box."""
+"""A forest tells no distances apart that are larger, in half widths of the training box."""
 IN_FULL: Arrays = {
     "low": np.array(-FARTHEST),
     "high": np.array(FARTHEST),
@@ -34,7 +34,7 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
     columns = scaled = _standardised(arrays, X)
     if "box_scale" in arrays:
         distance = np.abs(scaled * arrays["box_scale"] + arrays["box_min"]).max(axis=1)
-        beyond = np.log(np.clip(distance, 1.0, FARTHEST_BEYOND))
+        beyond = np.square(np.log(np.clip(distance, 1.0, FARTHEST_BEYOND)))
         columns = np.column_stack([scaled, beyond])
     rows = np.clip(columns, -largest, largest).astype(np.float32)
     at = np.arange(len(X))[:, None]
