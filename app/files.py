@@ -111,11 +111,11 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
             remedy=f"Columns: {', '.join(map(str, table.columns))}.",
         )
     try:
-        form = "mixed" if pd.api.types.is_numeric_dtype(table[column]) else "ISO8601"
-        times = pd.to_datetime(table[column], utc=True, format=form).dt.tz_localize(None)
+        times = _times(table[column]).dt.tz_localize(None)
     except (ValueError, TypeError) as error:
+        what = str(error).splitlines()[0].partition(". You might")[0]
         raise InvalidDataError(
-            f"The column {column} holds no times: {str(error).splitlines()[0]}.",
+            f"The column {column} holds no times: {what}.",
             field="--time",
             remedy="Write them as 2026-01-05T08:00:00Z.",
         ) from error
@@ -127,6 +127,16 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
             remedy="Sort the rows by time, and leave out those without one.",
         )
     return found
+
+
+def _times(column: pd.Series) -> pd.Series:
+    """Return times in UTC; ISO 8601 with and without fractions in one column, or one other form."""
+    import pandas as pd
+
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601")
+    except (ValueError, TypeError):
+        return pd.to_datetime(column, utc=True)
 
 
 def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
