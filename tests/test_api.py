@@ -199,7 +199,7 @@ def test_a_body_too_large_is_refused_whether_it_says_so_or_not(untrained, announ
     )
     assert ("content-length" in response.request.headers) == announced
     found = problem(response, 413, "request-entity-too-large")
-    assert "VIGIE_MAX_BODY_BYTES" in found["detail"]
+    assert "VIGIE_MAX_BODY_BYTES" in found["remedy"]
     assert nothing_is_trained(untrained)
 
 

@@ -183,7 +183,11 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
         value = features[name]
         number = as_number(value)
         if number is None or not np.isfinite(number):
-            wrong = "There is no value." if value is None else f"{value!r} is not a finite number."
+            wrong = (
+                "There is no value, but a finite number is needed."
+                if value is None
+                else f"{value!r} is not a finite number."
+            )
             raise InvalidDataError(
                 wrong,
                 field=f"features.{name}",
