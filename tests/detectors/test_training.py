@@ -128,7 +128,7 @@ def test_fits_to_fewer_rows_calibrate_as_the_fit_to_all_of_them_would(name):
     model = fit(DETECTORS[name], rows, folds=2)
     p_values = model.p_values(model.examples(fresh))
     for quantile in (0.25, 0.5, 0.75):
-        assert np.quantile(p_values, quantile) == pytest.approx(quantile, abs=0.06)
+        assert np.quantile(p_values, quantile) == pytest.approx(quantile, abs=0.1)
 
 
 def test_every_row_calibrates_once(row_detector):
