@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -180,10 +181,16 @@ def _engine(url: str) -> Engine:
 
         @event.listens_for(engine, "connect")
         def _tune(connection: Any, record: Any) -> None:
-            # Readers go on while a writer writes, and a commit need not wait for the disk.
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
+            # Readers go on while a writer writes, and a commit need not wait for the disk.
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                # Patience does not hold for this switch: of two processes that make it at the same
+                # moment SQLite refuses one at once. The file remembers what the other has done.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+            connection.execute("PRAGMA synchronous=NORMAL")
             # Left to itself the driver begins only with the first write, and two processes that
             # have read the same past could then both write what follows from it.
             connection.isolation_level = None
