@@ -23,6 +23,7 @@ from rich.table import Table as Sheet
 from app.config import Settings
 from app.detectors.base import Floats, Progress, untold
 from app.errors import InvalidDataError, VigieError
+from app.files import require_columns
 from app.models.anomaly_data import AssetState
 from app.services.anomaly_detection_service import AnomalyDetectionService
 from app.services.asset import ALARM
@@ -308,12 +309,7 @@ def labels_of(table: pd.DataFrame, column: str) -> Flags:
     """
     import pandas as pd
 
-    if column not in table.columns:
-        raise InvalidDataError(
-            f"There is no column {column}.",
-            field="--labels",
-            remedy=f"Columns: {', '.join(map(str, table.columns))}.",
-        )
+    require_columns(table, [column], "--labels")
     values = table[column]
     # To pandas, truth values are numbers.
     usable = pd.api.types.is_numeric_dtype(values) and not values.isna().any()

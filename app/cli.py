@@ -184,15 +184,15 @@ def detect(
 
     X = _read(file, rows, None, None, numeric=False)
     judged = AnomalyDetectionService().detect_table(X, times_of(X, time), faulty.value)
-    lines = judged_rows(judged)
+    lines, first = judged_rows(judged), _slice(rows).start or 0
     if output is not Format.TABLE:
-        _print_rows(judged, lines, output, first=_slice(rows).start or 0)
+        _print_rows(judged, lines, output, first=first)
         return
     found = events(lines)
     if found:
-        out.print(event_sheet(found, first=_slice(rows).start or 0))
+        out.print(event_sheet(found, first=first))
     for fault in judged.examined.faults() if judged.examined else []:
-        placed = replace(fault, first_row=fault.first_row + (_slice(rows).start or 0))
+        placed = replace(fault, first_row=fault.first_row + first)
         out.print(f"{placed}.", highlight=False, soft_wrap=True)
     n_alarms = sum(event.is_alarm for event in found)
     out.print(

@@ -62,24 +62,35 @@ def features(
     InvalidDataError
         If a named column does not exist, or no numeric column is left.
     """
-    for option, names in (("--exclude", exclude), ("--feature", only)):
-        unknown = [name for name in names if name not in table.columns]
-        if unknown:
-            raise InvalidDataError(
-                f"There is no column {', '.join(unknown)}.",
-                field=option,
-                remedy=f"Columns: {', '.join(map(str, table.columns))}.",
-            )
+    require_columns(table, exclude, "--exclude")
+    require_columns(table, only, "--feature")
     if only:
         return table[list(only)], []
     # A clock only goes forward, so that a model which has learnt it calls every new row unusual.
-    clocks = [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
+    clocks = _clocks(table)
     kept = table.drop(columns=list(dict.fromkeys([*exclude, *clocks])))
     numeric = kept.select_dtypes("number")
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")
     texts = [name for name in kept.columns if name not in numeric.columns]
     return numeric, [str(name) for name in (*clocks, *texts)]
+
+
+def require_columns(table: pd.DataFrame, names: Sequence[str], option: str) -> None:
+    """Raise if a table lacks a column.
+
+    Raises
+    ------
+    InvalidDataError
+        Naming the option that asked for it.
+    """
+    unknown = [name for name in names if name not in table.columns]
+    if unknown:
+        raise InvalidDataError(
+            f"There is no column {', '.join(unknown)}.",
+            field=option,
+            remedy=f"Columns: {', '.join(map(str, table.columns))}.",
+        )
 
 
 def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datetime64] | None:
@@ -100,16 +111,11 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
     import pandas as pd
 
     if column is None:
-        usual = [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
-        if not usual or pd.api.types.is_numeric_dtype(table[usual[0]]):
+        clocks = _clocks(table)
+        if not clocks or pd.api.types.is_numeric_dtype(table[clocks[0]]):
             return None
-        column = usual[0]
-    elif column not in table.columns:
-        raise InvalidDataError(
-            f"There is no column {column}.",
-            field="--time",
-            remedy=f"Columns: {', '.join(map(str, table.columns))}.",
-        )
+        column = clocks[0]
+    require_columns(table, [column], "--time")
     try:
         times = _times(table[column]).dt.tz_localize(None)
     except (ValueError, TypeError) as error:
@@ -127,6 +133,10 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
             remedy="Sort the rows by time, and leave out those without one.",
         )
     return found
+
+
+def _clocks(table: pd.DataFrame) -> list[str]:
+    return [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
 
 
 def _times(column: pd.Series) -> pd.Series:

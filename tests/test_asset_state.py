@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from quick_training import CHEAP, WINDOW
 from sqlalchemy import create_engine, text
 
 from app import samples
@@ -38,15 +39,6 @@ SENSORS = ("speed", "pressure", "flow", "current", "vibration")
 UNIT = np.array([20.0, 0.3, 4.0, 0.5, 0.2])
 """Standard deviation of each sensor."""
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
-WINDOW = 5
-CHEAP = {
-    "mlflow_enabled": False,
-    "n_estimators": 50,
-    "epochs": 6,
-    "encoder_layers": (8,),
-    "decoder_layers": (8,),
-    "sequence_length": WINDOW,
-}
 ROW_MODELS = ("isolation_forest", "one_class_svm")
 MODELS = (*ROW_MODELS, "lstm_autoencoder")
 QUICKEST = ("one_class_svm",)

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from quick_training import CHEAP, WINDOW
 
 from app.config import Settings
 from app.detectors.data_quality import frozen_after
@@ -25,15 +26,6 @@ Request = dict[str, Any]
 SENSORS = ("temperature", "pressure", "flow", "current")
 RANGES = {"temperature": (-40.0, 150.0), "flow": (0.0, None), "level": (0.0, 1.0)}
 MODELS = {"isolation_forest", "one_class_svm", "lstm_autoencoder"}
-WINDOW = 5
-CHEAP = {
-    "mlflow_enabled": False,
-    "n_estimators": 50,
-    "epochs": 6,
-    "encoder_layers": (8,),
-    "decoder_layers": (8,),
-    "sequence_length": WINDOW,
-}
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from quick_training import CHEAP, WINDOW
 
 from app import samples
 from app.config import Settings
@@ -23,18 +24,10 @@ from app.services.verdict import Judged
 
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "lstm_autoencoder"]
-WINDOW, AVERAGED = 5, 20
+AVERAGED = 20
 STRETCH = 60
 """Rows of one case, of which the first forty are healthy."""
-CHEAP = {
-    "mlflow_enabled": False,
-    "n_estimators": 100,
-    "epochs": 10,
-    "encoder_layers": (8,),
-    "decoder_layers": (8,),
-    "sequence_length": WINDOW,
-    "trend_window": AVERAGED,
-}
+LEARNT_WELL = CHEAP | {"n_estimators": 100, "epochs": 10, "trend_window": AVERAGED}
 few_examples = settings(derandomize=True, max_examples=60, deadline=None)
 
 
@@ -72,7 +65,7 @@ class Plant:
 
 
 def plant_of(record: Callable[[int, int], np.ndarray], names: tuple[str, ...]) -> Plant:
-    service = AnomalyDetectionService(Settings(**CHEAP))
+    service = AnomalyDetectionService(Settings(**LEARNT_WELL))
     training = record(1200, 0)
     outcome = service.train_all_models(training, names)
     assert {model["status"] for model in outcome.values()} == {"trained"}, outcome

@@ -126,7 +126,7 @@ def training_table(
         raise InvalidDataError(
             "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
         )
-    for name in set(ranges).difference(table.feature_names):
+    for name in sorted(set(ranges).difference(table.feature_names)):
         logger.warning("A physical range is set for '%s', which is no column of the data.", name)
     filled, quality = examine(table.values, table.feature_names, ranges)
     table = Table(filled, table.feature_names, quality)

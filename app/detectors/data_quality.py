@@ -61,6 +61,21 @@ class SensorFault:
     example: float | None = None
     longest: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        sensor: str,
+        kind: Kind,
+        readings: Floats,
+        mask: NDArray[np.bool_],
+        longest: int | None = None,
+    ) -> SensorFault:
+        """Tell of one sensor's readings, shape (n_samples,), and where they are at fault."""
+        rows = np.flatnonzero(mask)
+        first = int(rows[0])
+        example = None if kind == "missing" else float(readings[first])
+        return cls(sensor, kind, len(rows), len(readings), first, example, longest)
+
     def __str__(self) -> str:
         held = f", for up to {self.longest} rows on end" if self.longest is not None else ""
         example = f" ({self.example:g})" if self.example is not None else ""
@@ -117,20 +132,17 @@ def examine(
     _require_half_good(bad, feature_names)
     faults = []
     for column, sensor in enumerate(feature_names):
+        readings = values[:, column]
         for kind, mask in masks.items():
-            rows = np.flatnonzero(mask[:, column])
-            if len(rows) > 0:
-                example = None if kind == "missing" else float(values[rows[0], column])
-                faults.append(
-                    SensorFault(sensor, kind, len(rows), len(values), int(rows[0]), example)
-                )
-        good = np.flatnonzero(~bad[:, column])
-        starts, lengths, frozen = _stays(values[good, column])
+            if mask[:, column].any():
+                faults.append(SensorFault.of(sensor, kind, readings, mask[:, column]))
+        good = ~bad[:, column]
+        _, lengths, frozen = _stays(readings[good])
         if frozen.any():
-            n_rows, longest = int(lengths[frozen].sum()), int(lengths[frozen].max())
-            first = int(good[starts[frozen][0]])
-            held = float(values[first, column])
-            faults.append(SensorFault(sensor, "frozen", n_rows, len(values), first, held, longest))
+            still = np.zeros(len(readings), dtype=bool)
+            still[good] = np.repeat(frozen, lengths)
+            longest = int(lengths[frozen].max())
+            faults.append(SensorFault.of(sensor, "frozen", readings, still, longest))
     quality = DataQuality(len(values), tuple(faults), int(bad.sum()))
     return (_filled(values, bad) if bad.any() else values), quality
 

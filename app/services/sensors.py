@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,11 @@ class Examined:
     masks: Mapping[Kind, NDArray[np.bool_]]
     held: NDArray[np.intp]
 
+    @cached_property
+    def _still(self) -> NDArray[np.bool_]:
+        after = self.sensors.frozen_after
+        return (after > 0) & (self.held > after)
+
     @property
     def columns(self) -> dict[str, Floats]:
         """The usable values by sensor."""
@@ -112,9 +118,8 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
-        after = self.sensors.frozen_after
-        still = np.flatnonzero((after > 0) & (self.held[row] > after))
-        return {self.sensors.names[i]: int(self.held[row, i]) for i in still.tolist()}
+        still = np.flatnonzero(self._still[row]).tolist()
+        return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
 
     def held_for(self, row: int) -> dict[str, int]:
         """Return the sensors that have the value of the row before, with the rows since when."""
@@ -123,17 +128,12 @@ class Examined:
 
     def faults(self) -> list[SensorFault]:
         """Return all that is wrong, by sensor and kind."""
-        n_rows, after = len(self.values), self.sensors.frozen_after
-        still = (after > 0) & (self.held > after)
         found = []
-        for kind, mask in {**self.masks, "frozen": still}.items():
+        for kind, mask in {**self.masks, "frozen": self._still}.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
-                rows = np.flatnonzero(mask[:, column])
-                first = int(rows[0])
-                example = None if kind == "missing" else float(self.values[first, column])
-                longest = int(self.held[rows, column].max()) if kind == "frozen" else None
-                name = self.sensors.names[column]
-                found.append(SensorFault(name, kind, len(rows), n_rows, first, example, longest))
+                name, here = self.sensors.names[column], mask[:, column]
+                longest = int(self.held[here, column].max()) if kind == "frozen" else None
+                found.append(SensorFault.of(name, kind, self.values[:, column], here, longest))
         return found
 
     def refuse(self, row: int, field: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
 
-MOST_OUTLIERS = 200
+MOST_OUTLIERS, MOST_SENSORS = 200, 40
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
@@ -52,6 +52,13 @@ def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Ax
     return figure, axes
 
 
+def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]:
+    """Leave a line for each sensor, the first on top."""
+    figure, axes = _figure(title, x, "", height=1.4 + 0.32 * min(n_sensors, MOST_SENSORS))
+    axes.invert_yaxis()
+    return figure, axes
+
+
 def _score_distribution(model: TrainedModel, scores: Floats) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: scores of {len(scores)} training rows", "score", "rows"
@@ -64,13 +71,12 @@ def _score_distribution(model: TrainedModel, scores: Floats) -> Figure:
 
 def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
     """Box plots in units of each sensor's own usual range, so that they fit on one axis."""
-    figure, axes = _figure(
+    figure, axes = _figure_by_sensor(
         f"{model.algorithm}: spread of each sensor in training",
         "distance from the median, in widths of the middle 99 %",
-        "",
-        height=1.4 + 0.32 * min(model.n_features, 40),
+        model.n_features,
     )
-    shown = slice(0, 40)
+    shown = slice(0, MOST_SENSORS)
     width = np.where(model.high > model.low, model.high - model.low, 1.0)
     spread = ((X - model.usual) / width)[:, shown]
     axes.boxplot(
@@ -80,21 +86,18 @@ def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
         flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
         medianprops={"color": ALERT},
     )
-    axes.invert_yaxis()
     return figure
 
 
 def _drivers(model: TrainedModel, shares: Floats) -> Figure:
-    figure, axes = _figure(
+    figure, axes = _figure_by_sensor(
         f"{model.algorithm}: sensors behind the {len(shares)} most unusual training rows",
         "mean share of the surprise",
-        "",
-        height=1.4 + 0.32 * min(model.n_features, 40),
+        model.n_features,
     )
     mean = shares.mean(axis=0)
-    first = np.argsort(-mean)[:40]
+    first = np.argsort(-mean)[:MOST_SENSORS]
     axes.barh([model.feature_names[i] for i in first], mean[first], color=ACCENT)
-    axes.invert_yaxis()
     return figure
 
 
