@@ -134,7 +134,9 @@ def train(
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from app.services.anomaly_detection_service import AnomalyDetectionService
 
-    X = _read(file, rows, exclude, feature)
+    table = _read(file, rows)
+    X = _features(table, exclude, feature)
+    _warn_of_disorder(table)
     # A command can wait for a slow server, unlike a service in the middle of its work.
     service = AnomalyDetectionService(Settings(tracking_patience_s=PATIENCE_S))
     with _progress() as progress:
@@ -182,7 +184,7 @@ def detect(
     from app.report import event_sheet, events, judged_rows
     from app.services.anomaly_detection_service import AnomalyDetectionService
 
-    X = _read(file, rows, None, None, numeric=False)
+    X = _read(file, rows)
     judged = AnomalyDetectionService().detect_table(X, times_of(X, time), faulty.value)
     lines, first = judged_rows(judged), _slice(rows).start or 0
     if output is not Format.TABLE:
@@ -353,14 +355,7 @@ def _mlflow() -> Any:
     return service
 
 
-def _read(
-    file: Path,
-    rows: str | None,
-    exclude: list[str] | None,
-    feature: list[str] | None,
-    *,
-    numeric: bool = True,
-) -> Any:
+def _read(file: Path, rows: str | None) -> Any:
     from app.files import read_table
 
     table = read_table(file)
@@ -369,10 +364,18 @@ def _read(
         raise InvalidDataError(
             f"{rows!r} begins after the end: {file} has {len(table)} rows.", field="--rows"
         )
-    table = table.iloc[chosen_rows]
-    if not numeric:
-        return table
-    return _features(table, exclude, feature)
+    return table.iloc[chosen_rows]
+
+
+def _warn_of_disorder(table: Any) -> None:
+    """Say that rows are not in order of time, which the models take them to be."""
+    from app.files import times_of
+
+    try:
+        times_of(table)
+    except InvalidDataError as error:
+        if Settings().time_ordered:
+            err.print(f"[yellow]Taken to be in order of time:[/] {escape(error.message)}")
 
 
 def _features(table: Any, exclude: list[str] | None, feature: list[str] | None) -> Any:
@@ -380,7 +383,7 @@ def _features(table: Any, exclude: list[str] | None, feature: list[str] | None) 
 
     chosen, left_out = features(table, exclude or (), feature or ())
     if left_out:
-        err.print(f"Left out, being no numbers: {', '.join(left_out)}", style="dim")
+        err.print(f"Left out, being no readings: {', '.join(left_out)}", style="dim")
     return chosen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 TIME_COLUMNS = ("time", "timestamp", "datetime", "date")
+LARGEST: dict[Literal["s", "ms", "us"], float] = {"s": 1e11, "ms": 1e14, "us": 1e17}
+"""Times since 1970 stay below these, in seconds until 5138; what is larger is in nanoseconds."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -33,7 +35,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InvalidDataError(f"There is no file {path}.", field="FILE")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return _with_numbers(pd.read_parquet(path))
+            return _with_numbers(_with_time_of_index(pd.read_parquet(path)))
         return _with_numbers(pd.read_csv(path, sep=_separator(path)))
     except (ValueError, OSError) as error:
         raise InvalidDataError(
@@ -46,7 +48,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def features(
     table: pd.DataFrame, exclude: Sequence[str] = (), only: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the numeric columns of a table, and the names of what was left out as text or time.
+    """Return the columns with readings, and the names of what was left out: text, time, counts.
 
     Parameters
     ----------
@@ -66,14 +68,14 @@ def features(
     require_columns(table, only, "--feature")
     if only:
         return table[list(only)], []
-    # A clock only goes forward, so that a model which has learnt it calls every new row unusual.
-    clocks = _clocks(table)
-    kept = table.drop(columns=list(dict.fromkeys([*exclude, *clocks])))
+    # What only goes forward is unusual in every new row to a model that has learnt it.
+    counters = [*_clocks(table), *_row_numbers(table)]
+    kept = table.drop(columns=list(dict.fromkeys([*exclude, *counters])))
     numeric = kept.select_dtypes("number")
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")
     texts = [name for name in kept.columns if name not in numeric.columns]
-    return numeric, [str(name) for name in (*clocks, *texts)]
+    return numeric, [str(name) for name in (*counters, *texts)]
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], option: str) -> None:
@@ -101,7 +103,9 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
     table : DataFrame
         As read.
     column : str, optional
-        The column with the times; by default the first one with a usual name for it.
+        The column with the times, in any usual form, as seconds, or as ms, us or ns since 1970;
+        by default the first one with a usual name for it, unless that holds numbers, which might
+        be anything.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
         raise InvalidDataError(
             f"The column {column} holds no times: {what}.",
             field="--time",
-            remedy="Write them as 2026-01-05T08:00:00Z.",
+            remedy="Write them as 2026-01-05T08:00:00Z, or in seconds.",
         ) from error
     found: NDArray[np.datetime64] = times.to_numpy().astype("datetime64[us]")
     if np.isnat(found).any() or (np.diff(found) < np.timedelta64(0)).any():
@@ -139,14 +143,34 @@ def _clocks(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if str(name).lower() in TIME_COLUMNS]
 
 
+def _row_numbers(table: pd.DataFrame) -> list[str]:
+    """Return the columns without a header, as pandas writes its index; reading, it names them."""
+    return [name for name in table.columns if str(name).startswith("Unnamed: ")]
+
+
+def _with_time_of_index(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose times stand in a column, also where they were its index."""
+    import pandas as pd
+
+    if not isinstance(table.index, pd.DatetimeIndex):
+        return table
+    return table.rename_axis(str(table.index.name or "time")).reset_index()
+
+
 def _times(column: pd.Series) -> pd.Series:
     """Return times in UTC; ISO 8601 with and without fractions in one column, or one other form."""
     import pandas as pd
 
+    if pd.api.types.is_numeric_dtype(column):
+        largest = column.abs().max()
+        fitting = [unit for unit, limit in LARGEST.items() if largest < limit]
+        return pd.to_datetime(column, utc=True, unit=fitting[0] if fitting else "ns")
     try:
         return pd.to_datetime(column, utc=True, format="ISO8601")
     except (ValueError, TypeError):
-        return pd.to_datetime(column, utc=True)
+        # With points the day stands first, with slashes mostly the month.
+        points = column.astype(str).str.match(r"\s*\d{1,2}\.").all()
+        return pd.to_datetime(column, utc=True, dayfirst=bool(points))
 
 
 def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:

@@ -108,6 +108,8 @@ def write_files(folder: Path) -> None:
         table["label"] = recording.labels
         table.to_csv(folder / f"{name}.csv", sep=";", index=False)
         table.to_parquet(folder / f"{name}.parquet")
+        if name == "healthy":
+            table[::-1].to_csv(folder / "backwards.csv", index=False)
     table = pd.DataFrame(healthy.data, columns=NAMES)
     table.loc[3, "flow_rate"] = np.nan
     table.to_csv(folder / "gap.csv", index=False)
@@ -162,6 +164,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
         "no model": ["detect", "fault.csv"],
         "list": ["models", "list"],
         "doctor": ["doctor"],
+        "backwards": ["train", "backwards.csv", "--model", "isolation_forest"],
     }
     return {name: shell.run(*command, MLFLOW_ENABLED="false") for name, command in commands.items()}
 
@@ -190,6 +193,11 @@ def test_an_error_says_what_is_wrong_and_what_to_do(offline, command, said):
 def test_an_error_is_one_line_however_long(offline, command):
     [line] = [line for line in offline[command].stderr.splitlines() if "Left out" not in line]
     assert line.startswith("Error: ")
+
+
+def test_rows_that_are_not_in_order_of_time_are_trained_on_with_a_warning(offline):
+    assert offline["backwards"].returncode == 0, offline["backwards"].stderr
+    assert "Taken to be in order of time: The times in time" in words(offline["backwards"].stderr)
 
 
 def test_the_doctor_names_disabled_tracking_with_its_remedy(offline):
@@ -352,7 +360,7 @@ def test_an_empty_registry_is_listed_as_such(empty):
 def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(trained, workplace):
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count("1 (Production)") == 2
-    assert "Left out, being no numbers: time" in trained.stderr
+    assert "Left out, being no readings: time" in trained.stderr
     for name in ("isolation_forest", "one_class_svm"):
         model = workplace.tracking.load_model(name, stage="Production")
         assert list(model.feature_names) == NAMES
