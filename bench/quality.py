@@ -15,18 +15,15 @@ import ast
 import hashlib
 import json
 import logging
-import os
-import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from figures import filled, machine
 from numpy.typing import NDArray
 from pyod.models.iforest import IForest
 from pyod.models.ocsvm import OCSVM
@@ -38,7 +35,6 @@ import app
 from app.backtest import Confusion, backtest
 from app.config import Settings
 from app.detectors.base import Floats
-from app.detectors.lstm_autoencoder import available_device
 from app.errors import VigieError
 from app.files import read_table, times_of
 from app.models.anomaly_data import AssetState
@@ -168,7 +164,7 @@ class Results:
         if not self._again and key in cells and cells[key]["code"] == _code():
             return
         console.print(f"{part} {key}")
-        cells[key] = {"code": _code(), "machine": _machine(), "found": measure()}
+        cells[key] = {"code": _code(), "machine": machine(), "found": measure()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
 
@@ -187,22 +183,6 @@ class Results:
             console.print(f"{part}: some figures come from other code. Measure this part again.")
         machines = "; ".join(dict.fromkeys(cell["machine"] for cell in cells))
         return f"\n\nMeasured on {machines}."
-
-
-def filled(text: str, name: str, block: str) -> str:
-    """Return a document with a block between the comments that bear its name.
-
-    Raises
-    ------
-    LookupError
-        If the document has no such place.
-    """
-    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    before, found, rest = text.partition(start)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise LookupError(f"docs/{DOCUMENT.name} has no place for {name}: {start}{end}")
-    return f"{before}{start}\n{block}\n\n{end}{after}"
 
 
 def plain(**changes: Any) -> Settings:
@@ -653,24 +633,12 @@ def _block(table: str, goals: Sequence[str]) -> str:
 
 
 @cache
-def _machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        named = re.search(r"(?m)^model name\s*:\s*(.+)$", facts.read_text(encoding="utf-8"))
-        cpu = named[1] if named else cpu
-    device = "no accelerator" if available_device() == "cpu" else "an accelerator"
-    peers = ", ".join(f"{name} {version(name)}" for name in ("pyod", "scikit-learn", "torch"))
-    return f"{cpu}, {os.cpu_count()} cores, {device}; {peers}"
-
-
-@cache
 def _code() -> str:
     """Return a hash of what the figures depend on: code without comments, and defaults."""
     root = Path(app.__file__).parent
     services = [root / "services" / f"{name}.py" for name in ("asset", "timeline", "verdict")]
     digest = hashlib.sha256(plain().model_dump_json(include=TRAINING_SETTINGS).encode())
-    for path in [*sorted((root / "detectors").glob("*.py")), *services, root / "backtest.py"]:
+    for path in [*sorted((root / "detectors").rglob("*.py")), *services, root / "backtest.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(body := getattr(node, "body", None), list):
