@@ -1,0 +1,258 @@
+"""What time and memory cost as data, sensors, trees, assets and versions grow.
+
+``measure`` yields one figure a curve: the slopes between neighbouring points where both axes are
+logarithmic (1: twice as much costs twice as much), with the points themselves in its note. The
+picture goes to docs/images/growth.png.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from figures import Figure, seconds, within
+
+from app.config import Settings
+from app.detectors.base import Floats
+from app.history.store import History
+from app.local import mlflow_server
+from app.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService, history_url
+from app.services.isolation_forest_service import IsolationForestService
+from app.tracking import registry
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "growth.png"
+N_FEATURES = 20
+LONGEST_S = 90.0
+"""A curve ends with the first point that takes longer."""
+KEPT_ROWS = 50
+COLOURS = {
+    "isolation_forest": "#33415c",
+    "one_class_svm": "#3a86c8",
+    "lstm_autoencoder": "#d1495b",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one cost against one size.
+
+    Attributes
+    ----------
+    panel : str
+        What is measured, such as 'training, s'.
+    against : str
+        What grows, such as 'rows'.
+    of : str
+        Whose cost it is.
+    sizes, costs : tuple of float
+    """
+
+    panel: str
+    against: str
+    of: str
+    sizes: tuple[float, ...]
+    costs: tuple[float, ...]
+
+    @property
+    def slopes(self) -> list[float]:
+        """Slope from each point to the next on logarithmic axes."""
+        return list(np.diff(np.log(self.costs)) / np.diff(np.log(self.sizes)))
+
+    @property
+    def bend(self) -> float | None:
+        """The size from which on cost grows faster than half as fast as the size; or None."""
+        steep = [size for size, slope in zip(self.sizes, self.slopes, strict=False) if slope > 0.5]
+        return steep[0] if steep else None
+
+    def as_figure(self) -> Figure:
+        points = ", ".join(f"{size:g}: {cost:.3g}" for size, cost in self)
+        bend = "flat throughout" if self.bend is None else f"rises from {self.bend:g} on"
+        name = f"{self.of}, {self.panel} against {self.against}"
+        return within(name, self.slopes, unit="slope", note=f"{bend}; {points}")
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return zip(self.sizes, self.costs, strict=True)
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """Yield one figure a curve, and draw the picture."""
+    curves = []
+    for curve in _curves(quick):
+        curves.append(curve)
+        yield curve.as_figure()
+    if not quick:
+        _draw(curves)
+
+
+def _curves(quick: bool) -> Iterator[Curve]:
+    if quick:
+        yield from _training("isolation_forest", "rows", [1000, 10_000])
+        yield _scoring("isolation_forest", [1, 100, 10_000])
+        return
+    for name in DETECTORS:
+        yield from _training(name, "rows", [1000, 10_000, 100_000, 1_000_000])
+        yield from _training(name, "sensors", [2, 8, 32, 128])
+        yield _scoring(name, [10**k for k in range(7)])
+    yield from _trees([10, 30, 100, 300, 1000, 3000])
+    yield _assets([1, 10, 100, 1000, 10_000])
+    yield _versions([1, 10, 100, 1000])
+
+
+def _training(name: str, against: str, sizes: Sequence[int]) -> Iterator[Curve]:
+    """Train in a process of its own each time, whose memory is nobody else's."""
+    known: list[tuple[int, dict[str, float]]] = []
+    for size in sizes:
+        n, d = (size, N_FEATURES) if against == "rows" else (2000, size)
+        command = [sys.executable, __file__, name, str(n), str(d)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        known.append((size, json.loads(answer.stdout)))
+        if known[-1][1]["seconds"] > LONGEST_S:
+            break
+    reached = tuple(float(size) for size, _ in known)
+    for panel, key in (("training, s", "seconds"), ("training, MB", "megabytes")):
+        yield Curve(panel, against, name, reached, tuple(cost[key] for _, cost in known))
+
+
+def _scoring(name: str, sizes: Sequence[int]) -> Curve:
+    service = DETECTORS[name](settings=_untracked())
+    service.train(_rows(2000))
+    costs = _costs(sizes, lambda size: _timed(service.predict_scores, _rows(size)))
+    return Curve("scoring, ms", "rows", name, tuple(map(float, sizes)), costs)
+
+
+def _trees(sizes: Sequence[int]) -> Iterator[Curve]:
+    services = {
+        size: IsolationForestService(n_estimators=size, settings=_untracked()) for size in sizes
+    }
+    reached = tuple(map(float, sizes))
+    training = tuple(seconds(lambda s=s: s.train(_rows(2000))) for s in services.values())
+    yield Curve("training, s", "trees", "isolation_forest", reached, training)
+    X = _rows(10_000)
+    costs = _costs(sizes, lambda size: _timed(services[size].predict_scores, X))
+    yield Curve("scoring 10 000 rows, ms", "trees", "isolation_forest", reached, costs)
+
+
+def _assets(sizes: Sequence[int]) -> Curve:
+    """Judge one reading by all models, with a history of ever more assets."""
+    with tempfile.TemporaryDirectory() as state:
+        settings = _untracked(state_dir=Path(state))
+        service = AnomalyDetectionService(settings)
+        service.train_all_models(_rows(1000))
+        rows = _rows(KEPT_ROWS + 500)
+        start = datetime(2026, 1, 5, tzinfo=UTC)
+
+        def reading(row: int, asset: int = 0) -> dict[str, Any]:
+            features = {f"feature_{i + 1}": float(v) for i, v in enumerate(rows[row])}
+            time = (start + timedelta(seconds=row)).isoformat()
+            return {"asset_id": f"asset-{asset}", "features": features, "timestamp": time}
+
+        service.detect_anomalies_batch([reading(row) for row in range(KEPT_ROWS)])
+        history = History(history_url(settings))
+        last = start + timedelta(seconds=KEPT_ROWS)
+        with history.turn("asset-0", None) as turn:
+            kept = turn.around("asset-0", None, last, last, KEPT_ROWS)
+        costs, there, row = [], 1, KEPT_ROWS
+        for size in sizes:
+            with history.turn("asset-0", None) as turn:
+                for asset in range(there, size):
+                    turn.append(replace(one, asset_id=f"asset-{asset}") for one in kept)
+            there, times = max(there, size), []
+            for _ in range(40):
+                asked = reading(row, row % size)
+                times.append(1e3 * seconds(lambda asked=asked: service.detect_anomaly(asked)))
+                row += 1
+            costs.append(median(times[5:]))
+        history.close()
+        service.close()
+    return Curve(
+        "one reading, ms", "assets", "three models, history", tuple(map(float, sizes)), tuple(costs)
+    )
+
+
+def _versions(sizes: Sequence[int]) -> Curve:
+    """Ask the registry which version serves, among ever more of them."""
+    with tempfile.TemporaryDirectory() as state:
+        uri = "http://127.0.0.1:5077"
+        settings = _untracked(mlflow_enabled=True, mlflow_tracking_uri=uri, state_dir=Path(state))
+        with mlflow_server(settings):
+            service = IsolationForestService(settings=settings)
+            service.train(_rows(300))
+            server = service.mlflow_service.server
+            first = server.client.get_model_version(service.name, "1")
+            costs, there = [], 1
+            for size in sizes:
+                for _ in range(there, size):
+                    server.client.create_model_version(
+                        service.name, first.source, first.run_id, first.tags, await_creation_for=0
+                    )
+                there = max(there, size)
+                ask = [seconds(lambda: registry.pick(server, service.name)) for _ in range(7)]
+                costs.append(1e3 * median(ask))
+    return Curve(
+        "which version serves, ms", "versions", "registry", tuple(map(float, sizes)), tuple(costs)
+    )
+
+
+def _costs(sizes: Sequence[int], cost: Callable[[int], float]) -> tuple[float, ...]:
+    return tuple(1e3 * cost(size) for size in sizes)
+
+
+def _timed(function: Callable[[Any], Any], argument: Any) -> float:
+    function(argument)
+    return median(seconds(lambda: function(argument)) for _ in range(5))
+
+
+def _rows(n: int, n_features: int = N_FEATURES) -> Floats:
+    """Healthy rows of a machine whose load goes up and down, shape (n, n_features)."""
+    random = np.random.default_rng(0)
+    load = np.sin(np.arange(n) / 50.0)[:, None] * random.uniform(0.2, 2.0, n_features)
+    rows: Floats = 10.0 + load + random.normal(size=(n, n_features))
+    return rows
+
+
+def _untracked(**changes: Any) -> Settings:
+    return Settings.model_construct(**{"mlflow_enabled": False, **changes})
+
+
+def _draw(curves: Sequence[Curve]) -> None:
+    from matplotlib.figure import Figure as Picture
+
+    panels = list(dict.fromkeys((curve.panel, curve.against) for curve in curves))
+    picture = Picture(figsize=(11, 3.0 * -(-len(panels) // 3)), layout="constrained")
+    axes = picture.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel()
+    for axis, (panel, against) in zip(axes, panels, strict=False):
+        for curve in curves:
+            if (curve.panel, curve.against) == (panel, against):
+                colour = COLOURS.get(curve.of, "#33415c")
+                label = curve.of.replace("_", " ")
+                axis.loglog(curve.sizes, curve.costs, "o-", color=colour, label=label, markersize=3)
+        axis.set(title=panel, xlabel=against)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(PICTURE, dpi=110)
+
+
+def _train_here(name: str, n: int, d: int) -> dict[str, float]:
+    import resource
+
+    service = DETECTORS[name](settings=_untracked())
+    service.train(_rows(300, d))
+    taken = seconds(lambda: service.train(_rows(n, d)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": taken, "megabytes": peak}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_train_here(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
