@@ -28,23 +28,9 @@ BLOCK = 2048
 
 def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
     """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
-    # scikit-learn compares float32 readings with float64 thresholds; anything else would send
-    # a reading near a cut down the other branch.
-    largest = np.finfo(np.float32).max
-    columns = scaled = _standardised(arrays, X)
-    if "box_scale" in arrays:
-        distance = np.abs(scaled * arrays["box_scale"] + arrays["box_min"]).max(axis=1)
-        beyond = np.square(np.log(np.clip(distance, 1.0, FARTHEST_BEYOND)))
-        columns = np.column_stack([scaled, beyond])
-    rows = np.clip(columns, -largest, largest).astype(np.float32)
-    at = np.arange(len(X))[:, None]
-    node = np.broadcast_to(arrays["root"], (len(X), len(arrays["root"])))
-    for _ in range(int(arrays["depth"][0])):
-        right = rows[at, arrays["feature"][node]] > arrays["threshold"][node]
-        node = arrays["children"][node, right.view(np.int8)]
-    length = arrays["path"][node].sum(axis=1)
-    scores: Floats = np.exp2(-length / arrays["normaliser"][0]) - 0.5
-    return scores
+    from app.detectors.kernels import forest
+
+    return forest.raw_scores(arrays, X)
 
 
 def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
