@@ -35,21 +35,9 @@ def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Fl
 
 def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
     """Return the negated decision function for rows of shape (n_samples, n_features)."""
-    rows = _standardised(arrays, X)
-    support, gamma = arrays["support_vectors"], arrays["gamma"][0]
-    product = rows @ support.T
-    match params["kernel"]:
-        case "rbf":
-            squares = (rows**2).sum(axis=1)[:, None] + (support**2).sum(axis=1)
-            kernel = np.exp(-gamma * np.maximum(squares - 2.0 * product, 0.0))
-        case "linear":
-            kernel = product
-        case "poly":
-            kernel = (gamma * product) ** 3
-        case _:
-            kernel = np.tanh(gamma * product)
-    scores: Floats = -(kernel @ arrays["dual_coef"] + arrays["intercept"][0])
-    return scores
+    from app.detectors.kernels import svm
+
+    return svm.raw_scores(arrays, params["kernel"], X)
 
 
 def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
@@ -58,24 +46,16 @@ def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats)
     The mean squared error, in which a single far value would be lost among all the others; so
     how far the last row leaves the box of all training rows counts as the error of a whole row.
     """
-    errors = reconstruction_errors(arrays, params, windows).mean(axis=(1, 2))
-    last = _standardised(arrays, windows[:, -1])
-    beyond = np.maximum(arrays["lowest"] - last, last - arrays["highest"]).max(axis=1)
-    scores: Floats = errors + np.maximum(beyond, 0.0) ** 2 / windows.shape[1]
-    return scores
+    from app.detectors.kernels import lstm
+
+    return lstm.raw_scores(arrays, windows)
 
 
 def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
     """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
-    scaled = _standardised(arrays, windows)
-    states = scaled
-    for layer in range(len(params["encoder_layers"])):
-        states = _lstm(arrays, f"encoder.{layer}", states)
-    states = np.repeat(states[:, -1:], windows.shape[1], axis=1)
-    for layer in range(len(params["decoder_layers"])):
-        states = _lstm(arrays, f"decoder.{layer}", states)
-    restored = states @ arrays["head.weight"].T + arrays["head.bias"]
-    return (restored - scaled) ** 2
+    from app.detectors.kernels import lstm
+
+    return lstm.reconstruction_errors(arrays, windows)
 
 
 def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
