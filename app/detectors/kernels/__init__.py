@@ -1,7 +1,11 @@
 """Raw scores from plain arrays: what a process that only serves needs, and all it needs.
 
 Each function computes what the fitted estimator of its algorithm would, from the arrays that the
-algorithm took out of it. Larger means more unusual.
+algorithm took out of it. Larger means more unusual; NaN where a value is NaN. A row's score is the
+same, to the last bit, alone and among others.
+
+The compiled parts stand in modules of their own, imported where something is first scored: numba
+takes a third of a second to import, which no process shall pay that only starts.
 """
 
 from __future__ import annotations
@@ -12,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from app.detectors.base import Arrays, Floats
+from app.detectors.kernels.blocks import in_blocks
 
 FARTHEST = 1e100
+"""In standard deviations; beyond it, squares and products would not stay finite."""
 FARTHEST_BEYOND = 100.0
 """A forest tells no distances apart that are larger, in half widths of the training box."""
 IN_FULL: Arrays = {
@@ -23,21 +29,21 @@ IN_FULL: Arrays = {
 }
 """Limits for averages in which every value counts in full."""
 BLOCK = 2048
-"""Examples scored at a time, so that memory stays bounded however long the input is."""
+"""Examples averaged at a time, so that memory stays bounded however long the input is."""
 
 
 def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
     """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
     from app.detectors.kernels import forest
 
-    return forest.raw_scores(arrays, X)
+    return forest.raw_scores(arrays, _in_a_row(X))
 
 
 def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
     """Return the negated decision function for rows of shape (n_samples, n_features)."""
     from app.detectors.kernels import svm
 
-    return svm.raw_scores(arrays, params["kernel"], X)
+    return svm.raw_scores(arrays, params["kernel"], _in_a_row(X))
 
 
 def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
@@ -58,6 +64,37 @@ def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Fl
     return lstm.reconstruction_errors(arrays, windows)
 
 
+RAW_SCORES: dict[str, Callable[[Arrays, Mapping[str, Any], Floats], Floats]] = {
+    "isolation_forest": isolation_forest,
+    "one_class_svm": one_class_svm,
+    "lstm_autoencoder": lstm_autoencoder,
+}
+
+
+def raw_scores(
+    algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats
+) -> Floats:
+    """Score rows (n, n_features) or windows (n, window, n_features); shape (n,)."""
+    score = RAW_SCORES[algorithm]
+    if "averaged_rows" not in params:
+        return score(arrays, params, examples)
+    scores = np.empty(len(examples))
+
+    def work(start: int, stop: int) -> None:
+        scores[start:stop] = score(arrays, params, seen(arrays, params, examples[start:stop]))
+
+    in_blocks(work, len(examples), BLOCK)
+    return scores
+
+
+def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
+    """Return what the algorithm itself looks at: the examples, or their averages."""
+    if "averaged_rows" not in params:
+        return examples
+    averaged = averages(arrays, examples, params["averaged_rows"], params["averaged_at_least"])
+    return averaged[:, 0] if averaged.shape[1] == 1 else averaged
+
+
 def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
     """Return the mean of each ``n_rows`` consecutive rows, far values brought nearer first.
 
@@ -76,85 +113,28 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
     ndarray of shape (..., max(n - n_rows + 1, 0), n_features)
         NaN where too many rows are missing.
     """
-    within = np.clip(rows, limits["low"], limits["high"])
-    with np.errstate(over="ignore"):
-        beyond = np.minimum(np.abs(rows - within) / limits["room"], FARTHEST)
-    nearer = within + limits["room"] * np.sign(rows - within) * np.log1p(beyond)
-    there = ~np.isnan(nearer)
-    nearer = np.where(there, nearer, 0.0)
-    n_averages = max(rows.shape[-2] - n_rows + 1, 0)
-    # One row after the other: the same average, to the last digit, alone and among others.
-    total = np.zeros((*rows.shape[:-2], n_averages, rows.shape[-1]))
-    count = np.zeros_like(total)
-    for first in range(n_rows if n_averages else 0):
-        total += nearer[..., first : first + n_averages, :]
-        count += there[..., first : first + n_averages, :]
-    return np.where(count >= at_least, total / np.maximum(count, 1.0), np.nan)
+    from app.detectors.kernels import averaging
 
-
-def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
-    """Return what the algorithm itself looks at: the examples, or their averages."""
-    if "averaged_rows" not in params:
-        return examples
-    averaged = averages(arrays, examples, params["averaged_rows"], params["averaged_at_least"])
-    return averaged[:, 0] if averaged.shape[1] == 1 else averaged
-
-
-def _standardised(arrays: Arrays, X: Floats) -> Floats:
-    """Return X in standard deviations, bounded so that squares and products stay finite."""
-    with np.errstate(over="ignore"):
-        return np.clip((X - arrays["center"]) / arrays["scale"], -FARTHEST, FARTHEST)
-
-
-def _lstm(arrays: Arrays, layer: str, inputs: Floats) -> Floats:
-    """Run one LSTM layer over (n_windows, window, n_inputs); return all hidden states."""
-    recurrent = arrays[f"{layer}.weight_hh_l0"].T
-    driven = (
-        inputs @ arrays[f"{layer}.weight_ih_l0"].T
-        + arrays[f"{layer}.bias_ih_l0"]
-        + arrays[f"{layer}.bias_hh_l0"]
+    length, n_features = rows.shape[-2:]
+    low, high, room = (
+        np.ascontiguousarray(np.broadcast_to(limits[name], n_features))
+        for name in ("low", "high", "room")
     )
-    size = recurrent.shape[0]
-    hidden = np.zeros((len(inputs), size))
-    cell = np.zeros_like(hidden)
-    states = np.empty((*inputs.shape[:2], size))
-    for step in range(inputs.shape[1]):
-        gates = driven[:, step] + hidden @ recurrent
-        forget = _sigmoid(gates[:, size : 2 * size])
-        update = _sigmoid(gates[:, :size]) * np.tanh(gates[:, 2 * size : 3 * size])
-        cell = forget * cell + update
-        hidden = _sigmoid(gates[:, 3 * size :]) * np.tanh(cell)
-        states[:, step] = hidden
-    return states
+    averaged = np.empty((*rows.shape[:-2], max(length - n_rows + 1, 0), n_features))
+    averaging.average(
+        *(rows.reshape(-1, length, n_features), low, high, room, n_rows, at_least),
+        averaged.reshape(-1, *averaged.shape[-2:]),
+    )
+    return averaged
 
 
-def _sigmoid(x: Floats) -> Floats:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+def warm_up() -> None:
+    """Compile all kernels, or read what was compiled before, so that no score waits for it.
+
+    May be called any number of times, from any thread.
+    """
+    from app.detectors.kernels import averaging, forest, lstm, odds, svm  # noqa: F401
 
 
-RAW_SCORES: dict[str, Callable[[Arrays, Mapping[str, Any], Floats], Floats]] = {
-    "isolation_forest": isolation_forest,
-    "one_class_svm": one_class_svm,
-    "lstm_autoencoder": lstm_autoencoder,
-}
-
-
-def raw_scores(
-    algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats
-) -> Floats:
-    """Score rows (n, n_features) or windows (n, window, n_features) block by block; shape (n,)."""
-    blocks = [
-        _scores(algorithm, arrays, params, examples[start : start + BLOCK])
-        for start in range(0, len(examples), BLOCK)
-    ]
-    return np.concatenate(blocks) if blocks else np.empty(0)
-
-
-def _scores(algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
-    looked_at = seen(arrays, params, examples)
-    known = ~np.isnan(looked_at.reshape(len(looked_at), -1)).any(axis=1)
-    if known.all():
-        return RAW_SCORES[algorithm](arrays, params, looked_at)
-    scores = np.full(len(looked_at), np.nan)
-    scores[known] = RAW_SCORES[algorithm](arrays, params, looked_at[known])
-    return scores
+def _in_a_row(X: Floats) -> Floats:
+    return np.ascontiguousarray(X, dtype=np.float64)
