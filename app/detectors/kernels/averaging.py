@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import float64, int64, types
 
+from app.detectors.base import Floats
 from app.detectors.kernels import FARTHEST
 from app.detectors.kernels.compiled import compiled, filled, given
 
@@ -16,7 +17,15 @@ from app.detectors.kernels.compiled import compiled, filled, given
     *(*3 * [given(float64, 1)], int64, int64, filled(float64, 3)),
     fastmath=False,
 )
-def average(rows, low, high, room, n_rows, at_least, averages):
+def average(
+    rows: Floats,
+    low: Floats,
+    high: Floats,
+    room: Floats,
+    n_rows: int,
+    at_least: int,
+    averages: Floats,
+) -> None:
     """Write averages of shape (n, n_averages, n_features) of rows (n, n_in_a_row, n_features).
 
     See ``app.detectors.kernels.averages``.

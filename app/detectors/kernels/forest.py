@@ -10,32 +10,39 @@ How a forest stands in memory: ``trees.py``.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numba import boolean, float64, int32
+from numpy.typing import NDArray
 
 from app.detectors.base import Arrays, Floats
 from app.detectors.kernels import FARTHEST, FARTHEST_BEYOND, trees
 from app.detectors.kernels.blocks import in_blocks
 from app.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
 
+Ints: TypeAlias = NDArray[np.int32]
+Place: TypeAlias = Any
+"""An unsigned index, for numba wraps signed ones around the end of an array, which takes time."""
+Eight: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+
 BLOCK = 2048
 TILE = 64
 """Rows that go down one tree together: they and the tree fit into the fastest cache."""
 LARGEST = float(np.finfo(np.float32).max)
-# numba wraps signed indices around the end of an array, which takes time.
 COLUMN, CHILD, LENGTH = np.uintp(trees.COLUMN), np.uintp(trees.CHILD), np.uintp(trees.LENGTH)
 TWICE = np.uintp(2)
 
 
 @part_of_kernels
-def _next(keys, nodes, row, node):
+def _next(keys: Ints, nodes: Ints, row: Place, node: Place) -> Place:
     """Return where the child begins that a row goes on to."""
     right = keys[row + np.uintp(nodes[node + COLUMN])] > nodes[node]
     return np.uintp(nodes[node + CHILD]) + (np.uintp(right) << TWICE)
 
 
 @part_of_kernels
-def _eight(keys, nodes, lengths, rows, at, n_steps):
+def _eight(keys: Ints, nodes: Ints, lengths: Floats, rows: Eight, at: Eight, n_steps: int) -> Eight:
     """Walk down from eight nodes, each with its row; return the path lengths at their ends."""
     r0, r1, r2, r3, r4, r5, r6, r7 = rows
     a0, a1, a2, a3, a4, a5, a6, a7 = at
@@ -66,7 +73,15 @@ def _eight(keys, nodes, lengths, rows, at, n_steps):
     returns=boolean,
     fastmath=False,
 )
-def _prepare(X, center, scale, box_scale, box_min, keys, distances):
+def _prepare(
+    X: Floats,
+    center: Floats,
+    scale: Floats,
+    box_scale: Floats,
+    box_min: Floats,
+    keys: Ints,
+    distances: Floats,
+) -> bool:
     """Make keys of rows in standard deviations, and find the rows outside the training box.
 
     Parameters
@@ -109,7 +124,16 @@ def _prepare(X, center, scale, box_scale, box_min, keys, distances):
     *(float64, given(float64, 1), filled(float64, 1)),
     fastmath=False,
 )
-def _walk(keys, nodes, roots, levels, lengths, normaliser, distances, scores):
+def _walk(
+    keys: Ints,
+    nodes: Ints,
+    roots: Ints,
+    levels: Ints,
+    lengths: Floats,
+    normaliser: float,
+    distances: Floats,
+    scores: Floats,
+) -> None:
     """Write the score of each row.
 
     Parameters

@@ -28,7 +28,7 @@ HUGE = 1e150
 
 
 @part_of_kernels
-def _add_product(rows, weights, sums):
+def _add_product(rows: Floats, weights: Floats, sums: Floats) -> None:
     """Add rows (m, n_inputs) times weights (n_inputs, n_outputs) to sums (m, n_outputs)."""
     n_inputs, n_outputs = weights.shape
     whole = n_inputs - n_inputs % 4
@@ -49,7 +49,7 @@ def _add_product(rows, weights, sums):
 
 
 @part_of_kernels
-def _open_gates(gates, size, cell, state):
+def _open_gates(gates: Floats, size: int, cell: Floats, state: Floats) -> None:
     """Move one window's cell and state, both of shape (size,), on by a step.
 
     ``sigmoid(a) * tanh(b)`` takes a single division of exponentials. Each loop does one thing to
@@ -72,7 +72,7 @@ def _open_gates(gates, size, cell, state):
     types.Array(float64, 3, "A", readonly=True),
     *(given(float64, 1), given(float64, 1), filled(float64, 3)),
 )
-def _standardise(windows, center, scale, scaled):
+def _standardise(windows: Floats, center: Floats, scale: Floats, scaled: Floats) -> None:
     """Write windows of shape (n, window, n_features) in standard deviations."""
     for window in range(windows.shape[0]):
         for step in range(windows.shape[1]):
@@ -86,7 +86,9 @@ def _standardise(windows, center, scale, scaled):
     *(given(float64, 3), given(float64, 2), given(float64, 2), given(float64, 1)),
     *(given(float64, 1), filled(float64, 3)),
 )
-def _layer(inputs, into, recurrent, bias, more_bias, states):
+def _layer(
+    inputs: Floats, into: Floats, recurrent: Floats, bias: Floats, more_bias: Floats, states: Floats
+) -> None:
     """Write all hidden states of one layer.
 
     Parameters
@@ -125,7 +127,16 @@ def _layer(inputs, into, recurrent, bias, more_bias, states):
     *(given(float64, 3), given(float64, 3), given(float64, 2), given(float64, 1)),
     *(given(float64, 1), given(float64, 1), filled(float64, 3), filled(float64, 1)),
 )
-def _judge(scaled, states, weights, bias, lowest, highest, errors, scores):
+def _judge(
+    scaled: Floats,
+    states: Floats,
+    weights: Floats,
+    bias: Floats,
+    lowest: Floats,
+    highest: Floats,
+    errors: Floats,
+    scores: Floats,
+) -> None:
     """Write the squared errors of restoring windows from states, and what they come to.
 
     Parameters

@@ -17,22 +17,22 @@ LN_10 = math.log(10.0)
 
 
 @part_of_kernels
-def _interpolated(raw, knots, p_values):
+def _interpolated(raw: float, knots: Floats, p_values: Floats) -> float:
     """Return the p-value of a raw score that lies between the outermost knots."""
     at, left = np.uintp(0), np.uintp(len(knots))
     while left > np.uintp(1):
         half = left >> np.uintp(1)
         at = at + half if knots[at + half] <= raw else at
         left -= half
-    if raw == knots[at]:
-        return p_values[at]
-    after = at + np.uintp(1)
-    slope = (p_values[after] - p_values[at]) / (knots[after] - knots[at])
-    return slope * (raw - knots[at]) + p_values[at]
+    p: float = p_values[at]
+    if raw > knots[at]:
+        after = at + np.uintp(1)
+        p += (p_values[after] - p) / (knots[after] - knots[at]) * (raw - knots[at])
+    return p
 
 
 @part_of_kernels
-def _tail_depth(raw, start, scale, shape):
+def _tail_depth(raw: float, start: float, scale: float, shape: float) -> float:
     """Return minus the natural logarithm of the tail's survival function."""
     depth = (raw - start) / scale
     return math.log1p(shape * depth) / shape if shape > 0.0 else depth
@@ -43,7 +43,17 @@ def _tail_depth(raw, start, scale, shape):
     filled(float64, 1),
     fastmath=False,
 )
-def _judge(knots, p_values, start, scale, shape, body_scale, raw_scores, as_surprise, judged):
+def _judge(
+    knots: Floats,
+    p_values: Floats,
+    start: float,
+    scale: float,
+    shape: float,
+    body_scale: float,
+    raw_scores: Floats,
+    as_surprise: bool,
+    judged: Floats,
+) -> None:
     """Write p-values, or their surprise ``-log10 p``, as ``Calibration`` defines them."""
     lowest, highest = knots[0], knots[-1]
     last_depth = _tail_depth(highest, start, scale, shape)

@@ -32,7 +32,18 @@ KERNELS = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
     *(float64, float64, int64, filled(float64, 2), filled(float64, 1)),
     fastmath={"contract", "reassoc", "nsz"},
 )
-def _decide(X, center, scale, support, coefficients, gamma, intercept, kernel, scaled, scores):
+def _decide(
+    X: Floats,
+    center: Floats,
+    scale: Floats,
+    support: Floats,
+    coefficients: Floats,
+    gamma: float,
+    intercept: float,
+    kernel: int,
+    scaled: Floats,
+    scores: Floats,
+) -> None:
     """Write the negated decision function of each row.
 
     Parameters
