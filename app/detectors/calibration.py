@@ -22,6 +22,7 @@ Technometrics 29(3), 1987.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,23 +96,11 @@ class Calibration:
 
     def surprise(self, raw_scores: Floats) -> Floats:
         """Return ``-log10 p``, strictly rising with the raw score and below ``CEILING``."""
-        raw = np.asarray(raw_scores, dtype=np.float64)
-        log_p = np.log10(np.interp(raw, self.knots, self.p_values))
-        lowest, highest = self.knots[0], self.knots[-1]
-        below, above = raw < lowest, raw > highest
-        nearness = np.exp((raw[below] - lowest) / self.body_scale)
-        log_p[below] = np.log1p(-(1.0 - self.p_values[0]) * nearness) / np.log(10.0)
-        depth = self._tail_depth(raw[above]) - self._tail_depth(highest)
-        log_p[above] -= depth / np.log(10.0)
-        surprise = -log_p
-        beyond = surprise > CREDIBLE
-        surprise[beyond] = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise[beyond]
-        return surprise
+        return self._judged(raw_scores, as_surprise=True)
 
     def p_value(self, raw_scores: Floats) -> Floats:
         """Return the share of healthy readings at least this unusual, in (0, 1)."""
-        p: Floats = 10.0 ** -self.surprise(raw_scores)
-        return p
+        return self._judged(raw_scores, as_surprise=False)
 
     def raw_threshold(self, p: float) -> float:
         """Return the raw score at which the p-value is ``p``, in (0, 1); inf if none is so low."""
@@ -126,17 +115,21 @@ class Calibration:
         if p >= self.p_values[-1]:
             return float(np.interp(-p, -self.p_values, self.knots))
         beyond = surprise + float(np.log10(self.p_values[-1]))
-        depth = self._tail_depth(self.knots[-1]) + beyond * np.log(10.0)
+        depth = self._depth_of_last_knot() + beyond * np.log(10.0)
         if self.tail_shape > 0:
             with np.errstate(over="ignore"):
                 depth = np.expm1(self.tail_shape * depth) / self.tail_shape
         return float(self.tail_start + self.tail_scale * depth)
 
-    def _tail_depth(self, raw: Floats) -> Floats:
-        """Return minus the natural logarithm of the tail's survival function."""
-        with np.errstate(over="ignore"):
-            depth: Floats = (raw - self.tail_start) / self.tail_scale
-        return np.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
+    def _judged(self, raw_scores: Floats, *, as_surprise: bool) -> Floats:
+        from app.detectors.kernels import odds
+
+        return odds.judged(self, raw_scores, as_surprise=as_surprise)
+
+    def _depth_of_last_knot(self) -> float:
+        """Return minus the natural logarithm of the tail's survival function there."""
+        depth = float(self.knots[-1] - self.tail_start) / self.tail_scale
+        return math.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
 
 
 def combine(p_values: Floats, weights: Floats | None = None) -> Floats:

@@ -20,6 +20,16 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from app.detectors.base import Fitted, Floats, Progress
 from app.detectors.kernels import FARTHEST_BEYOND
+from app.detectors.kernels.trees import (
+    CHILD,
+    COLUMN,
+    CUT,
+    LENGTH,
+    PER_NODE,
+    TOGETHER,
+    keys_of_cuts,
+    leaves,
+)
 from app.detectors.scaling import behind_scaler, fitted_scaler
 from app.errors import InvalidDataError
 
@@ -192,49 +202,47 @@ def _box(edge: FeatureUnion) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(forest: IForest, n_features: int) -> dict[str, NDArray[Any]]:
-    """Flatten all trees into one table of nodes.
+    """Flatten all trees into one table of nodes, as ``app.detectors.kernels.forest`` has it.
 
-    A leaf points at itself and cuts nothing, so a walk of ``depth`` steps ends at a leaf
-    whichever way it takes; ``path`` is what the leaf adds to the sum of path lengths. All
-    copies of *beyond* are one column, which stands after the sensors.
+    All copies of *beyond* are one column, which stands after the sensors.
     """
-    children, features, thresholds, paths, roots = [], [], [], [], []
-    offset = depth = 0
+    tables, lengths, roots, levels = [], [], [], []
+    start = 0
     for estimator, columns in zip(
         forest.estimators_, forest.detector_.estimators_features_, strict=True
     ):
         tree = estimator.tree_
-        own = np.arange(tree.node_count)
-        leaf = tree.children_left == -1
-        left = np.where(leaf, own, tree.children_left) + offset
-        right = np.where(leaf, own, tree.children_right) + offset
-        level = _depths(tree.children_left, tree.children_right)
-        children.append(np.stack([left, right], axis=1))
-        cut = columns[np.where(leaf, 0, tree.feature)]
-        features.append(np.where(leaf, 0, np.minimum(cut, n_features)))
-        thresholds.append(np.where(leaf, np.inf, tree.threshold))
-        paths.append(level + _average_path_length(tree.n_node_samples))
-        roots.append(offset)
-        offset += tree.node_count
-        depth = max(depth, int(level.max()))
-    normaliser = len(roots) * _average_path_length(np.array([forest.max_samples_]))[0]
+        inner = np.flatnonzero(tree.children_left != -1)
+        # Two children stand side by side, in the order of their parents.
+        first_child = 1 + 2 * np.arange(len(inner))
+        place = np.zeros(tree.node_count, dtype=np.intp)
+        place[tree.children_left[inner]] = first_child
+        place[tree.children_right[inner]] = first_child + 1
+        table = leaves(start, tree.node_count)
+        table[place[inner], CUT] = keys_of_cuts(tree.threshold[inner])
+        table[place[inner], COLUMN] = np.minimum(columns[tree.feature[inner]], n_features)
+        table[place[inner], CHILD] = PER_NODE * (start + first_child)
+        depths = tree.compute_node_depths() - 1
+        length = np.empty(tree.node_count)
+        length[place] = depths + _average_path_length(tree.n_node_samples)
+        tables.append(table)
+        lengths.append(length)
+        roots.append(PER_NODE * start)
+        levels.append(depths.max())
+        start += tree.node_count
+    n_trees, missing = len(roots), -len(roots) % TOGETHER
+    tables.append(leaves(start, 1))
+    lengths.append(np.zeros(1))
+    nodes = np.concatenate(tables)
+    different, nodes[:, LENGTH] = np.unique(np.concatenate(lengths), return_inverse=True)
+    normaliser = n_trees * _average_path_length(np.array([forest.max_samples_]))[0]
     return {
-        "children": np.concatenate(children).astype(np.int32),
-        "feature": np.concatenate(features).astype(np.int32),
-        "threshold": np.concatenate(thresholds),
-        "path": np.concatenate(paths),
-        "root": np.array(roots, dtype=np.int32),
-        "depth": np.array([depth], dtype=np.int32),
+        "nodes": nodes,
+        "lengths": different,
+        "roots": np.array(roots + missing * [PER_NODE * start], dtype=np.int32),
+        "levels": np.array(levels + missing * [0], dtype=np.int32),
         "normaliser": np.array([normaliser]),
     }
-
-
-def _depths(left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
-    depths = np.zeros(len(left), dtype=np.intp)
-    # scikit-learn numbers a child after its parent, so one pass from the root is enough.
-    for node in np.flatnonzero(left != -1):
-        depths[left[node]] = depths[right[node]] = depths[node] + 1
-    return depths
 
 
 def _average_path_length(n: NDArray[np.intp]) -> Floats:

@@ -91,7 +91,7 @@ class LSTMAutoencoder:
         # Double precision from here on: the weights stay as they were learnt, and the network
         # and the arrays taken from it agree to the last digits.
         network = network.cpu().double().eval().requires_grad_(False)
-        arrays = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+        arrays = {name: value.numpy().T.copy() for name, value in network.state_dict().items()}
         return Fitted(network, arrays, loss_by_epoch=tuple(losses))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:

@@ -76,7 +76,7 @@ class OneClassSVM:
             kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination
         ).fit(scaled)
         arrays |= {
-            "support_vectors": svm.support_vectors_,
+            "support_vectors": svm.support_vectors_.T.copy(),
             "dual_coef": svm.dual_coef_[0],
             "intercept": svm.intercept_,
             "gamma": np.array([gamma]),

@@ -27,7 +27,7 @@ from app.detectors.kernels import (
 )
 from app.errors import InvalidDataError, ModelRefusedError
 
-FORMAT = 2
+FORMAT = 3
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
 ON_CARD = (

@@ -1,0 +1,140 @@
+"""Raw scores from plain arrays: what a process that only serves needs, and all it needs.
+
+Each function computes what the fitted estimator of its algorithm would, from the arrays that the
+algorithm took out of it. Larger means more unusual; NaN where a value is NaN. A row's score is the
+same, to the last bit, alone and among others.
+
+The compiled parts stand in modules of their own, imported where something is first scored: numba
+takes a third of a second to import, which no process shall pay that only starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from app.detectors.base import Arrays, Floats
+from app.detectors.kernels.blocks import in_blocks
+
+FARTHEST = 1e100
+"""In standard deviations; beyond it, squares and products would not stay finite."""
+FARTHEST_BEYOND = 100.0
+"""A forest tells no distances apart that are larger, in half widths of the training box."""
+IN_FULL: Arrays = {
+    "low": np.array(-FARTHEST),
+    "high": np.array(FARTHEST),
+    "room": np.array(1.0),
+}
+"""Limits for averages in which every value counts in full."""
+BLOCK = 2048
+"""Examples averaged at a time, so that memory stays bounded however long the input is."""
+
+
+def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
+    """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
+    from app.detectors.kernels import forest
+
+    return forest.raw_scores(arrays, _in_a_row(X))
+
+
+def one_class_svm(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
+    """Return the negated decision function for rows of shape (n_samples, n_features)."""
+    from app.detectors.kernels import svm
+
+    return svm.raw_scores(arrays, params["kernel"], _in_a_row(X))
+
+
+def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
+    """Return the error of restoring windows of shape (n_windows, window, n_features).
+
+    The mean squared error, in which a single far value would be lost among all the others; so
+    how far the last row leaves the box of all training rows counts as the error of a whole row.
+    """
+    from app.detectors.kernels import lstm
+
+    return lstm.raw_scores(arrays, windows)
+
+
+def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
+    """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
+    from app.detectors.kernels import lstm
+
+    return lstm.reconstruction_errors(arrays, windows)
+
+
+RAW_SCORES: dict[str, Callable[[Arrays, Mapping[str, Any], Floats], Floats]] = {
+    "isolation_forest": isolation_forest,
+    "one_class_svm": one_class_svm,
+    "lstm_autoencoder": lstm_autoencoder,
+}
+
+
+def raw_scores(
+    algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats
+) -> Floats:
+    """Score rows (n, n_features) or windows (n, window, n_features); shape (n,)."""
+    score = RAW_SCORES[algorithm]
+    if "averaged_rows" not in params:
+        return score(arrays, params, examples)
+    scores = np.empty(len(examples))
+
+    def work(start: int, stop: int) -> None:
+        scores[start:stop] = score(arrays, params, seen(arrays, params, examples[start:stop]))
+
+    in_blocks(work, len(examples), BLOCK)
+    return scores
+
+
+def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
+    """Return what the algorithm itself looks at: the examples, or their averages."""
+    if "averaged_rows" not in params:
+        return examples
+    averaged = averages(arrays, examples, params["averaged_rows"], params["averaged_at_least"])
+    return averaged[:, 0] if averaged.shape[1] == 1 else averaged
+
+
+def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
+    """Return the mean of each ``n_rows`` consecutive rows, far values brought nearer first.
+
+    Parameters
+    ----------
+    limits : mapping of str to ndarray
+        ``low`` and ``high`` of each sensor, beyond which a distance ``d`` counts as
+        ``room * log(1 + d / room)``; each of shape (n_features,).
+    rows : ndarray of shape (..., n, n_features)
+        Consecutive rows; NaN where there was none.
+    n_rows, at_least : int
+        Rows in an average, and how many of them must be there.
+
+    Returns
+    -------
+    ndarray of shape (..., max(n - n_rows + 1, 0), n_features)
+        NaN where too many rows are missing.
+    """
+    from app.detectors.kernels import averaging
+
+    length, n_features = rows.shape[-2:]
+    low, high, room = (
+        np.ascontiguousarray(np.broadcast_to(limits[name], n_features))
+        for name in ("low", "high", "room")
+    )
+    averaged = np.empty((*rows.shape[:-2], max(length - n_rows + 1, 0), n_features))
+    averaging.average(
+        *(rows.reshape(-1, length, n_features), low, high, room, n_rows, at_least),
+        averaged.reshape(-1, *averaged.shape[-2:]),
+    )
+    return averaged
+
+
+def warm_up() -> None:
+    """Compile all kernels, or read what was compiled before, so that no score waits for it.
+
+    May be called any number of times, from any thread.
+    """
+    from app.detectors.kernels import averaging, forest, lstm, odds, svm  # noqa: F401
+
+
+def _in_a_row(X: Floats) -> Floats:
+    return np.ascontiguousarray(X, dtype=np.float64)

@@ -1,0 +1,93 @@
+"""From raw scores to p-values: one pass, whatever the number of scores."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import boolean, float64
+
+from app.detectors.base import Floats
+from app.detectors.calibration import CEILING, CREDIBLE, Calibration
+from app.detectors.kernels.blocks import in_blocks
+from app.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
+
+BLOCK = 16384
+LN_10 = math.log(10.0)
+
+
+@part_of_kernels
+def _interpolated(raw: float, knots: Floats, p_values: Floats) -> float:
+    """Return the p-value of a raw score that lies between the outermost knots."""
+    at, left = np.uintp(0), np.uintp(len(knots))
+    while left > np.uintp(1):
+        half = left >> np.uintp(1)
+        at = at + half if knots[at + half] <= raw else at
+        left -= half
+    p: float = p_values[at]
+    if raw > knots[at]:
+        after = at + np.uintp(1)
+        p += (p_values[after] - p) / (knots[after] - knots[at]) * (raw - knots[at])
+    return p
+
+
+@part_of_kernels
+def _tail_depth(raw: float, start: float, scale: float, shape: float) -> float:
+    """Return minus the natural logarithm of the tail's survival function."""
+    depth = (raw - start) / scale
+    return math.log1p(shape * depth) / shape if shape > 0.0 else depth
+
+
+@compiled(
+    *(given(float64, 1), given(float64, 1), *4 * [float64], given(float64, 1), boolean),
+    filled(float64, 1),
+    fastmath=False,
+)
+def _judge(
+    knots: Floats,
+    p_values: Floats,
+    start: float,
+    scale: float,
+    shape: float,
+    body_scale: float,
+    raw_scores: Floats,
+    as_surprise: bool,
+    judged: Floats,
+) -> None:
+    """Write p-values, or their surprise ``-log10 p``, as ``Calibration`` defines them."""
+    lowest, highest = knots[0], knots[-1]
+    last_depth = _tail_depth(highest, start, scale, shape)
+    for i in range(len(raw_scores)):
+        raw = raw_scores[i]
+        if raw <= highest:
+            if raw < lowest:
+                rest = (1.0 - p_values[0]) * math.exp((raw - lowest) / body_scale)
+                surprise = -math.log1p(-rest) / LN_10
+            else:
+                p = _interpolated(raw, knots, p_values)
+                if not as_surprise and p > 10.0**-CREDIBLE:
+                    judged[i] = p
+                    continue
+                surprise = -math.log10(p)
+        else:
+            depth = _tail_depth(raw, start, scale, shape) - last_depth
+            surprise = depth / LN_10 - math.log10(p_values[-1])
+        if surprise > CREDIBLE:
+            surprise = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise
+        judged[i] = surprise if as_surprise else 10.0**-surprise
+
+
+def judged(calibration: Calibration, raw_scores: Floats, *, as_surprise: bool) -> Floats:
+    """Return the p-values of raw scores of shape (n,), or their surprise."""
+    raw = np.ascontiguousarray(raw_scores, dtype=np.float64)
+    answers = np.empty(raw.shape)
+    known = calibration
+
+    def work(start: int, stop: int) -> None:
+        _judge(
+            *(known.knots, known.p_values, known.tail_start, known.tail_scale, known.tail_shape),
+            *(known.body_scale, raw[start:stop], as_surprise, answers[start:stop]),
+        )
+
+    in_blocks(work, len(raw), BLOCK)
+    return answers

@@ -1,0 +1,278 @@
+"""The serving form scores as the estimator that it was taken from, whatever training can make."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from app.detectors.base import Fitted, untold
+from app.detectors.isolation_forest import IsolationForest
+from app.detectors.kernels import raw_scores, warm_up
+from app.detectors.lstm_autoencoder import LSTMAutoencoder
+from app.detectors.one_class_svm import OneClassSVM
+
+N_FEATURES = 5
+SEED = 3
+
+
+def rows(n: int, seed: int = 0) -> np.ndarray:
+    """Healthy rows in different units, shape (n, 5); the last column is constant at times."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, N_FEATURES)) * [1e-6, 1.0, 30.0, 1e5, 2.0] + [0, 5, -7, 1e6, 1]
+    values[rng.random(n) < 0.4, 4] = 1.0
+    return values
+
+
+def trials(n: int = 300) -> np.ndarray:
+    """Rows to score: healthy, mild, grave and absurd ones."""
+    X = rows(n, seed=1)
+    X[::5] *= 1.5
+    X[::7] *= 40.0
+    X[3] *= -1e30
+    X[4] = 1e200
+    return X
+
+
+def forest(n_estimators: int, max_samples: int | float | str, X: np.ndarray) -> Fitted:
+    return IsolationForest(n_estimators, max_samples, 0.01, SEED).fit([X], untold)
+
+
+def windows(X: np.ndarray, length: int) -> np.ndarray:
+    views = np.lib.stride_tricks.sliding_window_view(X, length, axis=0)
+    return np.moveaxis(views, -1, 1)
+
+
+def scored_by_network(fitted: Fitted, examples: np.ndarray) -> np.ndarray:
+    return fitted.estimator(torch.from_numpy(examples.copy())).numpy()
+
+
+@cache
+def an_example(algorithm: str) -> tuple[Fitted, dict[str, object], np.ndarray]:
+    """Return one fit of each algorithm, its parameters, and examples."""
+    if algorithm == "isolation_forest":
+        return forest(30, 64, rows(500)), {}, trials(2100)
+    if algorithm == "one_class_svm":
+        detector = OneClassSVM(0.3, "rbf", "local", 0.01)
+        return detector.fit([rows(500)], untold), detector.params, trials(700)
+    detector = LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED)
+    return detector.fit([rows(200)], untold), detector.params, windows(trials(700), 4)
+
+
+ALGORITHMS = ("isolation_forest", "one_class_svm", "lstm_autoencoder")
+
+
+# Isolation Forest
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3, 8, 57])
+@pytest.mark.parametrize("max_samples", [2, 3, 100, 0.25, 1.0, "auto"])
+def test_a_forest_of_any_size_scores_as_the_estimator(n_estimators, max_samples):
+    fitted = forest(n_estimators, max_samples, rows(700))
+    X = trials()
+    expected = fitted.estimator.decision_function(X)
+    scores = raw_scores("isolation_forest", fitted.arrays, {}, X)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_a_forest_of_averages_scores_as_the_estimator():
+    detector = IsolationForest(20, "auto", 0.01, SEED).for_averages(10)
+    fitted = detector.fit([rows(300)], untold)
+    scores = raw_scores("isolation_forest", fitted.arrays, {}, trials())
+    expected = fitted.estimator.decision_function(trials())
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_a_tree_twenty_levels_deep_scores_as_the_estimator():
+    fitted = forest(1, 1.0, rows(600_000))
+    assert fitted.arrays["levels"].max() >= 20
+    expected = fitted.estimator.decision_function(trials())
+    scores = raw_scores("isolation_forest", fitted.arrays, {}, trials())
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
+
+
+def test_readings_on_a_cut_and_beside_it_go_the_way_of_the_estimator():
+    X = np.round(np.random.default_rng(5).normal(size=(400, N_FEATURES)), 1)
+    fitted = forest(20, 200, X)
+    pipeline = fitted.estimator
+    cuts = np.concatenate([tree.tree_.threshold for tree in pipeline["iforest"].estimators_])
+    scaled = np.random.default_rng(6).choice(cuts, size=(2000, N_FEATURES))
+    for step in (0.0, -6e-8, 6e-8):
+        near = pipeline["scale"].inverse_transform(scaled * (1.0 + step))
+        scores = raw_scores("isolation_forest", fitted.arrays, {}, near)
+        np.testing.assert_allclose(scores, pipeline.decision_function(near), rtol=1e-9, atol=1e-15)
+
+
+def test_a_million_rows_score_as_the_estimator():
+    fitted, _, _ = an_example("isolation_forest")
+    X = np.random.default_rng(7).normal(size=(1_000_000, 1)) * [1e-6, 1, 30, 1e5, 2]
+    scores = raw_scores("isolation_forest", fitted.arrays, {}, X)
+    assert scores.shape == (1_000_000,)
+    some = np.r_[0, np.random.default_rng(8).integers(1_000_000, size=2000), 999_999]
+    expected = fitted.estimator.decision_function(X[some])
+    np.testing.assert_allclose(scores[some], expected, rtol=1e-9, atol=1e-15)
+
+
+# One-Class SVM
+
+
+@pytest.mark.parametrize("gamma", ["local", "scale", "auto", 1e-6, 0.3, 50.0])
+@pytest.mark.parametrize("kernel", ["rbf", "linear", "poly", "sigmoid"])
+def test_an_svm_of_any_kernel_scores_as_the_estimator(kernel, gamma):
+    detector = OneClassSVM(0.2, kernel, gamma, 0.01)
+    fitted = detector.fit([rows(600)], untold)
+    X = trials()
+    scores = raw_scores("one_class_svm", fitted.arrays, detector.params, X)
+    expected = fitted.estimator.decision_function(X)
+    # The sum has terms that cancel: what it can be exact to is a part of all of them together.
+    support, weights = fitted.arrays["support_vectors"], fitted.arrays["dual_coef"]
+    scaled = (X - fitted.arrays["center"]) / fitted.arrays["scale"]
+    products = np.abs(scaled) @ np.abs(support)
+    largest = {
+        "rbf": np.ones_like(products),
+        "linear": products,
+        "poly": (fitted.arrays["gamma"][0] * products) ** 3,
+        "sigmoid": np.minimum(fitted.arrays["gamma"][0] * products, 1.0),
+    }[kernel]
+    terms = largest @ np.abs(weights) + abs(fitted.arrays["intercept"][0])
+    assert (np.abs(scores - expected) <= 1e-9 * np.abs(expected) + 1e-13 * terms).all()
+
+
+# LSTM autoencoder
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "length"),
+    [((32, 16), (16, 32), 10), ((1,), (1,), 2), ((7, 5, 3), (9,), 5), ((64,), (30, 11), 30)],
+)
+def test_an_lstm_of_any_shape_scores_as_the_network(encoder, decoder, length):
+    detector = LSTMAutoencoder(encoder, decoder, length, 64, 1, 0.01, SEED)
+    fitted = detector.fit([rows(200)], untold)
+    examples = windows(trials(150), length)
+    scores = raw_scores("lstm_autoencoder", fitted.arrays, detector.params, examples)
+    np.testing.assert_allclose(scores, scored_by_network(fitted, examples), rtol=1e-9)
+
+
+def test_an_lstm_scores_as_the_network_in_single_precision():
+    fitted, params, _ = an_example("lstm_autoencoder")
+    examples = windows(rows(150, seed=2), 4)
+    network = LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED)._new_network(N_FEATURES)
+    network.load_state_dict(fitted.estimator.state_dict())
+    scaled = (examples - fitted.arrays["center"]) / fitted.arrays["scale"]
+    single = torch.from_numpy(scaled.astype(np.float32))
+    with torch.inference_mode():
+        restored = network.float().restore(single)
+        errors = ((restored - single) ** 2).mean(dim=(1, 2)).numpy()
+    scores = raw_scores("lstm_autoencoder", fitted.arrays, params, examples)
+    inside = (examples[:, -1] <= rows(200).max(axis=0)) & (examples[:, -1] >= rows(200).min(axis=0))
+    np.testing.assert_allclose(scores[inside.all(axis=1)], errors[inside.all(axis=1)], rtol=1e-5)
+
+
+# All of them
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_row_has_one_score_to_the_last_bit_in_any_company(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    together = raw_scores(algorithm, fitted.arrays, params, examples)
+    for n in (1, 7, 8, 9, 63, 65, 255, 257):
+        for start in (0, 3, 200):
+            part = raw_scores(algorithm, fitted.arrays, params, examples[start : start + n])
+            np.testing.assert_array_equal(part, together[start : start + n])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_many_threads_at_once_get_the_scores_of_one(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    expected = raw_scores(algorithm, fitted.arrays, params, examples)
+    answers: list[np.ndarray] = []
+
+    def ask() -> None:
+        answers.append(raw_scores(algorithm, fitted.arrays, params, examples))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8
+    for answer in answers:
+        np.testing.assert_array_equal(answer, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_examples_in_any_type_or_order_score_as_their_values(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    whole = np.round(examples[:50] / 1e5).clip(-100, 100)
+    expected = raw_scores(algorithm, fitted.arrays, params, whole)
+    for form in (
+        whole.astype(np.float32),
+        whole.astype(np.int8),
+        whole.astype(">f8"),
+        np.asfortranarray(whole),
+        np.repeat(whole, 2, axis=0)[::2],
+    ):
+        scores = raw_scores(algorithm, fitted.arrays, params, form)
+        np.testing.assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_no_examples_have_no_scores(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    assert raw_scores(algorithm, fitted.arrays, params, examples[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_missing_value_leaves_its_own_example_without_a_score(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    expected = raw_scores(algorithm, fitted.arrays, params, examples[:40])
+    gaps = np.array(examples[:40])
+    gaps[5, ..., 2] = gaps[17, ..., 0] = np.nan
+    scores = raw_scores(algorithm, fitted.arrays, params, gaps)
+    assert np.flatnonzero(np.isnan(scores)).tolist() == [5, 17]
+    np.testing.assert_array_equal(np.delete(scores, [5, 17]), np.delete(expected, [5, 17]))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_infinite_readings_are_far_ones(algorithm):
+    fitted, params, examples = an_example(algorithm)
+    far = np.array(examples[:2])
+    far[0, ..., 1], far[1, ..., 1] = np.inf, -np.inf
+    assert np.isfinite(raw_scores(algorithm, fitted.arrays, params, far)).all()
+
+
+# Compilation
+
+
+def test_warming_up_may_be_done_often_and_by_several_threads():
+    threads = [threading.Thread(target=warm_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    warm_up()
+
+
+def test_a_process_that_can_keep_nothing_compiled_scores_all_the_same():
+    code = "from app.detectors.kernels import averages, IN_FULL; import numpy as np;" + (
+        "print(averages(IN_FULL, np.arange(6.0).reshape(3, 2), 3, 3).tolist())"
+    )
+    nowhere = {
+        "NUMBA_CACHE_DIR": os.devnull,
+        "NUMBA_CACHE_LOCATOR_CLASSES": "_UserProvidedCacheLocator",
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == "[[2.0, 3.0]]"
