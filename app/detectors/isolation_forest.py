@@ -103,9 +103,7 @@ class IsolationForest:
         return replace(self, background=True, arrays_only=True)
 
     def for_part(self, share: float) -> IsolationForest:
-        return replace(
-            self, n_estimators=min(self.n_estimators, TREES_OF_A_PART), arrays_only=True
-        )
+        return replace(self, n_estimators=min(self.n_estimators, TREES_OF_A_PART), arrays_only=True)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
