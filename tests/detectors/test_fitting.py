@@ -90,7 +90,7 @@ def test_a_support_of_some_rows_ranks_readings_as_one_of_all_rows():
 
 def test_what_only_calibrates_has_no_estimator_and_hardly_more_trees_than_it_needs():
     part = IsolationForest(200, "auto", 0.01, random_state=1).for_part(0.8)
-    assert part.params["n_estimators"] == 40
+    assert part.params["n_estimators"] == 80
     assert part.fit([ROWS], untold).estimator is None
     assert SVM.for_part(0.8).fit([ROWS], untold).estimator is None
 
