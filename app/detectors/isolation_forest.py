@@ -37,14 +37,11 @@ NEAREST_STRAY = 2.5
 """How far out the nearest strays claim to be, in half widths of the box."""
 CROWDED = 16
 """Power that crowds the strays there: a reading as far out is cut off from the healthy rows."""
-TREES_OF_A_PART = 80
-"""Trees that score what calibrates: five parts then grow twice as many as one forest of 200. Few
-trees make noisy scores, and noise passes for rarity. Where 1 % of healthy readings were to raise an
-alarm, calibrations by 200, 80 and 20 trees let through 0.83, 0.81 and 0.72 % (from 400 rows) and
-0.97, 0.93 and 0.75 % (from 10 000); on SKAB's valve1, averages calibrated by 40 trees missed a third
-of the faulty rows instead of a quarter."""
 BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
+TREES_OF_A_PART = 40
+TREES_OF_A_PART_OF_AVERAGES = 120
+"""Trees that score what calibrates. Few trees make noisy scores, and noise passes for rarity."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ class IsolationForest:
         Give the trees a uniform background around the rows, instead of the strays. Averages of
         consecutive rows lie along few paths through space, which cuts between them would only
         follow; cuts against a background measure the distance from them.
-    arrays_only : bool, default False
-        Make no estimator, where only scores are wanted.
+    part : bool, default False
+        Fit a part of the rows to calibrate with: by fewer trees, and without an estimator.
     """
 
     n_estimators: int
@@ -86,7 +83,7 @@ class IsolationForest:
     contamination: float
     random_state: int
     background: bool = False
-    arrays_only: bool = False
+    part: bool = False
 
     algorithm = "isolation_forest"
     comparable = True
@@ -102,10 +99,10 @@ class IsolationForest:
         }
 
     def for_averages(self, n_rows: int) -> IsolationForest:
-        return replace(self, background=True, arrays_only=True)
+        return replace(self, background=True)
 
     def for_part(self, share: float) -> IsolationForest:
-        return replace(self, n_estimators=min(self.n_estimators, TREES_OF_A_PART), arrays_only=True)
+        return replace(self, part=True)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
@@ -113,7 +110,8 @@ class IsolationForest:
         box = scaler.transform(np.stack([X.min(axis=0), X.max(axis=0)]))
         max_samples = self._max_samples(len(X))
         # A forest can see no more rows than all its trees together.
-        seen = spread_rows(X, self.n_estimators * max_samples, self.random_state)
+        n_trees = self._n_trees()
+        seen = spread_rows(X, n_trees * max_samples, self.random_state)
         rows = scaler.transform(seen)
         steps: dict[str, Any] = {}
         if self.background:
@@ -123,14 +121,14 @@ class IsolationForest:
             arrays |= _box(edge)
             rows = self._with_strays(edge.transform(rows), X.shape[1], max_samples)
         forest = IForest(
-            n_estimators=self.n_estimators,
+            n_estimators=n_trees,
             max_samples=round(max_samples * len(rows) / len(seen)),
             contamination=self.contamination,
             random_state=self.random_state,
         )
         forest.detector_ = _grown(rows, forest)
         arrays |= _arrays(forest, X.shape[1])
-        if self.arrays_only:
+        if self.part or self.background:
             return Fitted(None, arrays)
         as_after_fit(forest, raw_scores(self.algorithm, arrays, self.params, seen))
         return Fitted(behind_scaler(scaler, **steps, iforest=forest), arrays)
@@ -155,6 +153,12 @@ class IsolationForest:
         along = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDED
         strays[:, n_features:] = nearest + (farthest - nearest) * along
         return np.concatenate([rows, strays])
+
+    def _n_trees(self) -> int:
+        if not self.part:
+            return self.n_estimators
+        enough = TREES_OF_A_PART_OF_AVERAGES if self.background else TREES_OF_A_PART
+        return min(self.n_estimators, enough)
 
     def _max_samples(self, n_samples: int) -> int:
         """Return how many of the training rows one tree sees."""

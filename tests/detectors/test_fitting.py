@@ -89,9 +89,11 @@ def test_a_support_of_some_rows_ranks_readings_as_one_of_all_rows():
 
 
 def test_what_only_calibrates_has_no_estimator_and_hardly_more_trees_than_it_needs():
-    part = IsolationForest(200, "auto", 0.01, random_state=1).for_part(0.8)
-    assert part.params["n_estimators"] == 80
-    assert part.fit([ROWS], untold).estimator is None
+    whole = IsolationForest(200, "auto", 0.01, random_state=1)
+    part = whole.for_part(0.8).fit([ROWS], untold)
+    assert part.estimator is None
+    sizes = [fitted.arrays["normaliser"][0] for fitted in (part, whole.fit([ROWS], untold))]
+    assert sizes[0] == pytest.approx(sizes[1] / 5)
     assert SVM.for_part(0.8).fit([ROWS], untold).estimator is None
 
 
