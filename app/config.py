@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     gamma: (
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["local", "scale", "auto"]
     ) = "local"
+    svm_rows: Annotated[int, Field(ge=2)] | Literal["all"] = 4096
     encoder_layers: Layers = (32, 16)
     decoder_layers: Layers = (16, 32)
     sequence_length: int = Field(10, ge=2)

@@ -15,11 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pyod.models.iforest import IForest
+from sklearn import config_context
+from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
+from sklearn.tree import ExtraTreeRegressor
 
 from app.detectors.base import Fitted, Floats, Progress
-from app.detectors.kernels import FARTHEST_BEYOND
+from app.detectors.kernels import FARTHEST_BEYOND, raw_scores
 from app.detectors.kernels.trees import (
     CHILD,
     COLUMN,
@@ -30,12 +33,12 @@ from app.detectors.kernels.trees import (
     keys_of_cuts,
     leaves,
 )
-from app.detectors.scaling import behind_scaler, fitted_scaler
+from app.detectors.sampling import spread_rows
+from app.detectors.scaling import as_after_fit, behind_scaler, fitted_scaler
 from app.errors import InvalidDataError
 
-# scikit-learn swaps the warning filters of the whole process while it grows and scores trees.
-# Two forests at once would leave each other's behind; taking turns costs nothing, for growing
-# small trees holds the interpreter's lock anyway.
+# scikit-learn swaps the warning filters of the whole process while it fits a forest; two at once
+# would leave each other's behind.
 _one_forest = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
@@ -46,6 +49,11 @@ CROWDED = 16
 """Power that crowds the strays there: a reading as far out is cut off from the healthy rows."""
 BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
+TREES_OF_A_PART = 40
+TREES_OF_A_PART_OF_AVERAGES = 120
+"""Trees that score what calibrates; for five parts, together, twice as many as two forests of 200.
+Few trees make noisy scores, and noise passes for rarity. Averages have more, for neighbouring ones
+share rows, and of what differs between them noise is the larger part."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ class IsolationForest:
         Give the trees a uniform background around the rows, instead of the strays. Averages of
         consecutive rows lie along few paths through space, which cuts between them would only
         follow; cuts against a background measure the distance from them.
+    part : bool, default False
+        Fit a part of the rows to calibrate with: by fewer trees, and without an estimator.
     """
 
     n_estimators: int
@@ -85,6 +95,7 @@ class IsolationForest:
     contamination: float
     random_state: int
     background: bool = False
+    part: bool = False
 
     algorithm = "isolation_forest"
     comparable = True
@@ -103,70 +114,109 @@ class IsolationForest:
         return replace(self, background=True)
 
     def for_part(self, share: float) -> IsolationForest:
-        return self
+        return replace(self, part=True)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
-        with _one_forest:
-            return self._fit(segments)
-
-    def _fit(self, segments: Sequence[Floats]) -> Fitted:
         X = np.concatenate(segments)
         scaler, arrays = fitted_scaler(X)
+        box = scaler.transform(np.stack([X.min(axis=0), X.max(axis=0)]))
+        max_samples = self._max_samples(len(X))
+        # A forest can see no more rows than all its trees together.
+        n_trees = self._n_trees()
+        seen = spread_rows(X, n_trees * max_samples, self.random_state)
+        rows = scaler.transform(seen)
         steps: dict[str, Any] = {}
-        rows = scaler.transform(X)
         if self.background:
-            rows = self._with_background(rows)
+            rows = self._with_background(rows, box)
         else:
-            steps["edge"] = edge = _edge(rows)
-            rows = self._with_strays(edge.transform(rows), X.shape[1])
+            steps["edge"] = edge = _edge(box)
             arrays |= _box(edge)
+            rows = self._with_strays(edge.transform(rows), X.shape[1], max_samples)
         forest = IForest(
-            n_estimators=self.n_estimators,
-            max_samples=self._max_samples(len(X), len(rows)),
+            n_estimators=n_trees,
+            max_samples=round(max_samples * len(rows) / len(seen)),
             contamination=self.contamination,
             random_state=self.random_state,
-        ).fit(rows)
-        # PyOD shifts its scores by a percentile of the training scores. The paper's constant
-        # keeps the scores of different fits comparable; only the zero point moves.
-        forest.detector_.offset_ = -0.5
-        estimator = behind_scaler(scaler, **steps, iforest=forest)
-        return Fitted(estimator, arrays | _arrays(forest, X.shape[1]))
+        )
+        forest.detector_ = _grown(rows, forest)
+        arrays |= _arrays(forest, X.shape[1])
+        if self.part or self.background:
+            return Fitted(None, arrays)
+        as_after_fit(forest, raw_scores(self.algorithm, arrays, self.params, seen))
+        return Fitted(behind_scaler(scaler, **steps, iforest=forest), arrays)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
-        estimator["iforest"].threshold_ = raw_threshold
+        if estimator is not None:
+            estimator["iforest"].threshold_ = raw_threshold
 
-    def _with_background(self, rows: Floats) -> Floats:
-        """Return rows among as many of a uniform background around them."""
-        low, high = rows.min(axis=0), rows.max(axis=0)
+    def _with_background(self, rows: Floats, box: Floats) -> Floats:
+        """Return rows among as many of a uniform background around their box."""
+        low, high = box
         margin = BACKGROUND_WIDENING * np.where(high > low, high - low, 1.0)
         random = np.random.default_rng(self.random_state)
         return np.concatenate([rows, random.uniform(low - margin, high + margin, rows.shape)])
 
-    def _with_strays(self, rows: Floats, n_features: int) -> Floats:
+    def _with_strays(self, rows: Floats, n_features: int, max_samples: int) -> Floats:
         """Return rows, and copies of some that claim to lie beyond the box."""
         random = np.random.default_rng(self.random_state)
-        share = STRAYS_PER_TREE / self._max_samples(len(rows), len(rows))
+        share = STRAYS_PER_TREE / max_samples
         strays = rows[random.integers(len(rows), size=max(2, round(share * len(rows))))]
         nearest, farthest = np.log([NEAREST_STRAY, FARTHEST_BEYOND]) ** 2
         along = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDED
         strays[:, n_features:] = nearest + (farthest - nearest) * along
         return np.concatenate([rows, strays])
 
-    def _max_samples(self, n_samples: int, n_rows: int) -> int:
-        """Return the rows of a tree, of which ``n_rows - n_samples`` are not from training."""
+    def _n_trees(self) -> int:
+        if not self.part:
+            return self.n_estimators
+        enough = TREES_OF_A_PART_OF_AVERAGES if self.background else TREES_OF_A_PART
+        return min(self.n_estimators, enough)
+
+    def _max_samples(self, n_samples: int) -> int:
+        """Return how many of the training rows one tree sees."""
         if self.max_samples == "auto":
-            wanted = min(AUTO_SAMPLES, n_samples)
-        elif isinstance(self.max_samples, int):
-            wanted = min(self.max_samples, n_samples)
-        elif self.max_samples * n_samples < 2:
+            return min(AUTO_SAMPLES, n_samples)
+        if isinstance(self.max_samples, int):
+            return min(self.max_samples, n_samples)
+        if self.max_samples * n_samples < 2:
             raise InvalidDataError(
                 f"A share of {self.max_samples} of {n_samples} rows leaves no rows for a tree.",
                 field="max_samples",
                 remedy="Give a larger share, a count, or 'auto'.",
             )
-        else:
-            wanted = int(self.max_samples * n_samples)
-        return min(round(wanted * n_rows / n_samples), n_rows)
+        return int(self.max_samples * n_samples)
+
+
+def _grown(rows: Floats, forest: IForest) -> SklearnForest:
+    """Return scikit-learn's forest, with trees as its own ``fit`` would grow them.
+
+    That takes every tree past all rows, most of them with weight 0, and draws its rows one by one
+    in Python. Here scikit-learn fits a single tree, and with it all that a forest consists of;
+    the others are given their rows alone. Which these were is not kept (``estimators_samples_``).
+    """
+    table = rows.astype(np.float32)
+    grown = SklearnForest(
+        n_estimators=1, max_samples=forest.max_samples, random_state=forest.random_state
+    )
+    with _one_forest:
+        grown.fit(table)
+    del grown._seeds
+    random = np.random.default_rng(forest.random_state)
+    target = random.random(forest.max_samples)
+    hyper_parameters = grown.estimator_.get_params()
+    trees = []
+    with config_context(skip_parameter_validation=True):
+        for seed in random.integers(np.iinfo(np.int32).max, size=forest.n_estimators).tolist():
+            drawn = random.choice(len(table), forest.max_samples, replace=False, shuffle=False)
+            tree = ExtraTreeRegressor(**hyper_parameters | {"random_state": seed})
+            trees.append(tree.fit(table[drawn], target, check_input=False))
+    grown.n_estimators, grown.estimators_ = len(trees), trees
+    grown.estimators_features_ *= len(trees)
+    grown._decision_path_lengths = [tree.tree_.compute_node_depths() for tree in trees]
+    grown._average_path_length_per_tree = [
+        _average_path_length(tree.tree_.n_node_samples) for tree in trees
+    ]
+    return grown
 
 
 def _edge(scaled: Floats) -> FeatureUnion:

@@ -15,9 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 from pyod.models.ocsvm import OCSVM
+from sklearn.svm import OneClassSVM as SklearnSVM
 
 from app.detectors.base import Fitted, Floats, Progress
-from app.detectors.scaling import behind_scaler, fitted_scaler
+from app.detectors.kernels import raw_scores
+from app.detectors.sampling import spread_rows
+from app.detectors.scaling import as_after_fit, behind_scaler, fitted_scaler
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,26 @@ class OneClassSVM:
         1 / n_features, 'local' three times 'scale': a reading is compared with its neighbours.
     contamination : float
         Passed on to PyOD; the threshold in use comes from the calibration.
+    rows : int or 'all', default 'all'
+        At most so many rows are given to the solver, whose time grows with the square of them;
+        of a longer training, rows spread evenly over it. Half of them, with ``nu`` 0.5, are
+        support vectors, so this also bounds what a score costs.
+    random_state : int, default 0
+        Seed of that choice.
     reach : int, default 1
         What 'scale' is divided by.
+    arrays_only : bool, default False
+        Make no estimator, where only scores are wanted.
     """
 
     nu: float
     kernel: Literal["rbf", "linear", "poly", "sigmoid"]
     gamma: float | Literal["local", "scale", "auto"]
     contamination: float
+    rows: int | Literal["all"] = "all"
+    random_state: int = 0
     reach: int = 1
+    arrays_only: bool = False
 
     algorithm = "one_class_svm"
     comparable = False
@@ -57,36 +71,44 @@ class OneClassSVM:
             "nu": self.nu,
             "kernel": self.kernel,
             "gamma": self.gamma,
+            "svm_rows": self.rows,
         }
 
     def for_averages(self, n_rows: int) -> OneClassSVM:
         # Neighbouring averages share most of their rows, so there are n_rows times fewer to
         # compare with; and a kernel that reaches far goes on telling far from farther.
-        return replace(self, gamma="scale", reach=n_rows)
+        return replace(self, gamma="scale", reach=n_rows, arrays_only=True)
 
     def for_part(self, share: float) -> OneClassSVM:
-        return self
+        # To the solution of all rows as a part of them is to all, whatever the rows it is given.
+        rows = self.rows if self.rows == "all" else math.ceil(share * self.rows)
+        return replace(self, rows=rows, arrays_only=True)
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         X = np.concatenate(segments)
         scaler, arrays = fitted_scaler(X)
-        scaled = scaler.transform(X)
+        seen = X if self.rows == "all" else spread_rows(X, self.rows, self.random_state)
+        scaled = scaler.transform(seen)
         gamma = self._gamma(scaled)
-        svm = OCSVM(
-            kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination
-        ).fit(scaled)
+        solved = SklearnSVM(kernel=self.kernel, nu=self.nu, gamma=gamma).fit(scaled)
         arrays |= {
-            "support_vectors": svm.support_vectors_.T.copy(),
-            "dual_coef": svm.dual_coef_[0],
-            "intercept": svm.intercept_,
+            "support_vectors": solved.support_vectors_.T.copy(),
+            "dual_coef": solved.dual_coef_[0],
+            "intercept": solved.intercept_,
             "gamma": np.array([gamma]),
         }
         # Far out no likeness is left, and with this kernel the score comes to rest.
-        ceiling = -float(svm.intercept_[0]) if self.kernel == "rbf" else math.inf
+        ceiling = -float(solved.intercept_[0]) if self.kernel == "rbf" else math.inf
+        if self.arrays_only:
+            return Fitted(None, arrays, ceiling)
+        svm = OCSVM(kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination)
+        svm.detector_ = solved
+        as_after_fit(svm, raw_scores(self.algorithm, arrays, self.params, seen))
         return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, ceiling)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
-        estimator["ocsvm"].threshold_ = raw_threshold
+        if estimator is not None:
+            estimator["ocsvm"].threshold_ = raw_threshold
 
     def _gamma(self, scaled: Floats) -> float:
         n_features = int(scaled.shape[1])

@@ -20,7 +20,7 @@ class IsolationForestService(DetectorService):
     n_estimators : int, optional
         Number of trees.
     max_samples : int, float or 'auto', optional
-        Rows that each tree sees: a count, a share, or at most 256.
+        Rows that each tree sees: a count, a share, or at most 512.
     settings : Settings, optional
         Where all that is not given comes from; by default the environment and ``.env``.
     mlflow_service : MLflowService, optional

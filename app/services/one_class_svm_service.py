@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from app.config import Settings
 from app.detectors.base import Detector
+from app.detectors.trained import TrainedModel
 from app.services.detector_service import DetectorService
 from app.services.mlflow_service import MLflowService
 
@@ -21,6 +22,9 @@ class OneClassSVMService(DetectorService):
         How two readings are compared.
     gamma : float, 'scale' or 'auto', optional
         Reach of the kernel.
+    svm_rows : int or 'all', optional
+        Most rows that the solver is given, spread evenly over the training; 'all' for the exact
+        solution, whose time grows with the square of the rows.
     contamination : float in (0, 0.5), optional
         Share of healthy readings that may be called anomalous; the threshold follows from it.
     settings : Settings, optional
@@ -35,11 +39,12 @@ class OneClassSVMService(DetectorService):
     """
 
     name = "one_class_svm"
-    hyper_parameters = ("nu", "kernel", "gamma")
+    hyper_parameters = ("nu", "kernel", "gamma", "svm_rows")
 
     nu: float
     kernel: Literal["rbf", "linear", "poly", "sigmoid"]
     gamma: float | Literal["scale", "auto"]
+    svm_rows: int | Literal["all"]
 
     def __init__(
         self,
@@ -47,16 +52,45 @@ class OneClassSVMService(DetectorService):
         nu: float | None = None,
         kernel: Literal["rbf", "linear", "poly", "sigmoid"] | None = None,
         gamma: float | Literal["scale", "auto"] | None = None,
+        svm_rows: int | Literal["all"] | None = None,
         contamination: float | None = None,
         settings: Settings | None = None,
         mlflow_service: MLflowService | None = None,
     ):
-        given = {"nu": nu, "kernel": kernel, "gamma": gamma, "contamination": contamination}
+        given = {
+            "nu": nu,
+            "kernel": kernel,
+            "gamma": gamma,
+            "svm_rows": svm_rows,
+            "contamination": contamination,
+        }
         super().__init__(given, settings, mlflow_service)
 
     def new_detector(self) -> Detector:
         from app.detectors.one_class_svm import OneClassSVM
 
         return OneClassSVM(
-            nu=self.nu, kernel=self.kernel, gamma=self.gamma, contamination=self.contamination
+            nu=self.nu,
+            kernel=self.kernel,
+            gamma=self.gamma,
+            contamination=self.contamination,
+            rows=self.svm_rows,
+            random_state=self.settings.random_state,
         )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what there is to know about the model, and how it was solved."""
+        info = super().get_model_info()
+        return info | (_solved(self.served.model) if self.served else {})
+
+    def _params(self, trained: TrainedModel) -> dict[str, Any]:
+        return super()._params(trained) | _solved(trained)
+
+
+def _solved(model: TrainedModel) -> dict[str, Any]:
+    """Return whether the solver had all rows of the training, and how many it had."""
+    # A model from before this could be chosen was fitted to all of them.
+    most = model.params.get("svm_rows", "all")
+    if most == "all" or model.n_samples <= most:
+        return {"solver": "exact", "n_fitted": model.n_samples}
+    return {"solver": "subsample", "n_fitted": most}

@@ -97,6 +97,7 @@ CASES = (
             *(("nu", value) for value in (0, -0.1, 1.1, math.nan, "some")),
             *(("gamma", value) for value in (0.0, -1.0, math.nan, math.inf, "wide")),
             ("kernel", "cubic"),
+            *(("svm_rows", value) for value in (0, 1, -5, 2.5, "some")),
         ),
     ),
     Case(

@@ -1,0 +1,124 @@
+"""What a fit leaves: PyOD's estimators, as PyOD itself would have left them, in less time."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from pyod.models.iforest import IForest
+from pyod.models.ocsvm import OCSVM
+from scipy.stats import spearmanr
+from sklearn.base import clone
+
+from app.config import Settings
+from app.detectors.base import Detector, untold
+from app.detectors.isolation_forest import IsolationForest, _grown
+from app.detectors.kernels import raw_scores
+from app.detectors.one_class_svm import OneClassSVM
+from app.detectors.sampling import spread_rows
+from app.services.one_class_svm_service import OneClassSVMService
+
+ROWS = np.random.default_rng(1).normal(size=(700, 5)) * [1.0, 10.0, 0.1, 1.0, 5.0] + 20.0
+FRESH = np.random.default_rng(2).normal(size=(300, 5)) * [2.0, 20.0, 0.2, 2.0, 10.0] + 20.0
+FOREST = IsolationForest(60, 256, 0.1, random_state=3)
+SVM = OneClassSVM(0.5, "rbf", "local", 0.1)
+
+
+def own(detector: Detector, X: np.ndarray = ROWS) -> tuple[Any, np.ndarray]:
+    """Return PyOD's estimator out of a fitted pipeline, and X as it sees it."""
+    pipeline = detector.fit([X], untold).estimator
+    return pipeline[-1], pipeline[:-1].transform(X)
+
+
+@pytest.mark.parametrize(
+    ("detector", "peer", "lacking"),
+    [(FOREST, IForest(), {"_seeds"}), (SVM, OCSVM(), set())],
+    ids=["isolation_forest", "one_class_svm"],
+)
+def test_the_estimator_has_all_that_pyod_leaves_after_a_fit(detector, peer, lacking):
+    estimator, rows = own(detector)
+    peer.fit(rows)
+    assert vars(estimator).keys() == vars(peer).keys()
+    assert vars(peer.detector_).keys() - vars(estimator.detector_).keys() == lacking
+    scores = estimator.decision_function(rows)
+    np.testing.assert_allclose(estimator.decision_scores_, scores, rtol=0, atol=1e-9)
+    assert estimator.labels_.mean() == pytest.approx(0.1, abs=0.002)
+    np.testing.assert_array_equal(estimator.predict(rows), estimator.labels_)
+    assert estimator.predict_proba(rows).shape == (len(rows), 2)
+    assert clone(estimator).get_params() == estimator.get_params()
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.decision_function(rows), scores)
+
+
+def test_trees_are_as_scikit_learn_grows_them():
+    peers = [IForest(n_estimators=300, max_samples=256, random_state=seed) for seed in (3, 4)]
+    scores = [peer.fit(ROWS).detector_.score_samples(FRESH) for peer in peers]
+    grown = _grown(ROWS, peers[0]).score_samples(FRESH)
+    assert spearmanr(grown, scores[0]).statistic > 0.98
+    assert grown.mean() == pytest.approx(scores[0].mean(), abs=0.005)
+    assert abs(grown - scores[0]).max() < 2 * abs(scores[1] - scores[0]).max()
+
+
+def test_a_forest_of_a_long_training_takes_no_more_rows_than_its_trees_can_see():
+    estimator, _ = own(IsolationForest(10, 20, 0.1, random_state=3))
+    assert len(estimator.decision_scores_) == 200
+    assert len(estimator.estimators_) == 10
+    assert {tree.tree_.n_node_samples[0] for tree in estimator.estimators_} == {25}
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "linear", "poly", "sigmoid"])
+@pytest.mark.parametrize("rows", [700, 4096, "all"])
+def test_a_support_of_all_rows_is_pyods_own_fit(kernel, rows):
+    detector = OneClassSVM(0.3, kernel, "scale", 0.1, rows=rows)
+    estimator, scaled = own(detector)
+    peer = OCSVM(kernel=kernel, nu=0.3, gamma=0.2).fit(scaled)
+    for name in ("decision_scores_", "threshold_", "labels_", "_mu", "_sigma", "support_"):
+        np.testing.assert_allclose(
+            getattr(estimator, name), getattr(peer, name), rtol=1e-9, atol=1e-9
+        )
+
+
+def test_a_support_of_some_rows_ranks_readings_as_one_of_all_rows():
+    scores = [
+        raw_scores("one_class_svm", detector.fit([ROWS], untold).arrays, detector.params, FRESH)
+        for detector in (OneClassSVM(0.5, "rbf", "local", 0.1, rows=350), SVM)
+    ]
+    assert spearmanr(*scores).statistic > 0.97
+
+
+def test_what_only_calibrates_has_no_estimator_and_hardly_more_trees_than_it_needs():
+    whole = IsolationForest(200, "auto", 0.01, random_state=1)
+    part = whole.for_part(0.8).fit([ROWS], untold)
+    assert part.estimator is None
+    sizes = [fitted.arrays["normaliser"][0] for fitted in (part, whole.fit([ROWS], untold))]
+    assert sizes[0] == pytest.approx(sizes[1] / 5)
+    assert SVM.for_part(0.8).fit([ROWS], untold).estimator is None
+
+
+@pytest.mark.parametrize("most", [1, 7, 99, 699])
+def test_rows_are_spread_evenly_over_the_training(most):
+    chosen = spread_rows(np.arange(700.0)[:, None], most, random_state=0)[:, 0]
+    assert len(chosen) == len(np.unique(chosen)) == most
+    edges = np.linspace(0, 700, most + 1).astype(int)
+    assert ((chosen >= edges[:-1]) & (chosen < edges[1:])).all()
+
+
+def test_no_more_rows_than_there_are_come_as_they_are():
+    assert spread_rows(ROWS, 700, random_state=0) is ROWS
+
+
+@pytest.mark.parametrize(
+    ("svm_rows", "solver", "n_fitted"),
+    [(4096, "exact", 700), (700, "exact", 700), ("all", "exact", 700), (200, "subsample", 200)],
+)
+def test_the_service_says_how_its_support_was_solved(svm_rows, solver, n_fitted):
+    service = OneClassSVMService(
+        svm_rows=svm_rows, settings=Settings(_env_file=None, mlflow_enabled=False)
+    )
+    assert "solver" not in service.get_model_info()
+    service.train(ROWS)
+    info = service.get_model_info()
+    assert (info["svm_rows"], info["solver"], info["n_fitted"]) == (svm_rows, solver, n_fitted)
+    assert len(service.model[-1].decision_scores_) == n_fitted
