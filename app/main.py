@@ -32,6 +32,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # No reading meets a cold kernel: before this nothing is answered, and so not ready.
+        await asyncio.to_thread(service.start)
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
         yield
         follower.cancel()

@@ -15,8 +15,17 @@ import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
+from app.tracking.server import Server
 
 SERVING = "serving"
+
+
+def prepare(server: Server) -> None:
+    """Import what ``write_model`` and a server's client take, ahead of their use."""
+    import mlflow.models
+    import mlflow.sklearn  # noqa: F401
+
+    _ = server.client
 
 
 def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> str:

@@ -203,6 +203,21 @@ def _move(server: Server, before: Version, stage: str, promoted_ms: int | None) 
     return replace(before, stage=stage)
 
 
+def measured(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
+    """Return the name and the metrics of the run that made a version; none if it is gone."""
+    if version.run_id is None:
+        return None, {}
+    try:
+        if server.speaks_rest:
+            run = server.ask("runs/get", run_id=version.run_id)["run"]
+            metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
+            return run["info"].get("run_name"), metrics
+        found = server.call(server.client.get_run, version.run_id)
+        return found.info.run_name, dict(found.data.metrics)
+    except ModelNotFoundError:
+        return None, {}
+
+
 def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
     """Open the serving form of a version, fetched once and kept.
 
