@@ -17,6 +17,7 @@ from app.errors import TrackingError
 from app.tracking.server import Server
 
 PROXIED = "mlflow-artifacts:"
+OF_A_RUN = "runs:/"
 ENDS_WITHIN_S = 300.0
 
 
@@ -41,8 +42,9 @@ def fetch(server: Server, uri: str, files: Sequence[str], target: Path) -> Path:
     """
     if not server.speaks_rest:
         return Path(download(server, uri, target))
-    path = uri.removeprefix(PROXIED)
-    if path == uri or path.startswith("//"):
+    where = _resolved(server, uri)
+    path = where.removeprefix(PROXIED)
+    if path == where or path.startswith("//"):
         return _downloaded_apart(server, uri, target)
     for file in files:
         server.download(f"{path}/{file}", target / file)
@@ -58,6 +60,15 @@ def download(server: Server, uri: str, target: Path) -> str:
             download_artifacts, artifact_uri=uri, dst_path=str(target), tracking_uri=server.uri
         )
     )
+
+
+def _resolved(server: Server, uri: str) -> str:
+    """Return where an artifact of a run lies."""
+    if not uri.startswith(OF_A_RUN):
+        return uri
+    run_id, _, path = uri.removeprefix(OF_A_RUN).partition("/")
+    run = server.ask("runs/get", run_id=run_id)["run"]
+    return f"{run['info']['artifact_uri']}/{path}"
 
 
 def _downloaded_apart(server: Server, uri: str, target: Path) -> Path:

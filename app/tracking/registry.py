@@ -388,7 +388,7 @@ def _readable(version: Version) -> Iterator[None]:
         yield
     except TrackingUnavailableError:
         raise
-    except TrackingError as error:
+    except (TrackingError, ModelNotFoundError) as error:
         raise ModelRefusedError(
             f"The artifacts of '{version.name}' version {version.version} cannot be read: "
             f"{error.message}",
