@@ -166,14 +166,16 @@ class AnomalyDetectionService:
         outcome: dict[str, Outcome] = {}
         with self._alone():
             process = self._training_process = TrainingProcess(self.settings, table, names)
-            for result in process.results():
-                if result.served is not None:
-                    self._keep(result)
-                    service = self._new_service(result.name)
-                    service.answer_by(result.served)
-                    self._adopt(result.name, service)
-                outcome[result.name] = self._with_serving_version(result.name, result.outcome)
-            process.finish(self._registered_late)
+            try:
+                for result in process.results():
+                    if result.served is not None:
+                        self._keep(result)
+                        service = self._new_service(result.name)
+                        service.answer_by(result.served)
+                        self._adopt(result.name, service)
+                    outcome[result.name] = self._with_serving_version(result.name, result.outcome)
+            finally:
+                process.finish(self._registered_late)
         return outcome
 
     def detect_anomaly(

@@ -151,7 +151,7 @@ class DetectorService(ABC):
         threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
         detector = self.new_detector()
         # Only now: the detector's libraries are in, and two threads do not import one of them.
-        self.mlflow_service.prepare()
+        self.mlflow_service.prepare(windows=detector.window > 1)
         trained = training.train(
             detector,
             table,

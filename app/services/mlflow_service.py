@@ -61,6 +61,7 @@ def _records(
         try:
             # Asked first, since an absent server should not even cost the import of MLflow.
             self.server.require()
+            _ = self.server.client
             return method(self, *args, **kwargs)
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
@@ -396,13 +397,18 @@ class MLflowService:
         if recorded.done() and (run := recorded.result()) is not None:
             runs.made(run)
 
-    def prepare(self) -> None:
-        """Take MLflow's client and flavors in while something else is being done.
+    def prepare(self, *, windows: bool) -> None:
+        """Import what a record takes while something else is being done.
 
         The import takes longer than a small training's whole record.
+
+        Parameters
+        ----------
+        windows : bool
+            Whether a detector of windows is to be recorded, or one of single rows.
         """
-        if self.enabled and "mlflow" not in sys.modules:
-            _uploads.submit(self._import_client)
+        if self.enabled and f"mlflow.{'pytorch' if windows else 'sklearn'}" not in sys.modules:
+            _uploads.submit(self._take_in, windows)
 
     def pending(self) -> list[str]:
         """Return the trainings of this process that are still on their way, by the run's name."""
@@ -423,10 +429,11 @@ class MLflowService:
         """
         return not wait(list(_pending), timeout).not_done
 
-    def _import_client(self) -> None:
+    def _take_in(self, windows: bool) -> None:
         with suppress(TrackingError):
+            # An absent server should not even cost the import.
             self.server.require()
-            flavors.prepare(self.server)
+            flavors.take_in(windows)
 
     def _upload(
         self,

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -140,8 +141,12 @@ class TrainingProcess:
 
         def finish() -> None:
             for message in self._messages():
-                registered(message["name"], message["version"], message["run_id"])
+                if "version" in message:
+                    registered(message["name"], message["version"], message["run_id"])
             self._process.wait()
+            self._stdout.close()
+            with suppress(OSError):
+                self._stdin.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
         self._ended = threading.Thread(target=finish, name="vigie-training", daemon=True)
@@ -155,11 +160,10 @@ class TrainingProcess:
     def stop(self) -> None:
         """End the fitting, wait for the uploads under way, and go on if they take too long."""
         self._stopped = True
-        try:
+        with suppress(OSError):
             self._stdin.close()
+        try:
             self._process.wait(ENDS_WITHIN_S)
-        except OSError:
-            pass
         except subprocess.TimeoutExpired:
             logger.warning("The training process has not ended its uploads; it ends alone.")
 
@@ -168,9 +172,13 @@ class TrainingProcess:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    def _messages(self) -> Iterator[dict[str, Any]]:
+    @property
+    def _stdout(self) -> IO[bytes]:
         assert self._process.stdout is not None
-        while line := self._process.stdout.readline():
+        return self._process.stdout
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        while line := self._stdout.readline():
             yield json.loads(line)
 
     def _result(self, message: dict[str, Any]) -> Result:

@@ -15,17 +15,18 @@ import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
-from app.tracking.server import Server
+from app.tracking.server import importing_mlflow
 
 SERVING = "serving"
 
 
-def prepare(server: Server) -> None:
-    """Import what ``write_model`` and a server's client take, ahead of their use."""
-    import mlflow.models
-    import mlflow.sklearn  # noqa: F401
-
-    _ = server.client
+def take_in(windows: bool) -> None:
+    """Import the flavor of a detector of windows, or of single rows, and all that it needs."""
+    with importing_mlflow():
+        if windows:
+            import mlflow.pytorch
+        else:
+            import mlflow.sklearn  # noqa: F401
 
 
 def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> str:
@@ -42,6 +43,7 @@ def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) 
     run_id : str
         The run that the model belongs to.
     """
+    take_in(windows=model.window > 1)
     from mlflow.models import Model
 
     described = Model(artifact_path=folder.name, run_id=run_id)

@@ -42,6 +42,7 @@ TRUST_AFTER_ANSWER_S = 2.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_importing = threading.RLock()
 _limits: ContextVar[dict[str, int] | None] = ContextVar("tracking_limits", default=None)
 
 _OURS = {
@@ -67,10 +68,11 @@ class Server:
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client; importing it takes more than a second, so not before it is needed."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
+        with importing_mlflow():
+            import mlflow
+            from mlflow.exceptions import MlflowException
 
-        _install_limits()
+            _install_limits()
         try:
             return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         except MlflowException as error:
@@ -111,7 +113,8 @@ class Server:
         TrackingError
             If it refuses or fails the request.
         """
-        from mlflow.exceptions import MlflowException
+        with importing_mlflow():
+            from mlflow.exceptions import MlflowException
 
         self.require()
         try:
@@ -255,6 +258,13 @@ class Server:
 def server_at(uri: str) -> Server:
     """Return the one ``Server`` of this process for a URI."""
     return Server(uri)
+
+
+@contextmanager
+def importing_mlflow() -> Iterator[None]:
+    """Let one thread at a time import MLflow: its packages import each other in circles."""
+    with _importing:
+        yield
 
 
 @contextmanager
