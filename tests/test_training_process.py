@@ -22,10 +22,15 @@ from app.services.anomaly_detection_service import AnomalyDetectionService
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
 
 
-def children() -> set[int]:
-    """Return the processes that this one has started."""
+def trainings() -> list[int]:
+    """Return the training processes that this one has started."""
     tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    started = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    return [
+        int(pid)
+        for pid in started
+        if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def awaited(look: Callable[[], Any]) -> Any:
@@ -37,15 +42,19 @@ def awaited(look: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def endless(untracked: Settings) -> AnomalyDetectionService:
-    """A service whose LSTM autoencoder learns for hours."""
-    return AnomalyDetectionService(untracked.model_copy(update=ENDLESS))
-
-
-@pytest.fixture
 def elsewhere() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(max_workers=1) as pool:
         yield pool
+
+
+@pytest.fixture
+def endless(
+    elsewhere: ThreadPoolExecutor, untracked: Settings
+) -> Iterator[AnomalyDetectionService]:
+    """A service whose LSTM autoencoder learns for hours, or until the service is closed."""
+    service = AnomalyDetectionService(untracked.model_copy(update=ENDLESS))
+    yield service
+    service.close()
 
 
 def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
@@ -100,7 +109,7 @@ def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_
     endless, healthy, elsewhere
 ):
     training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
-    [child] = awaited(children)
+    [child] = awaited(trainings)
     with pytest.raises(ConflictError):
         endless.train_apart(healthy)
     os.kill(child, signal.SIGKILL)
@@ -113,7 +122,7 @@ def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_
 
 def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere):
     training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
-    [child] = awaited(children)
+    [child] = awaited(trainings)
     endless.close()
     assert "stopped" in training.result(timeout=60)["lstm_autoencoder"]["error"]
     assert not Path(f"/proc/{child}").exists()
@@ -124,7 +133,7 @@ def test_data_that_cannot_be_used_start_no_process(endless):
         endless.train_apart([[1.0, 2.0]] * 9)
     with pytest.raises(InvalidDataError):
         endless.train_apart([[1.0, 2.0], [2.0, 1.0]], model_names=["forest"])
-    assert children() == set()
+    assert trainings() == []
 
 
 def test_one_detector_that_fails_apart_does_not_stop_the_others(untracked):
