@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _follow_registry(service: AnomalyDetectionService, period_s: float) -> None:
     """Serve what is promoted elsewhere, at the latest one period later."""
+    await asyncio.to_thread(service.open_history)
     while True:
         try:
             await asyncio.to_thread(service.refresh)

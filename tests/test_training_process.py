@@ -81,6 +81,7 @@ from app.services.anomaly_detection_service import AnomalyDetectionService
 bench = samples.healthy(100)
 service = AnomalyDetectionService()
 service.start()
+service.open_history()
 service.train_apart(bench.data, bench.feature_names, ["isolation_forest"])
 reading = dict(zip(bench.feature_names, bench.data[0]))
 assert service.detect_anomaly({"asset_id": "pump", "features": reading}).models

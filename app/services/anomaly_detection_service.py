@@ -323,9 +323,12 @@ class AnomalyDetectionService:
             self._asked_registry = True
 
     def start(self) -> None:
-        """Make ready all that a first reading would else have to wait for."""
+        """Load the compiled kernels and what served last: then a reading can be answered."""
         getattr(kernels, "warm_up", lambda: None)()
         self.recall()
+
+    def open_history(self) -> None:
+        """Open the history ahead of the first reading, which else would wait for it."""
         with suppress(HistoryError):
             # A reading will say it again, and be judged all the same.
             self._open_history()
