@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table as Sheet
 
 from app import __version__
-from app.config import Settings
 from app.errors import InvalidDataError, VigieError
 
 if TYPE_CHECKING:
+    from rich.table import Table as Sheet
+
+    from app.config import Settings
     from app.report import JudgedRow
     from app.services.verdict import Judged
 
 PATIENCE_S = 10.0
+ANSWERS_WITHIN_S = 5
+"""How long requests may still take once the service is told to stop."""
 
 out = Console()
 err = Console(stderr=True)
@@ -89,6 +89,8 @@ def _start(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
+    from rich.logging import RichHandler
+
     handler = RichHandler(console=err, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("app").setLevel(logging.DEBUG if verbose else logging.INFO)
@@ -99,7 +101,7 @@ def up() -> None:
     """Start MLflow and the service on this machine, and stay until Ctrl-C."""
     from app.local import mlflow_server, service
 
-    settings = Settings()
+    settings = _settings()
     err.print("MLflow and the service start ...")
     with _signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
         err.print(f"Service  {address}/docs")
@@ -115,9 +117,16 @@ def serve() -> None:
 
     from app.local import require_free
 
-    settings = Settings()
+    settings = _settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    uvicorn.run("app.main:app", host=settings.host, port=settings.port, log_level="info")
+    uvicorn.run(
+        "app.main:app",
+        host=settings.host,
+        port=settings.port,
+        log_level="info",
+        # A training may take minutes; whoever stops the service does not wait for its answer.
+        timeout_graceful_shutdown=ANSWERS_WITHIN_S,
+    )
 
 
 @app.command()
@@ -138,10 +147,10 @@ def train(
     X = _features(table, exclude, feature)
     _warn_of_disorder(table)
     # A command can wait for a slow server, unlike a service in the middle of its work.
-    service = AnomalyDetectionService(Settings(tracking_patience_s=PATIENCE_S))
+    service = AnomalyDetectionService(_settings(tracking_patience_s=PATIENCE_S))
     with _progress() as progress:
         outcome = service.train_all_models(X, model_names=model, progress=progress)
-    sheet, missed = Sheet(header_style="bold"), []
+    sheet, missed = _sheet(), []
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
@@ -243,7 +252,7 @@ def backtest_file(
     X = _features(table, sorted({*(exclude or ()), *no_features}), feature)
     rows = usual_train_rows(known) if train_rows is None else train_rows
     with _progress() as progress:
-        result = backtest(X, known, rows, Settings(), times, model, progress)
+        result = backtest(X, known, rows, _settings(), times, model, progress)
     if output == "json":
         json.dump(result.figures(), sys.stdout, allow_nan=False)
         print()
@@ -260,7 +269,7 @@ def models_list() -> None:
     """Show every version of every model, with its stage and the run that made it."""
     from app.services.anomaly_detection_service import DETECTORS
 
-    service, sheet = _mlflow(), Sheet(header_style="bold")
+    service, sheet = _mlflow(), _sheet()
     for column in ("model", "version", "stage", "run"):
         sheet.add_column(column)
     for name in DETECTORS:
@@ -302,7 +311,7 @@ def doctor() -> None:
     from app.doctor import examine
 
     failed = False
-    for check in examine(Settings()):
+    for check in examine(_settings()):
         mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
         out.print(f"{mark} {check.question} {escape(check.finding)}", highlight=False)
         if not check.passed:
@@ -320,7 +329,7 @@ def demo(
     from app.demo import run
 
     with _signals_as_exit():
-        run(Settings(), out, _progress if err.is_terminal else _lines, keep=keep)
+        run(_settings(), out, _progress if err.is_terminal else _lines, keep=keep)
 
 
 def main() -> None:
@@ -330,12 +339,31 @@ def main() -> None:
     except VigieError as error:
         _complain(str(error))
         sys.exit(1)
-    except ValidationError as error:
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        from app.config import Settings
+
         for fault in error.errors():
             message = fault["msg"].removeprefix("Value error, ")
             variable = Settings.variable(str(fault["loc"][0]))
             _complain(f"{variable}: {message}, but it is {fault['input']!r}.")
         sys.exit(1)
+
+
+def _settings(**given: Any) -> Settings:
+    """Return the settings; pydantic takes longer to import than all of ``vigie --help``."""
+    from app.config import Settings
+
+    return Settings(**given)
+
+
+def _sheet() -> Sheet:
+    from rich.table import Table
+
+    return Table(header_style="bold")
 
 
 def _complain(error: str) -> None:
@@ -374,7 +402,7 @@ def _warn_of_disorder(table: Any) -> None:
     try:
         times_of(table)
     except InvalidDataError as error:
-        if Settings().time_ordered:
+        if _settings().time_ordered:
             err.print(f"[yellow]Taken to be in order of time:[/] {escape(error.message)}")
 
 
@@ -446,6 +474,8 @@ def _versions(judged: Judged) -> list[str]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
     disabled = not err.is_terminal
     with Progress(*columns, console=err, transient=True, disable=disabled) as bars:

@@ -32,6 +32,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # No reading meets a cold kernel: before this nothing is answered, and so not ready.
+        await asyncio.to_thread(service.start)
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
         yield
         follower.cancel()
@@ -57,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _follow_registry(service: AnomalyDetectionService, period_s: float) -> None:
     """Serve what is promoted elsewhere, at the latest one period later."""
+    await asyncio.to_thread(service.open_history)
     while True:
         try:
             await asyncio.to_thread(service.refresh)

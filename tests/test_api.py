@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -334,6 +335,27 @@ def test_the_status_names_the_version_and_stage_that_serve(plant):
     for model in status["models"].values():
         assert model["feature_names"] == list(samples.FEATURE_NAMES)
         assert model["problem"] is None
+
+
+def test_a_service_that_trains_and_judges_never_loads_what_only_training_needs(plant, healthy):
+    answer(plant.api.post("/detect", json=reading("pump", healthy[0])))
+    answer(plant.api.get("/metrics"))
+    tasks = Path("/proc/self/task").iterdir()
+    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    services = [
+        Path(f"/proc/{pid}/maps").read_text()
+        for pid in children
+        if b"app.cli\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert services
+    for library in ("torch", "sklearn", "pandas", "pyarrow"):
+        assert not any(f"/{library}/" in loaded for loaded in services), library
+
+
+def test_the_status_says_when_the_registry_was_heard_and_what_is_on_its_way(plant):
+    status = answer(plant.api.get("/status"))
+    assert datetime.fromisoformat(status["confirmed"]) <= datetime.now(UTC)
+    assert isinstance(status["pending"], list)
 
 
 def test_the_metrics_are_those_of_the_runs_in_mlflow(plant):

@@ -96,6 +96,8 @@ def trainings(settings: Settings) -> dict[str, Training]:
         service = make(settings=settings)
         metrics = service.train(bench.data, bench.feature_names)
         version = service.served.version
+        # Figures follow when the training is already back.
+        assert service.mlflow_service.flush(timeout=60)
         tracking.transition_model_stage(name, version, "Production")
         run = client.get_run(client.get_model_version(name, str(version)).run_id)
         files = {

@@ -23,6 +23,7 @@ from app.errors import NotTrainedError, TrackingUnavailableError
 from app.services.anomaly_detection_service import AnomalyDetectionService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.server import server_at
 
 AT_MOST_S = 30
 """Left to itself MLflow waits for 4 to 20 minutes: this is not a stopwatch, but a way out."""
@@ -37,8 +38,8 @@ class Failing(ThreadingHTTPServer):
         The real server.
     after : int
         How many requests it lets through.
-    how : {'gone', 'silent', 'trickling', '500'}
-        What becomes of the others.
+    how : {'gone', 'silent', 'slow', 'trickling', '500'}
+        What becomes of the others; 'slow' answers them when it is released.
     """
 
     daemon_threads = True
@@ -47,6 +48,7 @@ class Failing(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.left, self.how = upstream, after, how
         self.released = threading.Event()
+        self.credentials: set[str | None] = set()
         self.uri = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -58,8 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.credentials.add(self.headers.get("Authorization"))
         self.server.left -= 1
-        if self.server.left >= 0:
+        if self.server.left < 0 and self.server.how == "slow":
+            self.server.released.wait(timeout=AT_MOST_S)
+        if self.server.left >= 0 or self.server.how == "slow":
             answer = httpx.request(
                 self.command,
                 self.server.upstream + self.path,
@@ -268,6 +273,29 @@ def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
     assert len(errors(caplog)) == 1
 
 
+@pytest.mark.parametrize("train", ["train_all_models", "train_apart"])
+def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked, healthy):
+    server = failing(tracked.mlflow_tracking_uri, 6, "slow")
+    settings = tracked.model_copy(
+        update={"mlflow_tracking_uri": server.uri, "tracking_patience_s": 1.0}
+    )
+    service = AnomalyDetectionService(settings)
+    names = ["one_class_svm"]
+    outcome = getattr(service, train)(healthy, model_names=names)
+    assert outcome["one_class_svm"]["status"] == "trained"
+    assert outcome["one_class_svm"]["version"] is None
+    assert len(service.pending()) == 1
+
+    server.released.set()
+    eventually(lambda: not service.pending())
+    assert service.get_model_status()["one_class_svm"]["version"] == 1
+    [run] = MLflowService(tracked).search_runs()
+    assert run.info.status == "FINISHED"
+    client = MLflowService(tracked).server.client
+    assert client.list_artifacts(run.info.run_id, "figures")
+    service.close()
+
+
 def test_a_server_that_comes_back_is_used_and_its_next_outage_is_another_error(
     failing, tracked, healthy, caplog, monkeypatch
 ):
@@ -355,7 +383,7 @@ def test_disabled_tracking_returns_silently_asks_nobody_and_imports_nothing(tmp_
 
 def eventually(holds: Callable[[], Any]) -> None:
     """Return once something holds that another thread brings about."""
-    until = time.monotonic() + AT_MOST_S
+    until = time.monotonic() + 4 * AT_MOST_S
     while not holds():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.01)
@@ -369,3 +397,130 @@ def test_a_server_whose_answers_trickle_in_is_not_waited_for(untracked, failing,
         training = pool.submit(service.train, np.random.default_rng(0).normal(size=(60, 3)))
         assert training.result(timeout=AT_MOST_S)["n_samples"] == 60
     assert "has not answered" in caplog.text
+
+
+# A service that starts.
+
+
+@pytest.fixture
+def registry_and_versions(
+    failing: Callable[[str, int, str], Failing], tracked: Settings, healthy: np.ndarray
+) -> tuple[Failing, Settings]:
+    """A registry that can go away, and settings of a service that has served version 1 from it."""
+    server = failing(tracked.mlflow_tracking_uri, 10_000, "gone")
+    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+    OneClassSVMService(settings=settings).train(healthy)
+    service = AnomalyDetectionService(settings)
+    assert service.mlflow_service.flush(timeout=AT_MOST_S)
+    service.refresh()
+    service.close()
+    return server, settings
+
+
+def started(settings: Settings) -> AnomalyDetectionService:
+    service = AnomalyDetectionService(settings)
+    service.start()
+    return service
+
+
+def versions_of(service: AnomalyDetectionService) -> dict[str, int]:
+    status = service.get_model_status()
+    return {name: model["version"] for name, model in status.items() if model["trained"]}
+
+
+def test_a_service_starts_from_what_served_last_while_the_registry_is_away(
+    registry_and_versions, healthy, caplog, monkeypatch
+):
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("app.tracking.server.TRUST_AFTER_ANSWER_S", 0.0)
+    server, settings = registry_and_versions
+    before = started(settings).confirmed
+    server.left = 0
+    service = started(settings)
+    for _ in range(3):
+        in_time(service.refresh)
+    features = {f"feature_{i + 1}": value for i, value in enumerate(healthy[0])}
+    verdict = service.detect_anomaly({"asset_id": "pump", "features": features})
+    assert verdict.models["one_class_svm"].version == 1
+    assert service.confirmed == before
+    assert len(errors(caplog)) == 1
+
+    server.left = 10_000
+    service.refresh()
+    assert service.confirmed > before
+    service.close()
+
+
+def test_what_served_last_serves_no_more_once_the_registry_says_so(registry_and_versions):
+    _, settings = registry_and_versions
+    MLflowService(settings).transition_model_stage("one_class_svm", 1, "Archived")
+    service = started(settings)
+    assert versions_of(service) == {"one_class_svm": 1}
+    service.refresh()
+    assert versions_of(service) == {}
+    service.close()
+    # Nor is it there at the next start.
+    assert versions_of(started(settings)) == {}
+
+
+def test_a_python_caller_asks_the_registry_first_and_remembers_only_if_it_is_away(
+    registry_and_versions,
+):
+    server, settings = registry_and_versions
+    server.left = 0
+    server_at(settings.mlflow_tracking_uri)._mark_down()
+    assert versions_of(AnomalyDetectionService(settings)) == {"one_class_svm": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mlflow_enabled": False}, {"mlflow_tracking_uri": "http://127.0.0.1:9"}],
+    ids=["disabled", "another registry"],
+)
+def test_nothing_is_remembered_of_another_registry_or_of_none(registry_and_versions, change):
+    _, settings = registry_and_versions
+    service = started(settings.model_copy(update=change))
+    assert not service.is_ready()
+    assert service.confirmed is None
+    service.close()
+
+
+def test_a_damaged_copy_is_not_served(registry_and_versions, caplog):
+    _, settings = registry_and_versions
+    [arrays] = (settings.state_dir / "models").rglob("*.safetensors")
+    arrays.write_bytes(arrays.read_bytes() + b"?")
+    service = started(settings)
+    assert versions_of(service) == {}
+    assert "one_class_svm waits for the registry" in caplog.text
+    service.close()
+
+
+@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"registry": 1, "versions": []}'])
+def test_a_memory_that_cannot_be_read_is_none(registry_and_versions, kept):
+    _, settings = registry_and_versions
+    (settings.state_dir / "last_served.json").write_text(kept)
+    service = started(settings)
+    assert service.confirmed is None
+    assert versions_of(service) == {"one_class_svm": 1}
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "header"),
+    [
+        (
+            {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "key"},
+            "Basic YWRhOmtleQ==",
+        ),
+        ({"MLFLOW_TRACKING_TOKEN": "secret"}, "Bearer secret"),
+    ],
+)
+def test_the_registry_is_asked_with_the_credentials_of_mlflow(
+    given, header, failing, tracked, monkeypatch
+):
+    server = failing(tracked.mlflow_tracking_uri, 10_000, "gone")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
+    assert MLflowService(settings).list_versions("one_class_svm") == []
+    assert header in server.credentials

@@ -42,7 +42,7 @@ def train(body: TrainRequest, service: Service) -> TrainResponse:
 
     One detector that fails does not stop the others; the answer says which and why.
     """
-    outcome = service.train_all_models(body.data, body.feature_names, body.model_names)
+    outcome = service.train_apart(body.data, body.feature_names, body.model_names)
     if all(model["status"] == "failed" for model in outcome.values()):
         reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
         raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
@@ -66,8 +66,14 @@ def detect_batch(
 @router.get("/status")
 def status(service: Service) -> StatusResponse:
     """Tell whether the service can answer, and by which version of each model."""
-    ready, models = service.is_ready(), service.get_model_status()
-    return StatusResponse.model_validate({"ready": ready, "models": models})
+    return StatusResponse.model_validate(
+        {
+            "ready": service.is_ready(),
+            "confirmed": service.confirmed,
+            "pending": service.pending(),
+            "models": service.get_model_status(),
+        }
+    )
 
 
 @router.get("/metrics", responses=NO_REGISTRY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -80,6 +81,10 @@ class StatusResponse(BaseModel):
     """What serves."""
 
     ready: bool
+    confirmed: datetime | None
+    """When the registry last said which versions serve; null where it never has."""
+    pending: list[str]
+    """Trainings whose record is still on its way to MLflow."""
     models: dict[str, ModelStatus]
 
 

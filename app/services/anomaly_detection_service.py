@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.config import Settings
+from app.detectors import kernels
 from app.detectors.base import Progress, untold
-from app.detectors.data import Table, as_matrix, as_row, training_table
+from app.detectors.data import as_matrix, as_row, training_table
 from app.errors import (
     ConflictError,
     HistoryError,
@@ -46,8 +48,10 @@ from app.services.timeline import (
     as_datetime64,
     starts_after_gaps,
 )
+from app.services.training_process import Outcome, Result, TrainingProcess, train_each
 from app.services.verdict import LOOK_BACK, Judged, criticality, judge
-from app.tracking import registry
+from app.tracking import last_served, registry
+from app.tracking.last_served import LastServed
 from app.tracking.registry import Version
 
 if TYPE_CHECKING:
@@ -58,6 +62,8 @@ logger = logging.getLogger(__name__)
 Asset = tuple[str, str | None]
 """Asset and sensor group: what has a history of its own."""
 UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
+REMEMBERED_EVERY = timedelta(minutes=1)
+"""How old what is kept for the next start may become while nothing changes."""
 PART = 500
 """Readings of an asset that are judged in one turn of the history."""
 
@@ -72,8 +78,9 @@ class AnomalyDetectionService:
     """Train the detectors, serve their versions, and judge readings by all of them.
 
     For each detector the newest version in Production serves; where none is promoted, the
-    newest of all; where there is no registry (tracking disabled or away), what this process has
-    trained or loaded last. The registry is first asked when the first question comes.
+    newest of all; where there is no registry (tracking disabled), what this process has trained or
+    loaded last; where it is away, what served last. The registry is first asked when the first
+    question comes; a service that is to be ready before that calls ``start``.
 
     Parameters
     ----------
@@ -92,6 +99,10 @@ class AnomalyDetectionService:
         self._opening = threading.Lock()
         self._history: History | None = None
         self._refused: dict[str, str] = {}
+        self._following: dict[str, Version] = {}
+        self._confirmed: datetime | None = None
+        self._kept: LastServed | None = None
+        self._training_process: TrainingProcess | None = None
 
     def train_all_models(
         self,
@@ -129,22 +140,43 @@ class AnomalyDetectionService:
         """
         names = _checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges)
-        if not self._training.acquire(blocking=False):
-            raise ConflictError(
-                "A training is under way.", remedy="Wait for it to end, then ask again."
-            )
-        try:
-            return {
-                name: self._train_one(
-                    name,
-                    table,
-                    nested=len(names) > 1,
-                    progress=_part(progress, name, number, len(names)),
-                )
-                for number, name in enumerate(names)
-            }
-        finally:
-            self._training.release()
+        services = {name: self._new_service(name) for name in names}
+        outcome: dict[str, Outcome] = {}
+        with self._alone():
+            for name, result in train_each(services, table, progress):
+                if result["status"] == "trained":
+                    self._adopt(name, services[name])
+                outcome[name] = self._with_serving_version(name, result)
+        return outcome
+
+    def train_apart(
+        self,
+        X: Any,
+        feature_names: Sequence[Any] | None = None,
+        model_names: Sequence[str] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Train as ``train_all_models`` does, but in a process of its own.
+
+        This process goes on answering meanwhile, and takes none of the libraries that only
+        training needs. It returns when every detector is trained and, with a healthy server,
+        registered; figures may still be on their way then.
+        """
+        names = _checked_names(model_names)
+        table = training_table(X, feature_names, self.settings.sensor_ranges)
+        outcome: dict[str, Outcome] = {}
+        with self._alone():
+            process = self._training_process = TrainingProcess(self.settings, table, names)
+            try:
+                for result in process.results():
+                    if result.served is not None:
+                        self._keep(result)
+                        service = self._new_service(result.name)
+                        service.answer_by(result.served)
+                        self._adopt(result.name, service)
+                    outcome[result.name] = self._with_serving_version(result.name, result.outcome)
+            finally:
+                process.finish(self._registered_late)
+        return outcome
 
     def detect_anomaly(
         self, request: AnomalyDetectionRequest | Mapping[str, Any]
@@ -290,81 +322,160 @@ class AnomalyDetectionService:
                 self._follow_registry()
             self._asked_registry = True
 
+    def start(self) -> None:
+        """Load the compiled kernels and what served last: then a reading can be answered."""
+        getattr(kernels, "warm_up", lambda: None)()
+        self.recall()
+
+    def open_history(self) -> None:
+        """Open the history ahead of the first reading, which else would wait for it."""
+        with suppress(HistoryError):
+            # A reading will say it again, and be judged all the same.
+            self._open_history()
+
+    def recall(self) -> None:
+        """Serve what served last, from the copies on this machine, until the registry is heard.
+
+        Nothing is recalled of another registry, nor where tracking is disabled.
+        """
+        if not self.mlflow_service.enabled:
+            return
+        kept = last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
+        if kept is None:
+            return
+        for name, version in kept.versions.items():
+            service = self._services.get(name)
+            if service is None or service.is_trained:
+                continue
+            try:
+                service.serve(version, kept=True)
+            except VigieError as error:
+                logger.warning("%s waits for the registry. %s", name, error)
+                continue
+            self._following[name] = version
+            self._confirmed = kept.confirmed
+            self._asked_registry = True
+
+    @property
+    def confirmed(self) -> datetime | None:
+        """When the registry last said what is to serve; None if it never has."""
+        return self._confirmed
+
+    def pending(self) -> list[str]:
+        """Return what of finished trainings is still on its way to the server."""
+        found = self.mlflow_service.pending()
+        if (process := self._training_process) is not None and process.uploads:
+            found.append("the last training's record")
+        return found
+
     def close(self) -> None:
-        """Give back what the service holds open."""
+        """Give back what the service holds open; a training in a process of its own ends."""
+        if self._training_process is not None:
+            self._training_process.stop()
+        self._remember(at_once=True)
         if self._history is not None:
             self._history.close()
 
     def _follow_registry(self) -> None:
-        self._registry_answers = True
         for name, service in self._services.items():
+            served = service.served
             try:
                 found = registry.pick(self.mlflow_service.server, name)
-                served = service.served
                 # What was trained while the server was away is newer than all it knows, so only
                 # a promotion takes its place.
                 if served is None or served.version is not None or found.stage == "Production":
                     service.serve(found)
+                    self._following[name] = found
                 self._refused.pop(name, None)
             except ModelNotFoundError:
+                # Archived or deleted: it must not be answered from any more.
+                if served is not None and served.version is not None:
+                    service.withdraw(served)
+                self._following.pop(name, None)
                 self._refused.pop(name, None)
             except TrackingUnavailableError as error:
                 self.mlflow_service.server.log_outage(error)
                 self._registry_answers = False
+                if self._confirmed is None:
+                    self.recall()
                 return
             except VigieError as error:
                 if self._refused.get(name) != str(error):
                     logger.error("%s goes on serving what it served. %s", name, error)
                 self._refused[name] = str(error)
+        self._registry_answers = True
+        self._confirmed = datetime.now(UTC)
+        self._remember()
+
+    def _remember(self, *, at_once: bool = False) -> None:
+        """Keep what serves for the next start: when it changes, and else now and then."""
+        if self._confirmed is None:
+            return
+        kept, now = self._kept, self._confirmed
+        same = kept is not None and kept.versions == self._following
+        if same and kept is not None and not at_once and now - kept.confirmed < REMEMBERED_EVERY:
+            return
+        registry_address = self.mlflow_service.server.masked_uri
+        self._kept = LastServed(registry_address, now, dict(self._following))
+        try:
+            self._kept.write(self.settings.state_dir)
+        except OSError as error:
+            logger.warning("What serves is not remembered for the next start: %s.", error)
 
     def _new_service(self, name: str) -> DetectorService:
         return DETECTORS[name](settings=self.settings, mlflow_service=self.mlflow_service)
 
-    def _train_one(
-        self,
-        name: str,
-        table: Table,
-        *,
-        nested: bool,
-        progress: Progress,
-    ) -> dict[str, Any]:
-        service = self._new_service(name)
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._training.acquire(blocking=False):
+            raise ConflictError(
+                "A training is under way.", remedy="Wait for it to end, then ask again."
+            )
         try:
-            metrics = service.train(table, nested=nested, progress=progress)
-        except VigieError as error:
-            logger.error("%s was not trained. %s", name, error)
-            return {"status": "failed", "error": str(error)}
-        except Exception as error:
-            # The libraries raise what they like; one detector must not take the others along.
-            logger.exception("%s was not trained.", name)
-            return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        served = service.served
-        version = served.version if served else None
-        if not self._serves_another(name, version):
-            self._services[name] = service
-        serving = self._services[name].served
-        return {
-            "status": "trained",
-            "version": version,
-            "serving_version": serving.version if serving else None,
-            "metrics": metrics,
-        }
+            yield
+        finally:
+            self._training.release()
 
-    def _serves_another(self, name: str, version: int | None) -> bool:
-        """Whether a promoted version goes on serving after a training."""
-        if version is None:
-            served = self._services[name].served
-            return served is not None and served.stage == "Production"
+    def _adopt(self, name: str, trained: DetectorService) -> None:
+        """Let what was just trained answer, unless a promoted version goes on serving."""
+        served, before = trained.served, self._services[name].served
+        if served is None or served.version is None:
+            if before is None or before.stage != "Production":
+                self._services[name] = trained
+            return
         try:
             found = registry.pick(self.mlflow_service.server, name)
-            self._services[name].serve(found)
+            if found.version != served.version:
+                self._services[name].serve(found)
+                return
         except TrackingError as error:
             logger.warning("The version just trained serves. %s", error)
-            return False
         except VigieError as error:
             logger.error("The version just trained serves. %s", error)
-            return False
-        return found.version != version
+        self._services[name] = trained
+
+    def _with_serving_version(self, name: str, result: Outcome) -> Outcome:
+        if result["status"] != "trained":
+            return result
+        serving = self._services[name].served
+        return result | {"serving_version": serving.version if serving else None}
+
+    def _keep(self, result: Result) -> None:
+        """Put a version that was trained here where it would be fetched to."""
+        version = result.outcome["version"]
+        if version is None:
+            return
+        cache = self.settings.state_dir / "models"
+        try:
+            registry.keep(cache, result.name, version, result.card_sha256, result.serving_form)
+        except OSError as error:
+            logger.warning("%s version %d is not kept here: %s.", result.name, version, error)
+
+    def _registered_late(self, name: str, version: int, run_id: str) -> None:
+        """Note the version of a model that serves, registered after the training's answer."""
+        service = self._services[name]
+        if (served := service.served) is not None and served.version is None:
+            service.answer_by(replace(served, version=version, run_id=run_id))
 
     def _ask_registry_once(self) -> None:
         if not self._asked_registry:
@@ -548,22 +659,15 @@ class AnomalyDetectionService:
             return self._history
 
     def _describe(self, version: Version) -> dict[str, Any]:
-        client = self.mlflow_service.server.client
-        described: dict[str, Any] = {
+        name, metrics = self.mlflow_service.measured(version)
+        return {
             "version": version.version,
             "stage": version.stage,
             "run_id": version.run_id,
             "created": datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(),
-            "run_name": None,
-            "metrics": {},
+            "run_name": name,
+            "metrics": metrics,
         }
-        if version.run_id:
-            try:
-                run = self.mlflow_service.server.call(client.get_run, version.run_id)
-            except ModelNotFoundError:
-                return described
-            described |= {"run_name": run.info.run_name, "metrics": dict(run.data.metrics)}
-        return described
 
 
 def history_url(settings: Settings) -> str:
@@ -702,7 +806,3 @@ def _kept_standing(reading: Reading | int) -> Standing | None:
 
 def _score(p_value: float) -> float | None:
     return None if np.isnan(p_value) else 1.0 - p_value
-
-
-def _part(progress: Progress, name: str, number: int, total: int) -> Progress:
-    return lambda step, share: progress(f"{name}: {step}", (number + share) / total)

@@ -149,8 +149,11 @@ class DetectorService(ABC):
         started_ms, started = round(time.time() * 1000), time.perf_counter()
         table = training_table(X, feature_names, self.settings.sensor_ranges)
         threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
+        detector = self.new_detector()
+        # Only now: the detector's libraries are in, and two threads do not import one of them.
+        self.mlflow_service.prepare(windows=detector.window > 1)
         trained = training.train(
-            self.new_detector(),
+            detector,
             table,
             threshold=threshold,
             folds=self.settings.calibration_folds,
@@ -283,14 +286,23 @@ class DetectorService(ABC):
         self.serve(found)
         return found
 
-    def serve(self, version: Version) -> None:
-        """Answer from this version from now on; the model before it answers until then."""
+    def serve(self, version: Version, *, kept: bool = False) -> None:
+        """Answer from this version from now on; the model before it answers until then.
+
+        Parameters
+        ----------
+        version : Version
+            What to open.
+        kept : bool, default False
+            Only from the copy on this machine, without asking the registry.
+        """
         served = self._served
         # Numbers begin again after a registered model has been deleted; runs do not.
         if served and (served.version, served.run_id) == (version.version, version.run_id):
             self._served = replace(served, stage=version.stage)
             return
-        model = self.mlflow_service.open_version(version)
+        opened = self.mlflow_service.open_kept if kept else self.mlflow_service.open_version
+        model = opened(version)
         if model.algorithm != self.name:
             raise InvalidDataError(
                 f"Version {version.version} of '{version.name}' is a {model.algorithm}.",
@@ -298,6 +310,15 @@ class DetectorService(ABC):
                 remedy=f"Register it as '{model.algorithm}'.",
             )
         self._served = Served(model, version.version, version.stage, version.run_id)
+
+    def answer_by(self, served: Served) -> None:
+        """Answer from this model from now on."""
+        self._served = served
+
+    def withdraw(self, served: Served) -> None:
+        """Answer no more from this model, unless another has taken its place."""
+        if self._served is served:
+            self._served = None
 
     def _ready(self) -> Served:
         if self._served is None:

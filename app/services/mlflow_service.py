@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -23,7 +25,14 @@ from app.config import Settings
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError, ModelRefusedError, TrackingError, TrackingUnavailableError
 from app.tracking import flavors, registry, runs
-from app.tracking.publish import TrainingRecord, create_run, experiment_id, publish, register
+from app.tracking.publish import (
+    TrainingRecord,
+    create_run,
+    experiment_id,
+    publish,
+    publish_figures,
+    register,
+)
 from app.tracking.registry import Version
 from app.tracking.server import Server, server_at
 
@@ -33,6 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
+"""Joined when the interpreter exits, so that nothing on its way is lost."""
+_pending: dict[Future[Any], str] = {}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +61,7 @@ def _records(
         try:
             # Asked first, since an absent server should not even cost the import of MLflow.
             self.server.require()
+            _ = self.server.client
             return method(self, *args, **kwargs)
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
@@ -339,12 +351,22 @@ class MLflowService:
 
     def open_version(self, version: Version) -> TrainedModel:
         """Open the serving form of a version."""
-        return registry.open_version(self.server, version, self.settings.state_dir / "models")
+        return registry.open_version(self.server, version, self._cache)
+
+    def open_kept(self, version: Version) -> TrainedModel:
+        """Open the serving form of a version from its copy on this machine."""
+        return registry.open_kept(version, self._cache)
+
+    def measured(self, version: Version) -> tuple[str | None, dict[str, float]]:
+        """Return the name and the metrics of the run that made a version."""
+        return registry.measured(self.server, version)
 
     def record_training(
         self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int, str], None]
     ) -> None:
         """Write a training to the server, and wait no longer than it answers.
+
+        Run, files of the model and version are there then; figures follow, see ``pending``.
 
         Parameters
         ----------
@@ -365,12 +387,68 @@ class MLflowService:
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
+        recorded: Future[runs.OpenRun | None] = Future()
         upload = _uploads.submit(
-            copy_context().run, self._upload_training, record, parent, on_version
+            copy_context().run, self._upload, record, parent, on_version, recorded
         )
-        self._await(upload)
-        if upload.done() and (run := upload.result()) is not None:
+        _pending[upload] = record.run_name
+        upload.add_done_callback(lambda done: _pending.pop(done, None))
+        self._await(recorded)
+        if recorded.done() and (run := recorded.result()) is not None:
             runs.made(run)
+
+    def prepare(self, *, windows: bool) -> None:
+        """Import what a record takes while something else is being done.
+
+        The import takes longer than a small training's whole record.
+
+        Parameters
+        ----------
+        windows : bool
+            Whether a detector of windows is to be recorded, or one of single rows.
+        """
+        if self.enabled and f"mlflow.{'pytorch' if windows else 'sklearn'}" not in sys.modules:
+            _uploads.submit(self._take_in, windows)
+
+    def pending(self) -> list[str]:
+        """Return the trainings of this process that are still on their way, by the run's name."""
+        return list(_pending.values())
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is on its way any more.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            For how long at most, in seconds.
+
+        Returns
+        -------
+        bool
+            Whether all has arrived, or has failed and been logged.
+        """
+        return not wait(list(_pending), timeout).not_done
+
+    def _take_in(self, windows: bool) -> None:
+        with suppress(TrackingError):
+            # An absent server should not even cost the import.
+            self.server.require()
+            flavors.take_in(windows)
+
+    def _upload(
+        self,
+        record: TrainingRecord,
+        parent: runs.OpenRun | None,
+        on_version: Callable[[int, str], None],
+        recorded: Future[runs.OpenRun | None],
+    ) -> None:
+        run = None
+        try:
+            run = self._upload_training(record, parent, on_version)
+        finally:
+            recorded.set_result(run)
+        if run is not None:
+            self._upload_figures(record, run)
 
     @_records
     def _upload_training(
@@ -385,11 +463,20 @@ class MLflowService:
         except TrackingError:
             raise
         except Exception:
-            # A full disk or a figure that cannot be drawn must not cost the trained model.
+            # A full disk must not cost the trained model.
             logger.exception("The training of %s was not recorded.", record.model_name)
             return None
         on_version(version, run.run_id)
         return run
+
+    @_records
+    def _upload_figures(self, record: TrainingRecord, run: runs.OpenRun) -> None:
+        try:
+            publish_figures(self.server, record, run)
+        except TrackingError:
+            raise
+        except Exception:
+            logger.exception("The figures of %s were not drawn.", record.run_name)
 
     def _await(self, upload: Future[Any]) -> None:
         """Wait for an upload as long as the server goes on answering."""
@@ -409,6 +496,10 @@ class MLflowService:
     @_records
     def _terminate(self, run_id: str, status: str) -> None:
         self.server.call(self.server.client.set_terminated, run_id, status=status)
+
+    @property
+    def _cache(self) -> Path:
+        return self.settings.state_dir / "models"
 
     def _target(self) -> runs.OpenRun:
         """Return the run that a value without a run goes to."""

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
 
-MOST_OUTLIERS, MOST_SENSORS = 200, 40
+MOST_OUTLIERS, MOST_SENSORS, MOST_ROWS = 200, 40, 5000
+DPI = 90
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
@@ -30,18 +31,23 @@ def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) 
         Made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _score_distribution(model, scores).savefig(folder / "score_distribution.png", dpi=110)
-    _sensor_spread(model, X).savefig(folder / "sensor_spread.png", dpi=110)
+    _score_distribution(model, scores).savefig(folder / "score_distribution.png", dpi=DPI)
+    _sensor_spread(model, X[:: _stride(len(X))]).savefig(folder / "sensor_spread.png", dpi=DPI)
     n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
     if n_outliers:
         outliers = model.examples(X)[np.argsort(-scores)[:n_outliers]]
         _drivers(model, model.explain(outliers).shares).savefig(
-            folder / "outlier_sensors.png", dpi=110
+            folder / "outlier_sensors.png", dpi=DPI
         )
     if model.loss_by_epoch:
-        _loss(model).savefig(folder / "loss.png", dpi=110)
+        _loss(model).savefig(folder / "loss.png", dpi=DPI)
     if model.window > 1:
-        _reconstruction_error(model, X).savefig(folder / "reconstruction_error.png", dpi=110)
+        _reconstruction_error(model, X).savefig(folder / "reconstruction_error.png", dpi=DPI)
+
+
+def _stride(n_rows: int) -> int:
+    """Return how many rows to go on by, so that no more are drawn than can be seen."""
+    return -(-n_rows // MOST_ROWS)
 
 
 def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
@@ -112,8 +118,9 @@ def _reconstruction_error(model: TrainedModel, X: Floats) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
     )
+    rows = np.arange(0, len(X), _stride(len(X)))
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(model.raw_scores(model.examples(X)), color=ACCENT, linewidth=0.8)
+    axes.plot(rows, model.raw_scores(model.examples(X)[rows]), color=ACCENT, linewidth=0.8)
     axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
     axes.legend(frameon=False)
     return figure

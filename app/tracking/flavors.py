@@ -15,8 +15,18 @@ import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
+from app.tracking.server import importing_mlflow
 
 SERVING = "serving"
+
+
+def take_in(windows: bool) -> None:
+    """Import the flavor of a detector of windows, or of single rows, and all that it needs."""
+    with importing_mlflow():
+        if windows:
+            import mlflow.pytorch
+        else:
+            import mlflow.sklearn  # noqa: F401
 
 
 def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> str:
@@ -33,6 +43,7 @@ def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) 
     run_id : str
         The run that the model belongs to.
     """
+    take_in(windows=model.window > 1)
     from mlflow.models import Model
 
     described = Model(artifact_path=folder.name, run_id=run_id)
@@ -94,12 +105,14 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, described:
     from mlflow.models import infer_signature
 
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
+    # PyOD's verdicts, as they always look; asking a forest takes longer than writing it.
+    verdicts = np.zeros(len(example), dtype=np.int64)
     mlflow.sklearn.save_model(
         model.estimator,
         folder,
         mlflow_model=described,
         serialization_format="cloudpickle",
-        signature=infer_signature(example, model.estimator.predict(example.to_numpy())),
+        signature=infer_signature(example, verdicts),
         input_example=example,
         pip_requirements=_requirements("scikit-learn", "pyod", "numpy", "cloudpickle"),
     )

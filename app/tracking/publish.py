@@ -15,6 +15,7 @@ from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
 from app.errors import TrackingError, TrackingUnavailableError
 from app.tracking import runs
+from app.tracking.flavors import write_model
 from app.tracking.server import Server
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class TrainingRecord:
 def publish(
     server: Server, experiment: str, record: TrainingRecord, parent: runs.OpenRun | None
 ) -> tuple[int, runs.OpenRun]:
-    """Write a training to the server.
+    """Write a training to the server, all but its figures.
 
     Parameters
     ----------
@@ -114,6 +115,22 @@ def publish(
     if is_ours:
         _end(server, run, "FINISHED", record.ended_ms)
     return version, run
+
+
+def publish_figures(server: Server, record: TrainingRecord, run: runs.OpenRun) -> None:
+    """Add the figures of a training to its run, which may have ended.
+
+    Raises
+    ------
+    TrackingError
+        If the server cannot be reached or refuses.
+    """
+    # Matplotlib, which a process that only serves never needs.
+    from app.tracking.figures import write_figures
+
+    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
+        write_figures(record.model, record.X, record.scores, Path(scratch) / "figures")
+        server.call(server.client.log_artifacts, run.run_id, scratch)
 
 
 def experiment_id(server: Server, name: str) -> str:
@@ -231,11 +248,6 @@ def _batches(record: TrainingRecord) -> Iterator[dict[str, Any]]:
 
 
 def _write_artifacts(record: TrainingRecord, scratch: Path, artifact_path: str, run_id: str) -> str:
-    # Both drag in heavy libraries, which a process that only serves never needs.
-    from app.tracking.figures import write_figures
-    from app.tracking.flavors import write_model
-
-    write_figures(record.model, record.X, record.scores, scratch / "figures")
     if record.quality is not None:
         (scratch / "data_quality.json").write_text(json.dumps(record.quality.as_dict(), indent=2))
     return write_model(record.model, record.X[:EXAMPLE_ROWS], scratch / artifact_path, run_id)

@@ -7,23 +7,27 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.detectors.trained import CARD, TrainedModel
+from app.detectors.trained import ARRAYS, CARD, TrainedModel
 from app.errors import (
     ModelNotFoundError,
     ModelRefusedError,
     TrackingError,
     TrackingUnavailableError,
 )
+from app.tracking import artifacts
 from app.tracking.flavors import SERVING
 from app.tracking.server import Server
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
 PROMOTED = "vigie.promoted_ms"
+MOST_AT_ONCE = "1000"
 DOWNLOAD_REMEDY = "See `vigie models list`; `vigie doctor` checks whether artifacts are readable."
 
 
@@ -62,29 +66,15 @@ def versions(server: Server, name: str) -> list[Version]:
     """Return all versions of a model, newest first; empty if there is no such model."""
     # Asked first, since an absent server should not even cost the import of MLflow.
     server.require()
-    client = server.client
     try:
-        model = server.call(client.get_registered_model, name)
+        facts = _asked_by_rest if server.speaks_rest else _asked_by_client
+        listed, aliases = facts(server, name)
     except ModelNotFoundError:
         return []
-    found = server.call(
-        client.search_model_versions, f"name='{name}'", order_by=["version_number DESC"]
-    )
-    aliases = {alias.lower(): int(number) for alias, number in (model.aliases or {}).items()}
-    listed = [
-        Version(
-            name=name,
-            version=int(item.version),
-            stage=item.current_stage or "None",
-            run_id=item.run_id or None,
-            created_ms=item.creation_timestamp or 0,
-            card_sha256=item.tags.get("vigie.card_sha256"),
-            promoted_ms=int(item.tags[PROMOTED]) if item.tags.get(PROMOTED) else None,
-        )
-        for item in sorted(found, key=lambda item: -int(item.version))
-    ]
+    listed.sort(key=lambda version: -version.version)
+    numbers = {alias.lower(): number for alias, number in aliases.items()}
     for stage in ALIASED:
-        listed = _with_alias(listed, stage, aliases.get(stage.lower()))
+        listed = _with_alias(listed, stage, numbers.get(stage.lower()))
     return listed
 
 
@@ -213,6 +203,21 @@ def _move(server: Server, before: Version, stage: str, promoted_ms: int | None) 
     return replace(before, stage=stage)
 
 
+def measured(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
+    """Return the name and the metrics of the run that made a version; none if it is gone."""
+    if version.run_id is None:
+        return None, {}
+    try:
+        if server.speaks_rest:
+            run = server.ask("runs/get", run_id=version.run_id)["run"]
+            metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
+            return run["info"].get("run_name"), metrics
+        found = server.call(server.client.get_run, version.run_id)
+        return found.info.run_name, dict(found.data.metrics)
+    except ModelNotFoundError:
+        return None, {}
+
+
 def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
     """Open the serving form of a version, fetched once and kept.
 
@@ -228,10 +233,118 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
             field="version",
             remedy="If you trust its maker, call load_model(..., allow_pickle=True).",
         )
-    folder = cache / version.name / f"{version.version}-{version.card_sha256[:16]}"
+    folder = _place(cache, version.name, version.version, version.card_sha256)
     if not folder.exists():
         _fetch(server, version, folder)
-    card = (folder / CARD).read_bytes()
+    return _opened(version, folder)
+
+
+def open_kept(version: Version, cache: Path) -> TrainedModel:
+    """Open the serving form of a version that was fetched before, without asking the server.
+
+    Raises
+    ------
+    ModelRefusedError
+        If it is not there, or damaged.
+    """
+    return _opened(version, _place(cache, version.name, version.version, version.card_sha256 or ""))
+
+
+def keep(cache: Path, name: str, version: int, card_sha256: str, serving_form: Path) -> None:
+    """Copy the serving form of a version that was trained here, which saves fetching it."""
+    folder = _place(cache, name, version, card_sha256)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".keep-", dir=folder.parent) as scratch:
+        copied = Path(scratch) / SERVING
+        shutil.copytree(serving_form, copied)
+        _put_in_place(copied, folder)
+
+
+def open_foreign(server: Server, version: Version) -> Any:
+    """Open a version through MLflow's own loader, which runs the code of whoever made it."""
+    import mlflow.pyfunc
+
+    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch, _readable(version):
+        uri = _download_uri(server, version)
+        return mlflow.pyfunc.load_model(artifacts.download(server, uri, Path(scratch)))
+
+
+def _asked_by_rest(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
+    """Return the versions of a model, each in its own stage, and the aliases."""
+    model = server.ask("registered-models/get", name=name)["registered_model"]
+    found: list[dict[str, Any]] = []
+    page: dict[str, str] = {}
+    while True:
+        query = {"filter": f"name='{name}'", "max_results": MOST_AT_ONCE, **page}
+        answer = server.ask("model-versions/search", **query)
+        found += answer.get("model_versions", [])
+        if not (token := answer.get("next_page_token")):
+            break
+        page = {"page_token": token}
+    listed = [
+        _version(
+            name,
+            item["version"],
+            item.get("current_stage"),
+            item.get("run_id"),
+            item.get("creation_timestamp"),
+            {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
+        )
+        for item in found
+    ]
+    return listed, {item["alias"]: int(item["version"]) for item in model.get("aliases", [])}
+
+
+def _asked_by_client(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
+    """Return the same from what only MLflow's client can ask, such as a database."""
+    client = server.client
+    model = server.call(client.get_registered_model, name)
+    found = server.call(client.search_model_versions, f"name='{name}'")
+    listed = [
+        _version(
+            name,
+            item.version,
+            item.current_stage,
+            item.run_id,
+            item.creation_timestamp,
+            item.tags,
+        )
+        for item in found
+    ]
+    return listed, {alias: int(number) for alias, number in (model.aliases or {}).items()}
+
+
+def _version(
+    name: str,
+    number: int | str,
+    stage: str | None,
+    run_id: str | None,
+    created_ms: int | str | None,
+    tags: Mapping[str, str],
+) -> Version:
+    return Version(
+        name=name,
+        version=int(number),
+        stage=stage or "None",
+        run_id=run_id or None,
+        created_ms=int(created_ms or 0),
+        card_sha256=tags.get("vigie.card_sha256"),
+        promoted_ms=int(tags[PROMOTED]) if tags.get(PROMOTED) else None,
+    )
+
+
+def _place(cache: Path, name: str, version: int, card_sha256: str) -> Path:
+    return cache / name / f"{version}-{card_sha256[:16]}"
+
+
+def _opened(version: Version, folder: Path) -> TrainedModel:
+    """Open a folder, if it holds what was registered."""
+    try:
+        card = (folder / CARD).read_bytes()
+    except OSError as error:
+        raise ModelRefusedError(
+            f"'{version.name}' version {version.version} is not kept here: {error}."
+        ) from error
     if hashlib.sha256(card).hexdigest() != version.card_sha256:
         raise ModelRefusedError(
             f"The card of '{version.name}' version {version.version} is not the one registered.",
@@ -240,47 +353,45 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
     return TrainedModel.load(folder)
 
 
-def open_foreign(server: Server, version: Version) -> Any:
-    """Open a version through MLflow's own loader, which runs the code of whoever made it."""
-    import mlflow.pyfunc
-
-    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-        return mlflow.pyfunc.load_model(_download(server, version, "", Path(scratch)))
-
-
 def _fetch(server: Server, version: Version, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
-        fetched = _download(server, version, f"/{SERVING}", Path(scratch))
-        try:
-            Path(fetched).rename(folder)
-        except OSError:
-            # Another process fetched the same version meanwhile; its copy is as good as ours.
-            if not folder.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+        with _readable(version):
+            uri = f"{_download_uri(server, version)}/{SERVING}"
+            fetched = artifacts.fetch(server, uri, (CARD, ARRAYS), Path(scratch))
+        _put_in_place(fetched, folder)
 
 
-def _download(server: Server, version: Version, part: str, target: Path) -> str:
-    """Fetch a part of a version's artifacts into a folder, and return where it lies there."""
-    from mlflow.artifacts import download_artifacts
-
-    number = str(version.version)
-    uri = server.call(server.client.get_model_version_download_uri, version.name, number)
+def _put_in_place(fetched: Path, folder: Path) -> None:
     try:
-        return str(
-            server.call(
-                download_artifacts,
-                artifact_uri=f"{uri}{part}",
-                dst_path=str(target),
-                tracking_uri=server.uri,
-            )
-        )
+        fetched.rename(folder)
+    except OSError:
+        # Another process fetched the same version meanwhile; its copy is as good as ours.
+        if not folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _download_uri(server: Server, version: Version) -> str:
+    """Return where the artifacts of a version lie."""
+    number = str(version.version)
+    if server.speaks_rest:
+        endpoint = "model-versions/get-download-uri"
+        return str(server.ask(endpoint, name=version.name, version=number)["artifact_uri"])
+    return str(server.call(server.client.get_model_version_download_uri, version.name, number))
+
+
+@contextmanager
+def _readable(version: Version) -> Iterator[None]:
+    """Say which version it is whose artifacts cannot be read."""
+    try:
+        yield
     except TrackingUnavailableError:
         raise
-    except TrackingError as error:
+    except (TrackingError, ModelNotFoundError) as error:
         raise ModelRefusedError(
-            f"The artifacts of '{version.name}' version {number} cannot be read: {error.message}",
+            f"The artifacts of '{version.name}' version {version.version} cannot be read: "
+            f"{error.message}",
             remedy=DOWNLOAD_REMEDY,
         ) from error
 

@@ -15,10 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from app.errors import ModelNotFoundError, TrackingError, TrackingUnavailableError
+from app.errors import (
+    ModelNotFoundError,
+    TrackingError,
+    TrackingUnavailableError,
+    VigieError,
+)
+from app.tracking import rest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +42,7 @@ TRUST_AFTER_ANSWER_S = 2.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_importing = threading.RLock()
 _limits: ContextVar[dict[str, int] | None] = ContextVar("tracking_limits", default=None)
 
 _OURS = {
@@ -60,10 +68,11 @@ class Server:
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client; importing it takes more than a second, so not before it is needed."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
+        with importing_mlflow():
+            import mlflow
+            from mlflow.exceptions import MlflowException
 
-        _install_limits()
+            _install_limits()
         try:
             return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         except MlflowException as error:
@@ -72,6 +81,11 @@ class Server:
                 field="MLFLOW_TRACKING_URI",
                 remedy="For example http://localhost:5000 or sqlite:///mlflow.db.",
             ) from error
+
+    @property
+    def speaks_rest(self) -> bool:
+        """Whether ``ask`` and ``download`` do without MLflow's client."""
+        return self.is_remote and rest.suffices()
 
     @property
     def masked_uri(self) -> str:
@@ -99,42 +113,83 @@ class Server:
         TrackingError
             If it refuses or fails the request.
         """
-        from mlflow.exceptions import MlflowException
+        with importing_mlflow():
+            from mlflow.exceptions import MlflowException
 
         self.require()
-        key = threading.get_ident()
-        with self._lock:
-            self._in_flight[key] = time.monotonic()
         try:
-            with _bounded():
+            with self._waiting(), _bounded():
                 answer = function(*args, **kwargs)
         except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
-                raise ModelNotFoundError(
-                    _first_line(error),
-                    remedy="`vigie models list` shows what there is.",
-                ) from error
             if _is_outage(error):
                 self._mark_down()
                 raise self._unavailable(_first_line(error)) from error
-            raise TrackingError(
-                f"MLflow refused: {_first_line(error)}",
-                remedy="`vigie doctor` checks the server step by step.",
-            ) from error
+            raise _refusal(_first_line(error), error.error_code) from error
         except Exception as error:
             # Artifact stores raise whatever their own client raises; a training must not care.
             raise TrackingError(
                 f"The artifact store failed: {error!r}",
                 remedy="`vigie doctor` checks the server step by step.",
             ) from error
-        else:
-            self._answered_at = time.monotonic()
-            with self._lock:
-                self._outage_logged = False
-            return answer
-        finally:
-            with self._lock:
-                self._in_flight.pop(key, None)
+        self._has_answered()
+        return answer
+
+    def ask(self, endpoint: str, **params: str) -> dict[str, Any]:
+        """Ask the server's REST API, without the cost of MLflow's client.
+
+        Parameters
+        ----------
+        endpoint : str
+            Below ``/api/2.0/mlflow``, such as ``runs/get``.
+        **params
+            The query.
+
+        Raises
+        ------
+        TrackingUnavailableError, ModelNotFoundError, TrackingError
+            As ``call``.
+        """
+        status, answer = self._asked(lambda: rest.get(self.uri, endpoint, params))
+        if status >= 400:
+            message = str(answer.get("message") or f"it answers {status}").splitlines()[0]
+            raise _refusal(message[:300], answer.get("error_code", ""))
+        return answer
+
+    def download(self, path: str, target: Path) -> None:
+        """Write an artifact that the server hands out itself into a file.
+
+        Parameters
+        ----------
+        path : str
+            What follows ``mlflow-artifacts:/`` in its URI.
+        target : Path
+            The file.
+
+        Raises
+        ------
+        TrackingUnavailableError, TrackingError
+            As ``call``.
+        """
+        status = self._asked(lambda: (rest.download(self.uri, path, target), None))[0]
+        if status != 200:
+            raise _refusal(f"{path}: it answers {status}")
+
+    def _asked(self, request: Callable[[], tuple[int, T]]) -> tuple[int, T]:
+        """Return what a request is answered, unless the server cannot answer at all."""
+        import requests
+
+        self.require()
+        try:
+            with self._waiting():
+                status, answer = request()
+        except requests.RequestException as error:
+            self._mark_down()
+            raise self._unavailable(_reason(error)) from error
+        if status >= 500:
+            self._mark_down()
+            raise self._unavailable(f"it answers {status}")
+        self._has_answered()
+        return status, answer
 
     def require(self) -> None:
         """Return if the server answers; raise at once if it did not a moment ago.
@@ -169,6 +224,23 @@ class Server:
             first, self._outage_logged = not self._outage_logged, True
         logger.log(logging.ERROR if first else logging.DEBUG, "%s", error)
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Note since when an answer is waited for."""
+        key = threading.get_ident()
+        with self._lock:
+            self._in_flight[key] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight.pop(key, None)
+
+    def _has_answered(self) -> None:
+        self._answered_at = time.monotonic()
+        with self._lock:
+            self._outage_logged = False
+
     def _mark_down(self) -> None:
         self._down_until = time.monotonic() + QUIET_AFTER_FAILURE_S
         self._answered_at = float("-inf")
@@ -186,6 +258,13 @@ class Server:
 def server_at(uri: str) -> Server:
     """Return the one ``Server`` of this process for a URI."""
     return Server(uri)
+
+
+@contextmanager
+def importing_mlflow() -> Iterator[None]:
+    """Let one thread at a time import MLflow: its packages import each other in circles."""
+    with _importing:
+        yield
 
 
 @contextmanager
@@ -220,6 +299,15 @@ def _install_limits() -> None:
             variable = getattr(module, name, None)
             if variable is not None and not isinstance(variable, _Limit):
                 setattr(module, name, _Limit(variable))
+
+
+def _refusal(reason: str, error_code: str = "") -> VigieError:
+    """Return the error for an answer that says no."""
+    if error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+        return ModelNotFoundError(reason, remedy="`vigie models list` shows what there is.")
+    return TrackingError(
+        f"MLflow refused: {reason}", remedy="`vigie doctor` checks the server step by step."
+    )
 
 
 def _is_outage(error: Exception) -> bool:

@@ -1,0 +1,286 @@
+"""A training beside the service, in an interpreter of its own.
+
+Fitting takes torch, scikit-learn and MLflow, which a process that serves should not hold, and both
+cores, which a reading that waits should not miss. So the service has another interpreter do it, at
+a low priority. Rows go in through a pipe; one line of JSON comes back for each detector, with
+the model's serving form in a folder: data, so that no estimator is unpickled.
+
+The pipe is also a leash: when the service closes it, or is gone, a training ends where it is. What
+has been fitted by then is uploaded first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from app.config import Settings
+from app.detectors.base import Progress, untold
+from app.detectors.data import Table
+from app.detectors.trained import TrainedModel
+from app.errors import VigieError
+from app.services.detector_service import DetectorService, Served
+
+logger = logging.getLogger(__name__)
+
+ENDS_WITHIN_S = 10.0
+"""How long a process that is told to end may go on uploading."""
+
+Outcome = dict[str, Any]
+"""``status``, and ``metrics`` and ``version`` or ``error``, as ``train_all_models`` returns it."""
+
+
+def train_each(
+    services: Mapping[str, DetectorService], table: Table, progress: Progress = untold
+) -> Iterator[tuple[str, Outcome]]:
+    """Train detectors one after the other, and yield how each went; none stops the others.
+
+    Parameters
+    ----------
+    services : mapping of str to DetectorService
+        Which detectors, by name.
+    table : Table
+        Healthy rows, checked.
+    progress : callable, optional
+        Told what is being done and the share of it that is finished.
+    """
+    for number, (name, service) in enumerate(services.items()):
+        part = _part(progress, name, number, len(services))
+        try:
+            metrics = service.train(table, nested=len(services) > 1, progress=part)
+        except VigieError as error:
+            logger.error("%s was not trained. %s", name, error)
+            yield name, {"status": "failed", "error": str(error)}
+        except Exception as error:
+            # The libraries raise what they like; one detector must not take the others along.
+            logger.exception("%s was not trained.", name)
+            yield name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        else:
+            version = service.served.version if service.served else None
+            yield name, {"status": "trained", "version": version, "metrics": metrics}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the training of one detector went; ``served`` where it has left a model."""
+
+    name: str
+    outcome: Outcome
+    served: Served | None = None
+    card_sha256: str = ""
+    serving_form: Path = Path()
+
+
+class TrainingProcess:
+    """One training in a process of its own, from its start to the end of its uploads.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the service, and so of the training.
+    table : Table
+        Healthy rows, checked.
+    names : sequence of str
+        Which detectors.
+    """
+
+    def __init__(self, settings: Settings, table: Table, names: Sequence[str]):
+        self._names = list(names)
+        self._stopped = False
+        self._folder = Path(tempfile.mkdtemp(prefix="vigie-training-"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.services.training_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C in a terminal reaches a whole group at once; this one ends by its leash. The
+            # session stays the same: Linux compares priorities only within one.
+            process_group=0,
+        )
+        try:
+            # Our own rows, to our own child: this is no pickle of a model.
+            pickle.dump((settings, table, self._names, self._folder), self._stdin)
+            self._stdin.flush()
+        except OSError:
+            logger.error("The training process took no data.")
+        self._ended = threading.Thread(target=lambda: None)
+
+    def results(self) -> Iterator[Result]:
+        """Yield what each detector came to, as soon as it is known."""
+        left = list(self._names)
+        for message in self._messages():
+            if message.get("done"):
+                return
+            left.remove(message["name"])
+            yield self._result(message)
+        reason = self._reason()
+        for name in left:
+            logger.error("%s was not trained. %s", name, reason)
+            yield Result(name, {"status": "failed", "error": reason})
+
+    def finish(self, registered: Callable[[str, int, str], None]) -> None:
+        """Let the uploads go on, and tell the versions that come late.
+
+        Parameters
+        ----------
+        registered : callable
+            Told name, version and run, from another thread.
+        """
+
+        def finish() -> None:
+            for message in self._messages():
+                if "version" in message:
+                    registered(message["name"], message["version"], message["run_id"])
+            self._process.wait()
+            self._stdout.close()
+            with suppress(OSError):
+                self._stdin.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+        self._ended = threading.Thread(target=finish, name="vigie-training", daemon=True)
+        self._ended.start()
+
+    @property
+    def uploads(self) -> bool:
+        """Whether it is still there, with nothing left to do but to upload."""
+        return self._ended.is_alive()
+
+    def stop(self) -> None:
+        """End the fitting, wait for the uploads under way, and go on if they take too long."""
+        self._stopped = True
+        with suppress(OSError):
+            self._stdin.close()
+        try:
+            self._process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("The training process has not ended its uploads; it ends alone.")
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        while line := self._stdout.readline():
+            yield json.loads(line)
+
+    def _result(self, message: dict[str, Any]) -> Result:
+        name, outcome = message["name"], message["outcome"]
+        if outcome["status"] != "trained":
+            return Result(name, outcome)
+        form = self._folder / name
+        model = TrainedModel.load(form)
+        served = Served(model, outcome["version"], run_id=message["run_id"])
+        return Result(name, outcome, served, message["card_sha256"], form)
+
+    def _reason(self) -> str:
+        status = self._process.wait()
+        if self._stopped:
+            return "The service has been stopped."
+        if status == -signal.SIGKILL:
+            return (
+                "The training process was killed (SIGKILL), as happens when memory runs out. "
+                "Train on fewer rows, or give the machine more memory."
+            )
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        return f"The training process ended {how}; the service's log says more."
+
+
+def main() -> None:
+    """Train what stands in the pipe, and answer on what was the standard output."""
+    answers = _own_output()
+    _step_back()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("app").setLevel(logging.INFO)
+    from app.services.anomaly_detection_service import DETECTORS
+    from app.services.mlflow_service import MLflowService
+
+    settings, table, names, folder = pickle.load(sys.stdin.buffer)
+    tracking = MLflowService(settings)
+    leash = _Leash(tracking)
+    services = {name: DETECTORS[name](settings=settings, mlflow_service=tracking) for name in names}
+    told = {}
+    for name, outcome in train_each(services, table):
+        message: dict[str, Any] = {"name": name, "outcome": outcome}
+        if served := services[name].served:
+            told[name] = served.version
+            message |= {
+                "run_id": served.run_id,
+                "card_sha256": served.model.save(folder / name),
+            }
+            outcome["version"] = served.version
+        _tell(answers, message)
+    leash.loosen()
+    _tell(answers, {"done": True})
+    tracking.flush()
+    for name, version in told.items():
+        served = services[name].served
+        if served is not None and served.version != version:
+            _tell(answers, {"name": name, "version": served.version, "run_id": served.run_id})
+
+
+class _Leash:
+    """Ends this process once the service has closed its end of the pipe."""
+
+    def __init__(self, tracking: Any):
+        self._tracking, self._loose = tracking, False
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def loosen(self) -> None:
+        """Only uploads are left, which end by themselves whatever becomes of the service."""
+        self._loose = True
+
+    def _watch(self) -> None:
+        while os.read(0, 1):
+            pass
+        if not self._loose:
+            self._tracking.flush(ENDS_WITHIN_S)
+            # The main thread is somewhere inside a library, which may take hours to come back.
+            os._exit(1)
+
+
+def _own_output() -> IO[str]:
+    """Keep the standard output for answers; what libraries print goes to the log."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _step_back() -> None:
+    """Let whatever answers somebody go first."""
+    os.nice(10)
+    if hasattr(os, "SCHED_BATCH"):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _tell(answers: IO[str], message: Mapping[str, Any]) -> None:
+    try:
+        answers.write(f"{json.dumps(message, default=float)}\n")
+        answers.flush()
+    except BrokenPipeError:
+        logger.warning("The service that asked for this training is gone.")
+
+
+def _part(progress: Progress, name: str, number: int, total: int) -> Progress:
+    return lambda step, share: progress(f"{name}: {step}", (number + share) / total)
+
+
+if __name__ == "__main__":
+    main()

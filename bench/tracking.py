@@ -1,0 +1,97 @@
+"""What MLflow adds to a training: the time in calls to the server, and the rest."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import figures
+import numpy as np
+
+from app import samples
+from app.config import Settings
+from app.local import mlflow_server
+from app.services.anomaly_detection_service import DETECTORS
+from app.services.mlflow_service import MLflowService
+from app.tracking.server import Server
+
+SMALL, LARGE = 1_000, 100_000
+BLOCKING_MS = 100.0
+
+
+def measure(quick: bool) -> Iterator[figures.Figure]:
+    """Train with a real server, and take apart how long the caller waits for it."""
+    with tempfile.TemporaryDirectory(prefix="vigie-bench-") as state:
+        settings = Settings(
+            mlflow_tracking_uri=f"http://127.0.0.1:{_free_port()}",
+            state_dir=Path(state),
+            tracking_patience_s=60.0,
+            epochs=3,
+        )
+        with mlflow_server(settings):
+            for name in DETECTORS:
+                yield from _overhead(name, SMALL, settings, 2 if quick else 9)
+            yield from _overhead("isolation_forest", LARGE, settings, 1 if quick else 5)
+
+
+@dataclass
+class Clock:
+    """Where the time of a training goes, in seconds."""
+
+    recording: float = 0.0
+    calls: float = 0.0
+
+    def around(self, part: str, method: Any) -> Any:
+        """Return a method that notes its time as well."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                setattr(self, part, getattr(self, part) + time.perf_counter() - started)
+
+        return timed
+
+
+def _overhead(name: str, n_rows: int, settings: Settings, runs: int) -> Iterator[figures.Figure]:
+    rows = np.resize(samples.healthy(min(n_rows, 20_000)).data, (n_rows, 8))
+    upload, rest, share = [], [], []
+    # The first training of a process also imports MLflow, while the model is being fitted.
+    uncounted = 1 if n_rows == SMALL else 0
+    for run in range(uncounted + runs):
+        service, clock = DETECTORS[name](settings=settings), Clock()
+        call, record = Server.call, MLflowService.record_training
+        with (
+            patch.object(Server, "call", clock.around("calls", call)),
+            patch.object(MLflowService, "record_training", clock.around("recording", record)),
+        ):
+            started = time.perf_counter()
+            service.train(rows)
+            whole, calls = time.perf_counter() - started, clock.calls
+        service.mlflow_service.flush()
+        if run >= uncounted:
+            upload.append(calls * 1e3)
+            rest.append((clock.recording - calls) * 1e3)
+            share.append(100 * clock.recording / (whole - clock.recording))
+    what = f"{name}, {n_rows} rows"
+    yield figures.within(f"tracking, {what}: upload", upload, unit="ms")
+    yield figures.within(
+        f"tracking, {what}: blocking beyond the upload",
+        rest,
+        unit="ms",
+        goal=BLOCKING_MS if n_rows == SMALL else None,
+        note=f"upload and rest add {figures.Spread.of(share)} % to the training",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

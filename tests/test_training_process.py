@@ -1,0 +1,147 @@
+"""A training beside the service: the same model, none of its cost, and no loss with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.config import Settings
+from app.errors import ConflictError, InvalidDataError
+from app.services.anomaly_detection_service import AnomalyDetectionService
+
+ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
+
+
+def trainings() -> list[int]:
+    """Return the training processes that this one has started."""
+    tasks = Path("/proc/self/task").iterdir()
+    started = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    return [
+        int(pid)
+        for pid in started
+        if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def awaited(look: Callable[[], Any]) -> Any:
+    until = time.monotonic() + 100
+    while not (found := look()):
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def endless(
+    elsewhere: ThreadPoolExecutor, untracked: Settings
+) -> Iterator[AnomalyDetectionService]:
+    """A service whose LSTM autoencoder learns for hours, or until the service is closed."""
+    service = AnomalyDetectionService(untracked.model_copy(update=ENDLESS))
+    yield service
+    service.close()
+
+
+def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
+    untracked, healthy, names
+):
+    here, apart = AnomalyDetectionService(untracked), AnomalyDetectionService(untracked)
+    expected = here.train_all_models(healthy, names, ["one_class_svm"])["one_class_svm"]
+    outcome = apart.train_apart(healthy, names, ["one_class_svm"])["one_class_svm"]
+
+    for result in (expected, outcome):
+        del result["metrics"]["training_seconds"]
+    assert outcome == expected
+    reading = {"asset_id": "pump", "features": dict(zip(names, healthy[0], strict=True))}
+    assert apart.detect_anomaly(reading).models == here.detect_anomaly(reading).models
+    here.close()
+    apart.close()
+
+
+WITHOUT_LIBRARIES = """
+import sys
+from app import samples
+from app.services.anomaly_detection_service import AnomalyDetectionService
+
+bench = samples.healthy(100)
+service = AnomalyDetectionService()
+service.start()
+service.open_history()
+service.train_apart(bench.data, bench.feature_names, ["isolation_forest"])
+reading = dict(zip(bench.feature_names, bench.data[0]))
+assert service.detect_anomaly({"asset_id": "pump", "features": reading}).models
+service.refresh()
+assert any(service.get_metrics().values())
+service.close()
+print(*sorted({"torch", "sklearn", "pyod", "mlflow", "pandas", "matplotlib"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.usefixtures("tracked")
+def test_a_service_that_trains_registers_and_answers_takes_none_of_the_libraries_of_training():
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LIBRARIES],
+        env=os.environ | {"VIGIE_N_ESTIMATORS": "5"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == []
+
+
+def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_was(
+    endless, healthy, elsewhere
+):
+    training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
+    [child] = awaited(trainings)
+    with pytest.raises(ConflictError):
+        endless.train_apart(healthy)
+    os.kill(child, signal.SIGKILL)
+    outcome = training.result(timeout=60)["lstm_autoencoder"]
+    assert outcome["status"] == "failed"
+    assert "SIGKILL" in outcome["error"]
+    assert "memory" in outcome["error"]
+    assert not endless.is_ready()
+
+
+def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere):
+    training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
+    [child] = awaited(trainings)
+    endless.close()
+    assert "stopped" in training.result(timeout=60)["lstm_autoencoder"]["error"]
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_data_that_cannot_be_used_start_no_process(endless):
+    with pytest.raises(InvalidDataError):
+        endless.train_apart([[1.0, 2.0]] * 9)
+    with pytest.raises(InvalidDataError):
+        endless.train_apart([[1.0, 2.0], [2.0, 1.0]], model_names=["forest"])
+    assert trainings() == []
+
+
+def test_one_detector_that_fails_apart_does_not_stop_the_others(untracked):
+    rows = np.random.default_rng(0).normal(size=(12, 3))
+    outcome = AnomalyDetectionService(untracked).train_apart(
+        rows, model_names=["lstm_autoencoder", "one_class_svm"]
+    )
+    assert outcome["lstm_autoencoder"]["status"] == "failed"
+    assert "sequence_length" in outcome["lstm_autoencoder"]["error"]
+    assert outcome["one_class_svm"]["status"] == "trained"
