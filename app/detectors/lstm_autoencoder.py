@@ -139,40 +139,17 @@ class LSTMAutoencoder:
         kept_back: Tensor,
         progress: Progress,
     ) -> tuple[Autoencoder, list[float]]:
-        """Return the average of the weights at its best, and the loss of each epoch until then.
-
-        A constant rate has no end that it must be told beforehand, and the average of the
-        weights is at rest whenever one looks, where the weights themselves still swing. So the
-        training may end as soon as nothing more comes of it.
-        """
-        weights: list[Tensor] = list(network.parameters())
-        optimiser = torch.optim.Adam(weights, lr=self.learning_rate, fused=True)
+        """Return the network as it was at its best, and the loss of each epoch until then."""
         steps_an_epoch = -(-len(learn) // self.batch_size)
-        rising = max(1, min(round(RISING[0] * self.epochs * steps_an_epoch), RISING[1]))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min((step + 1) / rising, 1.0)
-        )
-        average = copy.deepcopy(network).requires_grad_(False)
-        averaged: list[Tensor] = list(average.parameters())
+        descent = Descent(network, self.learning_rate, self.epochs * steps_an_epoch)
         best = Best(patience=-(-PATIENCE // steps_an_epoch))
         order = torch.Generator().manual_seed(self.random_state)
         losses: list[float] = []
-        step = 0
         for epoch in range(1, self.epochs + 1):
             total = torch.zeros((), device=learn.device)
             shuffled = learn[torch.randperm(len(learn), generator=order).to(learn.device)]
             for batch in shuffled.split(self.batch_size):  # type: ignore[no-untyped-call]
-                loss = network.loss(windows[batch])
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(weights, 1.0, foreach=True)
-                optimiser.step()
-                schedule.step()
-                step += 1
-                share = min((1.0 + RECENT) / (step + RECENT), 1.0)
-                with torch.no_grad():
-                    torch._foreach_lerp_(averaged, weights, share)
-                total += loss.detach() * len(batch)
+                total += descent.step(windows[batch]) * len(batch)
             losses.append(total.item() / len(learn))
             if not math.isfinite(losses[-1]):
                 raise InvalidDataError(
@@ -181,13 +158,62 @@ class LSTMAutoencoder:
                     remedy=f"Give a smaller one than {self.learning_rate:g}.",
                 )
             progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs)
-            if len(kept_back) and best.reached(epoch, average, windows[kept_back]):
+            if len(kept_back) and best.reached(epoch, descent.average, windows[kept_back]):
                 logger.info("Ended after epoch %d; that of epoch %d is kept.", epoch, best.epoch)
                 break
         if not len(kept_back):
-            return average, losses
-        average.load_state_dict(best.weights)
-        return average, losses[: best.epoch]
+            return descent.average, losses
+        descent.average.load_state_dict(best.weights)
+        return descent.average, losses[: best.epoch]
+
+
+class Descent:
+    """Adam at a steady rate, and the average of the weights that it has passed.
+
+    A steady rate has no end that must be known beforehand, and the average is at rest whenever
+    one looks, where the weights themselves still swing. So a training may end as soon as nothing
+    more comes of it, and a short one is as good as it can be.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Learns in place.
+    learning_rate : float
+        To which the rate rises at first.
+    most_steps : int
+        After which the training ends, if not before.
+
+    Attributes
+    ----------
+    average : Autoencoder
+        What to keep of it all.
+    """
+
+    def __init__(self, network: Autoencoder, learning_rate: float, most_steps: int):
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self._network = network
+        self._weights: list[Tensor] = list(network.parameters())
+        self._averaged: list[Tensor] = list(self.average.parameters())
+        self._optimiser = torch.optim.Adam(self._weights, lr=learning_rate, fused=True)
+        rising = max(1, min(round(RISING[0] * most_steps), RISING[1]))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: min((step + 1) / rising, 1.0)
+        )
+        self._steps = 0
+
+    def step(self, sequences: Tensor) -> Tensor:
+        """Learn from a batch; return its loss before, on the device that nobody waits for."""
+        loss = self._network.loss(sequences)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._weights, 1.0, foreach=True)
+        self._optimiser.step()
+        self._schedule.step()
+        self._steps += 1
+        share = min((1.0 + RECENT) / (self._steps + RECENT), 1.0)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged, self._weights, share)
+        return loss.detach()
 
 
 @dataclass(frozen=True)
