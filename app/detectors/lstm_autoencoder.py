@@ -63,8 +63,12 @@ class LSTMAutoencoder:
         Hidden units of each layer, in the order in which the data pass them.
     sequence_length : int
         Rows in a window.
-    batch_size, epochs, learning_rate : int, int, float
-        Of the optimiser (Adam).
+    batch_size : int
+        Windows in a step of the optimiser (Adam).
+    epochs : int
+        Passes over the windows at most; fewer where more gain nothing.
+    learning_rate : float
+        The rate of the optimiser.
     random_state : int
         Seed.
     """
@@ -100,9 +104,14 @@ class LSTMAutoencoder:
         return self
 
     def for_part(self, share: float) -> LSTMAutoencoder:
-        # Scores are errors in one unit only between networks that have learnt equally long. So
-        # many steps on smaller batches cost less than more epochs of them.
-        return replace(self, batch_size=max(round(share * self.batch_size), 1))
+        # Scores are errors in one unit only between networks that have learnt in as many steps.
+        # Smaller batches make them cheaper, more epochs less noisy: half of each.
+        root = math.sqrt(share)
+        return replace(
+            self,
+            batch_size=max(round(self.batch_size * root), 1),
+            epochs=round(self.epochs / root),
+        )
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
