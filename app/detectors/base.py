@@ -34,7 +34,8 @@ class Fitted:
         What the raw score nears in empty space, far from all it was fitted to; inf where it
         rises without end.
     loss_by_epoch : tuple of float
-        The training loss after each epoch; empty for algorithms without epochs.
+        The training loss of each epoch up to the one that is kept; empty for algorithms without
+        epochs.
     """
 
     estimator: Any

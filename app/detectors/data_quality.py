@@ -229,8 +229,14 @@ def frozen_after(values: Floats) -> NDArray[np.intp]:
     One that holds it for longer is frozen. 0 where any time is usual: for a constant,
     or a switch with its two values.
     """
-    varies = [len(np.unique(readings[np.isfinite(readings)])) > 2 for readings in values.T]
+    varies = [_has_three_values(readings[np.isfinite(readings)]) for readings in values.T]
     return np.where(varies, LIVE_MARGIN * np.maximum(SHORTEST_FROZEN, longest_runs(values)), 0)
+
+
+def _has_three_values(readings: Floats) -> bool:
+    for _ in range(2):
+        readings = readings[readings != readings[:1]]
+    return len(readings) > 0
 
 
 def _require_half_good(bad: NDArray[np.bool_], feature_names: Sequence[str]) -> None:

@@ -4,10 +4,16 @@ References
 ----------
 Malhotra et al. LSTM-based encoder-decoder for multi-sensor anomaly detection.
 ICML anomaly detection workshop, 2016.
+Jozefowicz, Zaremba, Sutskever. An empirical exploration of recurrent network architectures.
+ICML, 2015.
+Shamir, Zhang. Stochastic gradient descent for non-smooth optimization: convergence results and
+optimal averaging schemes. ICML, 2013.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +27,21 @@ from torch import Tensor, nn
 
 from app.detectors.base import Fitted, Floats, Progress, standardisation
 from app.errors import InvalidDataError
+
+logger = logging.getLogger(__name__)
+
+KEPT_BACK = 0.1
+"""Share of the windows that are not learnt from, but tell when to stop."""
+FEWEST_KEPT_BACK, MOST_KEPT_BACK = 100, 2048
+"""Fewer windows tell too little and are better learnt from; more tell hardly more."""
+PATIENCE = 1000
+"""Steps in which the loss of the windows kept back must fall, counted in whole epochs ..."""
+WORTHWHILE = 0.01
+"""... by this share, or the training ends."""
+RISING = 0.1, 100
+"""The rate rises over this share of the steps at most, and over so many at most."""
+RECENT = 8.0
+"""How much more the recent weights count in their average: half of it is the last 8 % of them."""
 
 _global_state = threading.Lock()
 _training_now = 0
@@ -42,8 +63,12 @@ class LSTMAutoencoder:
         Hidden units of each layer, in the order in which the data pass them.
     sequence_length : int
         Rows in a window.
-    batch_size, epochs, learning_rate : int, int, float
-        Of the optimiser (Adam).
+    batch_size : int
+        Windows in a step of the optimiser (Adam).
+    epochs : int
+        Passes over the windows at most; fewer where more gain nothing.
+    learning_rate : float
+        The rate of the optimiser.
     random_state : int
         Seed.
     """
@@ -79,15 +104,27 @@ class LSTMAutoencoder:
         return self
 
     def for_part(self, share: float) -> LSTMAutoencoder:
-        return replace(self, epochs=round(self.epochs / share))
+        # Scores are errors in one unit only between networks that have learnt in as many steps.
+        # Smaller batches make them cheaper, more epochs less noisy: half of each.
+        root = math.sqrt(share)
+        return replace(
+            self,
+            batch_size=max(round(self.batch_size * root), 1),
+            epochs=round(self.epochs / root),
+        )
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         device = available_device()
         rows = np.concatenate(segments)
         network = self._new_network(rows.shape[1])
         network.learn_ranges(rows)
+        scaled = (torch.from_numpy(rows) - network.center) / network.scale
+        windows = Windows(scaled.float().to(device), self.sequence_length)
+        learn, kept_back = _starts([len(segment) for segment in segments], self.sequence_length)
         with _one_thread():
-            losses = self._optimise(network.to(device), self._windows(segments, network), progress)
+            network, losses = self._optimise(
+                network.to(device), windows, learn.to(device), kept_back.to(device), progress
+            )
         # Double precision from here on: the weights stay as they were learnt, and the network
         # and the arrays taken from it agree to the last digits.
         network = network.cpu().double().eval().requires_grad_(False)
@@ -103,46 +140,157 @@ class LSTMAutoencoder:
             torch.manual_seed(self.random_state)
             return Autoencoder(n_features, self.encoder_layers, self.decoder_layers)
 
-    def _windows(self, segments: Sequence[Floats], network: Autoencoder) -> Tensor:
-        """Return all sequences as one view-backed tensor (n_windows, window, n_features)."""
-        views = []
-        for segment in segments:
-            if len(segment) >= self.sequence_length:
-                rows = torch.from_numpy(np.ascontiguousarray(segment))
-                scaled = ((rows - network.center) / network.scale).float()
-                views.append(scaled.unfold(0, self.sequence_length, 1).transpose(1, 2))
-        return torch.cat(views)
-
-    def _optimise(self, network: Autoencoder, windows: Tensor, progress: Progress) -> list[float]:
-        device = network.head.weight.device
-        optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
-        steps = self.epochs * -(-len(windows) // self.batch_size)
-        # A rate that falls to nothing lets a short training end at rest instead of mid-swing.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=self.learning_rate, total_steps=steps
-        )
+    def _optimise(
+        self,
+        network: Autoencoder,
+        windows: Windows,
+        learn: Tensor,
+        kept_back: Tensor,
+        progress: Progress,
+    ) -> tuple[Autoencoder, list[float]]:
+        """Return the network as it was at its best, and the loss of each epoch until then."""
+        steps_an_epoch = -(-len(learn) // self.batch_size)
+        descent = Descent(network, self.learning_rate, self.epochs * steps_an_epoch)
+        best = Best(patience=-(-PATIENCE // steps_an_epoch))
         order = torch.Generator().manual_seed(self.random_state)
-        losses = []
-        for epoch in range(self.epochs):
-            total = 0.0
-            for batch in torch.randperm(len(windows), generator=order).split(self.batch_size):  # type: ignore[no-untyped-call]
-                sequences = windows[batch].to(device)
-                loss = torch.mean((network.restore(sequences) - sequences) ** 2)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
-                schedule.step()
-                total += loss.item() * len(batch)
-            losses.append(total / len(windows))
+        losses: list[float] = []
+        for epoch in range(1, self.epochs + 1):
+            total = torch.zeros((), device=learn.device)
+            shuffled = learn[torch.randperm(len(learn), generator=order).to(learn.device)]
+            for batch in shuffled.split(self.batch_size):  # type: ignore[no-untyped-call]
+                total += descent.step(windows[batch]) * len(batch)
+            losses.append(total.item() / len(learn))
             if not math.isfinite(losses[-1]):
                 raise InvalidDataError(
-                    f"The training diverged in epoch {epoch + 1}.",
+                    f"The training diverged in epoch {epoch}.",
                     field="learning_rate",
                     remedy=f"Give a smaller one than {self.learning_rate:g}.",
                 )
-            progress(f"epoch {epoch + 1}/{self.epochs}", (epoch + 1) / self.epochs)
-        return losses
+            progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs)
+            if len(kept_back) and best.reached(epoch, descent.average, windows[kept_back]):
+                logger.info("Ended after epoch %d; that of epoch %d is kept.", epoch, best.epoch)
+                break
+        if not len(kept_back):
+            return descent.average, losses
+        descent.average.load_state_dict(best.weights)
+        return descent.average, losses[: best.epoch]
+
+
+class Descent:
+    """Adam at a steady rate, and the average of the weights that it has passed.
+
+    A steady rate has no end that must be known beforehand, and the average is at rest whenever
+    one looks, where the weights themselves still swing. So a training may end as soon as nothing
+    more comes of it, and a short one is as good as it can be.
+
+    Parameters
+    ----------
+    network : Autoencoder
+        Learns in place.
+    learning_rate : float
+        To which the rate rises at first.
+    most_steps : int
+        After which the training ends, if not before.
+
+    Attributes
+    ----------
+    average : Autoencoder
+        What to keep of it all.
+    """
+
+    def __init__(self, network: Autoencoder, learning_rate: float, most_steps: int):
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self._network = network
+        self._weights: list[Tensor] = list(network.parameters())
+        self._averaged: list[Tensor] = list(self.average.parameters())
+        self._optimiser = torch.optim.Adam(self._weights, lr=learning_rate, fused=True)
+        rising = max(1, min(round(RISING[0] * most_steps), RISING[1]))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: min((step + 1) / rising, 1.0)
+        )
+        self._steps = 0
+
+    def step(self, sequences: Tensor) -> Tensor:
+        """Learn from a batch; return its loss before, on the device that nobody waits for."""
+        loss = self._network.loss(sequences)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._weights, 1.0, foreach=True)
+        self._optimiser.step()
+        self._schedule.step()
+        self._steps += 1
+        share = min((1.0 + RECENT) / (self._steps + RECENT), 1.0)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged, self._weights, share)
+        return loss.detach()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of consecutive rows, gathered as they are asked for and never copied at large.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_samples, n_features)
+        Standardised rows.
+    length : int
+        Rows in a window.
+    """
+
+    rows: Tensor
+    length: int
+
+    def __getitem__(self, starts: Tensor) -> Tensor:
+        """Return the windows that begin at these rows, (len(starts), length, n_features)."""
+        steps = torch.arange(self.length, device=self.rows.device)
+        return self.rows[starts[:, None] + steps]
+
+
+class Best:
+    """The weights of the epoch that restored best what was kept back.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in which the loss must fall by ``WORTHWHILE``.
+    """
+
+    def __init__(self, patience: int):
+        self.patience = patience
+        self.epoch = 0
+        self.weights: dict[str, Tensor] = {}
+        self._loss = self._mark = math.inf
+        self._marked = 0
+
+    def reached(self, epoch: int, network: Autoencoder, kept_back: Tensor) -> bool:
+        """Look at the network after an epoch; return whether going on is in vain."""
+        loss = float(network.loss(kept_back))
+        if loss < self._loss:
+            self._loss, self.epoch = loss, epoch
+            self.weights = copy.deepcopy(network.state_dict())
+        if loss < (1.0 - WORTHWHILE) * self._mark:
+            self._mark, self._marked = loss, epoch
+        return epoch - self._marked >= self.patience
+
+
+def _starts(lengths: Sequence[int], window: int) -> tuple[Tensor, Tensor]:
+    """Return the first rows of the windows to learn from, and of those to stop by.
+
+    The end of each segment is kept back, and no window that is learnt from reaches into it.
+    """
+    every, learn, kept_back = [], [], []
+    offset = 0
+    for length in lengths:
+        starts = torch.arange(offset, offset + max(length - window + 1, 0))
+        n_learnt = len(starts) - round(KEPT_BACK * len(starts))
+        every.append(starts)
+        learn.append(starts[: max(n_learnt - window + 1, 0)])
+        kept_back.append(starts[n_learnt:])
+        offset += length
+    stop_by = torch.cat(kept_back)
+    if len(stop_by) < FEWEST_KEPT_BACK:
+        return torch.cat(every), stop_by[:0]
+    return torch.cat(learn), stop_by[:: -(-len(stop_by) // MOST_KEPT_BACK)]
 
 
 class Autoencoder(nn.Module):
@@ -163,6 +311,10 @@ class Autoencoder(nn.Module):
         self.head = nn.Linear(decoder_layers[-1], n_features)
         for name in ("center", "scale", "lowest", "highest"):
             self.register_buffer(name, torch.zeros(n_features, dtype=torch.float64))
+
+    def loss(self, sequences: Tensor) -> Tensor:
+        """Return the mean squared error of restoring standardised sequences."""
+        return torch.mean((self.restore(sequences) - sequences) ** 2)
 
     def learn_ranges(self, rows: Floats) -> None:
         """Take centre, scale and box from rows of shape (n_samples, n_features)."""
@@ -198,9 +350,24 @@ class Autoencoder(nn.Module):
 
 def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:
     inputs = [n_inputs, *sizes[:-1]]
-    return nn.ModuleList(
-        nn.LSTM(into, out, batch_first=True) for into, out in zip(inputs, sizes, strict=True)
-    )
+    return nn.ModuleList(_layer(into, out) for into, out in zip(inputs, sizes, strict=True))
+
+
+def _layer(n_inputs: int, size: int) -> nn.LSTM:
+    """Return a layer that begins by remembering: it learns in a third of the steps."""
+    layer = nn.LSTM(n_inputs, size, batch_first=True)
+    for name, values in layer.named_parameters():
+        with torch.no_grad():
+            for gate in values.chunk(4):
+                if name.startswith("weight_ih"):
+                    nn.init.xavier_uniform_(gate)
+                elif name.startswith("weight_hh"):
+                    nn.init.orthogonal_(gate)
+                else:
+                    nn.init.zeros_(gate)
+    # The second of the four gates decides what is forgotten.
+    nn.init.ones_(layer.get_parameter("bias_ih_l0").detach()[size : 2 * size])
+    return layer
 
 
 @contextmanager

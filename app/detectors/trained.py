@@ -77,7 +77,7 @@ class TrainedModel:
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
-        Training loss after each epoch, in the process that fitted it.
+        Training loss of each epoch up to the one that is kept, in the process that fitted it.
     """
 
     algorithm: str

@@ -123,6 +123,7 @@ def _calibrated(
     done = _Shares(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], done.part(0))
+        of_sensors = pool.submit(magnitude, X), pool.submit(frozen_after, X)
         parts = [
             pool.submit(
                 _score_held_out,
@@ -155,8 +156,8 @@ def _calibrated(
         usual=usual,
         low=low,
         high=high,
-        magnitude=magnitude(X),
-        frozen_after=frozen_after(X),
+        magnitude=of_sensors[0].result(),
+        frozen_after=of_sensors[1].result(),
         n_samples=len(X),
         data_fingerprint=table.fingerprint,
         libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},
@@ -188,19 +189,34 @@ def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitt
 
 @dataclass(frozen=True)
 class _Part:
-    """What a fit to a part of the rows says of the others, and examples that it has learnt from."""
+    """What a fit to a part of the rows says of the others, and examples that it has learnt from.
+
+    There are none of these where nothing is to be translated.
+    """
 
     fitted: Fitted
     scores: Floats
-    seen: Floats
+    seen: Floats | None = None
 
 
 def _score_held_out(
     detector: Detector, judge: Detector, held_out: Floats, rest: list[Floats], progress: Progress
 ) -> _Part:
     fitted = _fit(detector, rest, progress)
-    seen = np.concatenate([_examples(part, judge.window) for part in rest])
-    return _Part(fitted, _scores(judge, fitted, held_out), seen[:: -(-len(seen) // DICTIONARY)])
+    scores = _scores(judge, fitted, held_out)
+    if judge.comparable:
+        return _Part(fitted, scores)
+    return _Part(fitted, scores, _dictionary([_examples(part, judge.window) for part in rest]))
+
+
+def _dictionary(stretches: list[Floats]) -> Floats:
+    """Return examples evenly spread over all stretches, which are views that nobody copies."""
+    step = -(-sum(map(len, stretches)) // DICTIONARY)
+    picked, first = [], 0
+    for stretch in stretches:
+        picked.append(stretch[first::step])
+        first = (first - len(stretch)) % step
+    return np.concatenate(picked)
 
 
 def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
@@ -210,7 +226,7 @@ def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
     left out, for those are where two fits differ by chance. What lies beyond is measured by how
     much room there is up to the ceiling; or, without one, by how far the upper half spreads.
     """
-    if judge.comparable:
+    if part.seen is None:
         return part.scores
     here = np.quantile(_scores(judge, part.fitted, part.seen), LEVELS)
     there = np.quantile(_scores(judge, whole, part.seen), LEVELS)

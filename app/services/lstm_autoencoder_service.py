@@ -21,9 +21,9 @@ class LSTMAutoencoderService(DetectorService):
     sequence_length : int, optional
         Consecutive rows that are judged together.
     batch_size, epochs : int, optional
-        Of the training.
+        Of the training; epochs at most, for it ends when more of them gain nothing.
     learning_rate : float, optional
-        Highest rate of the optimiser (Adam).
+        Rate of the optimiser (Adam).
     threshold : float in (0, 1), optional
         A score above it is an anomaly; by default ``1 - contamination``.
     contamination : float in (0, 0.5), optional
