@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,21 +116,30 @@ class Judged:
     def verdicts(self, row: int) -> dict[str, ModelVerdict]:
         """Return what each model that answered says of one reading."""
         found = {}
-        for name, served in self.serving.items():
-            p_value = float(self.p_values[name][row])
-            if np.isnan(p_value):
+        for name, (scores, errors) in self._scores.items():
+            if isnan(score := scores[row]):
                 continue
+            served = self.serving[name]
             found[name] = ModelVerdict(
-                score=1.0 - p_value,
+                score=score,
                 threshold=served.model.threshold,
-                is_anomaly=1.0 - p_value > served.model.threshold,
+                is_anomaly=score > served.model.threshold,
                 version=served.version,
                 stage=served.stage,
-                reconstruction_error=(
-                    float(self.raw[name][row]) if served.model.reconstructs else None
-                ),
+                reconstruction_error=errors[row],
             )
         return found
+
+    @cached_property
+    def _scores(self) -> dict[str, tuple[list[float], Sequence[float | None]]]:
+        """Scores and errors of reconstruction by model, as Python's own numbers."""
+        return {
+            name: (
+                (1.0 - self.p_values[name]).tolist(),
+                self.raw[name].tolist() if served.model.reconstructs else [None] * len(self.at),
+            )
+            for name, served in self.serving.items()
+        }
 
     def reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
         """Return the sensors that readings come from, the largest share of the surprise first."""
