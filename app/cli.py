@@ -117,7 +117,8 @@ def serve() -> None:
 
     settings = Settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    uvicorn.run("app.main:app", host=settings.host, port=settings.port, log_level="info")
+    # A line in the log for each reading would cost as much as a fifth of its verdict.
+    uvicorn.run("app.main:app", host=settings.host, port=settings.port, access_log=False)
 
 
 @app.command()

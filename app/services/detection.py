@@ -150,7 +150,8 @@ class Detection:
         learnt = self._learnt
         if learnt is None or not _same(learnt.models, models):
             sensors = Sensors.of(models, self.settings.sensor_ranges)
-            self._learnt = learnt = _Learnt(models, sensors, _look_back(models))
+            learnt = _Learnt(models, sensors, Past.of(sensors, []), _look_back(models))
+            self._learnt = learnt
         return learnt
 
     def _lacking(
@@ -211,7 +212,7 @@ class Detection:
     ) -> _Answer:
         """Judge readings of one asset, given in time order."""
         learnt, contamination = question.learnt, self.settings.contamination
-        past, between = Past.of(learnt.sensors, []), list[Reading]()
+        past, between = learnt.no_past, list[Reading]()
         if turn is not None:
             first, last = question.times[indices[0]], question.times[indices[-1]]
             past, between = self._past(learnt, asset, turn, first, last)
@@ -373,6 +374,7 @@ class _Learnt:
 
     models: tuple[TrainedModel, ...]
     sensors: Sensors
+    no_past: Past
     look_back: int
 
 
@@ -401,19 +403,21 @@ def _together(
     past: Past, examined: Examined, asked: Sequence[int | None], between: Sequence[Reading]
 ) -> Examined:
     """Return rows of the past and those to be judged: asked ones, and None for one in between."""
-    sensors = past.sensors
-    known = Past.of(sensors, between)
-    # Those in between follow those asked for, and each is taken in its turn.
-    turn = iter(range(len(examined.values), len(examined.values) + len(between)))
-    places = [next(turn) if index is None else index for index in asked]
-    values, usable = (
-        np.concatenate([one, np.concatenate([two, three])[places] if between else two[places]])
-        for one, two, three in (
-            (past.values, examined.values, known.values),
-            (past.usable, examined.usable, known.usable),
-        )
-    )
-    return Examined(sensors, values, usable, {}, past.held[0] if len(past) else None)
+    if between:
+        # Those in between follow those asked for, and each is taken in its turn.
+        kept = Past.of(past.sensors, between)
+        turn = iter(range(len(examined.values), len(examined.values) + len(between)))
+        places = [next(turn) if index is None else index for index in asked]
+        values = np.concatenate([examined.values, kept.values])[places]
+        usable = np.concatenate([examined.usable, kept.usable])[places]
+    else:
+        places = [index for index in asked if index is not None]
+        values, usable = examined.values[places], examined.usable[places]
+    if len(past) == 0:
+        return Examined(past.sensors, values, usable, {})
+    values = np.concatenate([past.values, values])
+    usable = np.concatenate([past.usable, usable])
+    return Examined(past.sensors, values, usable, {}, past.held[0])
 
 
 def _remembered(

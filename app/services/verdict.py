@@ -64,7 +64,7 @@ class Judged:
     @cached_property
     def combined(self) -> Floats:
         """The p-value of each reading by all models together, NaN where all abstain; (n,)."""
-        return combine(np.stack(list(self.p_values.values())))
+        return _combined(list(self.p_values.values()))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -83,14 +83,17 @@ class Judged:
         single = [name for name, served in self.serving.items() if served.model.window == 1]
         if not single:
             return np.full(len(self.at), np.nan)
-        return combine(np.stack([self._supported(name) for name in single]))
+        return _combined([self._supported(name) for name in single])
 
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
-        readings = np.append(self.before, self.supported)
+        readings = np.concatenate([self.before, self.supported])
         together = asset.together(readings, self.timeline.reach(self.at))
-        return asset.evidence(list(self.trends.values()), together)
+        trends = [trend for trend in self.trends.values() if not np.isnan(trend).all()]
+        if not trends and np.isnan(together).all():
+            return together
+        return asset.evidence(trends, together)
 
     def alone(self, name: str) -> Judged:
         """Return what one model says, as if it had been asked alone."""
@@ -162,6 +165,8 @@ class Judged:
 
         The shares of several models are averaged, each weighted by how surprised the model is.
         """
+        if len(rows) == 0:
+            return {}
         found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
         weights = dict.fromkeys(found, 0.0)
         for name, model in models.items():
@@ -235,14 +240,20 @@ def judge(
 
     A model does not look at the rows that ``silent`` marks for it, shape (n,).
     """
+    reach = int(timeline.reach(at).max(initial=0))
+    nothing = np.full(len(at), np.nan)
     raw, p_values, trends = {}, {}, {}
     for name, served in serving.items():
-        raw[name] = _raw_scores(served.model, timeline, at)
-        if name in silent:
-            raw[name][silent[name]] = np.nan
-        p_values[name] = served.model.calibration.p_value(raw[name])
+        raw[name] = p_values[name] = nothing
+        if reach >= _needed(served.model):
+            raw[name] = _raw_scores(served.model, timeline, at)
+            if name in silent:
+                raw[name][silent[name]] = np.nan
+            p_values[name] = served.model.calibration.p_value(raw[name])
         if (trend := served.model.trend) is not None:
-            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
+            trends[name] = nothing
+            if reach >= _needed(trend):
+                trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
     return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 
@@ -251,6 +262,16 @@ def criticality(p_value: float, contamination: float) -> CriticalityLevel | None
     if not p_value < contamination:
         return None
     return LEVELS[min(int(np.log10(contamination / p_value)), len(LEVELS) - 1)]
+
+
+def _combined(p_values: Sequence[Floats]) -> Floats:
+    return p_values[0] if len(p_values) == 1 else combine(np.stack(p_values))
+
+
+def _needed(model: TrainedModel) -> int:
+    """Return the rows without which a model has nothing to say; averages can do with fewer."""
+    spare = model.params.get("averaged_rows", 0) - model.params.get("averaged_at_least", 0)
+    return model.window - int(spare)
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
