@@ -123,7 +123,8 @@ def serve() -> None:
         "app.main:app",
         host=settings.host,
         port=settings.port,
-        log_level="info",
+        # A line in the log for each reading would cost as much as a fifth of its verdict.
+        access_log=False,
         # A training may take minutes; whoever stops the service does not wait for its answer.
         timeout_graceful_shutdown=ANSWERS_WITHIN_S,
     )

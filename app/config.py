@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     """How often the service asks the registry whether another version is to be served."""
     state_dir: Path = Path(".vigie")
     """Local state: cached models, the history, and the embedded MLflow's database."""
+    history_enabled: bool = True
+    """False: nothing is kept of a reading, so there are no windows and no states from reading to
+    reading; only a batch has a past, its own."""
     history_url: str | None = None
     """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
     max_gap_s: float = Field(3600.0, gt=0)

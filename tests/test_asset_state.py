@@ -345,7 +345,7 @@ def kept(service: AnomalyDetectionService, asset_id: str) -> dict[datetime, dict
     """Return what the history holds of an asset."""
     history = History(f"sqlite:///{service.settings.state_dir / 'history.db'}")
     with history.turn(asset_id, None) as turn:
-        found = turn.around(asset_id, None, at(1e6), at(1e6), 10_000)
+        found = turn.around(at(1e6), at(1e6), 10_000)
     history.close()
     return {reading.timestamp: reading.result for reading in found}
 

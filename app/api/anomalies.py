@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 
 from app import __version__
+from app.api.direct import DirectRoute
 from app.api.schemas import (
     HealthResponse,
     Problem,
@@ -20,6 +21,7 @@ from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionRes
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
 router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
+readings = APIRouter(route_class=DirectRoute)
 
 
 def service_of(request: Request) -> AnomalyDetectionService:
@@ -49,18 +51,21 @@ def train(body: TrainRequest, service: Service) -> TrainResponse:
     return TrainResponse.model_validate({"models": outcome})
 
 
-@router.post("/detect", responses=INVALID | NOT_READY)
+@readings.post("/detect", responses=INVALID | NOT_READY)
 def detect(body: AnomalyDetectionRequest, service: Service) -> AnomalyDetectionResult:
     """Judge one reading by all models that can answer."""
     return service.detect_anomaly(body)
 
 
-@router.post("/detect/batch", responses=INVALID | NOT_READY)
+@readings.post("/detect/batch", responses=INVALID | NOT_READY)
 def detect_batch(
     body: Annotated[list[AnomalyDetectionRequest], Body(min_length=1)], service: Service
 ) -> list[AnomalyDetectionResult]:
     """Judge readings, each as if it had come alone; results in the same order."""
     return service.detect_anomalies_batch(body)
+
+
+router.include_router(readings)
 
 
 @router.get("/status")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    Connection,
     Engine,
     Integer,
     MetaData,
@@ -27,7 +28,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import HistoryError, InvalidDataError
@@ -35,6 +35,32 @@ from app.history.reading import Reading
 
 PATIENCE_MS = 60_000
 """How long a turn waits for that of another process."""
+_OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
+_ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
+STATEMENTS = {
+    "newest": "SELECT count(*), max(id), max(measured_us) FROM "
+    f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
+    "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
+    "between": f"{_ROWS} AND measured_us >= :start AND measured_us < :stop ORDER BY measured_us",
+    # What is replaced gets a new number too, or ``Turn.newest`` would not show it.
+    "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
+    "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
+    "ON CONFLICT (asset_id, sensor_id, measured_us) DO UPDATE SET "
+    "id = excluded.id, features = excluded.features, result = excluded.result",
+}
+"""What a turn asks, in words that both databases know. It asks them of the driver itself, for
+SQLAlchemy's care for a statement costs more than the statement."""
+
+
+class Mark(NamedTuple):
+    """What tells the newest readings of an asset from what they were at another time."""
+
+    n_readings: int
+    last_kept: int | None
+    """The number of the reading that was kept last."""
+    newest_us: int | None
+    """When the newest was measured, in microseconds since 1970."""
+
 
 _metadata = MetaData()
 
@@ -71,21 +97,24 @@ class History:
 
     def __init__(self, url: str):
         self.engine = _engine(url)
-        dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-        if self.engine.dialect.name not in dialects:
+        name = self.engine.dialect.name
+        if name not in ("sqlite", "postgresql"):
             raise InvalidDataError(
-                f"The history cannot be kept in {self.engine.dialect.name}.",
+                f"The history cannot be kept in {name}.",
                 field="VIGIE_HISTORY_URL",
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
-        self._insert = dialects[self.engine.dialect.name]
+        self._is_sqlite = name == "sqlite"
+        self._statements = {
+            what: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
+            for what, statement in STATEMENTS.items()
+        }
         # Who waits inside SQLite asks again and again, and may be passed over until time is up.
-        sqlite_only = self.engine.dialect.name == "sqlite"
         self._in_line: AbstractContextManager[Any] = (
-            threading.Lock() if sqlite_only else nullcontext()
+            threading.Lock() if self._is_sqlite else nullcontext()
         )
-        with _as_history_error(), self.engine.begin() as connection:
-            if self.engine.dialect.name == "postgresql":
+        with self._as_history_error(), self.engine.begin() as connection:
+            if not self._is_sqlite:
                 # Two services that come to a new database at once must not both make its tables.
                 connection.execute(select(func.pg_advisory_xact_lock(_lock_number("", None))))
             _metadata.create_all(connection)
@@ -97,82 +126,98 @@ class History:
         What happens in the block is kept when it ends, all or, after an error, nothing. Another
         process that wants the same asset waits; SQLite has one turn for all.
         """
-        with self._in_line, _as_history_error(), self.engine.begin() as connection:
-            if self.engine.dialect.name == "postgresql":
-                key = _lock_number(asset_id, sensor_id)
-                connection.execute(select(func.pg_advisory_xact_lock(key)))
-            yield Turn(connection, self._insert)
+        with self._in_line, self._as_history_error():
+            connection = self.engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                if self._is_sqlite:
+                    # Left to itself the driver begins only with the first write, and two processes
+                    # that have read the same past could then both write what follows from it.
+                    cursor.execute("BEGIN IMMEDIATE")
+                else:
+                    key = _lock_number(asset_id, sensor_id)
+                    cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
+                yield Turn(cursor, self._statements, asset_id, sensor_id)
+                connection.commit()
+            finally:
+                # What has not been committed by now is undone.
+                connection.close()
 
     def close(self) -> None:
         """Give the database's connections back."""
         self.engine.dispose()
 
+    @contextmanager
+    def _as_history_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
+            raise HistoryError(
+                f"The history cannot be used: {error}",
+                remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
+            ) from error
+
 
 @dataclass(frozen=True)
 class Turn:
-    """The history while it is ours."""
+    """The history of one asset while it is ours."""
 
-    _connection: Connection
-    _insert: Any
+    _cursor: Any
+    _statements: Mapping[str, str]
+    asset_id: str
+    sensor_id: str | None
 
-    def around(
-        self, asset_id: str, sensor_id: str | None, first: datetime, last: datetime, n: int
-    ) -> list[Reading]:
-        """Return the ``n`` last readings of an asset before ``first`` and all up to ``last``.
+    def newest(self, n: int) -> Mark:
+        """Return a mark of the ``n`` newest readings.
+
+        It is another one as soon as any of them has been added or replaced, by whatever process.
+        """
+        self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
+        return Mark(*self._cursor.fetchone())
+
+    def around(self, first: datetime, last: datetime, n: int) -> list[Reading]:
+        """Return the ``n`` last readings before ``first``, and all from there to before ``last``.
 
         Returns
         -------
         list of Reading
             Oldest first.
         """
-        measured = _readings.c.measured_us
         start, stop = _microseconds(first), _microseconds(last)
-        query = select(measured, _readings.c.features, _readings.c.result).where(
-            _readings.c.asset_id == asset_id, _readings.c.sensor_id == (sensor_id or "")
-        )
-        earlier = query.where(measured < start).order_by(measured.desc()).limit(n)
-        between = query.where(measured >= start, measured < stop).order_by(measured)
-        with _as_history_error():
-            rows = list(reversed(self._connection.execute(earlier).all()))
-            if stop > start:
-                rows += self._connection.execute(between).all()
+        self._cursor.execute(self._statements["earlier"], self._of_asset(start=start, n=n))
+        rows = self._cursor.fetchall()[::-1]
+        if stop > start:
+            self._cursor.execute(
+                self._statements["between"], self._of_asset(start=start, stop=stop)
+            )
+            rows += self._cursor.fetchall()
         return [
-            Reading(asset_id, sensor_id, _time(row.measured_us), row.features, row.result)
-            for row in rows
+            Reading(
+                self.asset_id,
+                self.sensor_id,
+                _time(measured),
+                json.loads(features),
+                json.loads(result),
+            )
+            for measured, features, result in rows
         ]
 
     def append(self, readings: Iterable[Reading]) -> None:
         """Keep readings with their results; one sent again replaces itself."""
-        rows = [
-            {
-                "asset_id": reading.asset_id,
-                "sensor_id": reading.sensor_id or "",
-                "measured_us": _microseconds(reading.timestamp),
-                "features": reading.features,
-                "result": reading.result,
-            }
-            for reading in readings
-        ]
-        if not rows:
-            return
-        statement = self._insert(_readings)
-        statement = statement.on_conflict_do_update(
-            index_elements=["asset_id", "sensor_id", "measured_us"],
-            set_={name: statement.excluded[name] for name in ("features", "result")},
+        self._cursor.executemany(
+            self._statements["append"],
+            [
+                self._of_asset(
+                    measured_us=_microseconds(reading.timestamp),
+                    features=json.dumps(reading.features),
+                    result=json.dumps(reading.result),
+                )
+                for reading in readings
+            ],
         )
-        with _as_history_error():
-            self._connection.execute(statement, rows)
 
-
-@contextmanager
-def _as_history_error() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise HistoryError(
-            f"The history cannot be used: {error}",
-            remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
-        ) from error
+    def _of_asset(self, **values: Any) -> dict[str, Any]:
+        return {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}
 
 
 def _engine(url: str) -> Engine:
@@ -191,8 +236,7 @@ def _engine(url: str) -> Engine:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise
             connection.execute("PRAGMA synchronous=NORMAL")
-            # Left to itself the driver begins only with the first write, and two processes that
-            # have read the same past could then both write what follows from it.
+            # A turn begins and ends as it says itself.
             connection.isolation_level = None
 
         @event.listens_for(engine, "begin")

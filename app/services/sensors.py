@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.detectors.base import Floats
-from app.detectors.data import as_number
 from app.detectors.data_quality import Kind, Range, SensorFault, faulty
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError
@@ -51,31 +50,16 @@ class Sensors:
         magnitude, frozen_after = zip(*known.values(), strict=True)
         return cls(tuple(known), np.array(magnitude), np.array(frozen_after), ranges)
 
-    def matrix(self, rows: Sequence[Mapping[str, float | None]]) -> Floats:
+    def matrix(self, rows: Iterable[Mapping[str, float | None]]) -> Floats:
         """Return rows given by name, shape (n_rows, n_sensors); NaN where there is no value."""
-        values = np.full((len(rows), len(self.names)), np.nan)
-        for place, row in enumerate(rows):
-            for column, name in enumerate(self.names):
-                number = as_number(row.get(name))
-                if number is not None:
-                    values[place, column] = number
-        return values
+        values = [[row.get(name) for name in self.names] for row in rows]
+        return np.array(values, dtype=np.float64).reshape(-1, len(self.names))
 
-    def examine(self, values: Floats, held_before: Mapping[str, int] = {}) -> Examined:
-        """Find what is wrong with rows of shape (n_rows, n_sensors).
-
-        ``held_before`` tells for how many rows a sensor has had the value of the first row
-        already, that row counted.
-        """
+    def examine(self, values: Floats) -> Examined:
+        """Find what is wrong with rows of shape (n_rows, n_sensors)."""
         masks = faulty(values, self.names, self.ranges, self.magnitude)
-        rows = np.arange(len(values))[:, None]
-        changed = np.ones(values.shape, dtype=bool)
-        changed[1:] = values[1:] != values[:-1]
-        since = np.maximum.accumulate(np.where(changed, rows, 0), axis=0)
-        earlier = np.array([held_before.get(name, 1) - 1 for name in self.names])
-        held = rows - since + 1 + np.where(since == 0, earlier, 0)
-        usable = np.where(np.logical_or.reduce(list(masks.values())), np.nan, values)
-        return Examined(self, values, usable, masks, held)
+        bad = masks["missing"] | masks["out_of_range"] | masks["wrong_unit"]
+        return Examined(self, values, np.where(bad, np.nan, values) if bad.any() else values, masks)
 
 
 @dataclass(frozen=True)
@@ -88,15 +72,21 @@ class Examined:
         As they came, and with NaN in place of what cannot be used.
     masks : mapping of str to ndarray of bool of shape (n_rows, n_sensors)
         By kind of fault, where it is.
-    held : ndarray of int of shape (n_rows, n_sensors)
-        For how many rows the sensor has had this very value.
+    held_before : ndarray of int of shape (n_sensors,), optional
+        For how many rows each sensor has had the value of the first row, that row counted; by
+        default, for that row alone.
     """
 
     sensors: Sensors
     values: Floats
     usable: Floats
     masks: Mapping[Kind, NDArray[np.bool_]]
-    held: NDArray[np.intp]
+    held_before: NDArray[np.intp] | None = None
+
+    @cached_property
+    def held(self) -> NDArray[np.intp]:
+        """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
+        return _held(self.values, self.held_before)
 
     @cached_property
     def _still(self) -> NDArray[np.bool_]:
@@ -118,13 +108,11 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
-        still = np.flatnonzero(self._still[row]).tolist()
-        return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
+        return self._told(row, self._still[row])
 
     def held_for(self, row: int) -> dict[str, int]:
         """Return the sensors that have the value of the row before, with the rows since when."""
-        still = np.flatnonzero(self.held[row] > 1).tolist()
-        return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
+        return self._told(row, self.held[row] > 1)
 
     def faults(self) -> list[SensorFault]:
         """Return all that is wrong, by sensor and kind."""
@@ -135,6 +123,10 @@ class Examined:
                 longest = int(self.held[here, column].max()) if kind == "frozen" else None
                 found.append(SensorFault.of(name, kind, self.values[:, column], here, longest))
         return found
+
+    def _told(self, row: int, which: NDArray[np.bool_]) -> dict[str, int]:
+        columns = which.nonzero()[0].tolist()
+        return {self.sensors.names[i]: int(self.held[row, i]) for i in columns}
 
     def refuse(self, row: int, field: str) -> None:
         """Raise if a value of a row is impossible; one that is missing is not.
@@ -153,3 +145,18 @@ class Examined:
                     remedy="Check the sensor and its unit, or go on without such a sensor: "
                     "VIGIE_FAULTY_VALUES=impute, for a file --faulty impute.",
                 )
+
+
+def _held(values: Floats, before: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Return for how many rows each value has been there; see ``Examined``."""
+    changed = values[1:] != values[:-1]
+    lasts = np.zeros(values.shape, dtype=np.intp)
+    if len(values) > 0 and before is not None:
+        lasts[0] = 1 - before
+    if changed.all():
+        # No sensor holds anything, as is mostly so.
+        lasts[1:] = np.arange(1, len(values))[:, None]
+    else:
+        rows = np.arange(1, len(values))[:, None]
+        np.maximum.accumulate(np.where(changed, rows, lasts[:1]), axis=0, out=lasts[1:])
+    return np.arange(1, len(values) + 1)[:, None] - lasts

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Judged:
     @cached_property
     def combined(self) -> Floats:
         """The p-value of each reading by all models together, NaN where all abstain; (n,)."""
-        return combine(np.stack(list(self.p_values.values())))
+        return _combined(list(self.p_values.values()))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -82,14 +83,17 @@ class Judged:
         single = [name for name, served in self.serving.items() if served.model.window == 1]
         if not single:
             return np.full(len(self.at), np.nan)
-        return combine(np.stack([self._supported(name) for name in single]))
+        return _combined([self._supported(name) for name in single])
 
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
-        readings = np.append(self.before, self.supported)
+        readings = np.concatenate([self.before, self.supported])
         together = asset.together(readings, self.timeline.reach(self.at))
-        return asset.evidence(list(self.trends.values()), together)
+        trends = [trend for trend in self.trends.values() if not np.isnan(trend).all()]
+        if not trends and np.isnan(together).all():
+            return together
+        return asset.evidence(trends, together)
 
     def alone(self, name: str) -> Judged:
         """Return what one model says, as if it had been asked alone."""
@@ -115,21 +119,30 @@ class Judged:
     def verdicts(self, row: int) -> dict[str, ModelVerdict]:
         """Return what each model that answered says of one reading."""
         found = {}
-        for name, served in self.serving.items():
-            p_value = float(self.p_values[name][row])
-            if np.isnan(p_value):
+        for name, (scores, errors) in self._scores.items():
+            if isnan(score := scores[row]):
                 continue
+            served = self.serving[name]
             found[name] = ModelVerdict(
-                score=1.0 - p_value,
+                score=score,
                 threshold=served.model.threshold,
-                is_anomaly=1.0 - p_value > served.model.threshold,
+                is_anomaly=score > served.model.threshold,
                 version=served.version,
                 stage=served.stage,
-                reconstruction_error=(
-                    float(self.raw[name][row]) if served.model.reconstructs else None
-                ),
+                reconstruction_error=errors[row],
             )
         return found
+
+    @cached_property
+    def _scores(self) -> dict[str, tuple[list[float], Sequence[float | None]]]:
+        """Scores and errors of reconstruction by model, as Python's own numbers."""
+        return {
+            name: (
+                (1.0 - self.p_values[name]).tolist(),
+                self.raw[name].tolist() if served.model.reconstructs else [None] * len(self.at),
+            )
+            for name, served in self.serving.items()
+        }
 
     def reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
         """Return the sensors that readings come from, the largest share of the surprise first."""
@@ -152,6 +165,8 @@ class Judged:
 
         The shares of several models are averaged, each weighted by how surprised the model is.
         """
+        if len(rows) == 0:
+            return {}
         found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
         weights = dict.fromkeys(found, 0.0)
         for name, model in models.items():
@@ -225,14 +240,20 @@ def judge(
 
     A model does not look at the rows that ``silent`` marks for it, shape (n,).
     """
+    reach = int(timeline.reach(at).max(initial=0))
+    nothing = np.full(len(at), np.nan)
     raw, p_values, trends = {}, {}, {}
     for name, served in serving.items():
-        raw[name] = _raw_scores(served.model, timeline, at)
-        if name in silent:
-            raw[name][silent[name]] = np.nan
-        p_values[name] = served.model.calibration.p_value(raw[name])
+        raw[name] = p_values[name] = nothing
+        if reach >= _needed(served.model):
+            raw[name] = _raw_scores(served.model, timeline, at)
+            if name in silent:
+                raw[name][silent[name]] = np.nan
+            p_values[name] = served.model.calibration.p_value(raw[name])
         if (trend := served.model.trend) is not None:
-            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
+            trends[name] = nothing
+            if reach >= _needed(trend):
+                trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
     return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 
@@ -241,6 +262,16 @@ def criticality(p_value: float, contamination: float) -> CriticalityLevel | None
     if not p_value < contamination:
         return None
     return LEVELS[min(int(np.log10(contamination / p_value)), len(LEVELS) - 1)]
+
+
+def _combined(p_values: Sequence[Floats]) -> Floats:
+    return p_values[0] if len(p_values) == 1 else combine(np.stack(p_values))
+
+
+def _needed(model: TrainedModel) -> int:
+    """Return the rows without which a model has nothing to say; averages can do with fewer."""
+    spare = model.params.get("averaged_rows", 0) - model.params.get("averaged_at_least", 0)
+    return model.window - int(spare)
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:

@@ -1,0 +1,490 @@
+"""Readings judged by the models that serve: one verdict each, and what is remembered of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from math import isnan
+from operator import is_
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.config import Settings
+from app.detectors.data import as_matrix, as_row
+from app.detectors.trained import TrainedModel
+from app.errors import HistoryError, InvalidDataError
+from app.history.reading import Reading
+from app.models.anomaly_data import (
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+    AssetState,
+    AssetVerdict,
+    ModelVerdict,
+)
+from app.services.asset import Standing
+from app.services.detector_service import Served
+from app.services.past import Asset, Memory, Past
+from app.services.sensors import Examined, Sensors
+from app.services.timeline import (
+    Timeline,
+    Times,
+    as_datetime,
+    as_datetime64,
+    starts_after_gaps,
+)
+from app.services.verdict import LOOK_BACK, Judged, criticality, judge
+
+if TYPE_CHECKING:
+    from app.history.store import History, Turn
+
+logger = logging.getLogger(__name__)
+
+UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
+PART = 500
+"""Readings of an asset that are judged in one turn of the history."""
+
+
+class Detection:
+    """Judge readings, and keep them in the history.
+
+    Parameters
+    ----------
+    settings : Settings
+        The contamination, the gaps, what to do about faulty values, and where the history is.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._opening = threading.Lock()
+        self._history: History | None = None
+        self._memory = Memory()
+        self._learnt: _Learnt | None = None
+
+    def readings(
+        self, serving: Mapping[str, Served], readings: Sequence[AnomalyDetectionRequest]
+    ) -> list[AnomalyDetectionResult]:
+        """Judge readings; see ``AnomalyDetectionService.detect_anomalies_batch``."""
+        learnt = self._learnt_by(serving)
+        sensors = learnt.sensors
+        examined = sensors.examine(sensors.matrix(reading.features for reading in readings))
+        lacking = self._lacking(serving, examined, readings)
+        now = datetime.now(UTC)
+        # Readings without a time are taken in their order, a microsecond apart.
+        times = [
+            reading.timestamp or now + timedelta(microseconds=position)
+            for position, reading in enumerate(readings)
+        ]
+        assets: dict[Asset, list[int]] = {}
+        for index, reading in enumerate(readings):
+            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
+        question = _Question(serving, learnt, readings, times, examined, lacking)
+        results: dict[int, AnomalyDetectionResult] = {}
+        for asset, indices in assets.items():
+            indices.sort(key=times.__getitem__)
+            results |= self._answer_in_turns(question, asset, indices)
+        return [results[index] for index in range(len(readings))]
+
+    def table(
+        self,
+        serving: Mapping[str, Served],
+        X: Any,
+        times: Times | None = None,
+        faulty_values: str | None = None,
+    ) -> Judged:
+        """Judge rows of one asset; see ``AnomalyDetectionService.detect_table``."""
+        columns = {str(column) for column in X.columns}
+        able = {
+            name: served
+            for name, served in serving.items()
+            if columns.issuperset(served.model.feature_names)
+        }
+        serving = able or serving
+        refuse = (faulty_values or self.settings.faulty_values) == "refuse"
+        sensors = Sensors.of(
+            (served.model for served in serving.values()), self.settings.sensor_ranges
+        )
+        if not refuse and columns.intersection(sensors.names):
+            X = X.reindex(columns=sensors.names)
+        examined = sensors.examine(as_matrix(X, sensors.names, gaps=not refuse).values)
+        if refuse:
+            for row in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
+                examined.refuse(row, f"data[{row}].")
+        if times is None:
+            times = np.datetime64(0, "us") + np.arange(len(X)) * np.timedelta64(1, "s")
+        starts = starts_after_gaps(times, self.settings.max_gap_s)
+        timeline = Timeline(times, examined.columns, starts)
+        judged = judge(
+            serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination
+        )
+        return replace(judged, examined=examined)
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        if self._history is not None:
+            self._history.close()
+
+    def history(self) -> History:
+        """Return the history, opened when first asked for.
+
+        Raises
+        ------
+        HistoryError
+            If it cannot be opened.
+        """
+        with self._opening:
+            if self._history is None:
+                # Imported here, for SQLAlchemy would be a third of the service's start.
+                from app.history.store import History
+
+                self._history = History(history_url(self.settings))
+            return self._history
+
+    def _learnt_by(self, serving: Mapping[str, Served]) -> _Learnt:
+        """Return what the models that serve know of the sensors; it changes only with them."""
+        models = tuple(served.model for served in serving.values())
+        learnt = self._learnt
+        if learnt is None or not _same(learnt.models, models):
+            sensors = Sensors.of(models, self.settings.sensor_ranges)
+            learnt = _Learnt(models, sensors, Past.of(sensors, []), _look_back(models))
+            self._learnt = learnt
+        return learnt
+
+    def _lacking(
+        self,
+        serving: Mapping[str, Served],
+        examined: Examined,
+        readings: Sequence[AnomalyDetectionRequest],
+    ) -> dict[str, dict[int, str]]:
+        """Check the readings; return which model cannot look at which of them, and why.
+
+        Raises
+        ------
+        InvalidDataError
+            If no model can judge a reading, or one is to be refused.
+        """
+        refuse = self.settings.faulty_values == "refuse"
+        lacking: dict[str, dict[int, str]] = {name: {} for name in serving}
+        for index in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
+            place = f"[{index}]." if len(readings) > 1 else ""
+            if refuse:
+                examined.refuse(index, f"{place}features.")
+            unusable = examined.unusable(index)
+            for name, served in serving.items():
+                missing = [sensor for sensor in served.model.feature_names if sensor in unusable]
+                if missing and (refuse or len(missing) == served.model.n_features):
+                    lacking[name][index] = f"the reading lacks {', '.join(missing)}"
+            if all(index in found for found in lacking.values()):
+                names = next(iter(serving.values())).model.feature_names
+                _complain(readings[index], names, place)
+        return lacking
+
+    def _answer_in_turns(
+        self, question: _Question, asset: Asset, indices: list[int]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Judge the readings of one asset, in turns so short that others need not wait long."""
+        if not self.settings.history_enabled:
+            return self._answer_for(question, asset, indices, None).results
+        results: dict[int, AnomalyDetectionResult] = {}
+        parts = _in_parts(indices, question.times, self.settings.max_gap_s)
+        for number, part in enumerate(parts):
+            try:
+                with self.history().turn(*asset) as turn:
+                    answer = self._answer_for(question, asset, part, turn)
+                    turn.append(answer.kept)
+                    mark = turn.newest(question.learnt.look_back)
+            except HistoryError as error:
+                # A full disk must not blind the plant: the verdict is given all the same.
+                rest = [index for left in parts[number:] for index in left]
+                logger.error("%d readings were not kept. %s", len(rest), error)
+                return results | self._answer_for(question, asset, rest, None).results
+            results |= answer.results
+            if answer.past is not None:
+                self._memory.keep(asset, mark, answer.past)
+        return results
+
+    def _answer_for(
+        self, question: _Question, asset: Asset, indices: list[int], turn: Turn | None
+    ) -> _Answer:
+        """Judge readings of one asset, given in time order."""
+        learnt, contamination = question.learnt, self.settings.contamination
+        past, between = learnt.no_past, list[Reading]()
+        if turn is not None:
+            first, last = question.times[indices[0]], question.times[indices[-1]]
+            past, between = self._past(learnt, asset, turn, first, last)
+        # A reading sent again replaces itself: it is not its own past. Readings that were kept in
+        # between are judged again, for they have a new past.
+        rows: dict[datetime, Reading | int] = {reading.timestamp: reading for reading in between}
+        rows |= {question.times[index]: index for index in indices}
+        ordered = sorted(rows.items()) if between else list(rows.items())
+        asked = [row if isinstance(row, int) else None for _, row in ordered]
+        examined = _together(past, question.examined, asked, between)
+        times = np.concatenate(
+            [
+                past.times,
+                np.array([moment.replace(tzinfo=None) for moment, _ in ordered], "datetime64[us]"),
+            ]
+        )
+        first_judged = len(past)
+        timeline = Timeline(
+            times, examined.columns, starts_after_gaps(times, self.settings.max_gap_s)
+        )
+        judged = judge(
+            question.serving,
+            timeline,
+            np.arange(first_judged, len(times)),
+            past.p_values,
+            contamination,
+            {
+                name: np.array([index in found for index in asked])
+                for name, found in question.lacking.items()
+                if found
+            },
+        )
+        standings = judged.standings(past.standing)
+        remembered = (
+            None
+            if turn is None or between
+            else _remembered(examined, times, judged, standings[-1], past, learnt.look_back)
+        )
+        if turn is None:
+            # A batch may show an alarm by itself, but not that there was none before it.
+            standings = [
+                replace(found, state=AssetState.UNKNOWN)
+                if found.state is AssetState.NORMAL
+                else found
+                for found in standings
+            ]
+        new = {place: index for place, index in enumerate(asked) if index is not None}
+        is_anomaly = judged.is_anomaly.tolist()
+        why = judged.reasons(np.array([p for p in new if is_anomaly[p]], dtype=np.intp))
+        unsettled = [p for p in new if standings[p].state in UNSETTLED]
+        drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
+        combined, evidence = judged.combined.tolist(), judged.asset.tolist()
+        supported = judged.supported.tolist()
+        at_once: dict[datetime, list[int]] = {}
+        for index in indices:
+            at_once.setdefault(question.times[index], []).append(index)
+        results: dict[int, AnomalyDetectionResult] = {}
+        kept: list[Reading] = []
+        for place, index_of_last in new.items():
+            moment, standing, row = ordered[place][0], standings[place], first_judged + place
+            verdicts, score = judged.verdicts(place), _score(combined[place])
+            # Of two readings with one time, the one given last stands for both.
+            for index in at_once[moment]:
+                reading = question.readings[index]
+                results[index] = AnomalyDetectionResult(
+                    asset_id=reading.asset_id,
+                    sensor_id=reading.sensor_id,
+                    timestamp=moment,
+                    models=verdicts,
+                    abstained=self._abstained(question, verdicts, index, judged, place, turn),
+                    final_score=score,
+                    threshold=1.0 - contamination,
+                    is_anomaly=is_anomaly[place],
+                    criticality=criticality(combined[place], contamination),
+                    sensors=why.get(place, []),
+                    imputed=question.examined.unusable(index_of_last) if self._imputes else {},
+                    frozen=examined.frozen(row),
+                    asset=AssetVerdict(
+                        state=standing.state,
+                        since=as_datetime(standing.since),
+                        evidence=_score(evidence[place]),
+                        began=None if standing.began is None else as_datetime(standing.began),
+                        sensors=drivers.get(place, []),
+                    ),
+                    metadata=reading.metadata,
+                )
+            if turn is not None:
+                what = {
+                    "final_score": score,
+                    "is_anomaly": is_anomaly[place],
+                    "p_value": None if isnan(supported[place]) else supported[place],
+                    "state": standing.state.value,
+                    "since": str(standing.since),
+                    "began": None if standing.began is None else str(standing.began),
+                    "calm": standing.calm,
+                    "held": examined.held_for(row),
+                }
+                kept.append(Reading(*asset, moment, reading.features, what))
+        return _Answer(results, kept, remembered)
+
+    def _past(
+        self, learnt: _Learnt, asset: Asset, turn: Turn, first: datetime, last: datetime
+    ) -> tuple[Past, list[Reading]]:
+        """Return what lies before readings of an asset, and what was kept between them."""
+        past = self._memory.recall(asset, turn.newest(learnt.look_back), learnt.sensors)
+        if past is not None and past.times[-1] < as_datetime64(first):
+            return past, []
+        found = turn.around(first, last, learnt.look_back)
+        n_before = sum(reading.timestamp < first for reading in found)
+        return Past.of(learnt.sensors, found[:n_before]), found[n_before:]
+
+    def _abstained(
+        self,
+        question: _Question,
+        verdicts: Mapping[str, ModelVerdict],
+        index: int,
+        judged: Judged,
+        place: int,
+        turn: Turn | None,
+    ) -> dict[str, str]:
+        """Return the models that say nothing of a reading, and why."""
+        if len(verdicts) == len(question.serving):
+            return {}
+        reach, why = int(judged.timeline.reach(judged.at[[place]])[0]), ""
+        if not self.settings.history_enabled:
+            why = ", for the history is switched off"
+        elif turn is None:
+            why = ", for the history cannot be used"
+        return {
+            name: question.lacking[name].get(
+                index, f"its window has {reach} of {served.model.window} rows{why}"
+            )
+            for name, served in question.serving.items()
+            if name not in verdicts
+        }
+
+    @property
+    def _imputes(self) -> bool:
+        return self.settings.faulty_values == "impute"
+
+
+def history_url(settings: Settings) -> str:
+    """Return the URL of the history, with its folder made where it is a file of ours."""
+    if settings.history_url:
+        return settings.history_url
+    folder = Path(settings.state_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HistoryError(
+            f"The history has no place: {error}.", remedy="Set VIGIE_STATE_DIR to a usable folder."
+        ) from error
+    return f"sqlite:///{folder / 'history.db'}"
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What some models know of the sensors, and how many earlier readings they may look at."""
+
+    models: tuple[TrainedModel, ...]
+    sensors: Sensors
+    no_past: Past
+    look_back: int
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Readings, and what answers them."""
+
+    serving: Mapping[str, Served]
+    learnt: _Learnt
+    readings: Sequence[AnomalyDetectionRequest]
+    times: Sequence[datetime]
+    examined: Examined
+    lacking: Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Results by the place of their reading, what is to be kept, and what to remember of it."""
+
+    results: dict[int, AnomalyDetectionResult]
+    kept: list[Reading]
+    past: Past | None
+
+
+def _together(
+    past: Past, examined: Examined, asked: Sequence[int | None], between: Sequence[Reading]
+) -> Examined:
+    """Return rows of the past and those to be judged: asked ones, and None for one in between."""
+    if between:
+        # Those in between follow those asked for, and each is taken in its turn.
+        kept = Past.of(past.sensors, between)
+        turn = iter(range(len(examined.values), len(examined.values) + len(between)))
+        places = [next(turn) if index is None else index for index in asked]
+        values = np.concatenate([examined.values, kept.values])[places]
+        usable = np.concatenate([examined.usable, kept.usable])[places]
+    else:
+        places = [index for index in asked if index is not None]
+        values, usable = examined.values[places], examined.usable[places]
+    if len(past) == 0:
+        return Examined(past.sensors, values, usable, {})
+    values = np.concatenate([past.values, values])
+    usable = np.concatenate([past.usable, usable])
+    return Examined(past.sensors, values, usable, {}, past.held[0])
+
+
+def _remembered(
+    examined: Examined,
+    times: Times,
+    judged: Judged,
+    standing: Standing,
+    past: Past,
+    n_rows: int,
+) -> Past:
+    """Return the last rows as the past of what comes next."""
+    held = np.concatenate([past.held, examined.held[len(past) :]])
+    p_values = np.concatenate([past.p_values, judged.supported])
+    return Past(
+        past.sensors,
+        times[-n_rows:],
+        examined.values[-n_rows:],
+        examined.usable[-n_rows:],
+        held[-n_rows:],
+        p_values[-n_rows:],
+        standing,
+    )
+
+
+def _same(models: Sequence[TrainedModel], others: Sequence[TrainedModel]) -> bool:
+    return len(models) == len(others) and all(map(is_, models, others))
+
+
+def _in_parts(
+    indices: Sequence[int], times: Sequence[datetime], longest_gap_s: float
+) -> list[list[int]]:
+    """Return readings, given in time order, in parts that are judged one after the other.
+
+    One stray time must not make a part reach over all that was kept since. Readings of one time
+    stay together, for the last one stands for all.
+    """
+    parts: list[list[int]] = []
+    last = datetime.min.replace(tzinfo=UTC)
+    for index in indices:
+        hole = times[index] - last > timedelta(seconds=longest_gap_s)
+        full = len(parts) > 0 and len(parts[-1]) >= PART and times[index] != last
+        if hole or full or not parts:
+            parts.append([])
+        parts[-1].append(index)
+        last = times[index]
+    return parts
+
+
+def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str) -> None:
+    """Raise for a reading that no model can judge."""
+    try:
+        as_row(reading.features, names)
+    except InvalidDataError as error:
+        error.field = f"{place}{error.field}"
+        raise
+    raise InvalidDataError(
+        "No sensor has a value that can be used.",
+        field=f"{place}features",
+        remedy="Check the sensors and their units.",
+    )
+
+
+def _look_back(models: Sequence[TrainedModel]) -> int:
+    """Return how many earlier readings a verdict may look at."""
+    trends = [model.trend.window for model in models if model.trend is not None]
+    return max([LOOK_BACK, *(model.window for model in models), *trends])
+
+
+def _score(p_value: float) -> float | None:
+    return None if isnan(p_value) else 1.0 - p_value
