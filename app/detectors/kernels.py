@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.detectors.base import Arrays, Floats
 
@@ -24,6 +25,8 @@ IN_FULL: Arrays = {
 """Limits for averages in which every value counts in full."""
 BLOCK = 2048
 """Examples scored at a time, so that memory stays bounded however long the input is."""
+AVERAGED_AT_A_TIME = 512
+"""Averages made at a time, so that the rows stay in the cache while they are added up."""
 
 
 def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
@@ -110,20 +113,32 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
     ndarray of shape (..., max(n - n_rows + 1, 0), n_features)
         NaN where too many rows are missing.
     """
-    within = np.clip(rows, limits["low"], limits["high"])
-    with np.errstate(over="ignore"):
-        beyond = np.minimum(np.abs(rows - within) / limits["room"], FARTHEST)
-    nearer = within + limits["room"] * np.sign(rows - within) * np.log1p(beyond)
-    there = ~np.isnan(nearer)
-    nearer = np.where(there, nearer, 0.0)
+    nearer = np.clip(rows, limits["low"], limits["high"])
+    far = rows != nearer
+    # Few values are far, and logarithms are what costs.
+    if far.any():
+        room, edge = np.broadcast_to(limits["room"], rows.shape)[far], nearer[far]
+        with np.errstate(over="ignore"):
+            beyond = np.minimum(np.abs(rows[far] - edge) / room, FARTHEST)
+        nearer[far] = edge + room * np.sign(rows[far] - edge) * np.log1p(beyond)
+    missing = np.isnan(nearer)
     n_averages = max(rows.shape[-2] - n_rows + 1, 0)
-    # One row after the other: the same average, to the last digit, alone and among others.
-    total = np.zeros((*rows.shape[:-2], n_averages, rows.shape[-1]))
-    count = np.zeros_like(total)
-    for first in range(n_rows if n_averages else 0):
-        total += nearer[..., first : first + n_averages, :]
-        count += there[..., first : first + n_averages, :]
+    if not missing.any():
+        return _sums(nearer, n_rows, n_averages) / n_rows
+    count = _sums(~missing, n_rows, n_averages)
+    total = _sums(np.where(missing, 0.0, nearer), n_rows, n_averages)
     return np.where(count >= at_least, total / np.maximum(count, 1.0), np.nan)
+
+
+def _sums(rows: NDArray[Any], n_rows: int, n_sums: int) -> Floats:
+    """Return the sum of each ``n_rows`` consecutive rows (..., n, n_features).
+
+    One row after the other: the same sum, to the last digit, alone and among others.
+    """
+    total = np.zeros((*rows.shape[:-2], n_sums, rows.shape[-1]))
+    for first in range(n_rows if n_sums else 0):
+        total += rows[..., first : first + n_sums, :]
+    return total
 
 
 def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
@@ -178,14 +193,44 @@ def raw_scores(
 ) -> Floats:
     """Score rows (n, n_features) or windows (n, window, n_features) block by block; shape (n,)."""
     blocks = [
-        _scores(algorithm, arrays, params, examples[start : start + BLOCK])
+        _scores(algorithm, arrays, params, seen(arrays, params, examples[start : start + BLOCK]))
         for start in range(0, len(examples), BLOCK)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def _scores(algorithm: str, arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
-    looked_at = seen(arrays, params, examples)
+def raw_scores_along(
+    algorithm: str, arrays: Arrays, params: Mapping[str, Any], rows: Floats, window: int
+) -> Floats:
+    """Score every window of consecutive rows (n, n_features), each as if it had come alone.
+
+    Neighbouring windows share all rows but one, so none is ever copied out, and averages are made
+    once for all windows that see them. Returns shape (max(n - window + 1, 0),).
+    """
+    looked_at = rows
+    if "averaged_rows" in params:
+        n_rows, at_least = params["averaged_rows"], params["averaged_at_least"]
+        looked_at = np.concatenate(
+            [
+                averages(arrays, rows[start : start + AVERAGED_AT_A_TIME + n_rows - 1], n_rows,
+                         at_least)
+                for start in range(0, max(len(rows) - n_rows + 1, 1), AVERAGED_AT_A_TIME)
+            ]
+        )  # fmt: skip
+        window -= n_rows - 1
+    if len(looked_at) < window:
+        return np.empty(0)
+    if window > 1:
+        views = np.lib.stride_tricks.sliding_window_view(looked_at, window, axis=0)
+        looked_at = np.moveaxis(views, -1, 1)
+    blocks = [
+        _scores(algorithm, arrays, params, looked_at[start : start + BLOCK])
+        for start in range(0, len(looked_at), BLOCK)
+    ]
+    return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def _scores(algorithm: str, arrays: Arrays, params: Mapping[str, Any], looked_at: Floats) -> Floats:
     known = ~np.isnan(looked_at.reshape(len(looked_at), -1)).any(axis=1)
     if known.all():
         return RAW_SCORES[algorithm](arrays, params, looked_at)

@@ -20,7 +20,7 @@ from app.services.sensors import Examined
 from app.services.timeline import Timeline, as_datetime
 
 LEVELS = tuple(CriticalityLevel)
-BLOCK = 4096
+BLOCK = 16_384
 """Readings judged at a time, so that memory stays bounded however long the input is."""
 LOOK_BACK = 2 * asset.READINGS
 """Rows among which the beginning of a change is looked for."""
@@ -189,7 +189,7 @@ class Judged:
         why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
         if why:
             first = why[row][0]
-            values = self.timeline.rows([first.name])[start:stop, 0]
+            values = self.timeline.rows([first.name], slice(start, stop))[:, 0]
             # One absurd value must not draw the change to itself.
             room = 2.0 * (first.high - first.low)
             limited = np.clip(values, first.low - room, first.high + room)
@@ -204,13 +204,16 @@ def examples(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> F
     A sensor without a usable value counts as its usual one, as long as others have a value.
     """
     if model.window == 1:
-        found = timeline.rows(model.feature_names)[at]
-    else:
-        found = timeline.windows(model.feature_names, model.window, at)
-    missing = np.isnan(found)
-    if missing.any():
-        found = np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, found)
-    return found
+        return _imputed(model, timeline.rows(model.feature_names, at))
+    return _imputed(model, timeline.windows(model.feature_names, model.window, at))
+
+
+def _imputed(model: TrainedModel, rows: Floats) -> Floats:
+    """Return rows (..., n_features) with the usual value of each sensor that lacks one."""
+    missing = np.isnan(rows)
+    if not missing.any():
+        return rows
+    return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
 
 
 def judge(
@@ -244,11 +247,16 @@ def criticality(p_value: float, contamination: float) -> CriticalityLevel | None
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
-    scores = [
-        model.raw_scores(examples(model, timeline, at[start : start + BLOCK]))
-        for start in range(0, len(at), BLOCK)
-    ]
-    return np.concatenate(scores) if scores else np.empty(0)
+    """Return the scores of consecutive rows."""
+    scores = np.empty(len(at))
+    for start in range(0, len(at), BLOCK):
+        part = at[start : start + BLOCK]
+        rows, windows = timeline.stretch(
+            model.feature_names, model.window, int(part[0]), int(part[-1]) + 1
+        )
+        found = model.raw_scores_along(_imputed(model, rows))
+        scores[start : start + BLOCK] = found[windows]
+    return scores
 
 
 def _contribution(model: TrainedModel, column: int, value: float) -> SensorContribution:
