@@ -39,6 +39,7 @@ from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
 from app.services.sensors import Sensors
+from app.services.stream import Stream
 from app.services.timeline import (
     Timeline,
     Times,
@@ -46,7 +47,7 @@ from app.services.timeline import (
     as_datetime64,
     starts_after_gaps,
 )
-from app.services.verdict import LOOK_BACK, Judged, criticality, judge
+from app.services.verdict import Judged, criticality, judge, look_back
 from app.tracking import registry
 from app.tracking.registry import Version
 
@@ -222,29 +223,55 @@ class AnomalyDetectionService:
             What they say of each row. A model of windows abstains until its window is full; one
             whose columns are missing is not asked, unless that is true of all.
         """
-        serving, columns = self._serving(), {str(column) for column in X.columns}
+        return self.stream(X.columns, faulty_values).judge(X, times).judged
+
+    def stream(
+        self,
+        columns: Iterable[Any],
+        faulty_values: str | None = None,
+        model_names: Sequence[str] | None = None,
+    ) -> Stream:
+        """Return what judges the rows of one asset part by part, without touching the history.
+
+        Parameters
+        ----------
+        columns : iterable of str
+            What the rows have. A model whose columns are missing is not asked, unless that is
+            true of all.
+        faulty_values : {'refuse', 'impute'}, optional
+            What to do about missing and impossible values; by default as in the settings.
+        model_names : sequence of str, optional
+            Registered names of the models to ask; by default all that serve.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model can answer, or one that is named.
+        InvalidDataError
+            If a name is unknown.
+        """
+        serving, columns = self._serving(), {str(column) for column in columns}
+        if model_names is not None:
+            names = _checked_names(model_names)
+            if lacking := [name for name in names if name not in serving]:
+                raise NotTrainedError(
+                    f"No version of {', '.join(lacking)} serves.",
+                    remedy="Train one with `vigie train FILE`, or name other models.",
+                )
+            serving = {name: serving[name] for name in names}
         able = {
             name: served
             for name, served in serving.items()
             if columns.issuperset(served.model.feature_names)
         }
         serving = able or serving
-        refuse = (faulty_values or self.settings.faulty_values) == "refuse"
-        sensors = self._sensors(serving)
-        if not refuse and columns.intersection(sensors.names):
-            X = X.reindex(columns=sensors.names)
-        examined = sensors.examine(as_matrix(X, sensors.names, gaps=not refuse).values)
-        if refuse:
-            for row in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
-                examined.refuse(row, f"data[{row}].")
-        if times is None:
-            times = np.datetime64(0, "us") + np.arange(len(X)) * np.timedelta64(1, "s")
-        starts = starts_after_gaps(times, self.settings.max_gap_s)
-        timeline = Timeline(times, examined.columns, starts)
-        judged = judge(
-            serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination
+        return Stream(
+            serving,
+            self._sensors(serving),
+            refuse=(faulty_values or self.settings.faulty_values) == "refuse",
+            contamination=self.settings.contamination,
+            max_gap_s=self.settings.max_gap_s,
         )
-        return replace(judged, examined=examined)
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
@@ -447,7 +474,7 @@ class AnomalyDetectionService:
         asked_at = [question.times[index] for index in indices]
         past: list[Reading] = []
         if turn is not None:
-            past = turn.around(*asset, min(asked_at), max(asked_at), _look_back(question.serving))
+            past = turn.around(*asset, min(asked_at), max(asked_at), look_back(question.serving))
         # A reading sent again replaces itself: it is not its own past.
         rows: dict[datetime, Reading | int] = {reading.timestamp: reading for reading in past}
         rows |= {question.times[index]: index for index in indices}
@@ -640,16 +667,6 @@ def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str
         field=f"{place}features",
         remedy="Check the sensors and their units.",
     )
-
-
-def _look_back(serving: Mapping[str, Served]) -> int:
-    """Return how many earlier readings a verdict may look at."""
-    rows = [LOOK_BACK]
-    for served in serving.values():
-        model = served.model
-        rows += [model.window]
-        rows += [model.trend.window] if model.trend is not None else []
-    return max(rows)
 
 
 def _abstained(

@@ -68,13 +68,17 @@ class Sensors:
         already, that row counted.
         """
         masks = faulty(values, self.names, self.ranges, self.magnitude)
-        rows = np.arange(len(values))[:, None]
-        changed = np.ones(values.shape, dtype=bool)
-        changed[1:] = values[1:] != values[:-1]
-        since = np.maximum.accumulate(np.where(changed, rows, 0), axis=0)
+        bad = np.logical_or.reduce(list(masks.values()))
+        usable = np.where(bad, np.nan, values) if bad.any() else values
         earlier = np.array([held_before.get(name, 1) - 1 for name in self.names])
-        held = rows - since + 1 + np.where(since == 0, earlier, 0)
-        usable = np.where(np.logical_or.reduce(list(masks.values())), np.nan, values)
+        same = values[1:] == values[:-1]
+        held = np.ones(values.shape, dtype=np.intp)
+        # Most sensors never read one value twice in a row.
+        for column in np.flatnonzero(same.any(axis=0) | (earlier > 0)).tolist():
+            since = np.flatnonzero(np.append(True, ~same[:, column]))
+            since = np.repeat(since, np.diff(since, append=len(values)))
+            held[:, column] += np.arange(len(values)) - since
+            held[since == 0, column] += earlier[column]
         return Examined(self, values, usable, masks, held)
 
 
@@ -99,9 +103,17 @@ class Examined:
     held: NDArray[np.intp]
 
     @cached_property
-    def _still(self) -> NDArray[np.bool_]:
+    def still(self) -> NDArray[np.bool_]:
+        """Where a sensor stands still, shape (n_rows, n_sensors)."""
         after = self.sensors.frozen_after
         return (after > 0) & (self.held > after)
+
+    def since(self, row: int) -> Examined:
+        """Return what is wrong from a row on, counted from there."""
+        masks = {kind: mask[row:] for kind, mask in self.masks.items()}
+        return Examined(
+            self.sensors, self.values[row:], self.usable[row:], masks, self.held[row:]
+        )
 
     @property
     def columns(self) -> dict[str, Floats]:
@@ -118,7 +130,7 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
-        still = np.flatnonzero(self._still[row]).tolist()
+        still = np.flatnonzero(self.still[row]).tolist()
         return {self.sensors.names[i]: int(self.held[row, i]) for i in still}
 
     def held_for(self, row: int) -> dict[str, int]:
@@ -129,7 +141,7 @@ class Examined:
     def faults(self) -> list[SensorFault]:
         """Return all that is wrong, by sensor and kind."""
         found = []
-        for kind, mask in {**self.masks, "frozen": self._still}.items():
+        for kind, mask in {**self.masks, "frozen": self.still}.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
                 name, here = self.sensors.names[column], mask[:, column]
                 longest = int(self.held[here, column].max()) if kind == "frozen" else None

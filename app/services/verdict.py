@@ -108,7 +108,7 @@ class Judged:
         for row, standing in enumerate(found):
             if standing.state is AssetState.ALARM and standing.began is None:
                 if row == 0 or found[row - 1].since != standing.since:
-                    began = self._began(row)
+                    began = self.began(row)
                 found[row] = replace(standing, began=began)
         return found
 
@@ -182,8 +182,8 @@ class Judged:
         n_samples = self.serving[name].model.calibration.n_samples
         return np.maximum(self.p_values[name], 1.0 / (n_samples + 1))
 
-    def _began(self, row: int) -> np.datetime64:
-        """Return when the sensor that drives an alarm changed."""
+    def began(self, row: int) -> np.datetime64:
+        """Return when the sensor that drives an alarm changed, seen from the row that raised it."""
         stop = int(self.at[row]) + 1
         start = max(stop - LOOK_BACK, int(self.timeline.starts[stop - 1]))
         why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
@@ -239,11 +239,27 @@ def judge(
     return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 
+def look_back(serving: Mapping[str, Served]) -> int:
+    """Return how many earlier readings a verdict may look at."""
+    rows = [LOOK_BACK]
+    for served in serving.values():
+        model = served.model
+        rows += [model.window]
+        rows += [model.trend.window] if model.trend is not None else []
+    return max(rows)
+
+
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
     """Return how bad a reading is: a level for each decade of p below the contamination."""
-    if not p_value < contamination:
-        return None
-    return LEVELS[min(int(np.log10(contamination / p_value)), len(LEVELS) - 1)]
+    level = int(levels(np.array([p_value]), contamination)[0])
+    return None if level < 0 else LEVELS[level]
+
+
+def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
+    """Return how bad readings are, as places in ``LEVELS``; -1 where they are no anomalies."""
+    decades = np.log10(contamination / np.where(p_values < contamination, p_values, contamination))
+    found = np.minimum(decades.astype(np.intp), len(LEVELS) - 1)
+    return np.where(p_values < contamination, found, -1)
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
