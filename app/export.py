@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -36,23 +37,20 @@ class Writer:
     ----------
     out : binary file
         Where to write.
-    form : {'csv', 'json'}
-        What to write.
+    is_json : bool
+        Whether to write JSON; else CSV.
     serving : mapping of str to Served
         The models that judge.
     first : int
         Rows of the file before the first one judged.
     """
 
-    def __init__(
-        self, out: BinaryIO, form: Literal["csv", "json"], serving: Mapping[str, Served], first: int
-    ):
-        self._out, self._is_json, self._first = out, form == "json", first
-        self._separator = ""
+    def __init__(self, out: BinaryIO, is_json: bool, serving: Mapping[str, Served], first: int):
+        self._out, self._is_json, self._first = out, is_json, first
         names = [*COLUMNS, *serving]
         if self._is_json:
             # Each name stands before its value: `{"row": 1, "final_score": 0.5, ...`
-            self._before = [f'{", " if at else "{"}{json.dumps(n)}: ' for at, n in enumerate(names)]
+            self._before = [f"{', ' if at else '{'}{json.dumps(n)}: " for at, n in enumerate(names)]
             self._end, self._null = "}", "null"
             self._write(f'{{"versions": {json.dumps(versions(serving))}, "rows": [')
         else:
@@ -121,35 +119,36 @@ class Writer:
         found = []
         for kind, mask in part.examined.masks.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
-                text = f"{json.dumps(sensors[column])}: {json.dumps(kind)}"
-                found.append((mask[:, column], text if self._is_json else sensors[column]))
-        return self._listed([_where(mask, text) for mask, text in found], len(part))
+                value = json.dumps(kind) if self._is_json else ""
+                found.append((mask[:, column], sensors[column], value))
+        return self._listed(found, len(part))
 
     def _frozen(self, part: Part) -> Any:
         sensors, still = part.examined.sensors.names, part.examined.still
         found = []
         for column in np.flatnonzero(still.any(axis=0)).tolist():
-            here, text = still[:, column], sensors[column]
-            if self._is_json:
-                held = pa.array(part.examined.held[:, column], mask=~here)
-                text = pc.binary_join_element_wise(
-                    f"{json.dumps(text)}: ", pc.cast(held, pa.string()), ""
-                )
-            found.append(_where(here, text))
+            held = pc.cast(pa.array(part.examined.held[:, column]), pa.string())
+            value = held if self._is_json else ""
+            found.append((still[:, column], sensors[column], value))
         return self._listed(found, len(part))
 
-    def _listed(self, columns: Sequence[Any], n_rows: int) -> Any:
-        """Return a mapping as JSON, or its names with semicolons, from the columns that have it."""
-        if not columns:
-            return pa.repeat("{}" if self._is_json else "", n_rows)
-        between = ", " if self._is_json else ";"
-        listed = pc.binary_join_element_wise(*columns, between, null_handling="skip")
-        if self._is_json:
-            return pc.binary_join_element_wise("{", listed, "}", "")
-        if any(character in name for name in listed.unique().to_pylist() for character in ',"\n'):
-            quoted = pc.replace_substring(listed, '"', '""')
-            return pc.binary_join_element_wise('"', quoted, '"', "")
-        return listed
+    def _listed(self, found: Sequence[tuple[NDArray[np.bool_], str, Any]], n_rows: int) -> Any:
+        """Return a mapping as JSON, or its names with semicolons, from where each name has a value.
+
+        ``found`` has the rows, the name, and its value: one text, or one for each row.
+        """
+        before, between, after = ("{", ", ", "}") if self._is_json else ("", ";", "")
+        items = [pa.repeat("", n_rows)]
+        for mask, name, value in found:
+            key = f"{between}{json.dumps(name)}: " if self._is_json else f"{between}{name}"
+            item = pc.binary_join_element_wise(key, value, "")
+            items.append(pc.if_else(pa.array(mask), item, ""))
+        joined = pc.binary_join_element_wise(*items, "")
+        listed = pc.utf8_slice_codeunits(joined, start=len(between))
+        if not self._is_json and any(re.search('[,"\\r\\n]', name) for _, name, _ in found):
+            before = after = '"'
+            listed = pc.replace_substring(listed, '"', '""')
+        return pc.binary_join_element_wise(before, listed, after, "")
 
 
 def versions(serving: Mapping[str, Served]) -> list[str]:
@@ -157,11 +156,6 @@ def versions(serving: Mapping[str, Served]) -> list[str]:
     return [
         f"{name} v{served.version}" if served.version else name for name, served in serving.items()
     ]
-
-
-def _where(mask: NDArray[np.bool_], text: Any) -> Any:
-    """Return a text, or one for each row, where a mask is true; null elsewhere."""
-    return pc.if_else(pa.array(mask), text, pa.scalar(None, pa.string()))
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -251,14 +251,14 @@ class Clock:
         What ``pandas.to_datetime`` has to know.
     n_rows : int
         Rows read so far.
-    last : datetime64[us]
-        The time of the last of them; NaT before the first.
+    last : datetime64[us] or None
+        The time of the last of them.
     """
 
     column: str
     form: dict[str, Any]
     n_rows: int = 0
-    last: np.datetime64 = np.datetime64("NaT", "us")
+    last: np.datetime64 | None = None
 
     @classmethod
     def of(cls, table: pd.DataFrame, column: str | None = None) -> Clock | None:
@@ -293,8 +293,10 @@ class Clock:
                 remedy="Write them as 2026-01-05T08:00:00Z, or in seconds.",
             ) from error
         found: NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy().astype("M8[us]")
-        earlier = np.append(self.last, found)[:-1]
-        wrong = np.isnat(found) | (found < earlier)
+        wrong = np.isnat(found)
+        wrong[1:] |= found[1:] < found[:-1]
+        if self.last is not None:
+            wrong[:1] |= found[:1] < self.last
         if wrong.any():
             row = self.n_rows + int(np.argmax(wrong)) + 1
             raise InvalidDataError(

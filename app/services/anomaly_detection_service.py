@@ -14,7 +14,7 @@ import numpy as np
 
 from app.config import Settings
 from app.detectors.base import Progress, untold
-from app.detectors.data import Table, as_matrix, as_row, training_table
+from app.detectors.data import Table, as_row, training_table
 from app.errors import (
     ConflictError,
     HistoryError,

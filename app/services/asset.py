@@ -164,9 +164,7 @@ class Course:
         return replace(self.before or Standing(AssetState.NORMAL, self.times[0]), calm=calm)
 
 
-def course(
-    before: Standing | None, times: Times, p_values: Floats, contamination: float
-) -> Course:
+def course(before: Standing | None, times: Times, p_values: Floats, contamination: float) -> Course:
     """Return the standing after each reading, as arrays; see ``follow``."""
     codes = np.frombuffer(_moves(before, p_values, contamination), dtype=np.uint8)
     states = codes // OFF_DELAY

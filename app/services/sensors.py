@@ -111,9 +111,7 @@ class Examined:
     def since(self, row: int) -> Examined:
         """Return what is wrong from a row on, counted from there."""
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
-        return Examined(
-            self.sensors, self.values[row:], self.usable[row:], masks, self.held[row:]
-        )
+        return Examined(self.sensors, self.values[row:], self.usable[row:], masks, self.held[row:])
 
     @property
     def columns(self) -> dict[str, Floats]:

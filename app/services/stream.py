@@ -90,7 +90,7 @@ class Part:
             model, p_values = served.model, judged.p_values[name][rows]
             known = np.flatnonzero(~np.isnan(p_values))
             why = model.explain(examples(model, judged.timeline, judged.at[rows[known]]))
-            columns = [names.index(sensor) for sensor in model.feature_names]
+            columns = np.array([names.index(sensor) for sensor in model.feature_names])
             surprise = -np.log10(p_values[known])[:, None]
             shares[np.ix_(known, columns)] += surprise * why.shares
         return shares
@@ -132,9 +132,7 @@ class Stream:
         self._supported = np.empty(0)
         self._standing: Standing | None = None
 
-    def judge_all(
-        self, parts: Iterable[tuple[pd.DataFrame, Times | None]]
-    ) -> Iterator[Part]:
+    def judge_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
         """Judge tables one after the other; the next one is scored in a thread meanwhile."""
         for judged in ahead(self._score(X, times) for X, times in parts):
             yield self._follow(judged)
@@ -220,9 +218,7 @@ class Faults:
 
     def all(self) -> list[SensorFault]:
         """Return them by kind and sensor, as if all rows had come in one part."""
-        return [
-            replace(fault, n_samples=self._n_rows) for _, fault in sorted(self._found.items())
-        ]
+        return [replace(fault, n_samples=self._n_rows) for _, fault in sorted(self._found.items())]
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

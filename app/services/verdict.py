@@ -251,8 +251,9 @@ def look_back(serving: Mapping[str, Served]) -> int:
 
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
     """Return how bad a reading is: a level for each decade of p below the contamination."""
-    level = int(levels(np.array([p_value]), contamination)[0])
-    return None if level < 0 else LEVELS[level]
+    if not p_value < contamination:
+        return None
+    return LEVELS[int(levels(np.array([p_value]), contamination)[0])]
 
 
 def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
