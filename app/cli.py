@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table as Sheet
 
     from app.config import Settings
-    from app.report import JudgedRow
-    from app.services.verdict import Judged
+    from app.services.stream import Part
 
 PATIENCE_S = 10.0
 ANSWERS_WITHIN_S = 5
@@ -45,7 +44,7 @@ models = typer.Typer(help="The registry: which versions there are, and which one
 app.add_typer(models, name="models")
 
 File = Annotated[Path, typer.Argument(help="CSV or Parquet, one reading a row, in time order.")]
-Rows = Annotated[
+RowRange = Annotated[
     str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400; both ends count.")
 ]
 Exclude = Annotated[
@@ -134,7 +133,7 @@ def serve() -> None:
 def train(
     file: File,
     model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
-    rows: Rows = None,
+    rows: RowRange = None,
     exclude: Exclude = None,
     feature: Features = None,
     promote: Annotated[
@@ -180,7 +179,8 @@ def train(
 @app.command()
 def detect(
     file: File,
-    rows: Rows = None,
+    rows: RowRange = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model. Repeatable.")] = None,
     output: Annotated[
         Format, typer.Option("--format", help="Events as a table, or every row as CSV or JSON.")
     ] = Format.TABLE,
@@ -189,27 +189,44 @@ def detect(
         Faulty, typer.Option(help="Rows with missing or impossible values.")
     ] = Faulty.IMPUTE,
 ) -> None:
-    """Judge the readings of one asset in a file, by the versions that serve."""
-    from app.files import times_of
-    from app.report import event_sheet, events, judged_rows
-    from app.services.anomaly_detection_service import AnomalyDetectionService
+    """Judge the readings of one asset in a file, by the versions that serve.
 
-    X = _read(file, rows)
-    judged = AnomalyDetectionService().detect_table(X, times_of(X, time), faulty.value)
-    lines, first = judged_rows(judged), _slice(rows).start or 0
+    A file may be longer than memory: it is read, judged and told part by part.
+    """
+    from app.export import Writer, versions
+    from app.files import Recording
+    from app.report import MOST_TOLD, Events, Rows, event_sheet
+    from app.services.anomaly_detection_service import AnomalyDetectionService
+    from app.services.stream import Faults, ahead
+
+    chosen = _slice(rows)
+    recording, first = Recording(file, chosen), chosen.start or 0
+    stream = AnomalyDetectionService().stream(recording.columns, faulty.value, model)
+    parts = stream.judge_all(ahead(recording.read(stream.sensors.names, time)))
     if output is not Format.TABLE:
-        _print_rows(judged, lines, output, first=first)
+        writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.serving, first)
+        for part in _counted(parts, recording.n_rows):
+            writer.write(part)
+        writer.close()
         return
-    found = events(lines)
-    if found:
-        out.print(event_sheet(found, first=first))
-    for fault in judged.examined.faults() if judged.examined else []:
+    found, faults = Events(), Faults()
+    for part in _counted(parts, recording.n_rows):
+        found.add(Rows.of(part))
+        faults.add(part)
+    if told := found.told():
+        out.print(event_sheet(told, first=first))
+    if len(told) < found.n_events:
+        out.print(
+            f"These are the {MOST_TOLD} worst of {found.n_events:,} events; "
+            "--format csv tells of every row.",
+            highlight=False,
+        )
+    for fault in faults.all():
         placed = replace(fault, first_row=fault.first_row + first)
         out.print(f"{placed}.", highlight=False, soft_wrap=True)
-    n_alarms = sum(event.is_alarm for event in found)
     out.print(
-        f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; {int(judged.is_anomaly.sum())} of "
-        f"{len(X)} rows are anomalous ({', '.join(_versions(judged))})."
+        f"{found.n_alarms} alarm{'' if found.n_alarms == 1 else 's'}; {found.n_anomalies} of "
+        f"{found.n_rows} rows are anomalous ({', '.join(versions(stream.serving))})."
     )
 
 
@@ -429,48 +446,21 @@ def _slice(rows: str | None) -> slice:
     return slice((start or 1) - 1, stop)
 
 
-def _print_rows(judged: Judged, lines: list[JudgedRow], output: Format, first: int) -> None:
-    """Print every row on standard output, for other programs."""
-    rows = [
-        {
-            "row": first + index + 1,
-            "final_score": _score(line.p_value),
-            "is_anomaly": line.is_anomaly,
-            "criticality": line.criticality,
-            "sensor": line.sensors[0].name if line.sensors else None,
-            "state": line.state.value,
-            "evidence": _score(line.asset_p_value),
-            "imputed": line.imputed,
-            "frozen": line.frozen,
-            **{name: _score(values[index]) for name, values in judged.p_values.items()},
-        }
-        for index, line in enumerate(lines)
-    ]
-    if output is Format.JSON:
-        json.dump({"versions": _versions(judged), "rows": rows}, sys.stdout)
-        print()
-        return
-    import csv
+def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:
+    """Show how many rows are judged, and how long the others will take where that is known."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = ["row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence"]
-    columns += ["imputed", "frozen", *judged.p_values]
-    writer = csv.DictWriter(sys.stdout, fieldnames=columns)
-    writer.writeheader()
-    for row, line in zip(rows, lines, strict=True):
-        names = {"imputed": ";".join(line.imputed), "frozen": ";".join(line.frozen)}
-        writer.writerow(row | names)
-
-
-def _score(p_value: float) -> float | None:
-    """Return the score of a p-value; None where there is none."""
-    return None if p_value != p_value else 1.0 - float(p_value)
-
-
-def _versions(judged: Judged) -> list[str]:
-    return [
-        f"{name} v{served.version}" if served.version else name
-        for name, served in judged.serving.items()
-    ]
+    columns = (
+        TextColumn("{task.completed:,.0f} rows"),
+        BarColumn(),
+        TextColumn("{task.fields[speed]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        task = bars.add_task("rows", total=n_rows, speed=0.0)
+        for part in parts:
+            yield part
+            bars.update(task, advance=len(part), speed=bars.tasks[0].speed or 0.0)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from app.errors import VigieError
 from app.files import read_table
 from app.local import mlflow_server, service
 from app.models.anomaly_data import AnomalyDetectionResult, AssetState
-from app.report import JudgedRow, event_sheet, events
+from app.report import Events, Rows, event_sheet
 from app.services.mlflow_service import MLflowService
 
 SKAB_FILE = "skab/valve1/13.csv"
@@ -173,36 +173,38 @@ def _show(
     seconds: float,
 ) -> None:
     first_row = len(scene.healthy) if len(scene.healthy) == SKAB_HEALTHY_ROWS else 0
-    rows = [_judged_row(AnomalyDetectionResult.model_validate(result)) for result in results]
+    rows = _rows([AnomalyDetectionResult.model_validate(result) for result in results])
+    found = Events()
+    found.add(rows)
     served = ", ".join(f"{name} v{version}" for name, version in versions.items())
     out.print(f"\n[bold]Replayed:[/] {scene.title}", highlight=False)
     out.print(
         f"Trained on {len(scene.healthy)} healthy rows; judged by {served}, all in Production.",
         highlight=False,
     )
-    out.print(event_sheet(events(rows), first=first_row, units=scene.units))
+    out.print(event_sheet(found.told(), first=first_row, units=scene.units))
     faulty = np.flatnonzero(scene.labels)
-    alarm = np.array([row.state is AssetState.ALARM for row in rows])
+    healthy = scene.labels == 0
     out.print(
         f"The fault was there in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
-        f"the alarm stood in {alarm[scene.labels == 1].mean():.0%} of them, and in "
-        f"{alarm[scene.labels == 0].mean():.0%} of the other {int((scene.labels == 0).sum())} "
-        f"rows. All in {seconds:.0f} s.",
+        f"the alarm stood in {rows.in_alarm[~healthy].mean():.0%} of them, and in "
+        f"{rows.in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows. "
+        f" All in {seconds:.0f} s.",
         highlight=False,
     )
 
 
-def _judged_row(result: AnomalyDetectionResult) -> JudgedRow:
-    return JudgedRow(
-        p_value=float("nan") if result.final_score is None else 1.0 - result.final_score,
-        asset_p_value=(
-            float("nan") if result.asset.evidence is None else 1.0 - result.asset.evidence
-        ),
-        is_anomaly=result.is_anomaly,
-        criticality=result.criticality,
-        sensors=result.sensors,
-        state=result.asset.state,
-        drivers=result.asset.sensors,
+def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
+    assets = [result.asset for result in results]
+    return Rows(
+        first=0,
+        in_alarm=np.array([asset.state is AssetState.ALARM for asset in assets]),
+        is_anomaly=np.array([result.is_anomaly for result in results]),
+        asset_p_values=1.0 - np.array([asset.evidence for asset in assets], dtype=float),
+        p_values=1.0 - np.array([result.final_score for result in results], dtype=float),
+        contamination=1.0 - results[0].threshold,
+        drivers=lambda rows: {row: assets[row].sensors for row in rows.tolist()},
+        reasons=lambda rows: {row: results[row].sensors for row in rows.tolist()},
     )
 
 

@@ -41,7 +41,9 @@ class Table:
         return digest.hexdigest()
 
 
-def as_matrix(X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool = False) -> Table:
+def as_matrix(
+    X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool = False, first_row: int = 0
+) -> Table:
     """Check data against the columns that a trained model expects.
 
     Parameters
@@ -52,6 +54,8 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool 
         The columns expected, in order; by default the DataFrame's own, or ``feature_1`` ...
     gaps : bool, default False
         Whether values may be missing, or infinite.
+    first_row : int, default 0
+        The number of the first row, for what is said of a place.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def as_matrix(X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool 
         raise InvalidDataError(
             f"The value is {values[row, column]}, not a finite number"
             + (f" ({count} such values in all)." if count > 1 else "."),
-            field=f"data[{row}].{names[column]}",
+            field=f"data[{first_row + row}].{names[column]}",
             remedy="Leave such rows out, or fill the gaps before.",
         )
     return Table(values, names)

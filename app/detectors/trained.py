@@ -22,6 +22,7 @@ from app.detectors.kernels import (
     IN_FULL,
     RAW_SCORES,
     raw_scores,
+    raw_scores_along,
     reconstruction_errors,
     seen,
 )
@@ -123,6 +124,14 @@ class TrainedModel:
     def raw_scores(self, examples: Floats) -> Floats:
         """Return the estimator's own scores of examples, shape (n_examples,)."""
         return raw_scores(self.algorithm, self.arrays, self.params, examples)
+
+    def raw_scores_along(self, rows: Floats) -> Floats:
+        """Return the scores of all examples in consecutive rows, (max(n_rows - window + 1, 0),).
+
+        The same as ``raw_scores`` of every ``window`` consecutive rows, at the cost of one row
+        for each.
+        """
+        return raw_scores_along(self.algorithm, self.arrays, self.params, rows, self.window)
 
     def surprise(self, examples: Floats) -> Floats:
         """Return ``-log10 p`` of examples, shape (n_examples,)."""

@@ -31,6 +31,8 @@ from app.services.isolation_forest_service import IsolationForestService
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.services.sensors import Sensors
+from app.services.stream import Stream
 from app.services.timeline import Times
 from app.services.training_process import Outcome, Result, TrainingProcess, train_each
 from app.services.verdict import Judged
@@ -213,7 +215,55 @@ class AnomalyDetectionService:
             What they say of each row. A model of windows abstains until its window is full; one
             whose columns are missing is not asked, unless that is true of all.
         """
-        return self._detection.table(self._serving(), X, times, faulty_values)
+        return self.stream(X.columns, faulty_values).judge(X, times).judged
+
+    def stream(
+        self,
+        columns: Iterable[Any],
+        faulty_values: str | None = None,
+        model_names: Sequence[str] | None = None,
+    ) -> Stream:
+        """Return what judges the rows of one asset part by part, without touching the history.
+
+        Parameters
+        ----------
+        columns : iterable of str
+            What the rows have. A model whose columns are missing is not asked, unless that is
+            true of all.
+        faulty_values : {'refuse', 'impute'}, optional
+            What to do about missing and impossible values; by default as in the settings.
+        model_names : sequence of str, optional
+            Registered names of the models to ask; by default all that serve.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model can answer, or one that is named.
+        InvalidDataError
+            If a name is unknown.
+        """
+        serving, columns = self._serving(), {str(column) for column in columns}
+        if model_names is not None:
+            names = _checked_names(model_names)
+            if lacking := [name for name in names if name not in serving]:
+                raise NotTrainedError(
+                    f"No version of {', '.join(lacking)} serves.",
+                    remedy="Train one with `vigie train FILE`, or name other models.",
+                )
+            serving = {name: serving[name] for name in names}
+        able = {
+            name: served
+            for name, served in serving.items()
+            if columns.issuperset(served.model.feature_names)
+        }
+        serving = able or serving
+        return Stream(
+            serving,
+            Sensors.of((served.model for served in serving.values()), self.settings.sensor_ranges),
+            refuse=(faulty_values or self.settings.faulty_values) == "refuse",
+            contamination=self.settings.contamination,
+            max_gap_s=self.settings.max_gap_s,
+        )
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""

@@ -38,6 +38,8 @@ VOTE_OF_READINGS = 1.0 / 30.0
 """Weight of the readings themselves beside each trend, which has 1."""
 READINGS = 20
 """Readings that speak together."""
+STATES = (AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM)
+"""From well to worst."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,12 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
     """
     result = np.full(len(reach), np.nan)
     if len(p_values) >= READINGS:
-        windows = np.lib.stride_tricks.sliding_window_view(p_values, READINGS)
-        found = np.minimum(2.0 * np.median(windows, axis=1), 1.0)[-len(reach) :]
-        result[len(reach) - len(found) :] = found
+        windows = np.lib.stride_tricks.sliding_window_view(p_values, READINGS)[-len(reach) :]
+        # NaN is sorted to the end. A whole sort of so few is faster than the choice of two.
+        ordered = np.sort(windows, axis=1)
+        twice = ordered[:, READINGS // 2 - 1] + ordered[:, READINGS // 2]
+        known = np.where(np.isnan(ordered[:, -1]), np.nan, np.minimum(twice, 1.0))
+        result[len(reach) - len(known) :] = known
     return np.where(reach >= READINGS, result, np.nan)
 
 
@@ -115,11 +120,58 @@ def follow(
 
     A reading on which nothing can be said changes nothing.
     """
-    standings = []
-    for time, p_value in zip(times, p_values, strict=True):
-        before = _next(before or Standing(AssetState.NORMAL, time), time, p_value, contamination)
+    standings: list[Standing] = []
+    for time, code in zip(times, _moves(before, p_values, contamination), strict=True):
+        state, calm = STATES[code // OFF_DELAY], code % OFF_DELAY
+        before = before or Standing(AssetState.NORMAL, time)
+        if state is not before.state:
+            before = Standing(state, time)
+        elif calm != before.calm:
+            before = replace(before, calm=calm)
         standings.append(before)
     return standings
+
+
+@dataclass(frozen=True)
+class Course:
+    """What ``follow`` says, as arrays, for more readings than there is memory for objects.
+
+    Attributes
+    ----------
+    before : Standing or None
+        From before the first reading; None if that is the first of all.
+    times : ndarray of datetime64[us] of shape (n,)
+        When the readings were measured.
+    states : ndarray of int of shape (n,)
+        Places in ``STATES``.
+    entered : ndarray of int of shape (n,)
+        The reading that brought the asset into its state; -1 if that was before the first.
+    calm : ndarray of int of shape (n,)
+        Readings in a row that would end an alarm or a watch.
+    """
+
+    before: Standing | None
+    times: Times
+    states: NDArray[np.uint8]
+    entered: NDArray[np.intp]
+    calm: NDArray[np.uint8]
+
+    def standing(self, row: int) -> Standing:
+        """Return the standing after one reading, without where a new alarm began."""
+        entered, calm = int(self.entered[row]), int(self.calm[row])
+        if entered >= 0:
+            return Standing(STATES[self.states[row]], self.times[entered], None, calm)
+        return replace(self.before or Standing(AssetState.NORMAL, self.times[0]), calm=calm)
+
+
+def course(before: Standing | None, times: Times, p_values: Floats, contamination: float) -> Course:
+    """Return the standing after each reading, as arrays; see ``follow``."""
+    codes = np.frombuffer(_moves(before, p_values, contamination), dtype=np.uint8)
+    states = codes // OFF_DELAY
+    start = 0 if before is None else STATES.index(before.state)
+    changed = np.diff(states, prepend=np.uint8(start)) != 0
+    entered = np.maximum.accumulate(np.where(changed, np.arange(len(codes)), -1))
+    return Course(before, times, states, entered, codes % OFF_DELAY)
 
 
 def where_it_began(values: Floats) -> int:
@@ -130,17 +182,35 @@ def where_it_began(values: Floats) -> int:
     return int(np.argmax(n * (len(values) - n) * gap**2)) + 1 if len(n) else 0
 
 
-def _next(before: Standing, time: np.datetime64, p_value: float, contamination: float) -> Standing:
-    if np.isnan(p_value):
-        return before
-    weak = p_value < min(CLEAR * contamination, WEAKEST_CLEAR)
-    if p_value < min(ALARM * contamination, WEAKEST_ALARM):
-        if before.state is AssetState.ALARM:
-            return replace(before, calm=0)
-        return Standing(AssetState.ALARM, time)
-    if before.state is AssetState.NORMAL:
-        return Standing(AssetState.WATCH, time) if weak else before
-    calm = 0 if weak else before.calm + 1
-    if calm >= OFF_DELAY:
-        return Standing(AssetState.NORMAL, time)
-    return replace(before, calm=calm)
+def _moves(before: Standing | None, p_values: Floats, contamination: float) -> bytearray:
+    """Return the code of the state after each reading, by the evidence at each."""
+    levels = 1 + (p_values < min(CLEAR * contamination, WEAKEST_CLEAR)).view(np.uint8)
+    levels += p_values < min(ALARM * contamination, WEAKEST_ALARM)
+    levels[np.isnan(p_values)] = NOTHING
+    code = 0 if before is None else OFF_DELAY * STATES.index(before.state) + before.calm
+    codes = bytearray()
+    for level in levels.tobytes():
+        code = MOVES[code][level]
+        codes.append(code)
+    return codes
+
+
+def _moved(code: int, level: int) -> int:
+    """Return the code of the state that evidence of some strength leads to.
+
+    A code is ``OFF_DELAY`` times the place in ``STATES``, and the calm readings in a row.
+    """
+    state, calm = divmod(code, OFF_DELAY)
+    if level == NOTHING:
+        return code
+    if level == STRONG:
+        return OFF_DELAY * STATES.index(AssetState.ALARM)
+    if level == WEAK:
+        return OFF_DELAY * max(state, STATES.index(AssetState.WATCH))
+    return 0 if state == 0 or calm + 1 == OFF_DELAY else code + 1
+
+
+NOTHING, NONE, WEAK, STRONG = range(4)
+"""What can be said of an asset at a reading: nothing, or how strong the evidence is."""
+MOVES = [[_moved(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)]
+"""Where each level of evidence leads from each state."""

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from math import isnan
 from operator import is_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.config import Settings
-from app.detectors.data import as_matrix, as_row
+from app.detectors.data import as_row
 from app.detectors.trained import TrainedModel
 from app.errors import HistoryError, InvalidDataError
 from app.history.reading import Reading
@@ -88,40 +88,6 @@ class Detection:
             indices.sort(key=times.__getitem__)
             results |= self._answer_in_turns(question, asset, indices)
         return [results[index] for index in range(len(readings))]
-
-    def table(
-        self,
-        serving: Mapping[str, Served],
-        X: Any,
-        times: Times | None = None,
-        faulty_values: str | None = None,
-    ) -> Judged:
-        """Judge rows of one asset; see ``AnomalyDetectionService.detect_table``."""
-        columns = {str(column) for column in X.columns}
-        able = {
-            name: served
-            for name, served in serving.items()
-            if columns.issuperset(served.model.feature_names)
-        }
-        serving = able or serving
-        refuse = (faulty_values or self.settings.faulty_values) == "refuse"
-        sensors = Sensors.of(
-            (served.model for served in serving.values()), self.settings.sensor_ranges
-        )
-        if not refuse and columns.intersection(sensors.names):
-            X = X.reindex(columns=sensors.names)
-        examined = sensors.examine(as_matrix(X, sensors.names, gaps=not refuse).values)
-        if refuse:
-            for row in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
-                examined.refuse(row, f"data[{row}].")
-        if times is None:
-            times = np.datetime64(0, "us") + np.arange(len(X)) * np.timedelta64(1, "s")
-        starts = starts_after_gaps(times, self.settings.max_gap_s)
-        timeline = Timeline(times, examined.columns, starts)
-        judged = judge(
-            serving, timeline, np.arange(len(X)), np.empty(0), self.settings.contamination
-        )
-        return replace(judged, examined=examined)
 
     def close(self) -> None:
         """Give back what is held open."""

@@ -89,9 +89,16 @@ class Examined:
         return _held(self.values, self.held_before)
 
     @cached_property
-    def _still(self) -> NDArray[np.bool_]:
+    def still(self) -> NDArray[np.bool_]:
+        """Where a sensor stands still, shape (n_rows, n_sensors)."""
         after = self.sensors.frozen_after
         return (after > 0) & (self.held > after)
+
+    def since(self, row: int) -> Examined:
+        """Return what is wrong from a row on, counted from there."""
+        masks = {kind: mask[row:] for kind, mask in self.masks.items()}
+        held = self.held[row] if row < len(self.held) else None
+        return Examined(self.sensors, self.values[row:], self.usable[row:], masks, held)
 
     @property
     def columns(self) -> dict[str, Floats]:
@@ -108,7 +115,7 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
-        return self._told(row, self._still[row])
+        return self._told(row, self.still[row])
 
     def held_for(self, row: int) -> dict[str, int]:
         """Return the sensors that have the value of the row before, with the rows since when."""
@@ -117,7 +124,7 @@ class Examined:
     def faults(self) -> list[SensorFault]:
         """Return all that is wrong, by sensor and kind."""
         found = []
-        for kind, mask in {**self.masks, "frozen": self._still}.items():
+        for kind, mask in {**self.masks, "frozen": self.still}.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
                 name, here = self.sensors.names[column], mask[:, column]
                 longest = int(self.held[here, column].max()) if kind == "frozen" else None
@@ -149,14 +156,13 @@ class Examined:
 
 def _held(values: Floats, before: NDArray[np.intp] | None) -> NDArray[np.intp]:
     """Return for how many rows each value has been there; see ``Examined``."""
-    changed = values[1:] != values[:-1]
-    lasts = np.zeros(values.shape, dtype=np.intp)
-    if len(values) > 0 and before is not None:
-        lasts[0] = 1 - before
-    if changed.all():
-        # No sensor holds anything, as is mostly so.
-        lasts[1:] = np.arange(1, len(values))[:, None]
-    else:
-        rows = np.arange(1, len(values))[:, None]
-        np.maximum.accumulate(np.where(changed, rows, lasts[:1]), axis=0, out=lasts[1:])
-    return np.arange(1, len(values) + 1)[:, None] - lasts
+    held = np.ones(values.shape, dtype=np.intp)
+    same = values[1:] == values[:-1]
+    earlier = np.zeros(values.shape[1], dtype=np.intp) if before is None else before - 1
+    # Most sensors never read one value twice in a row.
+    for column in np.flatnonzero(same.any(axis=0) | (earlier > 0)).tolist():
+        since = np.flatnonzero(np.append(True, ~same[:, column]))
+        since = np.repeat(since, np.diff(since, append=len(values)))
+        held[:, column] += np.arange(len(values)) - since
+        held[since == 0, column] += earlier[column]
+    return held

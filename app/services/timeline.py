@@ -32,10 +32,11 @@ class Timeline:
     columns: Mapping[str, Floats]
     starts: NDArray[np.intp]
 
-    def rows(self, names: Sequence[str]) -> Floats:
-        """Return the rows with these sensors, shape (n_rows, n_names); NaN for unknown ones."""
-        unknown = np.full(len(self.times), np.nan)
-        return np.column_stack([self.columns.get(name, unknown) for name in names])
+    def rows(self, names: Sequence[str], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
+        """Return the rows ``at`` with these sensors, shape (..., n_names); NaN for unknown ones."""
+        found = [self.columns[name][at] if name in self.columns else None for name in names]
+        unknown = np.full(self.times[at].shape, np.nan)
+        return np.stack([unknown if one is None else one for one in found], axis=-1)
 
     def windows(self, names: Sequence[str], length: int, at: NDArray[np.intp]) -> Floats:
         """Return the ``length`` rows that end with each row of ``at``.
@@ -46,9 +47,38 @@ class Timeline:
             NaN before the first row and before a gap.
         """
         places = at[:, None] + np.arange(1 - length, 1)
-        windows: Floats = self.rows(names)[np.maximum(places, 0)]
+        windows = self.rows(names, np.maximum(places, 0))
         windows[places < self.starts[at][:, None]] = np.nan
         return windows
+
+    def stretch(
+        self, names: Sequence[str], length: int, first: int, stop: int
+    ) -> tuple[Floats, NDArray[np.intp]]:
+        """Return rows in which the windows of consecutive rows lie one after the other.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The sensors.
+        length : int
+            Rows in a window.
+        first, stop : int
+            The rows that windows end with, ``stop`` not counted.
+
+        Returns
+        -------
+        rows : ndarray of shape (n, n_names)
+            All rows that any of these windows sees; NaN before the first row and in a gap, as
+            many as keep the windows apart.
+        windows : ndarray of int of shape (stop - first,)
+            Where in ``rows`` the window of each row begins.
+        """
+        begin = max(first - length + 1, int(self.starts[first]))
+        n_gaps = np.cumsum(np.diff(self.starts[begin:stop], prepend=self.starts[begin]) > 0)
+        places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
+        rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
+        rows[places] = self.rows(names, slice(begin, stop))
+        return rows, places[first - begin :] - (length - 1)
 
     def reach(self, at: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return how many rows there are from the last gap to each row of ``at``, both counted."""

@@ -21,7 +21,7 @@ from app.services.sensors import Examined
 from app.services.timeline import Timeline, as_datetime
 
 LEVELS = tuple(CriticalityLevel)
-BLOCK = 4096
+BLOCK = 16_384
 """Readings judged at a time, so that memory stays bounded however long the input is."""
 LOOK_BACK = 2 * asset.READINGS
 """Rows among which the beginning of a change is looked for."""
@@ -112,7 +112,7 @@ class Judged:
         for row, standing in enumerate(found):
             if standing.state is AssetState.ALARM and standing.began is None:
                 if row == 0 or found[row - 1].since != standing.since:
-                    began = self._began(row)
+                    began = self.began(row)
                 found[row] = replace(standing, began=began)
         return found
 
@@ -197,14 +197,14 @@ class Judged:
         n_samples = self.serving[name].model.calibration.n_samples
         return np.maximum(self.p_values[name], 1.0 / (n_samples + 1))
 
-    def _began(self, row: int) -> np.datetime64:
-        """Return when the sensor that drives an alarm changed."""
+    def began(self, row: int) -> np.datetime64:
+        """Return when the sensor that drives an alarm changed, seen from the row that raised it."""
         stop = int(self.at[row]) + 1
         start = max(stop - LOOK_BACK, int(self.timeline.starts[stop - 1]))
         why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
         if why:
             first = why[row][0]
-            values = self.timeline.rows([first.name])[start:stop, 0]
+            values = self.timeline.rows([first.name], slice(start, stop))[:, 0]
             # One absurd value must not draw the change to itself.
             room = 2.0 * (first.high - first.low)
             limited = np.clip(values, first.low - room, first.high + room)
@@ -219,13 +219,16 @@ def examples(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> F
     A sensor without a usable value counts as its usual one, as long as others have a value.
     """
     if model.window == 1:
-        found = timeline.rows(model.feature_names)[at]
-    else:
-        found = timeline.windows(model.feature_names, model.window, at)
-    missing = np.isnan(found)
-    if missing.any():
-        found = np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, found)
-    return found
+        return _imputed(model, timeline.rows(model.feature_names, at))
+    return _imputed(model, timeline.windows(model.feature_names, model.window, at))
+
+
+def _imputed(model: TrainedModel, rows: Floats) -> Floats:
+    """Return rows (..., n_features) with the usual value of each sensor that lacks one."""
+    missing = np.isnan(rows)
+    if not missing.any():
+        return rows
+    return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
 
 
 def judge(
@@ -257,11 +260,28 @@ def judge(
     return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 
+def look_back(serving: Mapping[str, Served]) -> int:
+    """Return how many earlier readings a verdict may look at."""
+    rows = [LOOK_BACK]
+    for served in serving.values():
+        model = served.model
+        rows += [model.window]
+        rows += [model.trend.window] if model.trend is not None else []
+    return max(rows)
+
+
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
     """Return how bad a reading is: a level for each decade of p below the contamination."""
     if not p_value < contamination:
         return None
-    return LEVELS[min(int(np.log10(contamination / p_value)), len(LEVELS) - 1)]
+    return LEVELS[int(levels(np.array([p_value]), contamination)[0])]
+
+
+def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
+    """Return how bad readings are, as places in ``LEVELS``; -1 where they are no anomalies."""
+    decades = np.log10(contamination / np.where(p_values < contamination, p_values, contamination))
+    found = np.minimum(decades.astype(np.intp), len(LEVELS) - 1)
+    return np.where(p_values < contamination, found, -1)
 
 
 def _combined(p_values: Sequence[Floats]) -> Floats:
@@ -275,11 +295,16 @@ def _needed(model: TrainedModel) -> int:
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
-    scores = [
-        model.raw_scores(examples(model, timeline, at[start : start + BLOCK]))
-        for start in range(0, len(at), BLOCK)
-    ]
-    return np.concatenate(scores) if scores else np.empty(0)
+    """Return the scores of consecutive rows."""
+    scores = np.empty(len(at))
+    for start in range(0, len(at), BLOCK):
+        part = at[start : start + BLOCK]
+        rows, windows = timeline.stretch(
+            model.feature_names, model.window, int(part[0]), int(part[-1]) + 1
+        )
+        found = model.raw_scores_along(_imputed(model, rows))
+        scores[start : start + BLOCK] = found[windows]
+    return scores
 
 
 def _contribution(model: TrainedModel, column: int, value: float) -> SensorContribution:

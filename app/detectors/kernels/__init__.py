@@ -87,6 +87,27 @@ def raw_scores(
     return scores
 
 
+def raw_scores_along(
+    algorithm: str, arrays: Arrays, params: Mapping[str, Any], rows: Floats, window: int
+) -> Floats:
+    """Score every window of consecutive rows (n, n_features), each as if it had come alone.
+
+    Neighbouring windows share all rows but one, so none is ever copied out, and averages are made
+    once for all windows that see them. Returns shape (max(n - window + 1, 0),).
+    """
+    looked_at = rows
+    if "averaged_rows" in params:
+        n_rows, at_least = params["averaged_rows"], params["averaged_at_least"]
+        looked_at = averages(arrays, rows, n_rows, at_least)
+        window -= n_rows - 1
+    if len(looked_at) < window:
+        return np.empty(0)
+    if window > 1:
+        views = np.lib.stride_tricks.sliding_window_view(looked_at, window, axis=0)
+        looked_at = np.moveaxis(views, -1, 1)
+    return RAW_SCORES[algorithm](arrays, params, looked_at)
+
+
 def seen(arrays: Arrays, params: Mapping[str, Any], examples: Floats) -> Floats:
     """Return what the algorithm itself looks at: the examples, or their averages."""
     if "averaged_rows" not in params:

@@ -1,0 +1,302 @@
+"""Long files: judged part by part as in one go, told in a few lines or row by row."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app import files, samples
+from app.config import Settings
+from app.errors import InvalidDataError
+from app.export import Writer
+from app.files import Recording, read_table
+from app.report import MOST_EXPLAINED, MOST_TOLD, Events, Rows
+from app.services.anomaly_detection_service import AnomalyDetectionService
+from app.services.stream import Faults, Part, ahead
+
+NAMES = list(samples.FEATURE_NAMES)
+N_ROWS = 900
+
+
+@pytest.fixture(scope="module")
+def service() -> AnomalyDetectionService:
+    """Three cheap models of the simulated bench."""
+    service = AnomalyDetectionService(
+        Settings(
+            mlflow_enabled=False,
+            n_estimators=25,
+            epochs=2,
+            encoder_layers=(8,),
+            decoder_layers=(8,),
+            sequence_length=5,
+        )
+    )
+    outcome = service.train_all_models(samples.healthy(600).data, NAMES)
+    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
+    return service
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """A recording with all that a stream must carry over: faults, gaps, a sensor that freezes."""
+    rows = np.concatenate(
+        [
+            samples.faulty("bearing_wear", 450, onset=150).data,
+            samples.healthy(450, seed=3).data,
+        ]
+    )
+    rows[500:600, 2] = rows[500, 2]
+    rows[::37, 4] = np.nan
+    rows[700:705, 1] *= 1e4
+    rows[820] = np.nan
+    return pd.DataFrame(rows, columns=NAMES)
+
+
+@pytest.fixture(scope="module")
+def times() -> np.ndarray:
+    seconds = np.arange(N_ROWS) * 10
+    seconds[633:] += 7200
+    return np.datetime64("2026-01-05T08:00:00", "us") + seconds * np.timedelta64(1, "s")
+
+
+def parts_of(
+    service: AnomalyDetectionService, table: pd.DataFrame, times: np.ndarray, size: int
+) -> list[Part]:
+    stream = service.stream(table.columns, "impute")
+    cuts = [slice(start, start + size) for start in range(0, len(table), size)]
+    return list(stream.judge_all((table.iloc[cut], times[cut]) for cut in cuts))
+
+
+def lines_of(parts: list[Part], is_json: bool) -> str:
+    out = io.BytesIO()
+    writer = Writer(out, is_json, parts[0].judged.serving, 0)
+    for part in parts:
+        writer.write(part)
+    writer.close()
+    return out.getvalue().decode()
+
+
+def told_of(parts: list[Part]) -> Events:
+    found = Events()
+    for part in parts:
+        found.add(Rows.of(part))
+    return found
+
+
+def faults_of(parts: list[Part]) -> list[Any]:
+    found = Faults()
+    for part in parts:
+        found.add(part)
+    return found.all()
+
+
+@pytest.fixture(scope="module")
+def whole(service, table, times) -> list[Part]:
+    return parts_of(service, table, times, N_ROWS)
+
+
+@pytest.fixture(scope="module", params=[7, 100])
+def cut(request, service, table, times) -> list[Part]:
+    return parts_of(service, table, times, request.param)
+
+
+def test_rows_are_judged_the_same_however_they_are_cut(whole, cut):
+    [one] = whole
+    for said in ("combined", "asset", "supported"):
+        together = np.concatenate([getattr(part.judged, said) for part in cut])
+        np.testing.assert_allclose(together, getattr(one.judged, said), rtol=1e-9, atol=1e-12)
+    for name, p_values in one.judged.p_values.items():
+        together = np.concatenate([part.judged.p_values[name] for part in cut])
+        np.testing.assert_allclose(together, p_values, rtol=1e-9, atol=1e-12)
+    assert one.judged.is_anomaly.any()
+    assert one.in_alarm.any()
+
+
+def test_states_and_beginnings_are_the_same_however_rows_are_cut(whole, cut):
+    [one] = whole
+    together = [s for part in cut for s in part.judged.standings(part.course.before)]
+    assert together == one.judged.standings()
+    states = np.concatenate([part.course.states for part in cut])
+    assert np.array_equal(states, one.course.states)
+
+
+def test_what_is_wrong_with_sensors_is_told_the_same_however_rows_are_cut(whole, cut):
+    [one] = whole
+    assert faults_of(cut) == one.examined.faults()
+    assert {fault.kind for fault in faults_of(cut)} >= {"missing", "frozen"}
+
+
+def test_events_are_the_same_however_rows_are_cut(whole, cut):
+    one, other = told_of(whole), told_of(cut)
+    assert (one.n_alarms, one.n_events, one.n_anomalies, one.n_rows) == (
+        other.n_alarms,
+        other.n_events,
+        other.n_anomalies,
+        other.n_rows,
+    )
+    assert len(one.told()) == one.n_events > one.n_alarms > 0
+    assert max(event.last - event.first for event in one.told()) > MOST_EXPLAINED
+    for event, same in zip(one.told(), other.told(), strict=True):
+        assert (event.first, event.last, event.peak) == (same.first, same.last, same.peak)
+        assert (event.is_alarm, event.n_anomalies) == (same.is_alarm, same.n_anomalies)
+        assert event.criticality == same.criticality
+        assert [s.name for s in event.sensors] == [s.name for s in same.sensors]
+        for sensor, again in zip(event.sensors, same.sensors, strict=True):
+            assert sensor.share == pytest.approx(again.share, rel=1e-6)
+            assert sensor.value == pytest.approx(again.value, rel=1e-9)
+
+
+def test_rows_are_written_the_same_however_they_are_cut(whole, cut):
+    assert digits_cut(lines_of(cut, is_json=False)) == digits_cut(lines_of(whole, is_json=False))
+    one, other = (json.loads(lines_of(parts, is_json=True)) for parts in (whole, cut))
+    assert [row | scores(row) for row in one["rows"]] == [
+        row | scores(row) for row in other["rows"]
+    ]
+
+
+def scores(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(v, 9) for name, v in row.items() if isinstance(v, float)}
+
+
+def digits_cut(text: str) -> list[list[Any]]:
+    table = pd.read_csv(io.StringIO(text))
+    return table.round(9).astype(str).to_numpy().tolist()
+
+
+def test_json_says_of_each_row_what_the_verdict_says(whole):
+    [part] = whole
+    rows = json.loads(lines_of(whole, is_json=True))["rows"]
+    assert len(rows) == N_ROWS
+    reasons = part.judged.reasons(np.flatnonzero(part.judged.is_anomaly))
+    standings = part.judged.standings()
+    for place, row in enumerate(rows):
+        p_value = part.judged.combined[place]
+        assert row["row"] == place + 1
+        assert row["final_score"] == (None if np.isnan(p_value) else 1.0 - p_value)
+        assert row["is_anomaly"] == bool(part.judged.is_anomaly[place])
+        assert row["sensor"] == (reasons[place][0].name if place in reasons else None)
+        assert row["state"] == standings[place].state
+        assert row["imputed"] == part.examined.unusable(place)
+        assert row["frozen"] == part.examined.frozen(place)
+    assert rows[820]["final_score"] is None
+    assert rows[590]["frozen"]
+
+
+def test_a_sensor_may_have_any_name(service, table):
+    awkward = 'flow, "main"\nunit 1'
+    renamed = table.rename(columns={NAMES[4]: awkward})
+    service = AnomalyDetectionService(Settings(mlflow_enabled=False, n_estimators=10))
+    healthy = pd.DataFrame(samples.healthy(300).data, columns=renamed.columns)
+    service.train_all_models(healthy, model_names=["isolation_forest"])
+    parts = [service.stream(renamed.columns, "impute").judge(renamed)]
+    rows = json.loads(lines_of(parts, is_json=True))["rows"]
+    assert rows[0]["imputed"] == {awkward: "missing"}
+    read = pd.read_csv(io.StringIO(lines_of(parts, is_json=False)))
+    assert read["imputed"][0] == awkward
+
+
+def test_only_the_worst_of_many_events_are_told(service):
+    n_events, apart = MOST_TOLD + 20, 40
+    rows = samples.healthy(n_events * apart, seed=5).data
+    spread = rows.std(axis=0)
+    rows[apart // 2 :: apart, 3] += 40.0 * spread[3]
+    table = pd.DataFrame(rows, columns=NAMES)
+    found = told_of([service.stream(NAMES).judge(table)])
+    assert found.n_events > MOST_TOLD
+    told = found.told()
+    assert len(told) == MOST_TOLD
+    assert [event.first for event in told] == sorted(event.first for event in told)
+    assert all(event.sensors for event in told)
+
+
+def test_models_to_ask_may_be_named(service, table):
+    stream = service.stream(NAMES, "impute", ["one_class_svm"])
+    assert list(stream.judge(table).judged.p_values) == ["one_class_svm"]
+
+
+def test_the_next_item_is_made_while_one_is_used_and_errors_come_through():
+    def numbers() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError("no more")
+
+    found = ahead(numbers())
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(ValueError, match="no more"):
+        next(found)
+    assert list(ahead([])) == []
+
+
+# Files
+
+
+@pytest.fixture(params=["csv", "parquet", "small row groups"])
+def path(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table, times) -> Path:
+    """A file that takes many readings, with the times in a column."""
+    monkeypatch.setattr(files, "AT_A_TIME", 100)
+    dated = table.assign(time=pd.Series(times).dt.strftime("%d.%m.%Y %H:%M:%S"), note="ok")
+    if request.param == "csv":
+        dated.to_csv(tmp_path / "long.csv", sep=";", decimal=",", index=False)
+        return tmp_path / "long.csv"
+    size = 30 if request.param == "small row groups" else N_ROWS
+    dated.to_parquet(tmp_path / "long.parquet", row_group_size=size)
+    return tmp_path / "long.parquet"
+
+
+def test_a_file_read_in_parts_is_the_file_read_at_once(path, table, times):
+    parts = list(Recording(path).read(NAMES))
+    assert len(parts) > 5
+    assert max(len(part) for part, _ in parts) < N_ROWS
+    read = pd.concat([part[NAMES] for part, _ in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(read, read_table(path)[NAMES])
+    np.testing.assert_allclose(read, table, rtol=1e-12)
+    assert np.array_equal(np.concatenate([when for _, when in parts]), times)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 50), slice(150, 420), slice(880, None)])
+def test_some_rows_of_a_file_are_read(path, table, rows):
+    read = pd.concat([part[NAMES] for part, _ in Recording(path, rows).read(NAMES)])
+    np.testing.assert_allclose(read, table[rows], rtol=1e-12)
+
+
+def test_rows_beyond_the_end_are_an_error(path):
+    with pytest.raises(InvalidDataError, match="900 rows") as caught:
+        list(Recording(path, slice(900, None)).read(NAMES))
+    assert caught.value.field == "--rows"
+
+
+def test_times_that_go_backwards_are_told_with_their_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "AT_A_TIME", 10)
+    seconds = np.arange(60.0)
+    seconds[30] = 5.0
+    pd.DataFrame({"rms": 1.0, "clock": seconds}).to_csv(tmp_path / "back.csv", index=False)
+    with pytest.raises(InvalidDataError, match="ascending: see row 31"):
+        list(Recording(tmp_path / "back.csv").read(["rms"], "clock"))
+
+
+def test_cells_that_are_no_numbers_are_missing_in_every_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "AT_A_TIME", 10)
+    cells = ["1.5"] * 40
+    cells[3] = cells[12] = "ERR"
+    cells[20:30] = ["ERR"] * 10
+    pd.DataFrame({"rms": cells, "flow": 2.0}).to_csv(tmp_path / "gaps.csv", index=False)
+    read = pd.concat([part for part, _ in Recording(tmp_path / "gaps.csv").read(["rms"])])
+    assert np.flatnonzero(read["rms"].isna()).tolist() == [3, 12, *range(20, 30)]
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "empty.parquet"])
+def test_a_file_without_rows_is_read_as_such(tmp_path, name, table):
+    nothing = table[:0]
+    if name.endswith("csv"):
+        nothing.to_csv(tmp_path / name, index=False)
+    else:
+        nothing.to_parquet(tmp_path / name)
+    [(read, _)] = Recording(tmp_path / name).read(NAMES)
+    assert len(read) == 0
