@@ -76,7 +76,7 @@ def _auroc_lost(folder: Path, quick: bool) -> Iterator[Figure]:
     sets = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=True) as archive:
-            sets[path.stem] = archive["X"].astype(float), archive["y"] != 0
+            sets[path.stem] = archive["X"].astype(float, order="C"), archive["y"] != 0
     if not sets:
         print(f"ADBench is skipped: nothing at {folder}. VIGIE_DATA says where to look.")
         return

@@ -51,7 +51,7 @@ BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
 TREES_OF_A_PART = 40
 TREES_OF_A_PART_OF_AVERAGES = 120
-"""Trees that score what calibrates; for five parts, together, twice as many as two forests of 200.
+"""Trees that score what calibrates; five parts of both models grow twice as many as the models.
 Few trees make noisy scores, and noise passes for rarity. Averages have more, for neighbouring ones
 share rows, and of what differs between them noise is the larger part."""
 
