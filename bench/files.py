@@ -1,0 +1,194 @@
+"""Long Parquet files: ``vigie detect`` as a process, beside the loop that a user would write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from figures import Figure, Spread, within
+from pyarrow import parquet
+
+from app.config import Settings
+from app.detectors.base import Floats
+from app.local import mlflow_server
+from app.services.isolation_forest_service import IsolationForestService
+from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+from app.services.one_class_svm_service import OneClassSVMService
+
+N_SENSORS = 20
+NAMES = [f"sensor_{number:02d}" for number in range(1, N_SENSORS + 1)]
+TRAIN_ROWS = 3_000
+ROW_GROUP = 1 << 20
+PEER_BATCH = 65_536
+FOREST, SVM, LSTM = "isolation_forest", "one_class_svm", "lstm_autoencoder"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process has cost: seconds on the wall and on all cores, and its peak memory in MB."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """Yield the figures of files."""
+    n_rows, peer_rows, runs = (300_000, 65_536, 1) if quick else (10_000_000, 262_144, 3)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if shutil.disk_usage(folder).free < 3 * n_rows * (N_SENSORS + 1) * 8:
+            raise SystemExit(f"{folder} has too little space for {n_rows:,} rows.")
+        recording = folder / "recording.parquet"
+        write(recording, n_rows)
+        settings = Settings(
+            mlflow_tracking_uri=f"http://127.0.0.1:{_free_port()}",
+            state_dir=folder / "state",
+            epochs=3,
+        )
+        with mlflow_server(settings):
+            healthy = rows_of(np.random.default_rng(0), TRAIN_ROWS)
+            services = {
+                kind.name: kind(settings=settings)
+                for kind in (IsolationForestService, OneClassSVMService, LSTMAutoencoderService)
+            }
+            for service in services.values():
+                service.train(healthy, NAMES)
+            # The first one fetches the versions and compiles what is compiled once a machine.
+            detect(recording, list(services), settings, rows="1:1000")
+            spent: list[Spent] = []
+            for models in ([FOREST], [FOREST, SVM]):
+                estimators = [services[model].model for model in models]
+                figure, costs = _side_by_side(
+                    recording, models, estimators, settings, n_rows, peer_rows, runs, quick
+                )
+                spent += costs
+                yield figure
+            costs = [detect(recording, list(services), settings) for _ in range(1)]
+            spent += costs
+            yield within(
+                f"`vigie detect`, {n_rows:,} rows, all three models",
+                [n_rows / cost.wall_s for cost in costs],
+                unit="rows/s",
+                note="start-up included; no peer",
+            )
+    yield within(
+        f"`vigie detect`, {n_rows:,} rows, peak memory",
+        [cost.peak_mb for cost in spent],
+        unit="MB",
+        goal=1000.0,
+    )
+    yield within(
+        f"`vigie detect`, {n_rows:,} rows, cores busy",
+        [cost.cpu_s / cost.wall_s for cost in spent],
+        unit=f"of {os.cpu_count()}",
+        note="processor time by wall time, start-up included",
+    )
+
+
+def rows_of(rng: np.random.Generator, n_rows: int) -> Floats:
+    """Return healthy readings of 20 sensors that depend on five hidden quantities."""
+    mixing = np.random.default_rng(1).normal(size=(5, N_SENSORS))
+    hidden = rng.normal(size=(n_rows, 5))
+    return hidden @ mixing + 0.3 * rng.normal(size=(n_rows, N_SENSORS))
+
+
+def write(path: Path, n_rows: int) -> None:
+    """Write a recording with a fault of 500 rows every 100 000, block by block."""
+    rng = np.random.default_rng(2)
+    fields = [("time", pa.timestamp("us")), *((name, pa.float64()) for name in NAMES)]
+    start = np.datetime64("2026-01-05", "us")
+    with parquet.ParquetWriter(path, pa.schema(fields)) as writer:
+        for first in range(0, n_rows, ROW_GROUP):
+            numbers = np.arange(first, min(first + ROW_GROUP, n_rows))
+            rows = rows_of(rng, len(numbers))
+            rows[numbers % 100_000 >= 99_500, 3] += 12.0
+            times = start + numbers * np.timedelta64(1, "s")
+            writer.write_table(pa.table([times, *rows.T], schema=pa.schema(fields)))
+
+
+def detect(
+    recording: Path, models: Sequence[str], settings: Settings, rows: str | None = None
+) -> Spent:
+    """Run ``vigie detect`` as a user would, and return what it has cost."""
+    command = [sys.executable, "-m", "app.cli", "detect", str(recording)]
+    command += [word for model in models for word in ("--model", model)]
+    command += ["--rows", rows] if rows else []
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+        "VIGIE_STATE_DIR": str(settings.state_dir),
+    }
+    started = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - started
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
+    return Spent(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def loop(recording: Path, estimators: Sequence[Any], n_rows: int) -> float:
+    """Judge the first rows as a user would write it; return the seconds that took."""
+    started, seen, odd = time.perf_counter(), 0, 0
+    for batch in parquet.ParquetFile(recording).iter_batches(PEER_BATCH, columns=NAMES):
+        X = batch.to_pandas().to_numpy()
+        scores = [estimator.decision_function(X) for estimator in estimators]
+        odd += int((np.max(scores, axis=0) > 0).sum())
+        seen += len(X)
+        if seen >= n_rows:
+            break
+    return (time.perf_counter() - started) * n_rows / seen
+
+
+def _side_by_side(
+    recording: Path,
+    models: Sequence[str],
+    estimators: Sequence[Any],
+    settings: Settings,
+    n_rows: int,
+    peer_rows: int,
+    runs: int,
+    quick: bool,
+) -> tuple[Figure, list[Spent]]:
+    """Time both in turns."""
+    start_up = detect(recording, models, settings, rows="1:1000").wall_s
+    ours, peer, costs = [], [], []
+    for _ in range(runs):
+        costs.append(detect(recording, models, settings))
+        # A short file would tell of little but the start of a process.
+        ours.append(n_rows / (costs[-1].wall_s - start_up * quick))
+        peer.append(peer_rows / loop(recording, estimators, peer_rows))
+    figure = Figure(
+        f"`vigie detect`, {n_rows:,} × {N_SENSORS} rows of Parquet, {' + '.join(models)}",
+        "rows/s",
+        Spread.of(ours),
+        Spread.of(peer),
+        "pandas + PyOD, in a loop",
+        Spread.of([mine / theirs for mine, theirs in zip(ours, peer, strict=True)]),
+        5.0 if len(models) == 1 else None,
+        f"ours with the states of the asset, sensors and start-up "
+        f"({'left out here' if quick else 'included'}: {start_up:.1f} s); the loop gives scores "
+        f"alone, timed on {peer_rows:,} rows; {median(c.cpu_s / c.wall_s for c in costs):.2f} "
+        "cores busy",
+    )
+    return figure, costs
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
