@@ -1,0 +1,356 @@
+"""HTTP: readings a second and how long one takes, with the servers that people use beside it.
+
+Every server is a process of its own on this machine and is loaded by ``wrk``, with one connection
+and with sixteen, in turns. All forests have 100 trees of 256 rows and learnt the same 2000 rows of
+20 sensors. ``wrk`` comes with Debian (``apt-get install wrk``); MLServer wants an environment of
+its own, whose ``mlserver`` is found by ``VIGIE_BENCH_MLSERVER`` or on the PATH:
+
+    uv venv peer && uv pip install --python peer mlserver==1.7.1 'uvloop<0.22' pyod==3.6.7
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from figures import Figure, Spread, within
+
+PEERS = Path(__file__).resolve().parent / "peers"
+N_SENSORS, N_TREES, N_ROWS, N_ASSETS = 20, 100, 2000, 64
+NAMES = [f"sensor_{i + 1}" for i in range(N_SENSORS)]
+API = "/api/v1/anomalies"
+FOREST, THREE = "Isolation Forest alone, no history", "three models and history"
+MLFLOW, MLFLOW_OURS = "mlflow models serve", "mlflow models serve with our forest inside"
+MLSERVER, FASTAPI = "MLServer", "FastAPI + PyOD"
+GOALS = {MLFLOW: 30.0, MLSERVER: 15.0, FASTAPI: 15.0}
+GOAL_OF_THREE = 5.0
+
+Rows = np.ndarray
+Body = Callable[[Rows, int], Any]
+"""From rows and a number to what a server is sent."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where rows are sent to one at a time and in batches, and in which form."""
+
+    one: str
+    batch: str
+    body_of_one: Body
+    body_of_batch: Body
+
+
+@dataclass(frozen=True)
+class Load:
+    """What ``wrk`` measured: requests a second, and milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+    errors: int
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """Yield the figures of HTTP."""
+    if shutil.which("wrk") is None:
+        print("serving: skipped, for it needs wrk: apt-get install wrk")
+        return
+    runs, seconds = (1, 0.7) if quick else (3, 2.5)
+    cells = [(1, 1), (1, 16), (100, 16), (1000, 16)]
+    if not quick:
+        cells += [(100, 1), (1000, 1)]
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        servers = _started(Path(folder), stack)
+        for n_rows, connections in cells:
+            bodies = {
+                name: _bodies(Path(folder), name, server, n_rows)
+                for name, server in servers.items()
+            }
+            loads: dict[str, list[Load]] = {name: [] for name in servers}
+            for run in range(runs + 1):
+                for name, server in servers.items():
+                    address = server.one if n_rows == 1 else server.batch
+                    # The first turn only warms.
+                    length = seconds if run > 0 else 0.3
+                    found = _loaded(address, bodies[name], connections, length)
+                    loads[name] += [found] if run > 0 else []
+            yield from _compared(loads, n_rows, connections)
+        yield _while_training(Path(folder), servers[FOREST], seconds)
+
+
+def rows(n: int, seed: int) -> Rows:
+    """Return healthy rows of a machine whose sensors go together, shape (n, N_SENSORS)."""
+    rng = np.random.default_rng(seed)
+    load, noise = rng.normal(size=(n, 1)), rng.normal(size=(n, N_SENSORS))
+    return np.round(10.0 * np.arange(1, N_SENSORS + 1) + 0.7 * (load + noise), 4)
+
+
+def _compared(
+    loads: Mapping[str, Sequence[Load]], n_rows: int, connections: int
+) -> Iterator[Figure]:
+    what = "one row" if n_rows == 1 else f"{n_rows} rows"
+    where = f"{what}, {connections} connection{'s' if connections > 1 else ''}"
+    peers = [name for name in (MLFLOW, MLFLOW_OURS, MLSERVER, FASTAPI) if name in loads]
+    pure = [name for name in peers if name != MLFLOW_OURS]
+    best = max(pure, key=lambda name: Spread.of([load.rate for load in loads[name]]).median)
+    for ours, against in ((FOREST, peers), (THREE, [best])):
+        for peer in against:
+            pairs = list(zip(loads[ours], loads[peer], strict=True))
+            goal = (GOALS.get(peer) if ours == FOREST else GOAL_OF_THREE) if n_rows == 1 else None
+            yield Figure(
+                f"{ours}: {where}",
+                "rows/s",
+                Spread.of([load.rate * n_rows for load in loads[ours]]),
+                Spread.of([load.rate * n_rows for load in loads[peer]]),
+                peer if ours == FOREST else f"the best peer with one model ({peer})",
+                Spread.of([mine.rate / theirs.rate for mine, theirs in pairs]),
+                goal,
+                f"p50/p99 {_latency(loads[ours])} against {_latency(loads[peer])} ms",
+            )
+
+
+def _latency(loads: Sequence[Load]) -> str:
+    p50 = Spread.of([load.p50 for load in loads]).median
+    return f"{p50:.3g}/{Spread.of([load.p99 for load in loads]).median:.3g}"
+
+
+def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
+    """Measure single readings while the same service trains on ten times as many rows."""
+    bodies = _bodies(folder, "training", server, 1)
+    quiet = _loaded(server.one, bodies, 4, max(seconds, 2.0))
+    base = server.one.removesuffix("/detect")
+    training = threading.Thread(target=_train, args=(base, rows(20_000, 2), "one_class_svm"))
+    started = time.perf_counter()
+    training.start()
+    busy = _loaded(server.one, bodies, 4, max(seconds, 2.0))
+    still = training.is_alive()
+    training.join()
+    took = time.perf_counter() - started
+    return within(
+        "p99 of single readings during a training in the background, against none",
+        [busy.p99 / quiet.p99],
+        unit="x",
+        goal=2.0,
+        note=f"20 000 rows, trained in {took:.1f} s{'' if still else ', less than was measured'}; "
+        f"p99 {quiet.p99:.3g} and {busy.p99:.3g} ms, p50 {quiet.p50:.3g} and {busy.p50:.3g} ms",
+    )
+
+
+def _loaded(address: str, bodies: Path, connections: int, seconds: float) -> Load:
+    # wrk counts in whole seconds; a shorter run is ended by hand, and tells what it has then.
+    command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--timeout", "30s"]
+    command += ["-s", str(PEERS / "post.lua"), address]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BODIES": str(bodies)}
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    load = Load(**json.loads(output.splitlines()[-1]))
+    if load.errors:
+        raise RuntimeError(f"{address} refused {load.errors} requests")
+    return load
+
+
+def _bodies(folder: Path, name: str, server: Server, n_rows: int) -> Path:
+    """Write enough different bodies into a file, one a line."""
+    body = server.body_of_one if n_rows == 1 else server.body_of_batch
+    readings = rows(max(2 * N_ASSETS, 2 * n_rows), 1)
+    path = folder / f"{name}.{n_rows}.jsonl"
+    parts = [readings[at : at + n_rows] for at in range(0, len(readings), n_rows)]
+    path.write_text("\n".join(json.dumps(body(part, k)) for k, part in enumerate(parts)))
+    return path
+
+
+def _reading(row: Rows, asset: int) -> dict[str, Any]:
+    features = dict(zip(NAMES, row.tolist(), strict=True))
+    return {"asset_id": f"pump-{asset % N_ASSETS}", "features": features}
+
+
+# The servers
+
+
+def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
+    """Start all servers and return them when they answer."""
+    learnt = rows(N_ROWS, 0)
+    files = _forests(folder, learnt)
+    waiting: dict[str, tuple[Server, str]] = {}
+    for name, history, models in ((FOREST, False, 1), (THREE, True, 3)):
+        base = _vigie(folder / f"state-{models}", history, stack)
+        waiting[name] = (
+            Server(
+                f"{base}/detect",
+                f"{base}/detect/batch",
+                lambda part, k: _reading(part[0], k),
+                lambda part, k: [_reading(row, k) for row in part],
+            ),
+            f"{base}/health",
+        )
+    environment = {"FOREST": str(files["pickle"]), "PYTHONPATH": _path()}
+    port = _free_port()
+    command = [sys.executable, "-m", "uvicorn", "fastapi_pyod:app", "--port", str(port)]
+    _run(stack, [*command, "--no-access-log"], environment, folder / "fastapi.log")
+    address = f"http://127.0.0.1:{port}/score"
+    waiting[FASTAPI] = _same(
+        address, lambda part, k: {"rows": part.tolist()}, f"{address[:-6]}/docs"
+    )
+    for name, kind in ((MLFLOW, "sklearn"), (MLFLOW_OURS, "ours")):
+        port = _free_port()
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(files[kind])]
+        command += ["--env-manager", "local", "--port", str(port)]
+        on_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        _run(stack, command, {"PATH": on_path, "PYTHONPATH": _path()}, folder / f"{kind}.log")
+        base = f"http://127.0.0.1:{port}"
+        waiting[name] = _same(
+            f"{base}/invocations", lambda part, k: {"inputs": part.tolist()}, f"{base}/health"
+        )
+    if (mlserver := _mlserver()) is None:
+        print(f"serving: {MLSERVER} is left out; bench/serving.py says how to install it")
+    else:
+        waiting[MLSERVER] = _mlserver_started(mlserver, folder, environment, stack)
+    for name, (_, health) in waiting.items():
+        _await(name, health)
+    _train(waiting[FOREST][0].one.removesuffix("/detect"), learnt, "isolation_forest")
+    _train(waiting[THREE][0].one.removesuffix("/detect"), learnt)
+    return {name: server for name, (server, _) in waiting.items()}
+
+
+def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
+    """Fit one forest by PyOD and one by Vigie, and return where each form of them is."""
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    import mlflow
+    from pyod.models.iforest import IForest
+
+    from app.config import Settings
+    from app.services.isolation_forest_service import IsolationForestService
+
+    files = {kind: folder / kind for kind in ("pickle", "sklearn", "ours", "serving")}
+    forest = IForest(n_estimators=N_TREES, random_state=0).fit(learnt)
+    files["pickle"].write_bytes(pickle.dumps(forest))
+    mlflow.sklearn.save_model(forest, files["sklearn"], serialization_format="cloudpickle")
+    service = IsolationForestService(settings=Settings(mlflow_enabled=False, n_estimators=N_TREES))
+    service.train(learnt, NAMES)
+    assert service.served is not None
+    service.served.model.save(files["serving"])
+    mlflow.pyfunc.save_model(
+        files["ours"],
+        python_model=str(PEERS / "our_forest.py"),
+        artifacts={"serving": str(files["serving"])},
+    )
+    return files
+
+
+def _vigie(state: Path, history: bool, stack: ExitStack) -> str:
+    """Start the service as ``vigie serve`` does, without a registry."""
+    port = _free_port()
+    state.mkdir()
+    environment = {
+        "MLFLOW_ENABLED": "false",
+        "VIGIE_PORT": str(port),
+        "VIGIE_STATE_DIR": str(state),
+        "VIGIE_N_ESTIMATORS": str(N_TREES),
+        # How well the network has learnt makes no difference to how fast it answers.
+        "VIGIE_EPOCHS": "2",
+        "VIGIE_HISTORY_ENABLED": str(history).lower(),
+        "PYTHONPATH": _path(),
+    }
+    _run(stack, [sys.executable, "-m", "app.cli", "serve"], environment, state / "log")
+    return f"http://127.0.0.1:{port}{API}"
+
+
+def _train(base: str, learnt: Rows, *models: str) -> None:
+    body = {"data": learnt.tolist(), "feature_names": NAMES, "model_names": list(models) or None}
+    httpx.post(f"{base}/train", json=body, timeout=300, trust_env=False).raise_for_status()
+
+
+def _same(address: str, body: Body, health: str) -> tuple[Server, str]:
+    return Server(address, address, body, body), health
+
+
+def _mlserver() -> str | None:
+    return os.environ.get("VIGIE_BENCH_MLSERVER") or shutil.which("mlserver")
+
+
+def _mlserver_started(
+    program: str, folder: Path, environment: Mapping[str, str], stack: ExitStack
+) -> tuple[Server, str]:
+    home, port = folder / "mlserver", _free_port()
+    home.mkdir()
+    others = {"grpc_port": _free_port(), "metrics_port": _free_port()}
+    settings = {"host": "127.0.0.1", "http_port": port, "parallel_workers": 0, "debug": False}
+    (home / "settings.json").write_text(json.dumps(settings | others))
+    model = {"name": "forest", "implementation": "mlserver_pyod.Forest"}
+    (home / "model-settings.json").write_text(json.dumps(model))
+    found = environment | {"PYTHONPATH": str(PEERS)}
+    _run(stack, [program, "start", str(home)], found, folder / "mlserver.log")
+
+    def body(part: Rows, k: int) -> Any:
+        values = {"name": "x", "shape": list(part.shape), "datatype": "FP64"}
+        return {"inputs": [values | {"data": part.ravel().tolist()}]}
+
+    base = f"http://127.0.0.1:{port}/v2"
+    return _same(f"{base}/models/forest/infer", body, f"{base}/health/ready")
+
+
+def _path() -> str:
+    return os.pathsep.join([str(PEERS.parents[1]), str(PEERS)])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _run(
+    stack: ExitStack, command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> None:
+    stack.enter_context(_running(command, environment, log))
+
+
+@contextmanager
+def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await(name: str, health: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(health, timeout=2.0, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{name} did not start: {health}")
