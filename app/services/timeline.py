@@ -87,10 +87,12 @@ class Timeline:
 
 def starts_after_gaps(times: Times, longest_gap_s: float) -> NDArray[np.intp]:
     """Return for each row the first row after the last gap longer than that, shape (n_rows,)."""
-    rows = np.arange(len(times))
-    longest = np.timedelta64(round(longest_gap_s * 1e6), "us")
-    after_gap = np.append(False, np.diff(times) > longest)[: len(times)]
-    return np.maximum.accumulate(np.where(after_gap, rows, 0)) if len(rows) else rows
+    starts = np.zeros(len(times), dtype=np.intp)
+    after_gap = times[1:] - times[:-1] > np.timedelta64(round(longest_gap_s * 1e6), "us")
+    if after_gap.any():
+        rows = np.arange(1, len(times))
+        np.maximum.accumulate(np.where(after_gap, rows, 0), out=starts[1:])
+    return starts
 
 
 def as_datetime64(moment: datetime) -> np.datetime64:

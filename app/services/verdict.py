@@ -88,11 +88,12 @@ class Judged:
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
-        readings = np.concatenate([self.before, self.supported])
-        together = asset.together(readings, self.timeline.reach(self.at))
+        reach = self.timeline.reach(self.at)
         trends = [trend for trend in self.trends.values() if not np.isnan(trend).all()]
-        if not trends and np.isnan(together).all():
-            return together
+        if not trends and reach.max(initial=0) < asset.READINGS:
+            return np.full(len(self.at), np.nan)
+        readings = np.concatenate([self.before, self.supported])
+        together = asset.together(readings, reach)
         return asset.evidence(trends, together)
 
     def alone(self, name: str) -> Judged:
