@@ -16,6 +16,12 @@ RUN uv pip install --torch-backend cpu --no-deps --requirements requirements.loc
 COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
 RUN uv pip install --no-deps .
+# The kernels are compiled here, for the processor at hand. What is kept goes by the time of the
+# source, of which a layer of an image holds whole seconds.
+RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/app/detectors/kernels \
+    && touch --date=@1000000000 *.py && "$VIRTUAL_ENV"/bin/python -m compileall -q . \
+    && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -c \
+       "from app.detectors.kernels import warm_up; warm_up()"
 
 FROM python:3.11.15-slim-bookworm
 # A fixed number, so that the owner of a volume survives a rebuild.
@@ -40,4 +46,6 @@ EXPOSE 8084
 # Alive, not ready: a service without a model yet is healthy, and must not be restarted for it.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VIGIE_PORT'] + '/api/v1/anomalies/health', timeout=4)"]
+# numba reads what was compiled only where it may write too; on another processor it compiles anew.
+ENTRYPOINT ["/bin/sh", "-c", "mkdir -p \"$NUMBA_CACHE_DIR\" && cp -R /opt/vigie/kernels/. \"$NUMBA_CACHE_DIR\"; exec \"$0\" \"$@\""]
 CMD ["vigie", "serve"]

@@ -47,15 +47,16 @@ print(time.perf_counter() - started)
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield a figure for each algorithm, number of rows, kernel and service."""
     warm_up()
-    runs = 3 if quick else 7
+    runs, few = (3, 2) if quick else (7, 5)
     rows = np.random.default_rng(0).normal(size=(10_000, N_FEATURES))
-    yield from _forests(rows, runs)
-    yield from _svms(rows, runs, quick)
+    learnt = rows[:3000] if quick else rows
+    yield from _forests(learnt, runs, few)
+    yield from _svms(learnt, rows, runs, few)
     yield from _lstm(rows, runs)
     yield _first_score(rows[:2000], 2 if quick else 5)
 
 
-def _forests(rows: np.ndarray, runs: int) -> Iterator[Figure]:
+def _forests(rows: np.ndarray, runs: int, few: int) -> Iterator[Figure]:
     many = np.random.default_rng(1).normal(size=(100_000, N_FEATURES))
     for name, (n_trees, n_samples) in FORESTS.items():
         fitted = IsolationForest(n_trees, n_samples, 0.01, 0).fit([rows], untold)
@@ -84,19 +85,18 @@ def _forests(rows: np.ndarray, runs: int) -> Iterator[Figure]:
             f"{what}, 100 000 rows, kernel",
             lambda arrays=arrays: raw_scores("isolation_forest", arrays, {}, many),
             lambda inside=inside, ready=ready: inside.decision_function(ready),
-            peer_name="PyOD", goal=4, runs=runs,
+            peer_name="PyOD", goal=4, runs=few,
         )  # fmt: skip
         yield compare(
             f"{what}, 100 000 rows, service",
             lambda service=service: service.predict_scores(many),
             lambda peer=peer: peer.decision_function(many),
-            peer_name="PyOD", goal=4, runs=runs,
+            peer_name="PyOD", goal=4, runs=few,
         )  # fmt: skip
 
 
-def _svms(rows: np.ndarray, runs: int, quick: bool) -> Iterator[Figure]:
+def _svms(learnt: np.ndarray, rows: np.ndarray, runs: int, few: int) -> Iterator[Figure]:
     for name, nu in SHARES.items():
-        learnt = rows[:3000] if quick else rows
         gamma = 1.0 / N_FEATURES
         service = _trained(OneClassSVMService, learnt, nu=nu, gamma=gamma)
         model = service.served.model  # type: ignore[union-attr]
@@ -120,13 +120,13 @@ def _svms(rows: np.ndarray, runs: int, quick: bool) -> Iterator[Figure]:
             f"{what}, 10 000 rows, kernel",
             lambda model=model: model.raw_scores(rows),
             lambda inside=inside, scaled=scaled: inside[-1].decision_function(scaled),
-            peer_name="PyOD", goal=15, runs=min(runs, 5),
+            peer_name="PyOD", goal=15, runs=few,
         )  # fmt: skip
         yield compare(
             f"{what}, 10 000 rows, service",
             lambda service=service: service.predict_scores(rows),
             lambda peer=peer: peer.decision_function(rows),
-            peer_name="PyOD", goal=15, runs=min(runs, 5),
+            peer_name="PyOD", goal=15, runs=few,
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -186,7 +187,7 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
     for index, name in enumerate(feature_names):
         value = features[name]
         number = as_number(value)
-        if number is None or not np.isfinite(number):
+        if number is None or not math.isfinite(number):
             wrong = (
                 "There is no value, but a finite number is needed."
                 if value is None
@@ -310,6 +311,8 @@ def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
 
 def as_number(value: Any, missing: float | None = None) -> float | None:
     """Return a value as a float; None if it is no number; ``missing`` if it is None."""
+    if type(value) is float:
+        return value
     if value is None:
         return missing
     # Text and truth values turn into floats willingly, but are no measurements.

@@ -311,7 +311,7 @@ class AnomalyDetectionService:
 
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
-        getattr(kernels, "warm_up", lambda: None)()
+        kernels.warm_up()
         self.recall()
 
     def open_history(self) -> None:

@@ -54,14 +54,14 @@ def lstm_autoencoder(arrays: Arrays, params: Mapping[str, Any], windows: Floats)
     """
     from app.detectors.kernels import lstm
 
-    return lstm.raw_scores(arrays, windows)
+    return lstm.raw_scores(arrays, np.asarray(windows, dtype=np.float64))
 
 
 def reconstruction_errors(arrays: Arrays, params: Mapping[str, Any], windows: Floats) -> Floats:
     """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
     from app.detectors.kernels import lstm
 
-    return lstm.reconstruction_errors(arrays, windows)
+    return lstm.reconstruction_errors(arrays, np.asarray(windows, dtype=np.float64))
 
 
 RAW_SCORES: dict[str, Callable[[Arrays, Mapping[str, Any], Floats], Floats]] = {
@@ -136,6 +136,7 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
     """
     from app.detectors.kernels import averaging
 
+    rows = np.asarray(rows, dtype=np.float64)
     length, n_features = rows.shape[-2:]
     low, high, room = (
         np.ascontiguousarray(np.broadcast_to(limits[name], n_features))

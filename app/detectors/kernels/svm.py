@@ -20,7 +20,7 @@ from app.detectors.kernels.compiled import compiled, filled, given
 from app.detectors.kernels.functions import exp, tanh
 
 BLOCK = 256
-TILE = 128
+TILE = 256
 """Support vectors that a block of rows is compared with before the next ones are fetched."""
 RBF, LINEAR, POLY, SIGMOID = range(4)
 KERNELS = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
