@@ -81,14 +81,6 @@ def test_a_forest_of_any_size_scores_as_the_estimator(n_estimators, max_samples)
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
 
 
-def test_a_forest_of_averages_scores_as_the_estimator():
-    detector = IsolationForest(20, "auto", 0.01, SEED).for_averages(10)
-    fitted = detector.fit([rows(300)], untold)
-    scores = raw_scores("isolation_forest", fitted.arrays, {}, trials())
-    expected = fitted.estimator.decision_function(trials())
-    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
-
-
 def test_a_tree_twenty_levels_deep_scores_as_the_estimator():
     fitted = forest(1, 1.0, rows(600_000))
     assert fitted.arrays["levels"].max() >= 20
