@@ -27,7 +27,8 @@ class Fitted:
     Attributes
     ----------
     estimator : object
-        The library's own estimator, for every tool that knows it.
+        The library's own estimator, for every tool that knows it; None of what no tool is given:
+        a fit to a part of the rows, or to averages.
     arrays : mapping of str to ndarray
         All that ``app.detectors.kernels`` needs to compute the estimator's raw scores.
     ceiling : float
