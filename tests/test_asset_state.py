@@ -505,6 +505,39 @@ def test_detection_goes_on_when_the_history_cannot_be_used(tmp_path, caplog, bro
     service.close()
 
 
+def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
+    service = trained(tmp_path, history_enabled=False)
+    results = one_by_one(service, readings("pump", FAULTY[:90]))
+    assert set(states(results)) == {AssetState.UNKNOWN}
+    reason = f"its window has 1 of {WINDOW} rows, for the history is switched off"
+    assert results[-1].abstained == {"lstm_autoencoder": reason}
+    assert set(results[-1].models) == set(ROW_MODELS)
+    # A batch carries its own past.
+    assert IN_ALARM in states(service.detect_anomalies_batch(readings("pump", FAULTY)))
+    service.close()
+    assert not (tmp_path / "history.db").exists()
+
+
+def test_services_on_one_history_go_on_from_each_other(tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    services = [trained(tmp_path / name, QUICKEST, history_url=url) for name in ("one", "other")]
+    requests = readings("pump", FAULTY)
+    # Readings come to either of them by chance, one of them late and one twice.
+    order = [*range(66), *range(67, 80), 66, *range(80, 110), 109, *range(110, 160)]
+    by_chance = np.random.default_rng(6).integers(2, size=len(order))
+    told = [
+        services[which].detect_anomaly(requests[place])
+        for which, place in zip(by_chance, order, strict=True)
+    ]
+    alone = trained(tmp_path / "alone", QUICKEST)
+    expected = one_by_one(alone, [requests[place] for place in order])
+    assert IN_ALARM in states(told)
+    for result, other in zip(told, expected, strict=True):
+        assert same_asset(result, other)
+    for service in (*services, alone):
+        service.close()
+
+
 # Two processes on one database
 
 
