@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,23 @@ class Server:
     batch: str
     body_of_one: Body
     body_of_batch: Body
+    process: int
+    """Its id, and that of the session of all its children."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What ``wrk`` measured: requests a second, and milliseconds."""
+    """What ``wrk`` measured: requests a second, and milliseconds.
+
+    ``cpu`` is the time that the server computed for each request, which other work on the machine
+    hardly changes.
+    """
 
     rate: float
     p50: float
     p99: float
     errors: int
+    cpu: float
 
 
 def measure(quick: bool) -> Iterator[Figure]:
@@ -89,10 +96,9 @@ def measure(quick: bool) -> Iterator[Figure]:
             loads: dict[str, list[Load]] = {name: [] for name in servers}
             for run in range(runs + 1):
                 for name, server in servers.items():
-                    address = server.one if n_rows == 1 else server.batch
                     # The first turn only warms.
                     length = seconds if run > 0 else 0.5
-                    found = _loaded(address, bodies[name], connections, length)
+                    found = _loaded(server, n_rows, bodies[name], connections, length)
                     loads[name] += [found] if run > 0 else []
             yield from _compared(loads, n_rows, connections)
         yield _while_training(Path(folder), servers[FOREST], seconds)
@@ -125,7 +131,8 @@ def _compared(
                 peer if ours == FOREST else f"the best peer with one model ({peer})",
                 Spread.of([mine.rate / theirs.rate for mine, theirs in pairs]),
                 goal,
-                f"p50/p99 {_latency(loads[ours])} against {_latency(loads[peer])} ms",
+                f"p50/p99 {_latency(loads[ours])} against {_latency(loads[peer])} ms, "
+                f"computed {_cpu(loads[ours]):.3g} against {_cpu(loads[peer]):.3g} ms a request",
             )
 
 
@@ -134,15 +141,19 @@ def _latency(loads: Sequence[Load]) -> str:
     return f"{p50:.3g}/{Spread.of([load.p99 for load in loads]).median:.3g}"
 
 
+def _cpu(loads: Sequence[Load]) -> float:
+    return Spread.of([load.cpu for load in loads]).median
+
+
 def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
     """Measure single readings while the same service trains on ten times as many rows."""
     bodies = _bodies(folder, "training", server, 1)
-    quiet = _loaded(server.one, bodies, 4, max(seconds, 2.0))
+    quiet = _loaded(server, 1, bodies, 4, max(seconds, 2.0))
     base = server.one.removesuffix("/detect")
     training = threading.Thread(target=_train, args=(base, rows(20_000, 2), "one_class_svm"))
     started = time.perf_counter()
     training.start()
-    busy = _loaded(server.one, bodies, 4, max(seconds, 2.0))
+    busy = _loaded(server, 1, bodies, 4, max(seconds, 2.0))
     still = training.is_alive()
     training.join()
     took = time.perf_counter() - started
@@ -156,10 +167,12 @@ def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
     )
 
 
-def _loaded(address: str, bodies: Path, connections: int, seconds: float) -> Load:
+def _loaded(server: Server, n_rows: int, bodies: Path, connections: int, seconds: float) -> Load:
+    address = server.one if n_rows == 1 else server.batch
     # wrk counts in whole seconds; a shorter run is ended by hand, and tells what it has then.
     command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--timeout", "30s"]
     command += ["-s", str(PEERS / "post.lua"), address]
+    before = _computed(server.process)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BODIES": str(bodies)}
     )
@@ -168,13 +181,25 @@ def _loaded(address: str, bodies: Path, connections: int, seconds: float) -> Loa
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    load = Load(**json.loads(output.splitlines()[-1]))
-    if load.errors:
-        raise RuntimeError(f"{address} refused {load.errors} requests")
-    if load.rate == 0.0 and seconds < LONGEST:
+    found = json.loads(output.splitlines()[-1])
+    if found["errors"]:
+        raise RuntimeError(f"{address} refused {found['errors']} requests")
+    n_requests = found.pop("requests")
+    if n_requests == 0 and seconds < LONGEST:
         # Not one answer in that time: a slow server is given more of it.
-        return _loaded(address, bodies, connections, 4.0 * seconds)
-    return load
+        return _loaded(server, n_rows, bodies, connections, 4.0 * seconds)
+    cpu = 1e3 * (_computed(server.process) - before) / max(n_requests, 1)
+    return Load(**found, cpu=cpu)
+
+
+def _computed(session: int) -> float:
+    """Return the seconds that the processes of a session have computed so far."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            facts = stat.read_text().rpartition(")")[2].split()
+            ticks += int(facts[11]) + int(facts[12]) if int(facts[3]) == session else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _bodies(folder: Path, name: str, server: Server, n_rows: int) -> Path:
@@ -201,7 +226,7 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
     files = _forests(folder, learnt)
     waiting: dict[str, tuple[Server, str]] = {}
     for name, history, models in ((FOREST, False, 1), (THREE, True, 3)):
-        base = _vigie(folder / f"state-{models}", history, stack)
+        base, process = _vigie(folder / f"state-{models}", history, stack)
         waiting[name] = (
             Server(
                 f"{base}/detect",
@@ -209,26 +234,29 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
                 lambda part, k: _reading(part[0], k),
                 # The rows of a table are consecutive readings of one machine.
                 lambda part, k: [_reading(row, k) for row in part],
+                process,
             ),
             f"{base}/health",
         )
     environment = {"FOREST": str(files["pickle"]), "PYTHONPATH": _path()}
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "fastapi_pyod:app", "--port", str(port)]
-    _run(stack, [*command, "--no-access-log"], environment, folder / "fastapi.log")
+    command += ["--no-access-log"]
+    process = _run(stack, command, environment, folder / "fastapi.log")
     address = f"http://127.0.0.1:{port}/score"
-    waiting[FASTAPI] = _same(
-        address, lambda part, k: {"rows": part.tolist()}, f"{address[:-6]}/docs"
-    )
+    docs = f"http://127.0.0.1:{port}/docs"
+    waiting[FASTAPI] = _same(address, lambda part, k: {"rows": part.tolist()}, docs, process)
     for name, kind in ((MLFLOW, "sklearn"), (MLFLOW_OURS, "ours")):
         port = _free_port()
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(files[kind])]
         command += ["--env-manager", "local", "--port", str(port)]
         on_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        _run(stack, command, {"PATH": on_path, "PYTHONPATH": _path()}, folder / f"{kind}.log")
+        found = {"PATH": on_path, "PYTHONPATH": _path()}
+        process = _run(stack, command, found, folder / f"{kind}.log")
         base = f"http://127.0.0.1:{port}"
+        health = f"{base}/health"
         waiting[name] = _same(
-            f"{base}/invocations", lambda part, k: {"inputs": part.tolist()}, f"{base}/health"
+            f"{base}/invocations", lambda part, k: {"inputs": part.tolist()}, health, process
         )
     if (mlserver := _mlserver()) is None:
         print(f"serving: {MLSERVER} is left out; bench/serving.py says how to install it")
@@ -266,7 +294,7 @@ def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
     return files
 
 
-def _vigie(state: Path, history: bool, stack: ExitStack) -> str:
+def _vigie(state: Path, history: bool, stack: ExitStack) -> tuple[str, int]:
     """Start the service as ``vigie serve`` does, without a registry."""
     port = _free_port()
     state.mkdir()
@@ -280,8 +308,9 @@ def _vigie(state: Path, history: bool, stack: ExitStack) -> str:
         "VIGIE_HISTORY_ENABLED": str(history).lower(),
         "PYTHONPATH": _path(),
     }
-    _run(stack, [sys.executable, "-m", "app.cli", "serve"], environment, state / "log")
-    return f"http://127.0.0.1:{port}{API}"
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    process = _run(stack, command, environment, state / "log")
+    return f"http://127.0.0.1:{port}{API}", process
 
 
 def _train(base: str, learnt: Rows, *models: str) -> None:
@@ -289,8 +318,8 @@ def _train(base: str, learnt: Rows, *models: str) -> None:
     httpx.post(f"{base}/train", json=body, timeout=300, trust_env=False).raise_for_status()
 
 
-def _same(address: str, body: Body, health: str) -> tuple[Server, str]:
-    return Server(address, address, body, body), health
+def _same(address: str, body: Body, health: str, process: int) -> tuple[Server, str]:
+    return Server(address, address, body, body, process), health
 
 
 def _mlserver() -> str | None:
@@ -308,14 +337,14 @@ def _mlserver_started(
     model = {"name": "forest", "implementation": "mlserver_pyod.Forest"}
     (home / "model-settings.json").write_text(json.dumps(model))
     found = environment | {"PYTHONPATH": str(PEERS)}
-    _run(stack, [program, "start", str(home)], found, folder / "mlserver.log")
+    process = _run(stack, [program, "start", str(home)], found, folder / "mlserver.log")
 
     def body(part: Rows, k: int) -> Any:
         values = {"name": "x", "shape": list(part.shape), "datatype": "FP64"}
         return {"inputs": [values | {"data": part.ravel().tolist()}]}
 
     base = f"http://127.0.0.1:{port}/v2"
-    return _same(f"{base}/models/forest/infer", body, f"{base}/health/ready")
+    return _same(f"{base}/models/forest/infer", body, f"{base}/health/ready", process)
 
 
 def _path() -> str:
@@ -330,12 +359,12 @@ def _free_port() -> int:
 
 def _run(
     stack: ExitStack, command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> None:
-    stack.enter_context(_running(command, environment, log))
+) -> int:
+    return stack.enter_context(_running(command, environment, log))
 
 
 @contextmanager
-def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[int]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -346,7 +375,7 @@ def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) 
             start_new_session=True,
         )
     try:
-        yield
+        yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

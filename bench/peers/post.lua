@@ -9,7 +9,7 @@ request = function()
 end
 done = function(summary, latency, requests)
   local e = summary.errors
-  io.write(string.format('{"rate": %.3f, "p50": %.4f, "p99": %.4f, "errors": %d}\n',
-    summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3,
+  io.write(string.format('{"requests": %d, "rate": %.3f, "p50": %.4f, "p99": %.4f, "errors": %d}\n',
+    summary.requests, summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3,
     latency:percentile(99) / 1e3, e.status + e.read + e.write + e.connect + e.timeout))
 end
