@@ -69,14 +69,14 @@ def measure(quick: bool) -> Iterator[Figure]:
             # The first one fetches the versions and compiles what is compiled once a machine.
             detect(recording, list(services), settings, rows="1:1000")
             spent: list[Spent] = []
-            for models in ([FOREST], [FOREST, SVM]):
+            for models in [[FOREST]] if quick else [[FOREST], [FOREST, SVM]]:
                 estimators = [services[model].model for model in models]
                 figure, costs = _side_by_side(
                     recording, models, estimators, settings, n_rows, peer_rows, runs, quick
                 )
                 spent += costs
                 yield figure
-            costs = [detect(recording, list(services), settings) for _ in range(1)]
+            costs = [detect(recording, list(services), settings)]
             spent += costs
             yield within(
                 f"`vigie detect`, {n_rows:,} rows, all three models",

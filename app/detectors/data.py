@@ -76,8 +76,7 @@ def as_matrix(
             field="data",
             remedy=f"Give each row these values in this order: {', '.join(names)}.",
         )
-    finite = np.isfinite(values)
-    if not gaps and not finite.all():
+    if not gaps and not (finite := np.isfinite(values)).all():
         row, column = np.argwhere(~finite)[0]
         count = finite.size - int(finite.sum())
         raise InvalidDataError(

@@ -157,7 +157,8 @@ class Stream:
     def _score(self, X: Any, times: Times | None) -> Judged:
         """Return what the models say of the next rows, without what was said of earlier ones."""
         names = self.sensors.names
-        if not self._refuse and {str(column) for column in X.columns}.intersection(names):
+        known = {str(column) for column in X.columns}
+        if not self._refuse and known.intersection(names) and not known.issuperset(names):
             X = X.reindex(columns=list(names))
         found = as_matrix(X, names, gaps=not self._refuse, first_row=self._n_rows)
         values = found.values
@@ -177,7 +178,8 @@ class Stream:
         kept = max(len(values) - self._look_back, 0)
         self._past, self._past_times = values[kept:].copy(), times[kept:].copy()
         self._held = examined.held[kept] if len(values) else None
-        timeline = Timeline(times, examined.columns, starts_after_gaps(times, self._max_gap_s))
+        starts = starts_after_gaps(times, self._max_gap_s)
+        timeline = Timeline(times, examined.columns, starts, {names: examined.usable})
         at = np.arange(n_past, len(values))
         judged = judge(self.serving, timeline, at, np.empty(0), self.contamination)
         return replace(judged, examined=now)

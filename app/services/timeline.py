@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -26,17 +26,23 @@ class Timeline:
         Values by sensor; NaN where there is none that can be used.
     starts : ndarray of int of shape (n_rows,)
         For each row, the first one that it may look back on: the first after the last gap.
+    matrices : dict
+        Rows by the names of their sensors, as they have been asked for: several models share one.
     """
 
     times: Times
     columns: Mapping[str, Floats]
     starts: NDArray[np.intp]
+    matrices: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, names: Sequence[str], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names); NaN for unknown ones."""
-        found = [self.columns[name][at] if name in self.columns else None for name in names]
-        unknown = np.full(self.times[at].shape, np.nan)
-        return np.stack([unknown if one is None else one for one in found], axis=-1)
+        wanted = tuple(names)
+        if wanted not in self.matrices:
+            unknown = np.full(len(self.times), np.nan)
+            columns = [self.columns.get(name, unknown) for name in names]
+            self.matrices[wanted] = np.column_stack(columns)
+        return self.matrices[wanted][at]
 
     def windows(self, names: Sequence[str], length: int, at: NDArray[np.intp]) -> Floats:
         """Return the ``length`` rows that end with each row of ``at``.
@@ -74,6 +80,8 @@ class Timeline:
             Where in ``rows`` the window of each row begins.
         """
         begin = max(first - length + 1, int(self.starts[first]))
+        if begin == first - length + 1 and self.starts[stop - 1] <= begin:
+            return self.rows(names, slice(begin, stop)), np.arange(stop - first)
         n_gaps = np.cumsum(np.diff(self.starts[begin:stop], prepend=self.starts[begin]) > 0)
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
         rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
