@@ -16,9 +16,9 @@ from app.errors import InvalidDataError
 if TYPE_CHECKING:
     import pandas as pd
 
-AT_A_TIME = 65_536
+AT_A_TIME = 32_768
 """Rows of a long file that are read at a time."""
-READ_AT_A_TIME = 1 << 20
+READ_AT_A_TIME = 1 << 16
 """Bytes of a column that are read from a Parquet file at a time, however large its row groups."""
 TIME_COLUMNS = ("time", "timestamp", "datetime", "date")
 LARGEST: dict[Literal["s", "ms", "us"], float] = {"s": 1e11, "ms": 1e14, "us": 1e17}
@@ -150,7 +150,8 @@ def _parquet_tables(path: Path, names: Collection[str]) -> Iterator[pd.DataFrame
     import pyarrow as pa
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path, buffer_size=READ_AT_A_TIME) as file:
+    # Arrow would otherwise fetch a row group ahead, and a file may be a single one.
+    with parquet.ParquetFile(path, buffer_size=READ_AT_A_TIME, pre_buffer=False) as file:
         schema = file.schema_arrow
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         wanted = {*names, *(name for name in index if isinstance(name, str))}
