@@ -22,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.tree import ExtraTreeRegressor
 
 from app.detectors.base import Fitted, Floats, Progress
+from app.detectors.growing import grow
 from app.detectors.kernels import FARTHEST_BEYOND, raw_scores
 from app.detectors.kernels.trees import (
     CHILD,
@@ -49,11 +50,6 @@ CROWDED = 16
 """Power that crowds the strays there: a reading as far out is cut off from the healthy rows."""
 BACKGROUND_WIDENING = 2.0
 """How far the background of averages reaches beyond their range, in widths of that range."""
-TREES_OF_A_PART = 40
-TREES_OF_A_PART_OF_AVERAGES = 120
-"""Trees that score what calibrates; five parts of both models grow twice as many as the models.
-Few trees make noisy scores, and noise passes for rarity. Averages have more, for neighbouring ones
-share rows, and of what differs between them noise is the larger part."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class IsolationForest:
         consecutive rows lie along few paths through space, which cuts between them would only
         follow; cuts against a background measure the distance from them.
     part : bool, default False
-        Fit a part of the rows to calibrate with: by fewer trees, and without an estimator.
+        Fit a part of the rows to calibrate with, without an estimator.
     """
 
     n_estimators: int
@@ -122,8 +118,7 @@ class IsolationForest:
         box = scaler.transform(np.stack([X.min(axis=0), X.max(axis=0)]))
         max_samples = self._max_samples(len(X))
         # A forest can see no more rows than all its trees together.
-        n_trees = self._n_trees()
-        seen = spread_rows(X, n_trees * max_samples, self.random_state)
+        seen = spread_rows(X, self.n_estimators * max_samples, self.random_state)
         rows = scaler.transform(seen)
         steps: dict[str, Any] = {}
         if self.background:
@@ -132,16 +127,19 @@ class IsolationForest:
             steps["edge"] = edge = _edge(box)
             arrays |= _box(edge)
             rows = self._with_strays(edge.transform(rows), X.shape[1], max_samples)
+        drawn = round(max_samples * len(rows) / len(seen))
+        if self.part or self.background:
+            trees = grow(rows.astype(np.float32), self.n_estimators, drawn, self.random_state)
+            return Fitted(None, arrays | _arrays(trees, drawn, X.shape[1]))
         forest = IForest(
-            n_estimators=n_trees,
-            max_samples=round(max_samples * len(rows) / len(seen)),
+            n_estimators=self.n_estimators,
+            max_samples=drawn,
             contamination=self.contamination,
             random_state=self.random_state,
         )
         forest.detector_ = _grown(rows, forest)
-        arrays |= _arrays(forest, X.shape[1])
-        if self.part or self.background:
-            return Fitted(None, arrays)
+        trees = [estimator.tree_ for estimator in forest.estimators_]
+        arrays |= _arrays(trees, forest.max_samples_, X.shape[1])
         as_after_fit(forest, raw_scores(self.algorithm, arrays, self.params, seen))
         return Fitted(behind_scaler(scaler, **steps, iforest=forest), arrays)
 
@@ -165,12 +163,6 @@ class IsolationForest:
         along = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDED
         strays[:, n_features:] = nearest + (farthest - nearest) * along
         return np.concatenate([rows, strays])
-
-    def _n_trees(self) -> int:
-        if not self.part:
-            return self.n_estimators
-        enough = TREES_OF_A_PART_OF_AVERAGES if self.background else TREES_OF_A_PART
-        return min(self.n_estimators, enough)
 
     def _max_samples(self, n_samples: int) -> int:
         """Return how many of the training rows one tree sees."""
@@ -251,41 +243,39 @@ def _box(edge: FeatureUnion) -> dict[str, NDArray[Any]]:
     return {"box_scale": box.scale_, "box_min": box.min_}
 
 
-def _arrays(forest: IForest, n_features: int) -> dict[str, NDArray[Any]]:
+def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str, NDArray[Any]]:
     """Flatten all trees into one table of nodes, as ``app.detectors.kernels.forest`` has it.
 
-    All copies of *beyond* are one column, which stands after the sensors.
+    They are scikit-learn's or ours, and each has seen ``max_samples`` rows. All copies of
+    *beyond* are one column, which stands after the sensors.
     """
     tables, lengths, roots, levels = [], [], [], []
     start = 0
-    for estimator, columns in zip(
-        forest.estimators_, forest.detector_.estimators_features_, strict=True
-    ):
-        tree = estimator.tree_
+    for tree in trees:
         inner = np.flatnonzero(tree.children_left != -1)
         # Two children stand side by side, in the order of their parents.
         first_child = 1 + 2 * np.arange(len(inner))
-        place = np.zeros(tree.node_count, dtype=np.intp)
+        place = np.zeros(len(tree.feature), dtype=np.intp)
         place[tree.children_left[inner]] = first_child
         place[tree.children_right[inner]] = first_child + 1
-        table = leaves(start, tree.node_count)
+        table = leaves(start, len(tree.feature))
         table[place[inner], CUT] = keys_of_cuts(tree.threshold[inner])
-        table[place[inner], COLUMN] = np.minimum(columns[tree.feature[inner]], n_features)
+        table[place[inner], COLUMN] = np.minimum(tree.feature[inner], n_features)
         table[place[inner], CHILD] = PER_NODE * (start + first_child)
         depths = tree.compute_node_depths() - 1
-        length = np.empty(tree.node_count)
+        length = np.empty(len(tree.feature))
         length[place] = depths + _average_path_length(tree.n_node_samples)
         tables.append(table)
         lengths.append(length)
         roots.append(PER_NODE * start)
         levels.append(depths.max())
-        start += tree.node_count
+        start += len(tree.feature)
     n_trees, missing = len(roots), -len(roots) % TOGETHER
     tables.append(leaves(start, 1))
     lengths.append(np.zeros(1))
     nodes = np.concatenate(tables)
     different, nodes[:, LENGTH] = np.unique(np.concatenate(lengths), return_inverse=True)
-    normaliser = n_trees * _average_path_length(np.array([forest.max_samples_]))[0]
+    normaliser = n_trees * _average_path_length(np.array([max_samples]))[0]
     return {
         "nodes": nodes,
         "lengths": different,
