@@ -249,38 +249,50 @@ def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str
     They are scikit-learn's or ours, and each has seen ``max_samples`` rows. All copies of
     *beyond* are one column, which stands after the sensors.
     """
-    tables, lengths, roots, levels = [], [], [], []
-    start = 0
-    for tree in trees:
-        inner = np.flatnonzero(tree.children_left != -1)
-        # Two children stand side by side, in the order of their parents.
-        first_child = 1 + 2 * np.arange(len(inner))
-        place = np.zeros(len(tree.feature), dtype=np.intp)
-        place[tree.children_left[inner]] = first_child
-        place[tree.children_right[inner]] = first_child + 1
-        table = leaves(start, len(tree.feature))
-        table[place[inner], CUT] = keys_of_cuts(tree.threshold[inner])
-        table[place[inner], COLUMN] = np.minimum(tree.feature[inner], n_features)
-        table[place[inner], CHILD] = PER_NODE * (start + first_child)
-        depths = tree.compute_node_depths() - 1
-        length = np.empty(len(tree.feature))
-        length[place] = depths + _average_path_length(tree.n_node_samples)
-        tables.append(table)
-        lengths.append(length)
-        roots.append(PER_NODE * start)
-        levels.append(depths.max())
-        start += len(tree.feature)
-    n_trees, missing = len(roots), -len(roots) % TOGETHER
-    tables.append(leaves(start, 1))
-    lengths.append(np.zeros(1))
-    nodes = np.concatenate(tables)
-    different, nodes[:, LENGTH] = np.unique(np.concatenate(lengths), return_inverse=True)
-    normaliser = n_trees * _average_path_length(np.array([max_samples]))[0]
+    sizes = np.array([len(tree.feature) for tree in trees])
+    n_nodes, roots = int(sizes.sum()), np.cumsum(sizes) - sizes
+    root = np.repeat(roots, sizes)
+    left, right, column, cut, n_samples, depth = (
+        np.concatenate(values)
+        for values in zip(
+            *(
+                (
+                    tree.children_left,
+                    tree.children_right,
+                    tree.feature,
+                    tree.threshold,
+                    tree.n_node_samples,
+                    tree.compute_node_depths(),
+                )
+                for tree in trees
+            ),
+            strict=True,
+        )
+    )
+    inner = np.flatnonzero(left != -1)
+    # Two children stand side by side, in the order of their parents.
+    first_child = (
+        root[inner] + 1 + 2 * (np.arange(len(inner)) - np.searchsorted(inner, root[inner]))
+    )
+    place = np.empty(n_nodes, dtype=np.intp)
+    place[roots] = roots
+    place[root[inner] + left[inner]] = first_child
+    place[root[inner] + right[inner]] = first_child + 1
+    # Behind the last tree stands one more leaf, which is all of the trees that are made up.
+    nodes, length = leaves(0, n_nodes + 1), np.zeros(n_nodes + 1)
+    nodes[place[inner], CUT] = keys_of_cuts(cut[inner])
+    nodes[place[inner], COLUMN] = np.minimum(column[inner], n_features)
+    nodes[place[inner], CHILD] = PER_NODE * first_child
+    length[place] = depth - 1 + _average_path_length(n_samples)
+    different, nodes[:, LENGTH] = np.unique(length, return_inverse=True)
+    levels = np.maximum.reduceat(depth, roots) - 1
+    made_up = -len(trees) % TOGETHER
+    normaliser = len(trees) * _average_path_length(np.array([max_samples]))[0]
     return {
         "nodes": nodes,
         "lengths": different,
-        "roots": np.array(roots + missing * [PER_NODE * start], dtype=np.int32),
-        "levels": np.array(levels + missing * [0], dtype=np.int32),
+        "roots": (PER_NODE * np.append(roots, made_up * [n_nodes])).astype(np.int32),
+        "levels": np.append(levels, made_up * [0]).astype(np.int32),
         "normaliser": np.array([normaliser]),
     }
 

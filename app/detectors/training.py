@@ -23,6 +23,9 @@ from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
 
+MOST_CALIBRATED = 32_768
+"""Held-out examples that are scored at most, spread evenly over all. The rate of alarms at 1 % then
+has a standard error of 5.5 % of itself; by all of 100 000 it would be 3.1 %."""
 DICTIONARY = 512
 """Examples that two fits are compared on; of four times as many, the mean alarm rate is the same to
 2 %."""
@@ -121,6 +124,7 @@ def _calibrated(
             + (f" with sequence_length={window}." if window > 1 else "."),
         )
     judge = detector.noisy if isinstance(detector, Trend) else detector
+    every = -(-len(X) // MOST_CALIBRATED)
     done = _Shares(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], done.part(0))
@@ -130,7 +134,7 @@ def _calibrated(
                 _score_held_out,
                 detector.for_part(sum(map(len, rest)) / len(X)),
                 judge,
-                held_out,
+                held_out[::every],
                 rest,
                 done.part(number),
             )
@@ -140,7 +144,7 @@ def _calibrated(
         ]
         fitted = whole.result()
         scores = [_translated(part.result(), judge, fitted) for part in parts]
-    calibration = Calibration.fit(np.concatenate(scores), overlap=judge.window)
+    calibration = Calibration.fit(np.concatenate(scores), overlap=-(-judge.window // every))
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
     judged = X
     if isinstance(detector, Trend):

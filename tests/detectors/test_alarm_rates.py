@@ -312,7 +312,7 @@ def many() -> dict[str, list[tuple[TrainedModel, Floats]]]:
     for number, machine in enumerate(MANY):
         windows = machine.fresh()
         for name, make in MODELS.items():
-            # A row more each time, and so a seed of its own: the luck of one must not count for all.
+            # A row more each time, and so a seed of its own: one's luck must not count for all.
             model = trained(make, machine, MANY_ROWS + number, 0.1)
             found[name].append((model, model.p_values(examples(model, windows))))
     return found
