@@ -21,6 +21,7 @@ from app.detectors.explanation import Explanation, normalised, shares
 from app.detectors.kernels import (
     IN_FULL,
     RAW_SCORES,
+    checks,
     raw_scores,
     raw_scores_along,
     reconstruction_errors,
@@ -274,8 +275,16 @@ class TrainedModel:
         facts |= {name: tensors[name] for name in PER_SENSOR}
         calibration: dict[str, Any] = {**_below("calibration.", tensors), **card["calibration"]}
         facts["feature_names"] = tuple(card["feature_names"])
+        arrays, n_features = _below("model.", tensors), len(facts["feature_names"])
+        checks.check(card["algorithm"], arrays, card["params"], card["window"], n_features)
+        for name in PER_SENSOR[:-1]:
+            checks.numbers(tensors, name, n_features)
+        for name in ("knots", "p_values"):
+            checks.numbers(calibration, name, len(calibration["knots"]))
+        if not (np.diff(calibration["knots"]) > 0).all() or len(calibration["knots"]) == 0:
+            raise ValueError("knots do not ascend")
         return cls(
-            arrays=_below("model.", tensors),
+            arrays=arrays,
             calibration=Calibration(**calibration),
             trend=trend,
             **facts,

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,10 +15,15 @@ import pytest
 import torch
 
 from app.detectors.base import Fitted, untold
+from app.detectors.data import Table
 from app.detectors.isolation_forest import IsolationForest
 from app.detectors.kernels import raw_scores, warm_up
+from app.detectors.kernels.trees import CHILD, COLUMN, LENGTH
 from app.detectors.lstm_autoencoder import LSTMAutoencoder
 from app.detectors.one_class_svm import OneClassSVM
+from app.detectors.trained import TrainedModel
+from app.detectors.training import train
+from app.errors import ModelRefusedError
 
 N_FEATURES = 5
 SEED = 3
@@ -237,6 +244,59 @@ def test_infinite_readings_are_far_ones(algorithm):
     far = np.array(examples[:2])
     far[0, ..., 1], far[1, ..., 1] = np.inf, -np.inf
     assert np.isfinite(raw_scores(algorithm, fitted.arrays, params, far)).all()
+
+
+# Opening: compiled code would look up whatever it is told to
+
+
+def put(name: str, place: object, value: float) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        arrays[name] = arrays[name].copy()
+        arrays[name][place] = value
+
+    return change
+
+
+def shorten(name: str) -> Callable[[dict[str, np.ndarray]], None]:
+    return lambda arrays: arrays.update({name: arrays[name][:-1]})
+
+
+FORGED = [
+    ("isolation_forest", put("nodes", (0, CHILD), 2**30)),
+    ("isolation_forest", put("nodes", (0, CHILD), 0)),
+    ("isolation_forest", put("nodes", (0, COLUMN), 6)),
+    ("isolation_forest", put("nodes", (0, COLUMN), -1)),
+    ("isolation_forest", put("nodes", (0, LENGTH), 2**20)),
+    ("isolation_forest", put("roots", 0, -4)),
+    ("isolation_forest", put("levels", 0, 2**30)),
+    ("isolation_forest", shorten("roots")),
+    ("isolation_forest", shorten("center")),
+    ("one_class_svm", shorten("dual_coef")),
+    ("one_class_svm", put("dual_coef", 0, np.nan)),
+    ("one_class_svm", shorten("support_vectors")),
+    ("lstm_autoencoder", shorten("encoder.0.weight_hh_l0")),
+    ("lstm_autoencoder", shorten("decoder.0.bias_ih_l0")),
+    ("lstm_autoencoder", put("head.weight", (0, 0), np.inf)),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "forge"), FORGED)
+def test_a_forged_form_whose_hashes_are_right_is_refused(algorithm, forge, tmp_path):
+    detector = {
+        "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
+        "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
+        "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
+    }[algorithm]
+    table = Table(rows(100), tuple("abcde"))
+    model = train(detector, table, threshold=0.99, folds=2, time_ordered=False, random_state=SEED)
+    model.save(tmp_path / "sound")
+    assert TrainedModel.load(tmp_path / "sound").algorithm == algorithm
+
+    arrays = dict(model.arrays)
+    forge(arrays)
+    replace(model, arrays=arrays).save(tmp_path / "forged")
+    with pytest.raises(ModelRefusedError):
+        TrainedModel.load(tmp_path / "forged")
 
 
 # Compilation
