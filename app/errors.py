@@ -8,6 +8,7 @@
     ├── ModelNotFoundError              the registry holds no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
+    ├── TrainingInterruptedError        a training ended before it was done
     ├── HistoryError                    the database of readings cannot be used
     └── TrackingError                   the MLflow server did not do what was asked
         └── TrackingUnavailableError    ... because it could not be reached
@@ -61,6 +62,10 @@ class ModelRefusedError(VigieError):
 
 class ConflictError(VigieError):
     """Another operation is under way that this one would disturb."""
+
+
+class TrainingInterruptedError(VigieError):
+    """A training that was killed or stopped; its data may be as good as any."""
 
 
 class HistoryError(VigieError):

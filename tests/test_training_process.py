@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.errors import ConflictError, InvalidDataError
+from app.main import create_app
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
@@ -119,6 +121,19 @@ def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_
     assert "SIGKILL" in outcome["error"]
     assert "memory" in outcome["error"]
     assert not endless.is_ready()
+
+
+def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, elsewhere):
+    app = create_app(endless.settings)
+    app.state.service = endless
+    body = {"data": healthy.tolist(), "model_names": ["lstm_autoencoder"]}
+    asked = elsewhere.submit(TestClient(app).post, "/api/v1/anomalies/train", json=body)
+    [child] = awaited(trainings)
+    os.kill(child, signal.SIGKILL)
+    answer = asked.result(timeout=60)
+    assert answer.status_code == 503
+    assert "SIGKILL" in answer.json()["detail"]
+    assert "again" in answer.json()["remedy"]
 
 
 def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere):

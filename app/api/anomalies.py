@@ -16,7 +16,7 @@ from app.api.schemas import (
     TrainResponse,
     VersionMetrics,
 )
-from app.errors import InvalidDataError, NotTrainedError
+from app.errors import InvalidDataError, NotTrainedError, TrainingInterruptedError
 from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -38,7 +38,7 @@ NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 
 
-@router.post("/train", responses=INVALID | BUSY)
+@router.post("/train", responses=INVALID | BUSY | NOT_READY)
 def train(body: TrainRequest, service: Service) -> TrainResponse:
     """Train detectors on healthy rows; each training is a run and a new version in MLflow.
 
@@ -46,6 +46,11 @@ def train(body: TrainRequest, service: Service) -> TrainResponse:
     """
     outcome = service.train_apart(body.data, body.feature_names, body.model_names)
     if all(model["status"] == "failed" for model in outcome.values()):
+        if all(model.get("interrupted") for model in outcome.values()):
+            raise TrainingInterruptedError(
+                next(iter(outcome.values()))["error"],
+                remedy="What served before goes on serving; send the rows again.",
+            )
         reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
         raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
     return TrainResponse.model_validate({"models": outcome})

@@ -26,6 +26,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ModelRefusedError: HTTPStatus.CONFLICT,
     errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.HistoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TrackingUnavailableError: HTTPStatus.BAD_GATEWAY,
     errors.TrackingError: HTTPStatus.BAD_GATEWAY,

@@ -40,7 +40,8 @@ ENDS_WITHIN_S = 10.0
 """How long a process that is told to end may go on uploading."""
 
 Outcome = dict[str, Any]
-"""``status``, and ``metrics`` and ``version`` or ``error``, as ``train_all_models`` returns it."""
+"""``status``, and ``metrics`` and ``version`` or ``error``, as ``train_all_models`` returns it;
+``interrupted`` where it is not the data that failed."""
 
 
 def train_each(
@@ -128,7 +129,7 @@ class TrainingProcess:
         reason = self._reason()
         for name in left:
             logger.error("%s was not trained. %s", name, reason)
-            yield Result(name, {"status": "failed", "error": reason})
+            yield Result(name, {"status": "failed", "error": reason, "interrupted": True})
 
     def finish(self, registered: Callable[[str, int, str], None]) -> None:
         """Let the uploads go on, and tell the versions that come late.
