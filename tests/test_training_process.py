@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.errors import ConflictError, InvalidDataError
@@ -127,7 +128,12 @@ def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, e
     app = create_app(endless.settings)
     app.state.service = endless
     body = {"data": healthy.tolist(), "model_names": ["lstm_autoencoder"]}
-    asked = elsewhere.submit(TestClient(app).post, "/api/v1/anomalies/train", json=body)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            return await client.post("http://vigie/api/v1/anomalies/train", json=body, timeout=60)
+
+    asked = elsewhere.submit(lambda: asyncio.run(ask()))
     [child] = awaited(trainings)
     os.kill(child, signal.SIGKILL)
     answer = asked.result(timeout=60)
