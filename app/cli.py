@@ -118,15 +118,16 @@ def serve() -> None:
 
     settings = _settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    uvicorn.run(
-        "app.main:app",
-        host=settings.host,
-        port=settings.port,
-        # A line in the log for each reading would cost as much as a fifth of its verdict.
-        access_log=False,
-        # A training may take minutes; whoever stops the service does not wait for its answer.
-        timeout_graceful_shutdown=ANSWERS_WITHIN_S,
-    )
+    # Having shut down, uvicorn sends itself once more the signal that it was told by.
+    with _signals_as_exit():
+        uvicorn.run(
+            "app.main:app",
+            host=settings.host,
+            port=settings.port,
+            # A line in the log for each reading would cost as much as a fifth of its verdict.
+            access_log=False,
+            timeout_graceful_shutdown=ANSWERS_WITHIN_S,
+        )
 
 
 @app.command()

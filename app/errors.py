@@ -18,6 +18,8 @@ Nothing here knows HTTP; ``app.api.problems`` maps these classes to status codes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class VigieError(Exception):
     """Base of all errors that Vigie raises on purpose.
@@ -45,7 +47,26 @@ class VigieError(Exception):
 
 
 class InvalidDataError(VigieError, ValueError):
-    """Data or a parameter that cannot be used; nothing has been changed."""
+    """Data or a parameter that cannot be used; nothing has been changed.
+
+    Parameters
+    ----------
+    message, field, remedy
+        Of the first fault.
+    faults : sequence of dict
+        ``field`` and ``message`` of every fault, where they are looked for one by one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        remedy: str | None = None,
+        faults: Sequence[dict[str, str]] = (),
+    ):
+        super().__init__(message, field=field, remedy=remedy)
+        self.faults = faults
 
 
 class NotTrainedError(VigieError, ValueError):

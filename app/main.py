@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -35,7 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # No reading meets a cold kernel: before this nothing is answered, and so not ready.
         await asyncio.to_thread(service.start)
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
-        yield
+        with _told_to_end(service.stop_training):
+            yield
         follower.cancel()
         await asyncio.to_thread(service.close)
 
@@ -55,6 +59,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+@contextmanager
+def _told_to_end(act: Callable[[], None]) -> Iterator[None]:
+    """Act as soon as the process is told to end.
+
+    A server first waits for the answers that it owes and ends the lifespan after that, but a
+    training would keep it waiting for minutes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, frame: FrameType | None) -> None:
+        # Not here, in the middle of anything: what acts may have to wait for a lock.
+        threading.Thread(target=act).start()
+        if callable(then := before[signal.Signals(number)]):
+            then(number, frame)
+
+    before = {kind: signal.signal(kind, told) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 async def _follow_registry(service: AnomalyDetectionService, period_s: float) -> None:

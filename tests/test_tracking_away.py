@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -281,7 +282,11 @@ def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked
     )
     service = AnomalyDetectionService(settings)
     names = ["one_class_svm"]
-    outcome = getattr(service, train)(healthy, model_names=names)
+    if train == "train_apart":
+        body = json.dumps({"data": healthy.tolist(), "model_names": names})
+        outcome = service.train_apart(body.encode())
+    else:
+        outcome = service.train_all_models(healthy, model_names=names)
     assert outcome["one_class_svm"]["status"] == "trained"
     assert outcome["one_class_svm"]["version"] is None
     assert len(service.pending()) == 1

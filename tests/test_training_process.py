@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,11 +20,18 @@ import numpy as np
 import pytest
 
 from app.config import Settings
-from app.errors import ConflictError, InvalidDataError
+from app.errors import ConflictError, InvalidDataError, TrainingInterruptedError
 from app.main import create_app
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
+JSON = {"Content-Type": "application/json"}
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
+
+
+def asked(rows: Any, names: list[str] | None = None, models: list[str] | None = None) -> bytes:
+    """Return what `POST /train` would be sent."""
+    rows = np.asarray(rows).tolist()
+    return json.dumps({"data": rows, "feature_names": names, "model_names": models}).encode()
 
 
 def trainings() -> list[int]:
@@ -65,7 +74,7 @@ def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
 ):
     here, apart = AnomalyDetectionService(untracked), AnomalyDetectionService(untracked)
     expected = here.train_all_models(healthy, names, ["one_class_svm"])["one_class_svm"]
-    outcome = apart.train_apart(healthy, names, ["one_class_svm"])["one_class_svm"]
+    outcome = apart.train_apart(asked(healthy, names, ["one_class_svm"]))["one_class_svm"]
 
     for result in (expected, outcome):
         del result["metrics"]["training_seconds"]
@@ -77,7 +86,7 @@ def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
 
 
 WITHOUT_LIBRARIES = """
-import sys
+import json, sys
 from app import samples
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -85,7 +94,8 @@ bench = samples.healthy(100)
 service = AnomalyDetectionService()
 service.start()
 service.open_history()
-service.train_apart(bench.data, bench.feature_names, ["isolation_forest"])
+rows = {"data": bench.data.tolist(), "feature_names": bench.feature_names}
+service.train_apart(json.dumps(rows | {"model_names": ["isolation_forest"]}).encode())
 reading = dict(zip(bench.feature_names, bench.data[0]))
 assert service.detect_anomaly({"asset_id": "pump", "features": reading}).models
 service.refresh()
@@ -112,15 +122,13 @@ def test_a_service_that_trains_registers_and_answers_takes_none_of_the_libraries
 def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_was(
     endless, healthy, elsewhere
 ):
-    training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
+    training = elsewhere.submit(endless.train_apart, asked(healthy, models=["lstm_autoencoder"]))
     [child] = awaited(trainings)
     with pytest.raises(ConflictError):
-        endless.train_apart(healthy)
+        endless.train_apart(asked(healthy))
     os.kill(child, signal.SIGKILL)
-    outcome = training.result(timeout=60)["lstm_autoencoder"]
-    assert outcome["status"] == "failed"
-    assert "SIGKILL" in outcome["error"]
-    assert "memory" in outcome["error"]
+    with pytest.raises(TrainingInterruptedError, match=r"SIGKILL.*memory"):
+        training.result(timeout=60)
     assert not endless.is_ready()
 
 
@@ -143,25 +151,49 @@ def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, e
 
 
 def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere):
-    training = elsewhere.submit(endless.train_apart, healthy, None, ["lstm_autoencoder"])
+    training = elsewhere.submit(endless.train_apart, asked(healthy, models=["lstm_autoencoder"]))
     [child] = awaited(trainings)
     endless.close()
-    assert "stopped" in training.result(timeout=60)["lstm_autoencoder"]["error"]
+    with pytest.raises(TrainingInterruptedError, match="stopped"):
+        training.result(timeout=60)
     assert not Path(f"/proc/{child}").exists()
 
 
-def test_data_that_cannot_be_used_start_no_process(endless):
-    with pytest.raises(InvalidDataError):
-        endless.train_apart([[1.0, 2.0]] * 9)
-    with pytest.raises(InvalidDataError):
-        endless.train_apart([[1.0, 2.0], [2.0, 1.0]], model_names=["forest"])
-    assert trainings() == []
+def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_keeps_others_out(
+    running, untracked, healthy, elsewhere
+):
+    with running(untracked.model_copy(update=ENDLESS)) as api:
+        address = api.base_url.join("train")
+        training = elsewhere.submit(
+            lambda: httpx.post(
+                address, content=asked(healthy), headers=JSON, timeout=60, trust_env=False
+            )
+        )
+        awaited(lambda: api.post("/train").status_code == 409)
+        # Nobody sends megabytes only to be told so.
+        with socket.create_connection((address.host, address.port), timeout=60) as plug:
+            head = "POST {} HTTP/1.1\r\nHost: vigie\r\n{}: {}\r\nContent-Length: 1000000\r\n\r\n"
+            plug.sendall(head.format(address.path, *next(iter(JSON.items()))).encode())
+            assert plug.recv(100).startswith(b"HTTP/1.1 409")
+    answer = training.result(timeout=60)
+    assert answer.status_code == 503
+    assert "stopped" in answer.json()["detail"]
+
+
+def test_data_that_cannot_be_used_leave_no_process(endless):
+    with pytest.raises(InvalidDataError, match="constant"):
+        endless.train_apart(asked([[1.0, 2.0]] * 9))
+    with pytest.raises(InvalidDataError, match="forest"):
+        endless.train_apart(asked([[1.0, 2.0], [2.0, 1.0]], models=["forest"]))
+    with pytest.raises(InvalidDataError, match="JSON"):
+        endless.train_apart(b'{"data": [[1,')
+    awaited(lambda: not trainings())
 
 
 def test_one_detector_that_fails_apart_does_not_stop_the_others(untracked):
     rows = np.random.default_rng(0).normal(size=(12, 3))
     outcome = AnomalyDetectionService(untracked).train_apart(
-        rows, model_names=["lstm_autoencoder", "one_class_svm"]
+        asked(rows, models=["lstm_autoencoder", "one_class_svm"])
     )
     assert outcome["lstm_autoencoder"]["status"] == "failed"
     assert "sequence_length" in outcome["lstm_autoencoder"]["error"]

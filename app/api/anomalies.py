@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from app import __version__
-from app.api.direct import DirectRoute
+from app.api.direct import DirectRoute, Unread, UnreadRoute
 from app.api.schemas import (
     HealthResponse,
     Problem,
     StatusResponse,
-    TrainRequest,
     TrainResponse,
     VersionMetrics,
 )
-from app.errors import InvalidDataError, NotTrainedError, TrainingInterruptedError
+from app.errors import InvalidDataError, NotTrainedError
 from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from app.models.training import TrainRequest
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
 router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
 readings = APIRouter(route_class=DirectRoute)
+trainings = APIRouter(route_class=UnreadRoute)
 
 
 def service_of(request: Request) -> AnomalyDetectionService:
@@ -38,19 +40,15 @@ NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 
 
-@router.post("/train", responses=INVALID | BUSY | NOT_READY)
-def train(body: TrainRequest, service: Service) -> TrainResponse:
+@trainings.post("/train", responses=INVALID | BUSY | NOT_READY)
+async def train(body: Annotated[Unread[TrainRequest], Body()], service: Service) -> TrainResponse:
     """Train detectors on healthy rows; each training is a run and a new version in MLflow.
 
     One detector that fails does not stop the others; the answer says which and why.
     """
-    outcome = service.train_apart(body.data, body.feature_names, body.model_names)
+    service.refuse_a_second_training()
+    outcome = await run_in_threadpool(service.train_apart, await body.read())
     if all(model["status"] == "failed" for model in outcome.values()):
-        if all(model.get("interrupted") for model in outcome.values()):
-            raise TrainingInterruptedError(
-                next(iter(outcome.values()))["error"],
-                remedy="What served before goes on serving; send the rows again.",
-            )
         reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
         raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
     return TrainResponse.model_validate({"models": outcome})
@@ -70,6 +68,7 @@ def detect_batch(
     return service.detect_anomalies_batch(body)
 
 
+router.include_router(trainings)
 router.include_router(readings)
 
 

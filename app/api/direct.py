@@ -1,21 +1,27 @@
-"""Routes for readings: from bytes to a verdict and back to bytes, with nothing done twice."""
+"""Routes whose bodies never pass through the event loop's hands: it only moves bytes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_type_hints
+from email.message import Message
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar, get_type_hints
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter, ValidationError
+from pydantic import GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema
+
+from app.models.from_json import from_json
 
 WORKERS = 4
 """Readings judged at a time: enough that a large batch does not hold back single readings, and few
 enough that they do not spend their time on taking the interpreter from each other."""
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+T = TypeVar("T")
 
 
 class DirectRoute(APIRoute):
@@ -24,29 +30,65 @@ class DirectRoute(APIRoute):
     FastAPI makes Python objects of the bytes, models of the objects, and on the way back checks
     the result against its own model once more. Here bytes become the model, and the result,
     which is one already, becomes bytes. All of that is done in a thread, so that the event loop
-    is free. A body that is no good goes FastAPI's own way, which says what is wrong with it.
+    is free.
     """
 
     def get_route_handler(self) -> Handler:
-        from_fastapi = super().get_route_handler()
         hints = get_type_hints(self.endpoint, include_extras=True)
-        body, result = TypeAdapter(hints["body"]), TypeAdapter(hints["return"])
+        form, result = TypeAdapter(hints["body"]), TypeAdapter(hints["return"])
         workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="readings")
 
-        def answer(data: bytes, service: Any) -> bytes | None:
-            try:
-                asked = body.validate_json(data)
-            except ValidationError:
-                return None
-            return result.dump_json(self.endpoint(asked, service))
+        def answer(data: bytes, service: Any) -> bytes:
+            return result.dump_json(self.endpoint(from_json(form, data), service))
 
         async def handle(request: Request) -> Response:
-            if request.headers.get("content-type", "").startswith("application/json"):
-                data, service = await request.body(), request.app.state.service
-                loop = asyncio.get_running_loop()
-                content = await loop.run_in_executor(workers, answer, data, service)
-                if content is not None:
-                    return Response(content, media_type="application/json")
-            return await from_fastapi(request)
+            data = await _json_of(request)
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(workers, answer, data, request.app.state.service)
+            return Response(content, media_type="application/json")
 
         return handle
+
+
+class Unread(Generic[T]):
+    """A body that has not been asked for yet; the API's document shows it as what it is to hold."""
+
+    def __init__(self, request: Request):
+        self._request = request
+
+    async def read(self) -> bytes:
+        """Return the body as it came."""
+        return await _json_of(self._request)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(source.__args__[0])
+
+
+class UnreadRoute(APIRoute):
+    """A route ``endpoint(body, service)`` that decides itself when to read its body, if at all.
+
+    What a body of many megabytes says is not found out here: whoever did that would hold the
+    interpreter for seconds, and with it everybody else's readings.
+    """
+
+    def get_route_handler(self) -> Handler:
+        result = TypeAdapter(get_type_hints(self.endpoint)["return"])
+
+        async def handle(request: Request) -> Response:
+            answer = await self.endpoint(Unread(request), request.app.state.service)
+            return Response(result.dump_json(answer), media_type="application/json")
+
+        return handle
+
+
+async def _json_of(request: Request) -> bytes:
+    """Return the body of a request that says it sends JSON."""
+    kind = Message()
+    kind["content-type"] = said = request.headers.get("content-type", "")
+    if kind.get_content_subtype() != "json" and not kind.get_content_subtype().endswith("+json"):
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The body is sent as {said or 'nothing in particular'}, but JSON is expected.",
+        )
+    return await request.body()

@@ -6,12 +6,11 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,10 +33,10 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
 
 
 REMEDY: dict[HTTPStatus, str] = {
-    HTTPStatus.BAD_REQUEST: "Send one JSON document in UTF-8, not deeply nested.",
     HTTPStatus.NOT_FOUND: "/docs lists the addresses that there are.",
     HTTPStatus.METHOD_NOT_ALLOWED: "/docs lists the methods of each address.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send fewer rows at once, or raise VIGIE_MAX_BODY_BYTES.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the header Content-Type: application/json.",
 }
 """What to do about errors that do not come from here."""
 
@@ -67,7 +66,6 @@ def problem(
 def install(app: FastAPI) -> None:
     """Make every error of an application a problem document."""
     app.add_exception_handler(errors.VigieError, _vigie_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)
 
@@ -120,40 +118,7 @@ def _vigie_error(request: Request, error: Exception) -> Response:
         request,
         field=error.field,
         remedy=error.remedy,
-    )
-
-
-def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    faults = [
-        {
-            "field": "body"
-            if fault["type"] == "json_invalid"
-            else _place(fault["loc"], error.body),
-            "message": fault["msg"].removeprefix("Value error, ").rstrip("."),
-        }
-        for fault in error.errors()[:20]
-    ]
-    first = faults[0]
-    kind = request.headers.get("content-type", "")
-    if first["field"] == "body" and "json" not in kind:
-        return problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "Unsupported media type",
-            f"The body is sent as {kind or 'nothing in particular'}, but JSON is expected.",
-            request,
-            remedy="Send the header Content-Type: application/json.",
-        )
-    return problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "invalid-data",
-        "Invalid data",
-        f"{first['field']}: {first['message']}.",
-        request,
-        field=first["field"],
-        remedy="Correct this place; /docs shows the form with an example.",
-        errors=faults,
+        errors=(error.faults or None) if isinstance(error, errors.InvalidDataError) else None,
     )
 
 
@@ -179,17 +144,3 @@ def _bug(request: Request, error: Exception) -> Response:
         request,
         incident=incident,
     )
-
-
-def _place(location: Sequence[Any], body: Any) -> str:
-    """Return a place in a body as a person would write it, such as ``data[3].rms``."""
-    parts = list(location[1:] if location and location[0] in ("body", "query") else location)
-    names = body.get("feature_names") if isinstance(body, dict) else None
-    if len(parts) >= 3 and parts[0] == "data" and isinstance(names, list):
-        column = parts[2]
-        if isinstance(column, int) and column < len(names) and isinstance(names[column], str):
-            parts[2] = names[column]
-    place = ""
-    for part in parts:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
-    return place or "body"

@@ -80,6 +80,7 @@ class AnomalyDetectionService:
         self._confirmed: datetime | None = None
         self._kept: LastServed | None = None
         self._training_process: TrainingProcess | None = None
+        self._stopped = False
 
     def train_all_models(
         self,
@@ -115,7 +116,7 @@ class AnomalyDetectionService:
         ConflictError
             If a training is under way.
         """
-        names = _checked_names(model_names)
+        names = checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges)
         services = {name: self._new_service(name) for name in names}
         outcome: dict[str, Outcome] = {}
@@ -126,25 +127,34 @@ class AnomalyDetectionService:
                 outcome[name] = self._with_serving_version(name, result)
         return outcome
 
-    def train_apart(
-        self,
-        X: Any,
-        feature_names: Sequence[Any] | None = None,
-        model_names: Sequence[str] | None = None,
-    ) -> dict[str, dict[str, Any]]:
+    def train_apart(self, body: bytes) -> dict[str, dict[str, Any]]:
         """Train as ``train_all_models`` does, but in a process of its own.
 
-        This process goes on answering meanwhile, and takes none of the libraries that only
-        training needs. It returns when every detector is trained and, with a healthy server,
-        registered; figures may still be on their way then.
+        This process goes on answering meanwhile. It does not even look at the rows, and takes
+        none of the libraries that only training needs. It returns when every detector is trained
+        and, with a healthy server, registered; figures may still be on their way then.
+
+        Parameters
+        ----------
+        body : bytes
+            A ``TrainRequest`` as JSON.
+
+        Raises
+        ------
+        InvalidDataError
+            If the body cannot be used.
+        ConflictError
+            If a training is under way.
+        TrainingInterruptedError
+            If the other process ended before it had come to anything.
         """
-        names = _checked_names(model_names)
-        table = training_table(X, feature_names, self.settings.sensor_ranges)
         outcome: dict[str, Outcome] = {}
         with self._alone():
-            process = self._training_process = TrainingProcess(self.settings, table, names)
+            process = self._training_process = TrainingProcess(self.settings)
+            if self._stopped:
+                process.stop()
             try:
-                for result in process.results():
+                for result in process.results(body):
                     if result.served is not None:
                         self._keep(result)
                         service = self._new_service(result.name)
@@ -154,6 +164,23 @@ class AnomalyDetectionService:
             finally:
                 process.finish(self._registered_late)
         return outcome
+
+    def refuse_a_second_training(self) -> None:
+        """Return if no training is under way.
+
+        Raises
+        ------
+        ConflictError
+            If one is; there may be one all the same by the time that this one begins.
+        """
+        if self._training.locked():
+            raise _busy()
+
+    def stop_training(self) -> None:
+        """End a training in a process of its own, if there is one, and begin none any more."""
+        self._stopped = True
+        if self._training_process is not None:
+            self._training_process.stop()
 
     def detect_anomaly(
         self, request: AnomalyDetectionRequest | Mapping[str, Any]
@@ -244,7 +271,7 @@ class AnomalyDetectionService:
         """
         serving, columns = self._serving(), {str(column) for column in columns}
         if model_names is not None:
-            names = _checked_names(model_names)
+            names = checked_names(model_names)
             if lacking := [name for name in names if name not in serving]:
                 raise NotTrainedError(
                     f"No version of {', '.join(lacking)} serves.",
@@ -357,8 +384,9 @@ class AnomalyDetectionService:
 
     def close(self) -> None:
         """Give back what the service holds open; a training in a process of its own ends."""
+        self.stop_training()
         if self._training_process is not None:
-            self._training_process.stop()
+            self._training_process.wait()
         self._remember(at_once=True)
         self._detection.close()
 
@@ -414,9 +442,7 @@ class AnomalyDetectionService:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._training.acquire(blocking=False):
-            raise ConflictError(
-                "A training is under way.", remedy="Wait for it to end, then ask again."
-            )
+            raise _busy()
         try:
             yield
         finally:
@@ -496,7 +522,18 @@ class AnomalyDetectionService:
         }
 
 
-def _checked_names(model_names: Sequence[str] | None) -> list[str]:
+def _busy() -> ConflictError:
+    return ConflictError("A training is under way.", remedy="Wait for it to end, then ask again.")
+
+
+def checked_names(model_names: Sequence[str] | None) -> list[str]:
+    """Return the registered names of some detectors, each once; by default of all.
+
+    Raises
+    ------
+    InvalidDataError
+        If none is named, or one that there is not.
+    """
     if model_names is None:
         return list(DETECTORS)
     for position, name in enumerate(model_names):

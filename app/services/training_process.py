@@ -2,8 +2,9 @@
 
 Fitting takes torch, scikit-learn and MLflow, which a process that serves should not hold, and both
 cores, which a reading that waits should not miss. So the service has another interpreter do it, at
-a low priority. Rows go in through a pipe; one line of JSON comes back for each detector, with
-the model's serving form in a folder: data, so that no estimator is unpickled.
+a low priority. A body goes in through a pipe as it came: whoever reads many rows holds the
+interpreter for as long as hundreds of readings take. One line of JSON comes back for each detector,
+with the model's serving form in a folder: data, so that no estimator is unpickled.
 
 The pipe is also a leash: when the service closes it, or is gone, a training ends where it is. What
 has been fitted by then is uploaded first.
@@ -21,17 +22,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
+
+from pydantic import TypeAdapter
 
 from app.config import Settings
 from app.detectors.base import Progress, untold
-from app.detectors.data import Table
+from app.detectors.data import Table, training_table
 from app.detectors.trained import TrainedModel
-from app.errors import VigieError
+from app.errors import InvalidDataError, TrainingInterruptedError, VigieError
+from app.models.from_json import from_json
+from app.models.training import TrainRequest
 from app.services.detector_service import DetectorService, Served
 
 logger = logging.getLogger(__name__)
@@ -40,8 +46,7 @@ ENDS_WITHIN_S = 10.0
 """How long a process that is told to end may go on uploading."""
 
 Outcome = dict[str, Any]
-"""``status``, and ``metrics`` and ``version`` or ``error``, as ``train_all_models`` returns it;
-``interrupted`` where it is not the data that failed."""
+"""``status``, and ``metrics`` and ``version`` or ``error``, as ``train_all_models`` returns it."""
 
 
 def train_each(
@@ -92,14 +97,10 @@ class TrainingProcess:
     ----------
     settings : Settings
         Of the service, and so of the training.
-    table : Table
-        Healthy rows, checked.
-    names : sequence of str
-        Which detectors.
     """
 
-    def __init__(self, settings: Settings, table: Table, names: Sequence[str]):
-        self._names = list(names)
+    def __init__(self, settings: Settings):
+        self._settings = settings
         self._stopped = False
         self._folder = Path(tempfile.mkdtemp(prefix="vigie-training-"))
         self._process = subprocess.Popen(
@@ -110,26 +111,48 @@ class TrainingProcess:
             # session stays the same: Linux compares priorities only within one.
             process_group=0,
         )
-        try:
-            # Our own rows, to our own child: this is no pickle of a model.
-            pickle.dump((settings, table, self._names, self._folder), self._stdin)
-            self._stdin.flush()
-        except OSError:
-            logger.error("The training process took no data.")
+        self._messages = SimpleQueue[dict[str, Any] | None]()
         self._ended = threading.Thread(target=lambda: None)
+        threading.Thread(target=self._listen, name="vigie-training", daemon=True).start()
 
-    def results(self) -> Iterator[Result]:
-        """Yield what each detector came to, as soon as it is known."""
-        left = list(self._names)
-        for message in self._messages():
+    def results(self, body: bytes) -> Iterator[Result]:
+        """Yield what each detector came to, as soon as it is known.
+
+        Parameters
+        ----------
+        body : bytes
+            A ``TrainRequest`` as JSON.
+
+        Raises
+        ------
+        InvalidDataError
+            If the body cannot be used.
+        TrainingInterruptedError
+            If the process ended before it had come to anything.
+        """
+        try:
+            # Our own child is given them: this is no pickle of a model.
+            pickle.dump((self._settings, body, self._folder), self._stdin)
+            self._stdin.flush()
+        except (OSError, ValueError):
+            logger.error("The training process took no data.")
+        understood = self._next() or {"names": []}
+        if "refused" in understood:
+            raise InvalidDataError(**understood["refused"])
+        left = list(understood["names"])
+        while (message := self._next()) is not None:
             if message.get("done"):
                 return
             left.remove(message["name"])
             yield self._result(message)
         reason = self._reason()
+        if left == understood["names"]:
+            raise TrainingInterruptedError(
+                reason, remedy="What served before goes on serving; send the rows again."
+            )
         for name in left:
             logger.error("%s was not trained. %s", name, reason)
-            yield Result(name, {"status": "failed", "error": reason, "interrupted": True})
+            yield Result(name, {"status": "failed", "error": reason})
 
     def finish(self, registered: Callable[[str, int, str], None]) -> None:
         """Let the uploads go on, and tell the versions that come late.
@@ -141,16 +164,15 @@ class TrainingProcess:
         """
 
         def finish() -> None:
-            for message in self._messages():
+            while (message := self._next()) is not None:
                 if "version" in message:
                     registered(message["name"], message["version"], message["run_id"])
             self._process.wait()
-            self._stdout.close()
             with suppress(OSError):
                 self._stdin.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
-        self._ended = threading.Thread(target=finish, name="vigie-training", daemon=True)
+        self._ended = threading.Thread(target=finish, name="vigie-uploads", daemon=True)
         self._ended.start()
 
     @property
@@ -159,10 +181,14 @@ class TrainingProcess:
         return self._ended.is_alive()
 
     def stop(self) -> None:
-        """End the fitting, wait for the uploads under way, and go on if they take too long."""
+        """End the fitting; whoever waits for its results is told at once."""
         self._stopped = True
+        self._messages.put(None)
         with suppress(OSError):
             self._stdin.close()
+
+    def wait(self) -> None:
+        """Wait for the uploads under way, and go on if they take too long."""
         try:
             self._process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -173,14 +199,20 @@ class TrainingProcess:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    @property
-    def _stdout(self) -> IO[bytes]:
+    def _listen(self) -> None:
         assert self._process.stdout is not None
-        return self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                self._messages.put(json.loads(line))
+        self._messages.put(None)
 
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        while line := self._stdout.readline():
-            yield json.loads(line)
+    def _next(self) -> dict[str, Any] | None:
+        """Return what the process says next; None when it says no more, or nobody shall wait."""
+        message = self._messages.get()
+        if message is None:
+            # An end stays one for whoever asks again.
+            self._messages.put(None)
+        return message
 
     def _result(self, message: dict[str, Any]) -> Result:
         name, outcome = message["name"], message["outcome"]
@@ -192,9 +224,9 @@ class TrainingProcess:
         return Result(name, outcome, served, message["card_sha256"], form)
 
     def _reason(self) -> str:
-        status = self._process.wait()
         if self._stopped:
             return "The service has been stopped."
+        status = self._process.wait()
         if status == -signal.SIGKILL:
             return (
                 "The training process was killed (SIGKILL), as happens when memory runs out. "
@@ -213,9 +245,18 @@ def main() -> None:
     from app.services.anomaly_detection_service import DETECTORS
     from app.services.mlflow_service import MLflowService
 
-    settings, table, names, folder = pickle.load(sys.stdin.buffer)
+    try:
+        settings, body, folder = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        return
     tracking = MLflowService(settings)
     leash = _Leash(tracking)
+    try:
+        names, table = _asked(body, settings)
+    except InvalidDataError as error:
+        _tell(answers, {"refused": vars(error)})
+        return
+    _tell(answers, {"names": names})
     services = {name: DETECTORS[name](settings=settings, mlflow_service=tracking) for name in names}
     told = {}
     for name, outcome in train_each(services, table):
@@ -235,6 +276,15 @@ def main() -> None:
         served = services[name].served
         if served is not None and served.version != version:
             _tell(answers, {"name": name, "version": served.version, "run_id": served.run_id})
+
+
+def _asked(body: bytes, settings: Settings) -> tuple[list[str], Table]:
+    """Return which detectors a body asks for, and its rows, checked."""
+    from app.services.anomaly_detection_service import checked_names
+
+    asked = from_json(TypeAdapter(TrainRequest), body)
+    names = checked_names(asked.model_names)
+    return names, training_table(asked.data, asked.feature_names, settings.sensor_ranges)
 
 
 class _Leash:

@@ -1,0 +1,46 @@
+"""What a training is asked with, as data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.models.anomaly_data import Name, Value
+
+
+def _example_rows() -> list[JsonValue]:
+    """Return sixty healthy readings of a small pump, enough to train on when pasted."""
+    return [
+        [
+            round(0.40 + 0.03 * math.sin(0.7 * i) + 0.01 * math.cos(2.3 * i), 3),
+            round(3.05 + 0.12 * math.sin(1.1 * i + 1.0), 3),
+            round(61.0 + 0.8 * math.sin(0.13 * i) + 0.1 * math.cos(1.7 * i), 2),
+        ]
+        for i in range(60)
+    ]
+
+
+class TrainRequest(BaseModel):
+    """Healthy rows, and what to train on them."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "data": _example_rows(),
+                    "feature_names": ["rms", "kurtosis", "temperature"],
+                    "model_names": ["isolation_forest", "one_class_svm"],
+                }
+            ]
+        },
+    )
+
+    data: Annotated[list[list[Value]], Field(min_length=1)]
+    """Readings of healthy operation, in time order; one row each."""
+    feature_names: list[Name] | None = None
+    """Names of the columns; by default feature_1, feature_2 ..."""
+    model_names: list[Name] | None = None
+    """Which detectors; by default all."""
