@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +22,9 @@ from app.config import Settings
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
 logger = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread goes on while others wait, in seconds."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -37,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # No reading meets a cold kernel: before this nothing is answered, and so not ready.
         await asyncio.to_thread(service.start)
+        _share_the_interpreter()
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
         with _told_to_end(service.stop_training):
             yield
@@ -59,6 +65,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+def _share_the_interpreter() -> None:
+    """Let no thread, and no look for garbage, keep the others waiting for long.
+
+    A request changes threads a few times, and each time waits until a thread that is busy with a
+    large batch gives way, by default after five milliseconds.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # What is there by now stays, and need not be looked at again.
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
@@ -16,9 +17,14 @@ from pydantic_core import CoreSchema
 
 from app.models.from_json import from_json
 
-WORKERS = 4
-"""Readings judged at a time: enough that a large batch does not hold back single readings, and few
-enough that they do not spend their time on taking the interpreter from each other."""
+LARGE = 128 * 1024
+"""Bytes of a body that takes the interpreter for long: a few hundred readings."""
+
+# Few enough that they do not spend their time on taking the interpreter from each other. Of large
+# bodies one at a time: they would not be done sooner together, and whoever else wants the
+# interpreter waits for as many of them as there are.
+small_bodies = ThreadPoolExecutor(4, thread_name_prefix="small-bodies")
+large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 T = TypeVar("T")
@@ -36,15 +42,19 @@ class DirectRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         hints = get_type_hints(self.endpoint, include_extras=True)
         form, result = TypeAdapter(hints["body"]), TypeAdapter(hints["return"])
-        workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="readings")
 
         def answer(data: bytes, service: Any) -> bytes:
             return result.dump_json(self.endpoint(from_json(form, data), service))
 
         async def handle(request: Request) -> Response:
-            data = await _json_of(request)
+            data, service = await _json_of(request), request.app.state.service
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(workers, answer, data, request.app.state.service)
+            if len(data) <= LARGE:
+                content = await loop.run_in_executor(small_bodies, answer, data, service)
+            else:
+                content = await loop.run_in_executor(
+                    large_bodies, _uncollected, answer, data, service
+                )
             return Response(content, media_type="application/json")
 
         return handle
@@ -80,6 +90,19 @@ class UnreadRoute(APIRoute):
             return Response(result.dump_json(answer), media_type="application/json")
 
         return handle
+
+
+def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
+    """Work without the garbage collector.
+
+    The hundreds of thousands of objects of a large body would have it look at all objects again and
+    again, for nothing, and a tenth of a second each time in which no other thread runs.
+    """
+    gc.disable()
+    try:
+        return work(*arguments)
+    finally:
+        gc.enable()
 
 
 async def _json_of(request: Request) -> bytes:

@@ -111,6 +111,7 @@ class TrainingProcess:
             # session stays the same: Linux compares priorities only within one.
             process_group=0,
         )
+        _step_back(self._process.pid)
         self._messages = SimpleQueue[dict[str, Any] | None]()
         self._ended = threading.Thread(target=lambda: None)
         threading.Thread(target=self._listen, name="vigie-training", daemon=True).start()
@@ -239,7 +240,6 @@ class TrainingProcess:
 def main() -> None:
     """Train what stands in the pipe, and answer on what was the standard output."""
     answers = _own_output()
-    _step_back()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("app").setLevel(logging.INFO)
     from app.services.anomaly_detection_service import DETECTORS
@@ -314,11 +314,12 @@ def _own_output() -> IO[str]:
     return answers
 
 
-def _step_back() -> None:
-    """Let whatever answers somebody go first."""
-    os.nice(10)
-    if hasattr(os, "SCHED_BATCH"):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+def _step_back(process: int) -> None:
+    """Let whatever answers somebody go before a process, from its first import on."""
+    with suppress(ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, process, 10)
+        if hasattr(os, "SCHED_BATCH"):
+            os.sched_setscheduler(process, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _tell(answers: IO[str], message: Mapping[str, Any]) -> None:
