@@ -154,17 +154,13 @@ def combine(p_values: Floats, weights: Floats | None = None) -> Floats:
     ----------
     Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
     """
-    answered = ~np.isnan(p_values)
-    shares = np.ones(len(p_values)) if weights is None else weights
-    votes = np.where(answered, shares[:, None], 0.0)
-    # cot(pi p) is the quantile of the Cauchy distribution, and accurate for the smallest p.
-    # A model that finds a reading utterly normal must not outvote one that is alarmed.
-    quantiles = 1.0 / np.tan(np.pi * np.minimum(np.where(answered, p_values, 0.5), 0.99))
-    combined = np.arctan2(votes.sum(axis=0), (votes * quantiles).sum(axis=0)) / np.pi
-    # One answer stands as it is; fmax passes over the NaN of the others.
-    alone = answered.sum(axis=0) <= 1
-    result: Floats = np.where(alone, np.fmax.reduce(p_values, axis=0), combined)
-    return result
+    from app.detectors.kernels import evidence
+
+    p_values = np.ascontiguousarray(p_values, dtype=np.float64)
+    shares = np.ones(len(p_values)) if weights is None else np.ascontiguousarray(weights)
+    combined = np.empty(p_values.shape[1])
+    evidence.combine(p_values, shares, combined)
+    return combined
 
 
 def _pareto(excesses: Floats) -> tuple[float, float]:

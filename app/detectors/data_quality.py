@@ -174,27 +174,12 @@ def faulty(
     limits = [ranges.get(name, (None, None)) for name in feature_names]
     low = np.array([-np.inf if low is None else low for low, _ in limits])
     high = np.array([np.inf if high is None else high for _, high in limits])
-    if usual is not None and _surely_sound(values, low, high, usual):
-        nowhere = np.zeros(values.shape, dtype=bool)
-        return {"missing": nowhere, "out_of_range": nowhere, "wrong_unit": nowhere}
     finite = np.isfinite(values)
     outside = finite & ((values < low) | (values > high))
     if usual is None:
         usual = magnitude(np.where(outside, np.nan, values))
     too_large = finite & ~outside & (usual > 0.0) & (np.abs(values) / TOO_LARGE >= usual)
     return {"missing": ~finite, "out_of_range": outside, "wrong_unit": too_large}
-
-
-def _surely_sound(values: Floats, low: Floats, high: Floats, usual: Floats) -> bool:
-    """Whether a look at the extremes is enough to say that nothing is wrong with any value."""
-    if values.ndim < 2 or len(values) == 0:
-        return False
-    # NaN goes through both, and is no less than anything.
-    lowest, highest = values.min(axis=0), values.max(axis=0)
-    largest = np.maximum(-lowest, highest)
-    limit = np.where(usual > 0.0, usual, np.finfo(float).max)
-    within = (lowest >= low) & (highest <= high) & (largest / TOO_LARGE < limit)
-    return bool((within & np.isfinite(largest)).all())
 
 
 def magnitude(values: Floats) -> Floats:

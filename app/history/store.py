@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    make_url,
     select,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -139,8 +141,10 @@ class History:
                     cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
                 yield Turn(cursor, self._statements, asset_id, sensor_id)
                 connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
             finally:
-                # What has not been committed by now is undone.
                 connection.close()
 
     def close(self) -> None:
@@ -209,8 +213,8 @@ class Turn:
             [
                 self._of_asset(
                     measured_us=_microseconds(reading.timestamp),
-                    features=json.dumps(reading.features),
-                    result=json.dumps(reading.result),
+                    features=to_json(reading.features).decode(),
+                    result=to_json(reading.result).decode(),
                 )
                 for reading in readings
             ],
@@ -221,7 +225,10 @@ class Turn:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True)
+    # A connection is given back after a commit or a rollback, so nothing need be undone there; and
+    # only one through a network can have died meanwhile.
+    is_file = make_url(url).get_backend_name() == "sqlite"
+    engine = create_engine(url, pool_pre_ping=not is_file, pool_reset_on_return=None)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

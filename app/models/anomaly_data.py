@@ -9,7 +9,16 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Strict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 DEEPEST = 32
 _NESTING = {"{": 1, "[": 1, "}": -1, "]": -1}
@@ -75,16 +84,21 @@ class AnomalyDetectionRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything to be handed back with the result."""
 
-    @field_validator("features", mode="before")
+    @field_validator("features", mode="wrap")
     @classmethod
-    def _not_a_number_is_no_value(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: None if v != v else v for name, v in value.items()}
+    def _not_a_number_is_no_value(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            if not isinstance(value, Mapping):
+                raise
+            return check({name: None if v != v else v for name, v in value.items()})
 
     @field_validator("metadata")
     @classmethod
     def _can_be_handed_back(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not value:
+            return value
         try:
             text = json.dumps(value, allow_nan=False, ensure_ascii=False)
             text.encode()

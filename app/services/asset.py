@@ -40,6 +40,7 @@ READINGS = 20
 """Readings that speak together."""
 STATES = (AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM)
 """From well to worst."""
+NORMAL = AssetState.NORMAL
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,11 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
     ndarray of shape (n_last,)
         NaN where there are too few readings.
     """
-    result = np.full(len(reach), np.nan)
-    if len(p_values) >= READINGS:
-        windows = np.lib.stride_tricks.sliding_window_view(p_values, READINGS)[-len(reach) :]
-        # NaN is sorted to the end. A whole sort of so few is faster than the choice of two.
-        ordered = np.sort(windows, axis=1)
-        twice = ordered[:, READINGS // 2 - 1] + ordered[:, READINGS // 2]
-        known = np.where(np.isnan(ordered[:, -1]), np.nan, np.minimum(twice, 1.0))
-        result[len(reach) - len(known) :] = known
-    return np.where(reach >= READINGS, result, np.nan)
+    from app.detectors.kernels import evidence as kernels
+
+    found = np.empty(len(reach))
+    kernels.twice_the_median(p_values, reach, READINGS, found)
+    return found
 
 
 def follow(
@@ -121,9 +118,10 @@ def follow(
     A reading on which nothing can be said changes nothing.
     """
     standings: list[Standing] = []
-    for time, code in zip(times, _moves(before, p_values, contamination), strict=True):
+    codes = _codes(before, p_values, contamination).tolist()
+    for time, code in zip(times, codes, strict=True):
         state, calm = STATES[code // OFF_DELAY], code % OFF_DELAY
-        before = before or Standing(AssetState.NORMAL, time)
+        before = before or Standing(NORMAL, time)
         if state is not before.state:
             before = Standing(state, time)
         elif calm != before.calm:
@@ -161,12 +159,12 @@ class Course:
         entered, calm = int(self.entered[row]), int(self.calm[row])
         if entered >= 0:
             return Standing(STATES[self.states[row]], self.times[entered], None, calm)
-        return replace(self.before or Standing(AssetState.NORMAL, self.times[0]), calm=calm)
+        return replace(self.before or Standing(NORMAL, self.times[0]), calm=calm)
 
 
 def course(before: Standing | None, times: Times, p_values: Floats, contamination: float) -> Course:
     """Return the standing after each reading, as arrays; see ``follow``."""
-    codes = np.frombuffer(_moves(before, p_values, contamination), dtype=np.uint8)
+    codes = _codes(before, p_values, contamination)
     states = codes // OFF_DELAY
     start = 0 if before is None else STATES.index(before.state)
     changed = np.diff(states, prepend=np.uint8(start)) != 0
@@ -182,16 +180,15 @@ def where_it_began(values: Floats) -> int:
     return int(np.argmax(n * (len(values) - n) * gap**2)) + 1 if len(n) else 0
 
 
-def _moves(before: Standing | None, p_values: Floats, contamination: float) -> bytearray:
+def _codes(before: Standing | None, p_values: Floats, contamination: float) -> NDArray[np.uint8]:
     """Return the code of the state after each reading, by the evidence at each."""
-    levels = 1 + (p_values < min(CLEAR * contamination, WEAKEST_CLEAR)).view(np.uint8)
-    levels += p_values < min(ALARM * contamination, WEAKEST_ALARM)
-    levels[np.isnan(p_values)] = NOTHING
+    from app.detectors.kernels import evidence as kernels
+
+    weak = min(CLEAR * contamination, WEAKEST_CLEAR)
+    strong = min(ALARM * contamination, WEAKEST_ALARM)
     code = 0 if before is None else OFF_DELAY * STATES.index(before.state) + before.calm
-    codes = bytearray()
-    for level in levels.tobytes():
-        code = MOVES[code][level]
-        codes.append(code)
+    codes = np.empty(len(p_values), np.uint8)
+    kernels.follow(p_values, weak, strong, MOVES, code, codes)
     return codes
 
 
@@ -212,5 +209,8 @@ def _moved(code: int, level: int) -> int:
 
 NOTHING, NONE, WEAK, STRONG = range(4)
 """What can be said of an asset at a reading: nothing, or how strong the evidence is."""
-MOVES = [[_moved(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)]
+MOVES = np.array(
+    [[_moved(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)],
+    dtype=np.uint8,
+)
 """Where each level of evidence leads from each state."""

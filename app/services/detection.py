@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
 from operator import is_
@@ -35,7 +35,8 @@ from app.services.timeline import (
     Times,
     as_datetime,
     as_datetime64,
-    starts_after_gaps,
+    as_times,
+    reach_of,
 )
 from app.services.verdict import LOOK_BACK, Judged, criticality, judge
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
 UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
 PART = 500
 """Readings of an asset that are judged in one turn of the history."""
@@ -133,8 +135,10 @@ class Detection:
         InvalidDataError
             If no model can judge a reading, or one is to be refused.
         """
-        refuse = self.settings.faulty_values == "refuse"
         lacking: dict[str, dict[int, str]] = {name: {} for name in serving}
+        if not examined.masks:
+            return lacking
+        refuse = self.settings.faulty_values == "refuse"
         for index in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
             place = f"[{index}]." if len(readings) > 1 else ""
             if refuse:
@@ -178,7 +182,8 @@ class Detection:
     ) -> _Answer:
         """Judge readings of one asset, given in time order."""
         learnt, contamination = question.learnt, self.settings.contamination
-        past, between = learnt.no_past, list[Reading]()
+        past: Past = learnt.no_past
+        between: list[Reading] = []
         if turn is not None:
             first, last = question.times[indices[0]], question.times[indices[-1]]
             past, between = self._past(learnt, asset, turn, first, last)
@@ -189,20 +194,15 @@ class Detection:
         ordered = sorted(rows.items()) if between else list(rows.items())
         asked = [row if isinstance(row, int) else None for _, row in ordered]
         examined = _together(past, question.examined, asked, between)
-        times = np.concatenate(
-            [
-                past.times,
-                np.array([moment.replace(tzinfo=None) for moment, _ in ordered], "datetime64[us]"),
-            ]
-        )
-        first_judged = len(past)
-        timeline = Timeline(
-            times, examined.columns, starts_after_gaps(times, self.settings.max_gap_s)
-        )
+        times = as_times([moment for moment, _ in ordered])
+        if len(past):
+            times = np.concatenate([past.times, times])
         judged = judge(
             question.serving,
-            timeline,
-            np.arange(first_judged, len(times)),
+            Timeline(
+                learnt.sensors, times, examined.usable, reach_of(times, self.settings.max_gap_s)
+            ),
+            np.arange(len(past), len(times)),
             past.p_values,
             contamination,
             {
@@ -217,18 +217,10 @@ class Detection:
             if turn is None or between
             else _remembered(examined, times, judged, standings[-1], past, learnt.look_back)
         )
-        if turn is None:
-            # A batch may show an alarm by itself, but not that there was none before it.
-            standings = [
-                replace(found, state=AssetState.UNKNOWN)
-                if found.state is AssetState.NORMAL
-                else found
-                for found in standings
-            ]
         new = {place: index for place, index in enumerate(asked) if index is not None}
         is_anomaly = judged.is_anomaly.tolist()
+        unsettled = [place for place in new if standings[place].state in UNSETTLED]
         why = judged.reasons(np.array([p for p in new if is_anomaly[p]], dtype=np.intp))
-        unsettled = [p for p in new if standings[p].state in UNSETTLED]
         drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
         combined, evidence = judged.combined.tolist(), judged.asset.tolist()
         supported = judged.supported.tolist()
@@ -238,8 +230,11 @@ class Detection:
         results: dict[int, AnomalyDetectionResult] = {}
         kept: list[Reading] = []
         for place, index_of_last in new.items():
-            moment, standing, row = ordered[place][0], standings[place], first_judged + place
-            verdicts, score = judged.verdicts(place), _score(combined[place])
+            moment, standing, row = ordered[place][0], standings[place], len(past) + place
+            verdicts, score, state = judged.verdicts(place), _score(combined[place]), standing.state
+            if turn is None and state is NORMAL:
+                # A batch may show an alarm by itself, but not that there was none before it.
+                state = UNKNOWN
             # Of two readings with one time, the one given last stands for both.
             for index in at_once[moment]:
                 reading = question.readings[index]
@@ -257,7 +252,7 @@ class Detection:
                     imputed=question.examined.unusable(index_of_last) if self._imputes else {},
                     frozen=examined.frozen(row),
                     asset=AssetVerdict(
-                        state=standing.state,
+                        state=state,
                         since=as_datetime(standing.since),
                         evidence=_score(evidence[place]),
                         began=None if standing.began is None else as_datetime(standing.began),
@@ -270,7 +265,7 @@ class Detection:
                     "final_score": score,
                     "is_anomaly": is_anomaly[place],
                     "p_value": None if isnan(supported[place]) else supported[place],
-                    "state": standing.state.value,
+                    "state": state,
                     "since": str(standing.since),
                     "began": None if standing.began is None else str(standing.began),
                     "calm": standing.calm,
@@ -302,7 +297,7 @@ class Detection:
         """Return the models that say nothing of a reading, and why."""
         if len(verdicts) == len(question.serving):
             return {}
-        reach, why = int(judged.timeline.reach(judged.at[[place]])[0]), ""
+        reach, why = int(judged.timeline.reach[judged.at[place]]), ""
         if not self.settings.history_enabled:
             why = ", for the history is switched off"
         elif turn is None:
@@ -376,6 +371,8 @@ def _together(
         places = [next(turn) if index is None else index for index in asked]
         values = np.concatenate([examined.values, kept.values])[places]
         usable = np.concatenate([examined.usable, kept.usable])[places]
+    elif asked == list(range(len(examined.values))):
+        values, usable = examined.values, examined.usable
     else:
         places = [index for index in asked if index is not None]
         values, usable = examined.values[places], examined.usable[places]

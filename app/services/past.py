@@ -16,7 +16,7 @@ from app.history.reading import Reading
 from app.models.anomaly_data import AssetState
 from app.services.asset import Standing
 from app.services.sensors import Sensors
-from app.services.timeline import Times
+from app.services.timeline import Times, as_times
 
 if TYPE_CHECKING:
     from app.history.store import Mark
@@ -65,7 +65,7 @@ class Past:
                 held[row] = [known.get(name, 1) for name in sensors.names]
         return cls(
             sensors,
-            np.array([one.timestamp.replace(tzinfo=None) for one in readings], "datetime64[us]"),
+            as_times([reading.timestamp for reading in readings]),
             examined.values,
             examined.usable,
             held,

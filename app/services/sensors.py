@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.detectors.base import Floats
-from app.detectors.data_quality import Kind, Range, SensorFault, faulty
+from app.detectors.data_quality import TOO_LARGE, Kind, Range, SensorFault, faulty
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError
 
+LARGEST = float(np.finfo(np.float64).max)
 _WRONG: dict[Kind, str] = {
     "out_of_range": "is outside the sensor's physical range",
     "wrong_unit": "is hundreds of times what the sensor read in training, as in a wrong unit",
@@ -38,6 +39,9 @@ class Sensors:
     magnitude: Floats
     frozen_after: NDArray[np.intp]
     ranges: Mapping[str, Range]
+    _places: dict[tuple[str, ...], NDArray[np.intp]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, models: Iterable[TrainedModel], ranges: Mapping[str, Range]) -> Sensors:
@@ -52,14 +56,40 @@ class Sensors:
 
     def matrix(self, rows: Iterable[Mapping[str, float | None]]) -> Floats:
         """Return rows given by name, shape (n_rows, n_sensors); NaN where there is no value."""
-        values = [[row.get(name) for name in self.names] for row in rows]
+        values = [list(map(row.get, self.names)) for row in rows]
         return np.array(values, dtype=np.float64).reshape(-1, len(self.names))
+
+    def places(self, names: tuple[str, ...]) -> NDArray[np.intp]:
+        """Return where in a row these sensors stand, shape (n_names,)."""
+        if names not in self._places:
+            self._places[names] = np.array([self.names.index(name) for name in names], np.intp)
+        return self._places[names]
 
     def examine(self, values: Floats) -> Examined:
         """Find what is wrong with rows of shape (n_rows, n_sensors)."""
+        from app.detectors.kernels import rows
+
+        values = np.ascontiguousarray(values)
+        if rows.all_within(values, *self._surely_sound):
+            return Examined(self, values, values, {})
         masks = faulty(values, self.names, self.ranges, self.magnitude)
         bad = masks["missing"] | masks["out_of_range"] | masks["wrong_unit"]
-        return Examined(self, values, np.where(bad, np.nan, values) if bad.any() else values, masks)
+        return Examined(self, values, np.where(bad, np.nan, values), masks)
+
+    @cached_property
+    def _surely_sound(self) -> tuple[Floats, Floats]:
+        """The least and the most that a value can be with which nothing is wrong by any rule."""
+        ranges = [self.ranges.get(name, (None, None)) for name in self.names]
+        low = [-np.inf if low is None else low for low, _ in ranges]
+        high = [np.inf if high is None else high for _, high in ranges]
+        # A little less than what is too large, for that is found by a division.
+        limit = np.where(self.magnitude > 0.0, 0.99 * TOO_LARGE * self.magnitude, LARGEST)
+        return np.maximum(low, -limit), np.minimum(high, limit)
+
+    @cached_property
+    def _longest_held(self) -> NDArray[np.intp]:
+        """The rows for which each sensor may hold one value; without a limit, all there are."""
+        return np.where(self.frozen_after > 0, self.frozen_after, np.iinfo(np.intp).max)
 
 
 @dataclass(frozen=True)
@@ -71,7 +101,7 @@ class Examined:
     values, usable : ndarray of shape (n_rows, n_sensors)
         As they came, and with NaN in place of what cannot be used.
     masks : mapping of str to ndarray of bool of shape (n_rows, n_sensors)
-        By kind of fault, where it is.
+        By kind of fault, where it is; empty where nothing is wrong.
     held_before : ndarray of int of shape (n_sensors,), optional
         For how many rows each sensor has had the value of the first row, that row counted; by
         default, for that row alone.
@@ -86,24 +116,24 @@ class Examined:
     @cached_property
     def held(self) -> NDArray[np.intp]:
         """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
-        return _held(self.values, self.held_before)
+        from app.detectors.kernels import rows
+
+        before = self.held_before
+        counts = np.empty(self.values.shape, np.int64)
+        once = np.ones(self.values.shape[1], np.int64)
+        rows.held(self.values, once if before is None else before, counts)
+        return counts
 
     @cached_property
     def still(self) -> NDArray[np.bool_]:
         """Where a sensor stands still, shape (n_rows, n_sensors)."""
-        after = self.sensors.frozen_after
-        return (after > 0) & (self.held > after)
+        return self.held > self.sensors._longest_held
 
     def since(self, row: int) -> Examined:
         """Return what is wrong from a row on, counted from there."""
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
         held = self.held[row] if row < len(self.held) else None
         return Examined(self.sensors, self.values[row:], self.usable[row:], masks, held)
-
-    @property
-    def columns(self) -> dict[str, Floats]:
-        """The usable values by sensor."""
-        return dict(zip(self.sensors.names, self.usable.T, strict=True))
 
     def unusable(self, row: int) -> dict[str, Kind]:
         """Return the sensors of a row that have no usable value, and why."""
@@ -115,7 +145,7 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
-        return self._told(row, self.still[row])
+        return self._told(row, self.held[row] > self.sensors._longest_held)
 
     def held_for(self, row: int) -> dict[str, int]:
         """Return the sensors that have the value of the row before, with the rows since when."""
@@ -152,17 +182,3 @@ class Examined:
                     remedy="Check the sensor and its unit, or go on without such a sensor: "
                     "VIGIE_FAULTY_VALUES=impute, for a file --faulty impute.",
                 )
-
-
-def _held(values: Floats, before: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    """Return for how many rows each value has been there; see ``Examined``."""
-    held = np.ones(values.shape, dtype=np.intp)
-    same = values[1:] == values[:-1]
-    earlier = np.zeros(values.shape[1], dtype=np.intp) if before is None else before - 1
-    # Most sensors never read one value twice in a row.
-    for column in np.flatnonzero(same.any(axis=0) | (earlier > 0)).tolist():
-        since = np.flatnonzero(np.append(True, ~same[:, column]))
-        since = np.repeat(since, np.diff(since, append=len(values)))
-        held[:, column] += np.arange(len(values)) - since
-        held[since == 0, column] += earlier[column]
-    return held

@@ -23,7 +23,7 @@ from app.services import asset
 from app.services.asset import Course, Standing
 from app.services.detector_service import Served
 from app.services.sensors import Examined, Sensors
-from app.services.timeline import Timeline, Times, starts_after_gaps
+from app.services.timeline import Timeline, Times, reach_of
 from app.services.verdict import Judged, examples, judge, look_back
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ class Stream:
             times = np.datetime64(0, "us") + SECOND * np.arange(
                 self._n_rows, self._n_rows + len(values)
             )
+        times = times.astype("datetime64[us]", copy=False)
         n_past = len(self._past)
         values = np.concatenate([self._past, values]) if n_past else values
         times = np.concatenate([self._past_times, times]) if n_past else times
@@ -178,8 +179,8 @@ class Stream:
         kept = max(len(values) - self._look_back, 0)
         self._past, self._past_times = values[kept:].copy(), times[kept:].copy()
         self._held = examined.held[kept] if len(values) else None
-        starts = starts_after_gaps(times, self._max_gap_s)
-        timeline = Timeline(times, examined.columns, starts, {names: examined.usable})
+        reach = reach_of(times, self._max_gap_s)
+        timeline = Timeline(self.sensors, times, examined.usable, reach)
         at = np.arange(n_past, len(values))
         judged = judge(self.serving, timeline, at, np.empty(0), self.contamination)
         return replace(judged, examined=now)

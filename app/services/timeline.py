@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.detectors.base import Floats
+from app.services.sensors import Sensors
 
 Times = NDArray[np.datetime64]
+EPOCH, US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+US_SINCE_EPOCH = np.dtype("datetime64[us]")
 
 
 @dataclass(frozen=True)
@@ -20,31 +23,34 @@ class Timeline:
 
     Attributes
     ----------
+    sensors : Sensors
+        The columns.
     times : ndarray of datetime64[us] of shape (n_rows,)
         When each row was measured, in UTC, ascending.
-    columns : mapping of str to ndarray of shape (n_rows,)
-        Values by sensor; NaN where there is none that can be used.
-    starts : ndarray of int of shape (n_rows,)
-        For each row, the first one that it may look back on: the first after the last gap.
-    matrices : dict
-        Rows by the names of their sensors, as they have been asked for: several models share one.
+    usable : ndarray of shape (n_rows, n_sensors)
+        Values; NaN where there is none that can be used.
+    reach : ndarray of int of shape (n_rows,)
+        For each row, how many rows there are from the last gap to it, itself counted.
     """
 
+    sensors: Sensors
     times: Times
-    columns: Mapping[str, Floats]
-    starts: NDArray[np.intp]
-    matrices: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
+    usable: Floats
+    reach: NDArray[np.int64]
+    _matrices: dict[tuple[str, ...], Floats] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    def rows(self, names: Sequence[str], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
-        """Return the rows ``at`` with these sensors, shape (..., n_names); NaN for unknown ones."""
-        wanted = tuple(names)
-        if wanted not in self.matrices:
-            unknown = np.full(len(self.times), np.nan)
-            columns = [self.columns.get(name, unknown) for name in names]
-            self.matrices[wanted] = np.column_stack(columns)
-        return self.matrices[wanted][at]
+    def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
+        """Return the rows ``at`` with these sensors, shape (..., n_names)."""
+        if names == self.sensors.names:
+            return self.usable[at]
+        # Several models share one.
+        if names not in self._matrices:
+            self._matrices[names] = self.usable.take(self.sensors.places(names), axis=1)
+        return self._matrices[names][at]
 
-    def windows(self, names: Sequence[str], length: int, at: NDArray[np.intp]) -> Floats:
+    def windows(self, names: tuple[str, ...], length: int, at: NDArray[np.intp]) -> Floats:
         """Return the ``length`` rows that end with each row of ``at``.
 
         Returns
@@ -52,19 +58,19 @@ class Timeline:
         ndarray of shape (n_at, length, n_names)
             NaN before the first row and before a gap.
         """
-        places = at[:, None] + np.arange(1 - length, 1)
-        windows = self.rows(names, np.maximum(places, 0))
-        windows[places < self.starts[at][:, None]] = np.nan
+        ago = np.arange(length - 1, -1, -1)
+        windows = self.rows(names, np.maximum(at[:, None] - ago, 0))
+        windows[self.reach[at][:, None] <= ago] = np.nan
         return windows
 
     def stretch(
-        self, names: Sequence[str], length: int, first: int, stop: int
+        self, names: tuple[str, ...], length: int, first: int, stop: int
     ) -> tuple[Floats, NDArray[np.intp]]:
         """Return rows in which the windows of consecutive rows lie one after the other.
 
         Parameters
         ----------
-        names : sequence of str
+        names : tuple of str
             The sensors.
         length : int
             Rows in a window.
@@ -79,28 +85,30 @@ class Timeline:
         windows : ndarray of int of shape (stop - first,)
             Where in ``rows`` the window of each row begins.
         """
-        begin = max(first - length + 1, int(self.starts[first]))
-        if begin == first - length + 1 and self.starts[stop - 1] <= begin:
+        begin = first + 1 - min(length, int(self.reach[first]))
+        if begin == first + 1 - length and stop - int(self.reach[stop - 1]) <= begin:
             return self.rows(names, slice(begin, stop)), np.arange(stop - first)
-        n_gaps = np.cumsum(np.diff(self.starts[begin:stop], prepend=self.starts[begin]) > 0)
+        n_gaps = np.cumsum(self.reach[begin:stop] == 1)
+        n_gaps -= n_gaps[0]
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
         rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
         rows[places] = self.rows(names, slice(begin, stop))
         return rows, places[first - begin :] - (length - 1)
 
-    def reach(self, at: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return how many rows there are from the last gap to each row of ``at``, both counted."""
-        return at - self.starts[at] + 1
+
+def reach_of(times: Times, longest_gap_s: float) -> NDArray[np.int64]:
+    """Return for each row how many there are since the last gap longer than that, (n_rows,)."""
+    from app.detectors.kernels import rows
+
+    reach = np.empty(len(times), np.int64)
+    rows.reach(times.view(np.int64), round(longest_gap_s * 1e6), reach)
+    return reach
 
 
-def starts_after_gaps(times: Times, longest_gap_s: float) -> NDArray[np.intp]:
-    """Return for each row the first row after the last gap longer than that, shape (n_rows,)."""
-    starts = np.zeros(len(times), dtype=np.intp)
-    after_gap = times[1:] - times[:-1] > np.timedelta64(round(longest_gap_s * 1e6), "us")
-    if after_gap.any():
-        rows = np.arange(1, len(times))
-        np.maximum.accumulate(np.where(after_gap, rows, 0), out=starts[1:])
-    return starts
+def as_times(moments: Sequence[datetime]) -> Times:
+    """Return moments in UTC as numpy has them, without a zone, shape (n,)."""
+    # By whole numbers, a third of the price of handing numpy the moments themselves.
+    return np.array([(moment - EPOCH) // US for moment in moments], np.int64).view(US_SINCE_EPOCH)
 
 
 def as_datetime64(moment: datetime) -> np.datetime64:
@@ -110,5 +118,6 @@ def as_datetime64(moment: datetime) -> np.datetime64:
 
 def as_datetime(moment: np.datetime64) -> datetime:
     """Return numpy's moment as one in UTC."""
-    measured: datetime = moment.astype("datetime64[us]").astype(datetime)
+    measured = moment.item()
+    assert isinstance(measured, datetime)
     return measured.replace(tzinfo=UTC)

@@ -21,6 +21,7 @@ from app.services.sensors import Examined
 from app.services.timeline import Timeline, as_datetime
 
 LEVELS = tuple(CriticalityLevel)
+ALARM = AssetState.ALARM
 BLOCK = 16_384
 """Readings judged at a time, so that memory stays bounded however long the input is."""
 LOOK_BACK = 2 * asset.READINGS
@@ -42,7 +43,7 @@ class Judged:
     raw, p_values : mapping of str to ndarray of shape (n,)
         Raw scores and p-values of the readings by model name; NaN where it abstains.
     trends : mapping of str to ndarray of shape (n,)
-        p-values of the asset by model name; only of models that have a trend.
+        p-values of the asset by model name; only of models with a trend that has rows enough.
     before : ndarray of shape (n_rows - n,)
         p-values, as ``supported`` gives them, of the rows that were judged earlier.
     contamination : float
@@ -88,13 +89,11 @@ class Judged:
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
-        reach = self.timeline.reach(self.at)
-        trends = [trend for trend in self.trends.values() if not np.isnan(trend).all()]
-        if not trends and reach.max(initial=0) < asset.READINGS:
+        if not self.trends and len(self.timeline.times) < asset.READINGS:
             return np.full(len(self.at), np.nan)
         readings = np.concatenate([self.before, self.supported])
-        together = asset.together(readings, reach)
-        return asset.evidence(trends, together)
+        together = asset.together(readings, self.timeline.reach[self.at])
+        return asset.evidence(list(self.trends.values()), together)
 
     def alone(self, name: str) -> Judged:
         """Return what one model says, as if it had been asked alone."""
@@ -111,7 +110,7 @@ class Judged:
         found = asset.follow(before, self.timeline.times[self.at], self.asset, self.contamination)
         began: np.datetime64 | None = None
         for row, standing in enumerate(found):
-            if standing.state is AssetState.ALARM and standing.began is None:
+            if standing.state is ALARM and standing.began is None:
                 if row == 0 or found[row - 1].since != standing.since:
                     began = self.began(row)
                 found[row] = replace(standing, began=began)
@@ -201,11 +200,11 @@ class Judged:
     def began(self, row: int) -> np.datetime64:
         """Return when the sensor that drives an alarm changed, seen from the row that raised it."""
         stop = int(self.at[row]) + 1
-        start = max(stop - LOOK_BACK, int(self.timeline.starts[stop - 1]))
+        start = stop - min(LOOK_BACK, int(self.timeline.reach[stop - 1]))
         why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
         if why:
             first = why[row][0]
-            values = self.timeline.rows([first.name], slice(start, stop))[:, 0]
+            values = self.timeline.rows((first.name,), slice(start, stop))[:, 0]
             # One absurd value must not draw the change to itself.
             room = 2.0 * (first.high - first.low)
             limited = np.clip(values, first.low - room, first.high + room)
@@ -244,20 +243,18 @@ def judge(
 
     A model does not look at the rows that ``silent`` marks for it, shape (n,).
     """
-    reach = int(timeline.reach(at).max(initial=0))
-    nothing = np.full(len(at), np.nan)
+    n_rows, nothing = len(timeline.times), np.full(len(at), np.nan)
     raw, p_values, trends = {}, {}, {}
     for name, served in serving.items():
+        model, trend = served.model, served.model.trend
         raw[name] = p_values[name] = nothing
-        if reach >= _needed(served.model):
-            raw[name] = _raw_scores(served.model, timeline, at)
+        if n_rows >= _needed(model):
+            raw[name] = _raw_scores(model, timeline, at)
             if name in silent:
                 raw[name][silent[name]] = np.nan
-            p_values[name] = served.model.calibration.p_value(raw[name])
-        if (trend := served.model.trend) is not None:
-            trends[name] = nothing
-            if reach >= _needed(trend):
-                trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
+            p_values[name] = model.calibration.p_value(raw[name])
+        if trend is not None and n_rows >= _needed(trend):
+            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
     return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
 
 

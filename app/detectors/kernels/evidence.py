@@ -1,0 +1,95 @@
+"""P-values together, and the state of an asset that follows from them: one pass over the readings.
+
+What each function computes, and why, stands where it is used: ``app.detectors.calibration`` and
+``app.services.asset``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import float64, int64, uint8
+from numpy.typing import NDArray
+
+from app.detectors.base import Floats
+from app.detectors.kernels.compiled import compiled, filled, given
+
+MOST_NORMAL = 0.99
+"""A model that finds a reading utterly normal must not outvote one that is alarmed."""
+
+
+@compiled(given(float64, 2), given(float64, 1), filled(float64, 1), fastmath=False)
+def combine(p_values: Floats, weights: Floats, combined: Floats) -> None:
+    """Write the Cauchy combination of p-values (n_models, n), weighted by (n_models,), as (n,)."""
+    for i in range(len(combined)):
+        n_answers, votes, total, only = 0, 0.0, 0.0, np.nan
+        for model in range(len(weights)):
+            p = p_values[model, i]
+            if not math.isnan(p):
+                n_answers, only = n_answers + 1, p
+                # cot(pi p) is the quantile of the Cauchy distribution, accurate for the smallest p.
+                votes += weights[model]
+                total += weights[model] / math.tan(math.pi * min(p, MOST_NORMAL))
+        # One answer stands as it is.
+        combined[i] = math.atan2(votes, total) / math.pi if n_answers > 1 else only
+
+
+@compiled(given(float64, 1), given(int64, 1), int64, filled(float64, 1), fastmath=False)
+def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: Floats) -> None:
+    """Write for each of the last rows twice the median of the ``n`` p-values that end with it.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (n_rows,)
+        NaN where a reading was not judged; among ``n`` of them one is enough to say nothing.
+    reach : ndarray of int of shape (n_last,)
+        For each of the last rows, how far back it may look.
+    n : int
+        An even number.
+    found : ndarray of shape (n_last,)
+        Written: at most 1; NaN where nothing is said.
+    """
+    ordered = np.empty(n)
+    for i in range(len(found)):
+        stop = len(p_values) - len(found) + i + 1
+        known = reach[i] >= n and stop >= n
+        for count in range(n if known else 0):
+            p = p_values[stop - n + count]
+            known = known and not math.isnan(p)
+            place = count
+            while place > 0 and ordered[place - 1] > p:
+                ordered[place] = ordered[place - 1]
+                place -= 1
+            ordered[place] = p
+        found[i] = min(ordered[n // 2 - 1] + ordered[n // 2], 1.0) if known else np.nan
+
+
+@compiled(given(float64, 1), float64, float64, given(uint8, 2), int64, filled(uint8, 1))
+def follow(
+    p_values: Floats,
+    weak: float,
+    strong: float,
+    moves: NDArray[np.uint8],
+    code: int,
+    codes: NDArray[np.uint8],
+) -> None:
+    """Write the code of the state after each reading.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (n,)
+        Evidence at each reading; NaN where nothing can be said.
+    weak, strong : float
+        Below them the evidence counts as such.
+    moves : ndarray of shape (n_codes, 4)
+        The code that follows another on nothing said, no evidence, weak and strong evidence.
+    code : int
+        From before the first reading.
+    codes : ndarray of shape (n,)
+    """
+    for i in range(len(p_values)):
+        p = p_values[i]
+        level = 0 if math.isnan(p) else 1 + (p < weak) + (p < strong)
+        code = moves[code, level]
+        codes[i] = code
