@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import accumulate
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,8 +15,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     Strict,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
+    TypeAdapter,
     field_validator,
 )
 
@@ -26,6 +25,7 @@ _NESTING = {"{": 1, "[": 1, "}": -1, "]": -1}
 Value = Annotated[FiniteFloat, Strict()]
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL cannot keep that character."""
+_FINITE = TypeAdapter(dict[str, Value | None])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
@@ -77,22 +77,20 @@ class AnomalyDetectionRequest(BaseModel):
     sensor_id: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = None
     """The group of sensors on it that the features come from, where there are several; each has
     its own history and its own state."""
-    features: Annotated[dict[Name, Value | None], Field(min_length=1)]
+    features: Annotated[dict[Name, Annotated[float, Strict()] | None], Field(min_length=1)]
     """Values by feature name, in the units of the training data; null where there is none."""
     timestamp: datetime | None = None
     """When it was measured; now, where not given. Without an offset it is taken as UTC."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything to be handed back with the result."""
 
-    @field_validator("features", mode="wrap")
+    @field_validator("features")
     @classmethod
-    def _not_a_number_is_no_value(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return check(value)
-        except ValidationError:
-            if not isinstance(value, Mapping):
-                raise
-            return check({name: None if v != v else v for name, v in value.items()})
+    def _not_a_number_is_no_value(cls, values: dict[str, float | None]) -> dict[str, float | None]:
+        # One sum tells of all whether there is anything to be looked at.
+        if isfinite(sum(filter(None, values.values()))):
+            return values
+        return _FINITE.validate_python({k: None if v != v else v for k, v in values.items()})
 
     @field_validator("metadata")
     @classmethod
