@@ -82,7 +82,7 @@ def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:
     drift, so that their vote is small.
     """
     votes = [1.0] * len(trends) + [VOTE_OF_READINGS]
-    return combine(np.stack([*trends, readings]), np.array(votes))
+    return combine(np.array([*trends, readings]), np.array(votes))
 
 
 def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,11 @@ class Timeline:
     _matrices: dict[tuple[str, ...], Floats] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every sensor has a usable value in every row."""
+        return not np.isnan(self.usable).any()
 
     def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""

@@ -219,15 +219,15 @@ def examples(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> F
     A sensor without a usable value counts as its usual one, as long as others have a value.
     """
     if model.window == 1:
-        return _imputed(model, timeline.rows(model.feature_names, at))
-    return _imputed(model, timeline.windows(model.feature_names, model.window, at))
+        return _imputed(model, timeline, timeline.rows(model.feature_names, at))
+    return _imputed(model, timeline, timeline.windows(model.feature_names, model.window, at))
 
 
-def _imputed(model: TrainedModel, rows: Floats) -> Floats:
+def _imputed(model: TrainedModel, timeline: Timeline, rows: Floats) -> Floats:
     """Return rows (..., n_features) with the usual value of each sensor that lacks one."""
-    missing = np.isnan(rows)
-    if not missing.any():
+    if timeline.complete:
         return rows
+    missing = np.isnan(rows)
     return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
 
 
@@ -283,7 +283,7 @@ def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
 
 
 def _combined(p_values: Sequence[Floats]) -> Floats:
-    return p_values[0] if len(p_values) == 1 else combine(np.stack(p_values))
+    return p_values[0] if len(p_values) == 1 else combine(np.array(p_values))
 
 
 def _needed(model: TrainedModel) -> int:
@@ -300,7 +300,7 @@ def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -
         rows, windows = timeline.stretch(
             model.feature_names, model.window, int(part[0]), int(part[-1]) + 1
         )
-        found = model.raw_scores_along(_imputed(model, rows))
+        found = model.raw_scores_along(_imputed(model, timeline, rows))
         scores[start : start + BLOCK] = found[windows]
     return scores
 
