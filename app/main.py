@@ -18,6 +18,7 @@ from fastapi.responses import RedirectResponse
 
 from app import __version__
 from app.api import anomalies, problems
+from app.api.direct import Shortcut
 from app.config import Settings
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -56,6 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    readings, prefix = anomalies.readings.routes, anomalies.router.prefix
+    app.add_middleware(Shortcut, routes=readings, prefix=prefix)
     app.add_middleware(problems.BodyLimit, max_bytes=settings.max_body_bytes)
     problems.install(app)
     app.include_router(anomalies.router)

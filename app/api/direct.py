@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from http import HTTPStatus
@@ -14,7 +14,11 @@ from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api import problems
+from app.errors import VigieError
 from app.models.from_json import from_json
 
 LARGE = 128 * 1024
@@ -57,7 +61,42 @@ class DirectRoute(APIRoute):
                 )
             return Response(content, media_type="application/json")
 
+        self.answered_by = handle
         return handle
+
+
+class Shortcut:
+    """Take what is sent to direct routes past the routers, which would look for it in all routes.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Where everything else goes.
+    routes : iterable of BaseRoute
+        Of these the direct ones, below ``prefix``.
+    prefix : str
+        The path of their router.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], prefix: str):
+        self.app = app
+        self._answered_by = {
+            prefix + route.path: route.answered_by
+            for route in routes
+            if isinstance(route, DirectRoute)
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handle = self._answered_by.get(scope.get("path", ""))
+        if handle is None or scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await handle(request)
+        except (VigieError, HTTPException) as error:
+            response = problems.answer(request, error)
+        await response(scope, receive, send)
 
 
 class Unread(Generic[T]):
@@ -107,8 +146,11 @@ def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
 
 async def _json_of(request: Request) -> bytes:
     """Return the body of a request that says it sends JSON."""
+    said = request.headers.get("content-type", "")
+    if said == "application/json":
+        return await request.body()
     kind = Message()
-    kind["content-type"] = said = request.headers.get("content-type", "")
+    kind["content-type"] = said
     if kind.get_content_subtype() != "json" and not kind.get_content_subtype().endswith("+json"):
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

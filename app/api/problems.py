@@ -70,6 +70,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
+def answer(request: Request, error: errors.VigieError | HTTPException) -> Response:
+    """Return the problem document for an error."""
+    return (_vigie_error if isinstance(error, errors.VigieError) else _http_error)(request, error)
+
+
 class BodyLimit:
     """Refuse request bodies over a size, whether they announce it or not.
 
