@@ -197,12 +197,12 @@ def detect(
     from app.files import Recording
     from app.report import MOST_TOLD, Events, Rows, event_sheet
     from app.services.anomaly_detection_service import AnomalyDetectionService
-    from app.services.stream import Faults, ahead
+    from app.services.stream import Faults
 
     chosen = _slice(rows)
     recording, first = Recording(file, chosen), chosen.start or 0
     stream = AnomalyDetectionService().stream(recording.columns, faulty.value, model)
-    parts = stream.judge_all(ahead(recording.read(stream.sensors.names, time)))
+    parts = stream.judge_all(recording.read(stream.sensors.names, time))
     if output is not Format.TABLE:
         writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.serving, first)
         for part in _counted(parts, recording.n_rows):
