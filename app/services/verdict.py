@@ -189,8 +189,8 @@ class Judged:
         for row, sensors in found.items():
             if sensors and weights[row] > 0:
                 told[row] = sorted(sensors.values(), key=lambda sensor: -sensor.share)
-                for sensor in told[row]:
-                    sensor.share /= weights[row]
+                for contribution in told[row]:
+                    contribution.share /= weights[row]
         return told
 
     def _supported(self, name: str) -> Floats:
