@@ -186,8 +186,12 @@ def detect(
     ] = Format.TABLE,
     time: Time = None,
     faulty: Annotated[
-        Faulty, typer.Option(help="Rows with missing or impossible values.")
-    ] = Faulty.IMPUTE,
+        Faulty | None,
+        typer.Option(
+            help="Missing and impossible values: refuse the file, or go on without the sensor "
+            "(impute), as by default; said outright, also where its whole column is missing."
+        ),
+    ] = None,
 ) -> None:
     """Judge the readings of one asset in a file, by the versions that serve.
 
@@ -201,7 +205,16 @@ def detect(
 
     chosen = _slice(rows)
     recording, first = Recording(file, chosen), chosen.start or 0
-    stream = AnomalyDetectionService().stream(recording.columns, faulty.value, model)
+    stream = AnomalyDetectionService().stream(
+        recording.columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
+    )
+    for name, columns in stream.lacking.items():
+        gone = "goes on without" if name in stream.serving else "is not asked, for it needs"
+        err.print(
+            f"[yellow]{name} {gone}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     parts = stream.judge_all(recording.read(stream.sensors.names, time))
     if output is not Format.TABLE:
         writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.serving, first)

@@ -114,6 +114,8 @@ class Stream:
         The p-value below which a reading is an anomaly.
     max_gap_s : float
         A longer pause between two rows, in seconds, makes windows start afresh.
+    lacking : mapping of str to tuple of str
+        By model, the columns that it needs and the rows do not have.
     """
 
     def __init__(
@@ -124,8 +126,10 @@ class Stream:
         refuse: bool,
         contamination: float,
         max_gap_s: float,
+        lacking: Mapping[str, tuple[str, ...]] = {},
     ):
         self.serving, self.sensors, self.contamination = serving, sensors, contamination
+        self.lacking = lacking
         self._refuse, self._max_gap_s = refuse, max_gap_s
         self._look_back = look_back(serving)
         self._n_rows = self._n_followed = 0
