@@ -92,7 +92,7 @@ class Examined:
     def still(self) -> NDArray[np.bool_]:
         """Where a sensor stands still, shape (n_rows, n_sensors)."""
         after = self.sensors.frozen_after
-        return self.held > np.where(after > 0, after, np.iinfo(np.intp).max)
+        return (after > 0) & (self.held > after)
 
     def since(self, row: int) -> Examined:
         """Return what is wrong from a row on, counted from there."""
@@ -125,8 +125,7 @@ class Examined:
         """Return all that is wrong, by sensor and kind."""
         found = []
         for kind, mask in {**self.masks, "frozen": self.still}.items():
-            # To look at all at once is far faster, and mostly enough.
-            for column in np.flatnonzero(mask.any(axis=0)).tolist() if mask.any() else ():
+            for column in np.flatnonzero(mask.any(axis=0)).tolist():
                 name, here = self.sensors.names[column], mask[:, column]
                 longest = int(self.held[here, column].max()) if kind == "frozen" else None
                 found.append(SensorFault.of(name, kind, self.values[:, column], here, longest))
@@ -157,11 +156,9 @@ class Examined:
 
 def _held(values: Floats, before: NDArray[np.intp] | None) -> NDArray[np.intp]:
     """Return for how many rows each value has been there; see ``Examined``."""
+    held = np.ones(values.shape, dtype=np.intp)
     same = values[1:] == values[:-1]
     earlier = np.zeros(values.shape[1], dtype=np.intp) if before is None else before - 1
-    if not (same.any() or earlier.any()):
-        return np.broadcast_to(np.intp(1), values.shape)
-    held = np.ones(values.shape, dtype=np.intp)
     # Most sensors never read one value twice in a row.
     for column in np.flatnonzero(same.any(axis=0) | (earlier > 0)).tolist():
         since = np.flatnonzero(np.append(True, ~same[:, column]))
