@@ -43,12 +43,12 @@ BLOCK = 2048
 TILE, TOGETHER = 128, 8
 """Rows that go down one tree together, all and side by side: they fit into the fastest cache."""
 BOX = 16
-"""Neighbouring rows that a box goes around."""
+"""Neighbouring rows that a box goes around; a tile is eight boxes."""
 N_BOXES = TILE // BOX
 CROWN = 4
 """Levels of a tree in its crown."""
-FEW = 64
-"""Rows that are not worth a tile."""
+FEW = 24
+"""Fewer rows are not worth a tile."""
 TRIALS = 8
 """Trees after which a tile goes on with boxes or without them."""
 LARGEST = float(np.finfo(np.float32).max)
