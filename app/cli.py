@@ -187,8 +187,12 @@ def detect(
     ] = Format.TABLE,
     time: Time = None,
     faulty: Annotated[
-        Faulty, typer.Option(help="Rows with missing or impossible values.")
-    ] = Faulty.IMPUTE,
+        Faulty | None,
+        typer.Option(
+            help="Missing and impossible values: refuse the file, or go on without the sensor "
+            "(impute), as by default; said outright, also where its whole column is missing."
+        ),
+    ] = None,
 ) -> None:
     """Judge the readings of one asset in a file, by the versions that serve.
 
@@ -198,12 +202,21 @@ def detect(
     from app.files import Recording
     from app.report import MOST_TOLD, Events, Rows, event_sheet
     from app.services.anomaly_detection_service import AnomalyDetectionService
-    from app.services.stream import Faults, ahead
+    from app.services.stream import Faults
 
     chosen = _slice(rows)
     recording, first = Recording(file, chosen), chosen.start or 0
-    stream = AnomalyDetectionService().stream(recording.columns, faulty.value, model)
-    parts = stream.judge_all(ahead(recording.read(stream.sensors.names, time)))
+    stream = AnomalyDetectionService().stream(
+        recording.columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
+    )
+    for name, columns in stream.lacking.items():
+        gone = "goes on without" if name in stream.serving else "is not asked, for it needs"
+        err.print(
+            f"[yellow]{name} {gone}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    parts = stream.judge_all(recording.read(stream.sensors.names, time))
     if output is not Format.TABLE:
         writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.serving, first)
         for part in _counted(parts, recording.n_rows):

@@ -225,8 +225,17 @@ class Events:
         """Add the rows of one kind of event to those they belong to."""
         chosen = rows.in_alarm if is_alarm else rows.is_anomaly & ~rows.in_alarm
         within = 1 if is_alarm else JOIN_WITHIN_ROWS
-        ended = []
-        for members in _groups(chosen, within):
+        ended, groups = [], _groups(chosen, within)
+        p_values = rows.asset_p_values if is_alarm else rows.p_values
+        told = min(map(_Gathering.badness, self._kept)) if len(self._kept) == MOST_TOLD else None
+        for place, members in enumerate(groups):
+            if told is not None and 0 < place < len(groups) - 1:
+                # It begins and ends here, and is not worse than any that will be told.
+                least = float(np.fmin.reduce(p_values[members], initial=1.0))
+                if (is_alarm, -least) < told[:2]:
+                    self.n_events += 1
+                    self.n_alarms += is_alarm
+                    continue
             first = rows.first + int(members[0])
             one = self._open.pop(is_alarm, None)
             if one is not None and first - one.last > within:

@@ -113,6 +113,7 @@ def write_files(folder: Path) -> None:
     table = pd.DataFrame(healthy.data, columns=NAMES)
     table.loc[3, "flow_rate"] = np.nan
     table.to_csv(folder / "gap.csv", index=False)
+    table.drop(columns="flow_rate").to_csv(folder / "short.csv", index=False)
     (folder / "empty.csv").write_text("")
 
 
@@ -339,6 +340,8 @@ def shown(workplace: Workplace, trained: Finished) -> dict[str, Finished]:
         "table": ["detect", "fault.parquet"],
         "json": ["detect", "fault.csv", "--rows", "91:300", "--format", "json"],
         "csv": ["detect", "fault.csv", "--rows", "91:300", "--format", "csv"],
+        "short": ["detect", "short.csv"],
+        "short, imputed": ["detect", "short.csv", "--faulty", "impute"],
         "list": ["models", "list"],
         "doctor": ["doctor"],
     }
@@ -401,6 +404,19 @@ def test_csv_says_the_same_as_json(shown):
         assert float(line["final_score"]) == row["final_score"]
         assert line["is_anomaly"].lower() == str(row["is_anomaly"]).lower()
         assert line["sensor"] == (row["sensor"] or "")
+
+
+def test_a_column_that_all_models_need_is_missed_before_a_row_is_judged(shown):
+    error = error_of(shown["short"])
+    assert "lstm_autoencoder needs flow_rate" in error
+    assert "--faulty impute" in error
+
+
+def test_a_file_is_judged_without_a_column_where_that_is_said_outright(shown):
+    done = shown["short, imputed"]
+    assert done.returncode == 0, done.stderr
+    assert "isolation_forest goes on without flow_rate: not in short.csv." in words(done.stderr)
+    assert "flow_rate: 300 of 300 values are missing" in words(done.stdout)
 
 
 def test_the_list_shows_stage_and_run_of_every_version(shown, workplace):

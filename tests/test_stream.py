@@ -221,6 +221,20 @@ def test_models_to_ask_may_be_named(service, table):
     assert list(stream.judge(table).judged.p_values) == ["one_class_svm"]
 
 
+def test_a_model_whose_columns_are_missing_is_not_asked_and_named():
+    service = AnomalyDetectionService(Settings(mlflow_enabled=False, n_estimators=10))
+    healthy = samples.healthy(300).data
+    service.train_all_models(healthy, NAMES, model_names=["isolation_forest"])
+    service.train_all_models(healthy[:, :2], NAMES[:2], model_names=["one_class_svm"])
+    stream = service.stream(NAMES[:3], "impute", require_columns=True)
+    assert list(stream.serving) == ["one_class_svm"]
+    assert stream.lacking == {"isolation_forest": tuple(sorted(NAMES[3:]))}
+    with pytest.raises(InvalidDataError, match=f"one_class_svm needs {NAMES[1]}") as caught:
+        service.stream(NAMES[:1], "impute", require_columns=True)
+    assert "--faulty impute" in caught.value.remedy
+    assert set(service.stream(NAMES[:1], "impute").serving) == {"isolation_forest", "one_class_svm"}
+
+
 def test_the_next_item_is_made_while_one_is_used_and_errors_come_through():
     def numbers() -> Iterator[int]:
         yield 1

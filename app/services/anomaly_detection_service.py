@@ -249,6 +249,8 @@ class AnomalyDetectionService:
         columns: Iterable[Any],
         faulty_values: str | None = None,
         model_names: Sequence[str] | None = None,
+        *,
+        require_columns: bool = False,
     ) -> Stream:
         """Return what judges the rows of one asset part by part, without touching the history.
 
@@ -256,18 +258,20 @@ class AnomalyDetectionService:
         ----------
         columns : iterable of str
             What the rows have. A model whose columns are missing is not asked, unless that is
-            true of all.
+            true of all; see ``Stream.lacking``.
         faulty_values : {'refuse', 'impute'}, optional
             What to do about missing and impossible values; by default as in the settings.
         model_names : sequence of str, optional
             Registered names of the models to ask; by default all that serve.
+        require_columns : bool
+            Whether it is an error that all models lack columns.
 
         Raises
         ------
         NotTrainedError
             If no model can answer, or one that is named.
         InvalidDataError
-            If a name is unknown.
+            If a name is unknown, or columns are missing that are required.
         """
         serving, columns = self._serving(), {str(column) for column in columns}
         if model_names is not None:
@@ -278,11 +282,20 @@ class AnomalyDetectionService:
                     remedy="Train one with `vigie train FILE`, or name other models.",
                 )
             serving = {name: serving[name] for name in names}
-        able = {
-            name: served
+        short_of = {
+            name: tuple(sorted(missing))
             for name, served in serving.items()
-            if columns.issuperset(served.model.feature_names)
+            if (missing := set(served.model.feature_names) - columns)
         }
+        able = {name: served for name, served in serving.items() if name not in short_of}
+        if require_columns and not able:
+            needed = "; ".join(f"{name} needs {', '.join(c)}" for name, c in short_of.items())
+            raise InvalidDataError(
+                f"No model can be asked, for columns are missing: {needed}.",
+                field="FILE",
+                remedy="Name the columns as they were in training, or take missing sensors for "
+                "their usual values: --faulty impute.",
+            )
         serving = able or serving
         return Stream(
             serving,
@@ -290,6 +303,7 @@ class AnomalyDetectionService:
             refuse=(faulty_values or self.settings.faulty_values) == "refuse",
             contamination=self.settings.contamination,
             max_gap_s=self.settings.max_gap_s,
+            lacking=short_of,
         )
 
     def is_ready(self) -> bool:

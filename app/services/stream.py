@@ -7,8 +7,9 @@ not grow with the rows, and it makes no difference where they are cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from app.detectors.base import Floats
 from app.detectors.data import as_matrix
 from app.detectors.data_quality import Kind, SensorFault
+from app.detectors.kernels.blocks import CORES
 from app.models.anomaly_data import AssetState
 from app.services import asset
 from app.services.asset import Course, Standing
@@ -35,6 +37,7 @@ EXPLAINED_AT_A_TIME = 2048
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -111,6 +114,8 @@ class Stream:
         The p-value below which a reading is an anomaly.
     max_gap_s : float
         A longer pause between two rows, in seconds, makes windows start afresh.
+    lacking : mapping of str to tuple of str
+        By model, the columns that it needs and the rows do not have.
     """
 
     def __init__(
@@ -121,8 +126,10 @@ class Stream:
         refuse: bool,
         contamination: float,
         max_gap_s: float,
+        lacking: Mapping[str, tuple[str, ...]] = {},
     ):
         self.serving, self.sensors, self.contamination = serving, sensors, contamination
+        self.lacking = lacking
         self._refuse, self._max_gap_s = refuse, max_gap_s
         self._look_back = look_back(serving)
         self._n_rows = self._n_followed = 0
@@ -133,8 +140,13 @@ class Stream:
         self._standing: Standing | None = None
 
     def judge_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
-        """Judge tables one after the other; the next one is scored in a thread meanwhile."""
-        for judged in ahead(self._score(X, times) for X, times in parts):
+        """Judge tables one after the other, several at once.
+
+        Only what is carried over is looked at in order: before a table is scored, which takes
+        nearly all of the time, and after. The next tables are fetched and looked at meanwhile.
+        """
+        taken = ahead(self._take(X, times) for X, times in parts)
+        for judged in side_by_side(self._score, taken):
             yield self._follow(judged)
 
     def judge(self, X: Any, times: Times | None = None) -> Part:
@@ -152,10 +164,10 @@ class Stream:
         InvalidDataError
             If a column is missing or holds no numbers, or a value is impossible and to be refused.
         """
-        return self._follow(self._score(X, times))
+        return self._follow(self._score(self._take(X, times)))
 
-    def _score(self, X: Any, times: Times | None) -> Judged:
-        """Return what the models say of the next rows, without what was said of earlier ones."""
+    def _take(self, X: Any, times: Times | None) -> tuple[Timeline, Examined]:
+        """Return the next rows behind those that they look back on, and what is wrong with them."""
         names = self.sensors.names
         known = {str(column) for column in X.columns}
         if not self._refuse and known.intersection(names) and not known.issuperset(names):
@@ -180,8 +192,13 @@ class Stream:
         self._past, self._past_times = values[kept:].copy(), times[kept:].copy()
         self._held = examined.held[kept] if len(values) else None
         reach = reach_of(times, self._max_gap_s)
-        timeline = Timeline(self.sensors, times, examined.usable, reach)
-        at = np.arange(n_past, len(values))
+        return Timeline(self.sensors, times, examined.usable, reach), now
+
+    def _score(self, taken: tuple[Timeline, Examined]) -> Judged:
+        """Return what the models say of the next rows, without what was said of earlier ones."""
+        timeline, now = taken
+        n_rows = len(timeline.times)
+        at = np.arange(n_rows - len(now.values), n_rows)
         judged = judge(self.serving, timeline, at, np.empty(0), self.contamination)
         return replace(judged, examined=now)
 
@@ -232,6 +249,18 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         while (item := coming.result()) is not end:
             coming = thread.submit(next, source, end)
             yield item  # type: ignore[misc]
+
+
+def side_by_side(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yield what becomes of items, in their order; each core works on one of them."""
+    with ThreadPoolExecutor(CORES) as threads:
+        underway: deque[Future[T]] = deque()
+        for item in items:
+            underway.append(threads.submit(work, item))
+            if len(underway) > CORES:
+                yield underway.popleft().result()
+        while underway:
+            yield underway.popleft().result()
 
 
 def _last(course: Course, judged: Judged) -> Standing:

@@ -184,14 +184,13 @@ class Judged:
                         known.readings_ago = ago = int(why.readings_ago[place, column])
                         known.when = as_datetime(self.timeline.times[self.at[row] - ago])
                     found[row][sensor] = known
-        return {
-            row: [
-                sensor.model_copy(update={"share": sensor.share / weights[row]})
-                for sensor in sorted(sensors.values(), key=lambda sensor: -sensor.share)
-            ]
-            for row, sensors in found.items()
-            if sensors and weights[row] > 0
-        }
+        told = {}
+        for row, sensors in found.items():
+            if sensors and weights[row] > 0:
+                told[row] = sorted(sensors.values(), key=lambda sensor: -sensor.share)
+                for contribution in told[row]:
+                    contribution.share /= weights[row]
+        return told
 
     def _supported(self, name: str) -> Floats:
         n_samples = self.serving[name].model.calibration.n_samples

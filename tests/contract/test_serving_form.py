@@ -186,6 +186,18 @@ def test_a_row_has_one_score_to_the_last_bit_in_any_company(algorithm):
             np.testing.assert_array_equal(part, together[start : start + n])
 
 
+@pytest.mark.parametrize("n_features", [1, 5, 700])
+def test_slow_readings_have_the_score_in_a_forest_that_each_has_alone(n_features):
+    rng = np.random.default_rng(SEED)
+    X = np.cumsum(rng.normal(size=(700, n_features)), axis=0)
+    fitted = forest(21, 256, X + rng.normal(size=X.shape))
+    X[350:] += 5.0
+    X[400, 0] = np.nan
+    together = raw_scores("isolation_forest", fitted.arrays, {}, X)
+    alone = [raw_scores("isolation_forest", fitted.arrays, {}, row[None])[0] for row in X]
+    np.testing.assert_array_equal(together, alone)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_many_threads_at_once_get_the_scores_of_one(algorithm):
     fitted, params, examples = an_example(algorithm)
