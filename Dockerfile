@@ -21,7 +21,7 @@ RUN uv pip install --no-deps .
 RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/app/detectors/kernels \
     && touch --date=@1000000000 *.py && "$VIRTUAL_ENV"/bin/python -m compileall -q . \
     && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -c \
-       "import app.detectors.growing; from app.detectors.kernels import warm_up; warm_up()"
+       "import app.detectors.growing, app.detectors.learning; from app.detectors.kernels import warm_up; warm_up()"
 
 FROM python:3.11.15-slim-bookworm
 # A fixed number, so that the owner of a volume survives a rebuild.
