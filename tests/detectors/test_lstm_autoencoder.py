@@ -86,7 +86,7 @@ def test_a_network_that_goes_on_learning_is_not_stopped():
 def test_a_network_that_nobody_opens_learns_what_pytorch_teaches(encoder, decoder, batch_size):
     rows = np.hstack([wave(1500), noise(1500)])
     taught = replace(
-        NETWORK, encoder_layers=encoder, decoder_layers=decoder, batch_size=batch_size, epochs=4
+        NETWORK, encoder_layers=encoder, decoder_layers=decoder, batch_size=batch_size, epochs=2
     )
     by_torch = taught.fit([rows[:700], rows[700:]], untold)
     compiled = replace(taught, arrays_only=True).fit([rows[:700], rows[700:]], untold)
