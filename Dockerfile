@@ -19,9 +19,10 @@ RUN uv pip install --no-deps .
 # The kernels are compiled here, for the processor at hand. What is kept goes by the time of the
 # source, of which a layer of an image holds whole seconds.
 RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/app/detectors/kernels \
-    && touch --date=@1000000000 *.py && "$VIRTUAL_ENV"/bin/python -m compileall -q . \
+    && touch --date=@1000000000 *.py ../growing.py ../learning.py \
+    && "$VIRTUAL_ENV"/bin/python -m compileall -q . ../growing.py ../learning.py \
     && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -c \
-       "import app.detectors.growing; from app.detectors.kernels import warm_up; warm_up()"
+       "import app.detectors.growing, app.detectors.learning; from app.detectors.kernels import warm_up; warm_up()"
 
 FROM python:3.11.15-slim-bookworm
 # A fixed number, so that the owner of a volume survives a rebuild.

@@ -32,7 +32,7 @@ from app.tracking import registry
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "growth.png"
 N_FEATURES = 20
-LONGEST_S = 45.0
+LONGEST_S = 60.0
 """A curve ends before the point that would take longer, if cost grew as size does."""
 KEPT_ROWS = 50
 COLOURS = {

@@ -122,13 +122,13 @@ def _until(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        descent = Descent(network, detector.learning_rate, detector.epochs * steps_an_epoch)
+        most_steps = detector.epochs * steps_an_epoch
+        descent = Descent(network, windows, detector.learning_rate, most_steps)
         taken = 0.0
         for _ in range(detector.epochs):
-            batches = learn[torch.randperm(len(learn))].split(detector.batch_size)
-            for first in range(0, len(batches), LOOK_EVERY):
-                some = batches[first : first + LOOK_EVERY]
-                taken += seconds(lambda some=some: [descent.step(windows[b]) for b in some])
+            shuffled = learn[torch.randperm(len(learn))]
+            for some in shuffled.split(LOOK_EVERY * detector.batch_size):
+                taken += seconds(partial(descent.learn, some, detector.batch_size))
                 if _loss(descent.average, unseen) <= loss:
                     return taken
     finally:

@@ -8,6 +8,7 @@ eight sensors, ``fault`` a recording in which a bearing wears.
 
 from __future__ import annotations
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -49,6 +50,26 @@ def test_a_training_is_a_run_with_its_loss_epoch_by_epoch(tracked, healthy, name
     files = {item.path for item in client.list_artifacts(run.info.run_id, folder)}
     for name in ("model.pth", "conda.yaml", "requirements.txt", "MLmodel"):
         assert f"{folder}/{name}" in files
+
+
+def test_other_tools_open_each_version_with_its_own_weights_and_unpickle_nothing(
+    tracked, healthy, names, monkeypatch
+):
+    service = LSTMAutoencoderService(**SMALL)
+    service.train(healthy, feature_names=names)
+    first = service.reconstruction_error(healthy)[4:]
+    service.train(healthy[:200], feature_names=names)
+    second = service.reconstruction_error(healthy)[4:]
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    windows = np.lib.stride_tricks.sliding_window_view(healthy, 5, axis=0).transpose(0, 2, 1)
+    for version, errors in ((1, first), (2, second)):
+        model = mlflow.pyfunc.load_model(f"models:/lstm_autoencoder/{version}")
+        raw = np.asarray(model.predict(np.ascontiguousarray(windows)))
+        assert raw == pytest.approx(errors, rel=1e-9)
+        assert len(model.predict(model.input_example)) == 2
+        [run] = MLflowService().search_runs(f"run_id = '{model.metadata.run_id}'")
+        assert run.data.params["n_samples"] == {1: "300", 2: "200"}[version]
 
 
 def test_rows_are_judged_together_with_the_rows_before_them(untracked, healthy, names, fault):

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from app.detectors.base import Fitted, Floats, Progress, standardisation
+from app.detectors.learning import Learner
 from app.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class LSTMAutoencoder:
         The rate of the optimiser.
     random_state : int
         Seed.
+    arrays_only : bool, default False
+        Make no network of PyTorch's, where only scores are wanted.
     """
 
     encoder_layers: tuple[int, ...]
@@ -80,6 +83,7 @@ class LSTMAutoencoder:
     epochs: int
     learning_rate: float
     random_state: int
+    arrays_only: bool = False
 
     algorithm = "lstm_autoencoder"
     comparable = True
@@ -101,7 +105,7 @@ class LSTMAutoencoder:
         }
 
     def for_averages(self, n_rows: int) -> LSTMAutoencoder:
-        return self
+        return replace(self, arrays_only=True)
 
     def for_part(self, share: float) -> LSTMAutoencoder:
         # Scores are errors in one unit only between networks that have learnt in as many steps.
@@ -111,28 +115,32 @@ class LSTMAutoencoder:
             self,
             batch_size=max(round(self.batch_size * root), 1),
             epochs=round(self.epochs / root),
+            arrays_only=True,
         )
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
-        device = available_device()
         rows = np.concatenate(segments)
         network = self._new_network(rows.shape[1])
         network.learn_ranges(rows)
-        scaled = (torch.from_numpy(rows) - network.center) / network.scale
-        windows = Windows(scaled.float().to(device), self.sequence_length)
+        device = "cpu" if self.arrays_only else available_device()
+        scaled = ((torch.from_numpy(rows) - network.center) / network.scale).float()
+        windows = Windows(scaled.to(device), self.sequence_length)
         learn, kept_back = _starts([len(segment) for segment in segments], self.sequence_length)
+        most_steps = self.epochs * -(-len(learn) // self.batch_size)
+        descent_of = CompiledDescent if self.arrays_only else Descent
         with _one_thread():
-            network, losses = self._optimise(
-                network.to(device), windows, learn.to(device), kept_back.to(device), progress
-            )
+            descent = descent_of(network.to(device), windows, self.learning_rate, most_steps)
+            losses = self._optimise(descent, learn.to(device), kept_back.to(device), progress)
         # Double precision from here on: the weights stay as they were learnt, and the network
         # and the arrays taken from it agree to the last digits.
-        network = network.cpu().double().eval().requires_grad_(False)
+        network = descent.average.cpu().double().eval().requires_grad_(False)
         arrays = {name: value.numpy().T.copy() for name, value in network.state_dict().items()}
-        return Fitted(network, arrays, loss_by_epoch=tuple(losses))
+        estimator = None if self.arrays_only else network
+        return Fitted(estimator, arrays, loss_by_epoch=tuple(losses))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
-        estimator.threshold_ = raw_threshold
+        if estimator is not None:
+            estimator.threshold_ = raw_threshold
 
     def _new_network(self, n_features: int) -> Autoencoder:
         # First weights come from torch's global generator, so two fits side by side take turns.
@@ -142,24 +150,18 @@ class LSTMAutoencoder:
 
     def _optimise(
         self,
-        network: Autoencoder,
-        windows: Windows,
+        descent: Descent | CompiledDescent,
         learn: Tensor,
         kept_back: Tensor,
         progress: Progress,
-    ) -> tuple[Autoencoder, list[float]]:
-        """Return the network as it was at its best, and the loss of each epoch until then."""
-        steps_an_epoch = -(-len(learn) // self.batch_size)
-        descent = Descent(network, self.learning_rate, self.epochs * steps_an_epoch)
-        best = Best(patience=-(-PATIENCE // steps_an_epoch))
+    ) -> list[float]:
+        """Leave the average as it was at its best; return the loss of each epoch until then."""
+        best = Best(patience=-(-PATIENCE // -(-len(learn) // self.batch_size)))
         order = torch.Generator().manual_seed(self.random_state)
         losses: list[float] = []
         for epoch in range(1, self.epochs + 1):
-            total = torch.zeros((), device=learn.device)
             shuffled = learn[torch.randperm(len(learn), generator=order).to(learn.device)]
-            for batch in shuffled.split(self.batch_size):  # type: ignore[no-untyped-call]
-                total += descent.step(windows[batch]) * len(batch)
-            losses.append(total.item() / len(learn))
+            losses.append(descent.learn(shuffled, self.batch_size))
             if not math.isfinite(losses[-1]):
                 raise InvalidDataError(
                     f"The training diverged in epoch {epoch}.",
@@ -167,13 +169,13 @@ class LSTMAutoencoder:
                     remedy=f"Give a smaller one than {self.learning_rate:g}.",
                 )
             progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs)
-            if len(kept_back) and best.reached(epoch, descent.average, windows[kept_back]):
+            if len(kept_back) and best.reached(epoch, descent, kept_back):
                 logger.info("Ended after epoch %d; that of epoch %d is kept.", epoch, best.epoch)
                 break
         if not len(kept_back):
-            return descent.average, losses
+            return losses
         descent.average.load_state_dict(best.weights)
-        return descent.average, losses[: best.epoch]
+        return losses[: best.epoch]
 
 
 class Descent:
@@ -187,6 +189,8 @@ class Descent:
     ----------
     network : Autoencoder
         Learns in place.
+    windows : Windows
+        What it learns from, on the same device.
     learning_rate : float
         To which the rate rises at first.
     most_steps : int
@@ -198,20 +202,33 @@ class Descent:
         What to keep of it all.
     """
 
-    def __init__(self, network: Autoencoder, learning_rate: float, most_steps: int):
+    def __init__(
+        self, network: Autoencoder, windows: Windows, learning_rate: float, most_steps: int
+    ):
         self.average = copy.deepcopy(network).requires_grad_(False)
-        self._network = network
+        self._network, self._windows = network, windows
         self._weights: list[Tensor] = list(network.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
         self._optimiser = torch.optim.Adam(self._weights, lr=learning_rate, fused=True)
-        rising = max(1, min(round(RISING[0] * most_steps), RISING[1]))
+        rising = _rising(most_steps)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimiser, lambda step: min((step + 1) / rising, 1.0)
         )
         self._steps = 0
 
-    def step(self, sequences: Tensor) -> Tensor:
-        """Learn from a batch; return its loss before, on the device that nobody waits for."""
+    def learn(self, starts: Tensor, batch_size: int) -> float:
+        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        total = torch.zeros((), device=starts.device)
+        for batch in starts.split(batch_size):  # type: ignore[no-untyped-call]
+            # Nobody waits for the device meanwhile.
+            total += self._step(self._windows[batch]) * len(batch)
+        return total.item() / len(starts)
+
+    def loss(self, starts: Tensor) -> float:
+        """Return the mean loss of the average on the windows that begin there."""
+        return float(self.average.loss(self._windows[starts]))
+
+    def _step(self, sequences: Tensor) -> Tensor:
         loss = self._network.loss(sequences)
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -223,6 +240,47 @@ class Descent:
         with torch.no_grad():
             torch._foreach_lerp_(self._averaged, self._weights, share)
         return loss.detach()
+
+
+class CompiledDescent:
+    """The same descent by compiled code, for networks that nobody opens.
+
+    Parameters and attributes are those of ``Descent``.
+    """
+
+    def __init__(
+        self, network: Autoencoder, windows: Windows, learning_rate: float, most_steps: int
+    ):
+        layers = (*network.encoder, *network.decoder)
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        # The average looks into the learner's own memory.
+        self._learner = Learner(
+            windows.rows.numpy(),
+            windows.length,
+            [(layer.input_size, layer.hidden_size) for layer in layers],
+            len(network.encoder),
+            np.concatenate([w.numpy().T.ravel() for w in self.average.parameters()]),
+            learning_rate,
+            _rising(most_steps),
+            RECENT,
+        )
+        start = 0
+        for weights in self.average.parameters():
+            part = self._learner.average[start : start + weights.numel()]
+            weights.data = torch.from_numpy(part.reshape(weights.shape[::-1]).T)
+            start += weights.numel()
+
+    def learn(self, starts: Tensor, batch_size: int) -> float:
+        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        return self._learner.learn(starts.numpy(), batch_size)
+
+    def loss(self, starts: Tensor) -> float:
+        """Return the mean loss of the average on the windows that begin there."""
+        return self._learner.loss(np.ascontiguousarray(starts.numpy()))
+
+
+def _rising(most_steps: int) -> int:
+    return max(1, min(round(RISING[0] * most_steps), RISING[1]))
 
 
 @dataclass(frozen=True)
@@ -262,12 +320,12 @@ class Best:
         self._loss = self._mark = math.inf
         self._marked = 0
 
-    def reached(self, epoch: int, network: Autoencoder, kept_back: Tensor) -> bool:
-        """Look at the network after an epoch; return whether going on is in vain."""
-        loss = float(network.loss(kept_back))
+    def reached(self, epoch: int, descent: Descent | CompiledDescent, kept_back: Tensor) -> bool:
+        """Look at the average after an epoch; return whether going on is in vain."""
+        loss = descent.loss(kept_back)
         if loss < self._loss:
             self._loss, self.epoch = loss, epoch
-            self.weights = copy.deepcopy(network.state_dict())
+            self.weights = copy.deepcopy(descent.average.state_dict())
         if loss < (1.0 - WORTHWHILE) * self._mark:
             self._mark, self._marked = loss, epoch
         return epoch - self._marked >= self.patience

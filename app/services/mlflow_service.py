@@ -384,6 +384,8 @@ class MLflowService:
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
             return
+        if record.model.window > 1 and not self._traced(record):
+            return
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
@@ -407,7 +409,7 @@ class MLflowService:
         windows : bool
             Whether a detector of windows is to be recorded, or one of single rows.
         """
-        if self.enabled and f"mlflow.{'pytorch' if windows else 'sklearn'}" not in sys.modules:
+        if self.enabled and f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
             _uploads.submit(self._take_in, windows)
 
     def pending(self) -> list[str]:
@@ -435,6 +437,15 @@ class MLflowService:
             self.server.require()
             flavors.take_in(windows)
 
+    def _traced(self, record: TrainingRecord) -> bool:
+        """Trace a network while the caller waits, so that it cannot meet his next training."""
+        try:
+            flavors.trace(record.model, self._graphs)
+        except Exception:
+            logger.exception("The training of %s was not recorded.", record.model_name)
+            return False
+        return True
+
     def _upload(
         self,
         record: TrainingRecord,
@@ -459,7 +470,7 @@ class MLflowService:
     ) -> runs.OpenRun | None:
         experiment = self.settings.mlflow_experiment_name
         try:
-            version, run = publish(self.server, experiment, record, parent)
+            version, run = publish(self.server, experiment, record, parent, self._graphs)
         except TrackingError:
             raise
         except Exception:
@@ -500,6 +511,10 @@ class MLflowService:
     @property
     def _cache(self) -> Path:
         return self.settings.state_dir / "models"
+
+    @property
+    def _graphs(self) -> Path:
+        return self.settings.state_dir / "networks"
 
     def _target(self) -> runs.OpenRun:
         """Return the run that a value without a run goes to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,21 +14,32 @@ import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
+from app.tracking import networks
 from app.tracking.server import importing_mlflow
 
 SERVING = "serving"
 
 
 def take_in(windows: bool) -> None:
-    """Import the flavor of a detector of windows, or of single rows, and all that it needs."""
+    """Import what the files of a detector of windows, or of single rows, are written by."""
     with importing_mlflow():
         if windows:
-            import mlflow.pytorch
+            import mlflow.models
         else:
             import mlflow.sklearn  # noqa: F401
 
 
-def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> str:
+def trace(model: TrainedModel, kept: Path) -> Path:
+    """Return the folder of a network of such a shape, as ``networks.traced`` does."""
+    with importing_mlflow():
+        import mlflow.models  # noqa: F401
+    with _quietly():
+        return networks.traced(model, _requirements("torch", "numpy"), kept)
+
+
+def write_model(
+    model: TrainedModel, sample: Floats, folder: Path, run_id: str, graphs: Path
+) -> str:
     """Write both forms of a model and return the content hash of its serving form.
 
     Parameters
@@ -42,16 +52,15 @@ def write_model(model: TrainedModel, sample: Floats, folder: Path, run_id: str) 
         Must not exist yet; its name becomes the artifact path.
     run_id : str
         The run that the model belongs to.
+    graphs : Path
+        Where traced networks are kept.
     """
     take_in(windows=model.window > 1)
-    from mlflow.models import Model
-
-    described = Model(artifact_path=folder.name, run_id=run_id)
-    with _quietly():
-        if model.window == 1:
-            _write_sklearn(model, sample, folder, described)
-        else:
-            _write_torch(model, sample, folder, described)
+    if model.window == 1:
+        with _quietly():
+            _write_sklearn(model, sample, folder, run_id)
+    else:
+        _write_torch(model, sample, folder, run_id, graphs)
     return model.save(folder / SERVING)
 
 
@@ -99,10 +108,10 @@ def write_estimator(estimator: Any, folder: Path, run_id: str, **about: Any) -> 
             )
 
 
-def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, described: Any) -> None:
+def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> None:
     import mlflow.sklearn
     import pandas as pd
-    from mlflow.models import infer_signature
+    from mlflow.models import Model, infer_signature
 
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
     # PyOD's verdicts, as they always look; asking a forest takes longer than writing it.
@@ -110,7 +119,7 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, described:
     mlflow.sklearn.save_model(
         model.estimator,
         folder,
-        mlflow_model=described,
+        mlflow_model=Model(artifact_path=folder.name, run_id=run_id),
         serialization_format="cloudpickle",
         signature=infer_signature(example, verdicts),
         input_example=example,
@@ -118,30 +127,16 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, described:
     )
 
 
-def _write_torch(model: TrainedModel, sample: Floats, folder: Path, described: Any) -> None:
-    import mlflow.pytorch
+def _write_torch(
+    model: TrainedModel, sample: Floats, folder: Path, run_id: str, graphs: Path
+) -> None:
     import torch
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
-    example = np.ascontiguousarray(model.examples(sample)[-2:])
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float64), (-1, model.window, model.n_features))]),
-        Schema([TensorSpec(np.dtype(np.float64), (-1,))]),
-    )
     # The exported graph opens in a process that has never heard of our classes, and holds no
     # pickle; the plain weights beside it are the file that the guide names.
-    mlflow.pytorch.save_model(
-        model.estimator,
-        folder,
-        mlflow_model=described,
-        serialization_format="pt2",
-        signature=signature,
-        input_example=example,
-        pip_requirements=_requirements("torch", "numpy"),
-    )
+    example = np.ascontiguousarray(model.examples(sample)[-2:])
+    networks.fill(trace(model, graphs), model, example, folder, run_id)
     torch.save(model.estimator.state_dict(), folder / "model.pth")
-    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
 
 
 def _requirements(*names: str) -> list[str]:

@@ -62,7 +62,11 @@ class TrainingRecord:
 
 
 def publish(
-    server: Server, experiment: str, record: TrainingRecord, parent: runs.OpenRun | None
+    server: Server,
+    experiment: str,
+    record: TrainingRecord,
+    parent: runs.OpenRun | None,
+    graphs: Path,
 ) -> tuple[int, runs.OpenRun]:
     """Write a training to the server, all but its figures.
 
@@ -77,6 +81,8 @@ def publish(
     parent : OpenRun or None
         The run that the caller has open. The first training goes into it, later ones into
         runs nested in it.
+    graphs : Path
+        Where traced networks are kept.
 
     Returns
     -------
@@ -97,7 +103,11 @@ def publish(
             call(client.log_batch, run.run_id, **batch)
         artifact_path = f"{record.model_name}_model"
         with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-            content_hash = _write_artifacts(record, Path(scratch), artifact_path, run.run_id)
+            if record.quality is not None:
+                quality = json.dumps(record.quality.as_dict(), indent=2)
+                (Path(scratch) / "data_quality.json").write_text(quality)
+            folder, sample = Path(scratch) / artifact_path, record.X[:EXAMPLE_ROWS]
+            content_hash = write_model(record.model, sample, folder, run.run_id, graphs)
             call(client.log_artifacts, run.run_id, scratch)
         version = register(
             server,
@@ -245,12 +255,6 @@ def _batches(record: TrainingRecord) -> Iterator[dict[str, Any]]:
     }
     for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
-
-
-def _write_artifacts(record: TrainingRecord, scratch: Path, artifact_path: str, run_id: str) -> str:
-    if record.quality is not None:
-        (scratch / "data_quality.json").write_text(json.dumps(record.quality.as_dict(), indent=2))
-    return write_model(record.model, record.X[:EXAMPLE_ROWS], scratch / artifact_path, run_id)
 
 
 def _end(server: Server, run: runs.OpenRun, status: str, ended_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,20 @@ def test_rows_are_spread_evenly_over_the_training(most):
 
 def test_no_more_rows_than_there_are_come_as_they_are():
     assert spread_rows(ROWS, 700, random_state=0) is ROWS
+
+
+@pytest.mark.parametrize("reach", [1, 20])
+def test_a_support_that_nobody_opens_is_the_one_that_libsvm_finds(reach):
+    detector = replace(SVM, gamma="scale", reach=reach)
+    opened, unopened = (
+        one.fit([ROWS], untold) for one in (detector, replace(detector, arrays_only=True))
+    )
+    assert unopened.estimator is None
+    scores = [
+        raw_scores("one_class_svm", fitted.arrays, detector.params, FRESH)
+        for fitted in (opened, unopened)
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from app.detectors.base import untold
+from app.detectors.kernels import raw_scores
 from app.detectors.lstm_autoencoder import LSTMAutoencoder, Windows, _starts
 
 WINDOW = 5
@@ -24,6 +25,11 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 def wave(n: int) -> np.ndarray:
     """Rows of which there is much to learn, shape (n, 2)."""
     return np.sin(np.arange(n)[:, None] / [3.0, 5.0])
+
+
+def windows_of(rows: np.ndarray) -> np.ndarray:
+    """All windows of consecutive rows, shape (n - WINDOW + 1, WINDOW, n_features)."""
+    return np.lib.stride_tricks.sliding_window_view(rows, WINDOW, axis=0).transpose(0, 2, 1)
 
 
 def test_windows_are_gathered_from_their_rows_without_a_copy_of_them():
@@ -72,6 +78,26 @@ def test_a_network_that_goes_on_learning_is_not_stopped():
     fitted = NETWORK.fit([wave(2000)], untold)
     assert len(fitted.loss_by_epoch) == NETWORK.epochs
     assert fitted.loss_by_epoch[-1] < 0.5 * fitted.loss_by_epoch[0]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "batch_size"), [((6,), (6,), 128), ((7, 5, 3), (4, 9), 33)]
+)
+def test_a_network_that_nobody_opens_learns_what_pytorch_teaches(encoder, decoder, batch_size):
+    rows = np.hstack([wave(1500), noise(1500)])
+    taught = replace(
+        NETWORK, encoder_layers=encoder, decoder_layers=decoder, batch_size=batch_size, epochs=2
+    )
+    by_torch = taught.fit([rows[:700], rows[700:]], untold)
+    compiled = replace(taught, arrays_only=True).fit([rows[:700], rows[700:]], untold)
+    assert compiled.estimator is None
+    assert compiled.loss_by_epoch == pytest.approx(by_torch.loss_by_epoch, rel=1e-3)
+    assert compiled.arrays.keys() == by_torch.arrays.keys()
+    scores = [
+        raw_scores("lstm_autoencoder", fitted.arrays, taught.params, windows_of(rows))
+        for fitted in (by_torch, compiled)
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-2)
 
 
 @pytest.mark.parametrize("share", [0.8, 0.5])

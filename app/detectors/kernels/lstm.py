@@ -11,6 +11,8 @@ first layer could be shared; with the default network that is a seventh of the p
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import float64, types
 
@@ -27,8 +29,7 @@ HUGE = 1e150
 """Its square is finite, and a tangent that far out is 1."""
 
 
-@part_of_kernels
-def _add_product(rows: Floats, weights: Floats, sums: Floats) -> None:
+def add_product(rows: Any, weights: Any, sums: Any) -> None:
     """Add rows (m, n_inputs) times weights (n_inputs, n_outputs) to sums (m, n_outputs)."""
     n_inputs, n_outputs = weights.shape
     whole = n_inputs - n_inputs % 4
@@ -46,6 +47,9 @@ def _add_product(rows: Floats, weights: Floats, sums: Floats) -> None:
             total = sums[row]
             for j in range(n_outputs):
                 total[j] += a * wa[j]
+
+
+_add_product = part_of_kernels(add_product)
 
 
 @part_of_kernels

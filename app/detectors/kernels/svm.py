@@ -117,6 +117,30 @@ def _decide(
             scores[row] -= total
 
 
+@compiled(given(float64, 2), given(float64, 2), float64, filled(float64, 2))
+def _liken(rows: Floats, columns: Floats, gamma: float, likeness: Floats) -> None:
+    n, n_features = rows.shape
+    for first in range(0, n, TILE):
+        m = min(TILE, n - first)
+        for row in range(n):
+            like = likeness[row, first : first + m]
+            like[:] = 0.0
+            for column in range(n_features):
+                a, others = rows[row, column], columns[column, first : first + m]
+                for j in range(m):
+                    like[j] += (a - others[j]) ** 2
+            for j in range(m):
+                like[j] = exp(-gamma * like[j])
+
+
+def likeness(rows: Floats, gamma: float) -> Floats:
+    """Return the RBF kernel of all pairs of scaled rows, shape (n_samples, n_samples)."""
+    rows = np.ascontiguousarray(rows)
+    found = np.empty((len(rows), len(rows)))
+    _liken(rows, rows.T.copy(), gamma, found)
+    return found
+
+
 def raw_scores(arrays: Arrays, kernel: str, X: Floats) -> Floats:
     """Return the negated decision function for rows of shape (n_samples, n_features)."""
     scores = np.empty(len(X))
