@@ -19,6 +19,9 @@ from app.config import Settings
 from app.errors import ConflictError, TrackingError, VigieError
 
 START_TIMEOUT_S = 90.0
+AFTER_US = """read nothing
+{ kill -TERM -- "-$0"; sleep 8; kill -KILL -- "-$0"; } 2>/dev/null"""
+"""What ends the session of process ``$0``, kindly first, when nobody holds the pipe any more."""
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -64,7 +67,9 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     url = f"http://127.0.0.1:{port}"
-    with _process("MLflow", command, environment, state / "mlflow.log", f"{url}/health"):
+    log = state / "mlflow.log"
+    with running(command, environment, log) as process:
+        await_health("MLflow", process, f"{url}/health", log)
         yield settings.mlflow_tracking_uri
 
 
@@ -89,7 +94,8 @@ def service(settings: Settings) -> Iterator[str]:
     log = settings.state_dir / "vigie.log"
     # On a machine that has just started both, the first answers of MLflow take their time.
     environment = {"VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0))}
-    with _process("The service", command, environment, log, f"{url}/api/v1/anomalies/health"):
+    with running(command, environment, log) as process:
+        await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
         yield f"http://localhost:{settings.port}"
 
 
@@ -112,10 +118,13 @@ def require_free(port: int, remedy: str) -> None:
 
 
 @contextmanager
-def _process(
-    name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, health: str
-) -> Iterator[None]:
-    """Run a process until the block ends; its children end with it."""
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process until the block ends; its children end with it.
+
+    They end as well when this process is killed, which closes the pipe that a shell waits at.
+    """
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -125,14 +134,24 @@ def _process(
             env={**os.environ, **environment},
             start_new_session=True,
         )
-    try:
-        _await_health(name, process, health, log)
-        yield
-    finally:
-        _stop(process)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", AFTER_US, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
+    ) as survivor:
+        try:
+            yield process
+        finally:
+            _stop(process)
+            survivor.kill()
 
 
-def _await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when a process answers.
+
+    Raises
+    ------
+    VigieError
+        If it ends instead, or takes too long.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:

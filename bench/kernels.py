@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ N_FEATURES = 20
 FORESTS = {"PyOD's default, 100 trees of 256": (100, 256), "Vigie's, 200 trees of 512": (200, 512)}
 SHARES = {"nu 0.1": 0.1, "Vigie's nu 0.5": 0.5}
 WINDOW = 10
+
+Rows = np.ndarray
+Scored = Callable[[int], Any]
+
 FIRST_SCORE = """
 import time
 started = time.perf_counter()
@@ -50,84 +54,96 @@ def measure(quick: bool) -> Iterator[Figure]:
     runs, few = (3, 2) if quick else (7, 5)
     rows = np.random.default_rng(0).normal(size=(10_000, N_FEATURES))
     learnt = rows[:3000] if quick else rows
-    yield from _forests(learnt, runs, few)
-    yield from _svms(learnt, rows, runs, few)
+    many = np.random.default_rng(1).normal(size=(100_000, N_FEATURES))
+    for name, (n_trees, n_samples) in FORESTS.items():
+        yield from _forest(name, n_trees, n_samples, learnt, many, runs, few)
+    for name, nu in SHARES.items():
+        yield from _svm(name, nu, learnt, rows, runs, few)
     yield from _lstm(rows, runs)
     yield _first_score(rows[:2000], 2 if quick else 5)
 
 
-def _forests(rows: np.ndarray, runs: int, few: int) -> Iterator[Figure]:
-    many = np.random.default_rng(1).normal(size=(100_000, N_FEATURES))
-    for name, (n_trees, n_samples) in FORESTS.items():
-        fitted = IsolationForest(n_trees, n_samples, 0.01, 0).fit([rows], untold)
-        estimator: Any = fitted.estimator
-        # What the forest itself is given: the kernel is measured with all that stands before it.
-        ready = estimator[:-1].transform(many)
-        inside, arrays = estimator[-1], fitted.arrays
-        service = _trained(
-            IsolationForestService, rows, n_estimators=n_trees, max_samples=n_samples
-        )
-        peer = IForest(n_estimators=n_trees, max_samples=n_samples).fit(rows)
-        what = f"Isolation Forest ({name})"
-        yield compare(
-            f"{what}, one row, kernel",
-            lambda arrays=arrays: raw_scores("isolation_forest", arrays, {}, many[:1]),
-            lambda inside=inside, ready=ready: inside.decision_function(ready[:1]),
-            peer_name="PyOD", goal=500, runs=runs, repeat=(500, 5), unit="us",
-        )  # fmt: skip
-        yield compare(
-            f"{what}, one row, service",
-            lambda service=service: service.predict_scores(many[:1]),
-            lambda peer=peer: peer.decision_function(many[:1]),
-            peer_name="PyOD", goal=150, runs=runs, repeat=(300, 5), unit="us",
-        )  # fmt: skip
-        yield compare(
-            f"{what}, 100 000 rows, kernel",
-            lambda arrays=arrays: raw_scores("isolation_forest", arrays, {}, many),
-            lambda inside=inside, ready=ready: inside.decision_function(ready),
-            peer_name="PyOD", goal=4, runs=few,
-        )  # fmt: skip
-        yield compare(
-            f"{what}, 100 000 rows, service",
-            lambda service=service: service.predict_scores(many),
-            lambda peer=peer: peer.decision_function(many),
-            peer_name="PyOD", goal=4, runs=few,
-        )  # fmt: skip
+def _forest(
+    name: str, n_trees: int, n_samples: int, learnt: Rows, rows: Rows, runs: int, few: int
+) -> Iterator[Figure]:
+    fitted = IsolationForest(n_trees, n_samples, 0.01, 0).fit([learnt], untold)
+    estimator: Any = fitted.estimator
+    # What the forest itself is given: the kernel is measured with all that stands before it.
+    ready = estimator[:-1].transform(rows)
+    service = _trained(IsolationForestService, learnt, n_estimators=n_trees, max_samples=n_samples)
+    peer = IForest(n_estimators=n_trees, max_samples=n_samples).fit(learnt)
+    yield from _kernel_and_service(
+        f"Isolation Forest ({name})",
+        len(rows),
+        lambda n: raw_scores("isolation_forest", fitted.arrays, {}, rows[:n]),
+        lambda n: estimator[-1].decision_function(ready[:n]),
+        lambda n: service.predict_scores(rows[:n]),
+        lambda n: peer.decision_function(rows[:n]),
+        goals={"kernel": (500, 4), "service": (150, 4)}, repeat=(300, 5), runs=runs, few=few,
+    )  # fmt: skip
 
 
-def _svms(learnt: np.ndarray, rows: np.ndarray, runs: int, few: int) -> Iterator[Figure]:
-    for name, nu in SHARES.items():
-        gamma = 1.0 / N_FEATURES
-        service = _trained(OneClassSVMService, learnt, nu=nu, gamma=gamma)
-        model = service.served.model  # type: ignore[union-attr]
-        inside: Any = model.estimator
-        scaled = inside[:-1].transform(rows)
-        peer = OCSVM(nu=nu, gamma=gamma).fit(learnt)
-        what = f"One-Class SVM ({name}, {len(model.arrays['dual_coef'])} support vectors)"
-        yield compare(
-            f"{what}, one row, kernel",
-            lambda model=model: model.raw_scores(rows[:1]),
-            lambda inside=inside, scaled=scaled: inside[-1].decision_function(scaled[:1]),
-            peer_name="PyOD", goal=20, runs=runs, repeat=(300, 30), unit="us",
-        )  # fmt: skip
-        yield compare(
-            f"{what}, one row, service",
-            lambda service=service: service.predict_scores(rows[:1]),
-            lambda peer=peer: peer.decision_function(rows[:1]),
-            peer_name="PyOD", goal=10, runs=runs, repeat=(300, 30), unit="us",
-        )  # fmt: skip
-        yield compare(
-            f"{what}, 10 000 rows, kernel",
-            lambda model=model: model.raw_scores(rows),
-            lambda inside=inside, scaled=scaled: inside[-1].decision_function(scaled),
-            peer_name="PyOD", goal=15, runs=few,
-        )  # fmt: skip
-        yield compare(
-            f"{what}, 10 000 rows, service",
-            lambda service=service: service.predict_scores(rows),
-            lambda peer=peer: peer.decision_function(rows),
-            peer_name="PyOD", goal=15, runs=few,
-        )  # fmt: skip
+def _svm(name: str, nu: float, learnt: Rows, rows: Rows, runs: int, few: int) -> Iterator[Figure]:
+    gamma = 1.0 / N_FEATURES
+    service = _trained(OneClassSVMService, learnt, nu=nu, gamma=gamma)
+    model = service.served.model  # type: ignore[union-attr]
+    estimator: Any = model.estimator
+    ready = estimator[:-1].transform(rows)
+    peer = OCSVM(nu=nu, gamma=gamma).fit(learnt)
+    yield from _kernel_and_service(
+        f"One-Class SVM ({name}, {len(model.arrays['dual_coef'])} support vectors)",
+        len(rows),
+        lambda n: model.raw_scores(rows[:n]),
+        lambda n: estimator[-1].decision_function(ready[:n]),
+        lambda n: service.predict_scores(rows[:n]),
+        lambda n: peer.decision_function(rows[:n]),
+        goals={"kernel": (20, 15), "service": (10, 15)}, repeat=(300, 30), runs=runs, few=few,
+    )  # fmt: skip
+
+
+def _kernel_and_service(
+    what: str,
+    n_rows: int,
+    kernel: Scored,
+    inside: Scored,
+    service: Scored,
+    whole: Scored,
+    *,
+    goals: dict[str, tuple[float, float]],
+    repeat: tuple[int, int],
+    runs: int,
+    few: int,
+) -> Iterator[Figure]:
+    """Yield one row and many: the kernel against PyOD's estimator, the service against all of it.
+
+    Parameters
+    ----------
+    what : str
+        The algorithm.
+    n_rows : int
+        How many are many.
+    kernel, inside, service, whole : callable
+        Score the first ``n`` rows: two of ours, each followed by its peer.
+    goals : dict of str to (float, float)
+        Of one row and of many, by what is compared.
+    repeat : tuple of int
+        Calls of ours and of the peer in one turn, for one row.
+    runs, few : int
+        Turns for one row and for many.
+    """
+    for n, goal in ((1, 0), (n_rows, 1)):
+        rows = "one row" if n == 1 else f"{n:,} rows".replace(",", " ")
+        for part, ours, peer in (("kernel", kernel, inside), ("service", service, whole)):
+            yield compare(
+                f"{what}, {rows}, {part}",
+                lambda ours=ours, n=n: ours(n),
+                lambda peer=peer, n=n: peer(n),
+                peer_name="PyOD",
+                goal=goals[part][goal],
+                runs=runs if n == 1 else few,
+                repeat=repeat if n == 1 else (1, 1),
+                unit="us" if n == 1 else "ms",
+            )
 
 
 def _lstm(rows: np.ndarray, runs: int) -> Iterator[Figure]:

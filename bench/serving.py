@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ import httpx
 import numpy as np
 from figures import Figure, Spread, within
 
+from app.local import await_health, running
+
 PEERS = Path(__file__).resolve().parent / "peers"
+LARGE_BATCH = 8000
 N_SENSORS, N_TREES, N_ROWS, N_ASSETS = 20, 100, 2000, 64
 NAMES = [f"sensor_{i + 1}" for i in range(N_SENSORS)]
 API = "/api/v1/anomalies"
@@ -46,6 +49,7 @@ LONGEST = 15.0
 """Seconds that a server is given to answer at all."""
 
 Rows = np.ndarray
+Process = subprocess.Popen[bytes]
 Body = Callable[[Rows, int], Any]
 """From rows and a number to what a server is sent."""
 
@@ -58,8 +62,10 @@ class Server:
     batch: str
     body_of_one: Body
     body_of_batch: Body
-    process: int
-    """Its id, and that of the session of all its children."""
+    process: Process
+    """It leads the session of all its children."""
+    health: str
+    log: Path
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ def measure(quick: bool) -> Iterator[Figure]:
                     loads[name] += [found] if run > 0 else []
             yield from _compared(loads, n_rows, connections)
         yield _while_training(Path(folder), servers[FOREST], seconds)
+        yield _beside_batches(Path(folder), servers[FOREST], seconds)
 
 
 def rows(n: int, seed: int) -> Rows:
@@ -147,23 +154,51 @@ def _cpu(loads: Sequence[Load]) -> float:
 
 def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
     """Measure single readings while the same service trains on ten times as many rows."""
-    bodies = _bodies(folder, "training", server, 1)
-    quiet = _loaded(server, 1, bodies, 4, max(seconds, 2.0))
-    base = server.one.removesuffix("/detect")
-    training = threading.Thread(target=_train, args=(base, rows(20_000, 2), "one_class_svm"))
-    started = time.perf_counter()
-    training.start()
-    busy = _loaded(server, 1, bodies, 4, max(seconds, 2.0))
-    still = training.is_alive()
-    training.join()
-    took = time.perf_counter() - started
+    training = _training(rows(20_000, 2), "one_class_svm")
+    quiet, busy, took = _beside(
+        folder, server, max(seconds, 2.0), lambda: _send_training(server, training)
+    )
     return within(
         "p99 of single readings during a training in the background, against none",
         [busy.p99 / quiet.p99],
         unit="x",
         goal=2.0,
-        note=f"20 000 rows, trained in {took:.1f} s{'' if still else ', less than was measured'}; "
-        f"p99 {quiet.p99:.3g} and {busy.p99:.3g} ms, p50 {quiet.p50:.3g} and {busy.p50:.3g} ms",
+        note=f"20 000 rows, trained in {took:.1f} s; {_both(quiet, busy)}",
+    )
+
+
+def _beside_batches(folder: Path, server: Server, seconds: float) -> Figure:
+    """Measure single readings while another connection sends one large batch after the other."""
+    seconds = max(seconds, 3.0)
+    bodies = _bodies(folder, "large", server, LARGE_BATCH)
+    quiet, busy, _ = _beside(
+        folder, server, seconds, lambda: _loaded(server, LARGE_BATCH, bodies, 1, seconds + 1.0)
+    )
+    return within(
+        f"p99 of single readings beside batches of {LARGE_BATCH} rows, against none",
+        [busy.p99 / quiet.p99],
+        unit="x",
+        note=_both(quiet, busy),
+    )
+
+
+def _beside(
+    folder: Path, server: Server, seconds: float, other: Callable[[], Any]
+) -> tuple[Load, Load, float]:
+    """Load a server by single readings, alone and beside another request, which takes so long."""
+    bodies = _bodies(folder, "beside", server, 1)
+    quiet = _loaded(server, 1, bodies, 4, seconds)
+    thread, started = threading.Thread(target=other), time.perf_counter()
+    thread.start()
+    busy = _loaded(server, 1, bodies, 4, seconds)
+    thread.join()
+    return quiet, busy, time.perf_counter() - started
+
+
+def _both(quiet: Load, busy: Load) -> str:
+    return (
+        f"p99 {quiet.p99:.3g} and {busy.p99:.3g} ms, p50 {quiet.p50:.3g} and {busy.p50:.3g} ms "
+        "with four connections"
     )
 
 
@@ -172,7 +207,7 @@ def _loaded(server: Server, n_rows: int, bodies: Path, connections: int, seconds
     # wrk counts in whole seconds; a shorter run is ended by hand, and tells what it has then.
     command = ["wrk", "-t1", f"-c{connections}", "-d60s", "--timeout", "60s"]
     command += ["-s", str(PEERS / "post.lua"), address]
-    before = _computed(server.process)
+    before = _computed(server.process.pid)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "BODIES": str(bodies)}
     )
@@ -188,7 +223,7 @@ def _loaded(server: Server, n_rows: int, bodies: Path, connections: int, seconds
     if n_requests == 0 and seconds < LONGEST:
         # Not one answer in that time: a slow server is given more of it.
         return _loaded(server, n_rows, bodies, connections, 4.0 * seconds)
-    cpu = 1e3 * (_computed(server.process) - before) / max(n_requests, 1)
+    cpu = 1e3 * (_computed(server.process.pid) - before) / max(n_requests, 1)
     return Load(**found, cpu=cpu)
 
 
@@ -224,49 +259,42 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
     """Start all servers and return them when they answer."""
     learnt = rows(N_ROWS, 0)
     files = _forests(folder, learnt)
-    waiting: dict[str, tuple[Server, str]] = {}
+    servers: dict[str, Server] = {}
     for name, history, models in ((FOREST, False, 1), (THREE, True, 3)):
-        base, process = _vigie(folder / f"state-{models}", history, stack)
-        waiting[name] = (
-            Server(
-                f"{base}/detect",
-                f"{base}/detect/batch",
-                lambda part, k: _reading(part[0], k),
-                # The rows of a table are consecutive readings of one machine.
-                lambda part, k: [_reading(row, k) for row in part],
-                process,
-            ),
-            f"{base}/health",
-        )
+        servers[name] = _vigie(folder / f"state-{models}", history, stack)
     environment = {"FOREST": str(files["pickle"]), "PYTHONPATH": _path()}
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "fastapi_pyod:app", "--port", str(port)]
     command += ["--no-access-log"]
-    process = _run(stack, command, environment, folder / "fastapi.log")
-    address = f"http://127.0.0.1:{port}/score"
-    docs = f"http://127.0.0.1:{port}/docs"
-    waiting[FASTAPI] = _same(address, lambda part, k: {"rows": part.tolist()}, docs, process)
+    log = folder / "fastapi.log"
+    process = stack.enter_context(running(command, environment, log))
+    base = f"http://127.0.0.1:{port}"
+    servers[FASTAPI] = _same(
+        f"{base}/score", lambda part, k: {"rows": part.tolist()}, process, f"{base}/docs", log
+    )
     for name, kind in ((MLFLOW, "sklearn"), (MLFLOW_OURS, "ours")):
         port = _free_port()
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(files[kind])]
         command += ["--env-manager", "local", "--port", str(port)]
         on_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        log = folder / f"{kind}.log"
         found = {"PATH": on_path, "PYTHONPATH": _path()}
-        process = _run(stack, command, found, folder / f"{kind}.log")
+        process = stack.enter_context(running(command, found, log))
         base = f"http://127.0.0.1:{port}"
-        health = f"{base}/health"
-        waiting[name] = _same(
-            f"{base}/invocations", lambda part, k: {"inputs": part.tolist()}, health, process
+        servers[name] = _same(
+            f"{base}/invocations",
+            lambda part, k: {"inputs": part.tolist()},
+            *(process, f"{base}/health", log),
         )
     if (mlserver := _mlserver()) is None:
         print(f"serving: {MLSERVER} is left out; bench/serving.py says how to install it")
     else:
-        waiting[MLSERVER] = _mlserver_started(mlserver, folder, environment, stack)
-    for name, (_, health) in waiting.items():
-        _await(name, health)
-    _train(waiting[FOREST][0].one.removesuffix("/detect"), learnt, "isolation_forest")
-    _train(waiting[THREE][0].one.removesuffix("/detect"), learnt)
-    return {name: server for name, (server, _) in waiting.items()}
+        servers[MLSERVER] = _mlserver_started(mlserver, folder, environment, stack)
+    for name, server in servers.items():
+        await_health(name, server.process, server.health, server.log)
+    _train(servers[FOREST], learnt, "isolation_forest")
+    _train(servers[THREE], learnt)
+    return servers
 
 
 def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
@@ -294,7 +322,7 @@ def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
     return files
 
 
-def _vigie(state: Path, history: bool, stack: ExitStack) -> tuple[str, int]:
+def _vigie(state: Path, history: bool, stack: ExitStack) -> Server:
     """Start the service as ``vigie serve`` does, without a registry."""
     port = _free_port()
     state.mkdir()
@@ -309,17 +337,36 @@ def _vigie(state: Path, history: bool, stack: ExitStack) -> tuple[str, int]:
         "PYTHONPATH": _path(),
     }
     command = [sys.executable, "-m", "app.cli", "serve"]
-    process = _run(stack, command, environment, state / "log")
-    return f"http://127.0.0.1:{port}{API}", process
+    process = stack.enter_context(running(command, environment, state / "log"))
+    base = f"http://127.0.0.1:{port}{API}"
+    return Server(
+        f"{base}/detect",
+        f"{base}/detect/batch",
+        lambda part, k: _reading(part[0], k),
+        # The rows of a table are consecutive readings of one machine.
+        lambda part, k: [_reading(row, k) for row in part],
+        *(process, f"{base}/health", state / "log"),
+    )
 
 
-def _train(base: str, learnt: Rows, *models: str) -> None:
+def _train(server: Server, learnt: Rows, *models: str) -> None:
+    _send_training(server, _training(learnt, *models))
+
+
+def _training(learnt: Rows, *models: str) -> bytes:
     body = {"data": learnt.tolist(), "feature_names": NAMES, "model_names": list(models) or None}
-    httpx.post(f"{base}/train", json=body, timeout=300, trust_env=False).raise_for_status()
+    return json.dumps(body).encode()
 
 
-def _same(address: str, body: Body, health: str, process: int) -> tuple[Server, str]:
-    return Server(address, address, body, body, process), health
+def _send_training(server: Server, body: bytes) -> None:
+    address = server.one.removesuffix("/detect") + "/train"
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(address, content=body, headers=headers, timeout=300, trust_env=False)
+    answer.raise_for_status()
+
+
+def _same(address: str, body: Body, process: Process, health: str, log: Path) -> Server:
+    return Server(address, address, body, body, process, health, log)
 
 
 def _mlserver() -> str | None:
@@ -328,7 +375,7 @@ def _mlserver() -> str | None:
 
 def _mlserver_started(
     program: str, folder: Path, environment: Mapping[str, str], stack: ExitStack
-) -> tuple[Server, str]:
+) -> Server:
     home, port = folder / "mlserver", _free_port()
     home.mkdir()
     others = {"grpc_port": _free_port(), "metrics_port": _free_port()}
@@ -337,14 +384,15 @@ def _mlserver_started(
     model = {"name": "forest", "implementation": "mlserver_pyod.Forest"}
     (home / "model-settings.json").write_text(json.dumps(model))
     found = environment | {"PYTHONPATH": str(PEERS)}
-    process = _run(stack, [program, "start", str(home)], found, folder / "mlserver.log")
+    log = folder / "mlserver.log"
+    process = stack.enter_context(running([program, "start", str(home)], found, log))
 
     def body(part: Rows, k: int) -> Any:
         values = {"name": "x", "shape": list(part.shape), "datatype": "FP64"}
         return {"inputs": [values | {"data": part.ravel().tolist()}]}
 
     base = f"http://127.0.0.1:{port}/v2"
-    return _same(f"{base}/models/forest/infer", body, f"{base}/health/ready", process)
+    return _same(f"{base}/models/forest/infer", body, process, f"{base}/health/ready", log)
 
 
 def _path() -> str:
@@ -355,38 +403,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _run(
-    stack: ExitStack, command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> int:
-    return stack.enter_context(_running(command, environment, log))
-
-
-@contextmanager
-def _running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[int]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-    try:
-        yield process.pid
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _await(name: str, health: str) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(health, timeout=2.0, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise RuntimeError(f"{name} did not start: {health}")

@@ -277,12 +277,8 @@ class TrainedModel:
         facts["feature_names"] = tuple(card["feature_names"])
         arrays, n_features = _below("model.", tensors), len(facts["feature_names"])
         checks.check(card["algorithm"], arrays, card["params"], card["window"], n_features)
-        for name in PER_SENSOR[:-1]:
-            checks.numbers(tensors, name, n_features)
-        for name in ("knots", "p_values"):
-            checks.numbers(calibration, name, len(calibration["knots"]))
-        if not (np.diff(calibration["knots"]) > 0).all() or len(calibration["knots"]) == 0:
-            raise ValueError("knots do not ascend")
+        checks.check_sensors(facts, n_features)
+        checks.check_calibration(calibration)
         return cls(
             arrays=arrays,
             calibration=Calibration(**calibration),

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from app.detectors.base import Fitted, untold
+from app.detectors.calibration import Calibration
 from app.detectors.data import Table
 from app.detectors.isolation_forest import IsolationForest
 from app.detectors.kernels import raw_scores, warm_up
@@ -307,6 +308,41 @@ def test_a_forged_form_whose_hashes_are_right_is_refused(algorithm, forge, tmp_p
     arrays = dict(model.arrays)
     forge(arrays)
     replace(model, arrays=arrays).save(tmp_path / "forged")
+    with pytest.raises(ModelRefusedError):
+        TrainedModel.load(tmp_path / "forged")
+
+
+OF_SENSORS = ("usual", "low", "high", "magnitude", "frozen_after")
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        *map(shorten, OF_SENSORS),
+        put("usual", 0, np.nan),
+        put("frozen_after", 0, -1),
+        lambda facts: facts.update(frozen_after=facts["frozen_after"].astype(np.float64)),
+        shorten("knots"),
+        shorten("p_values"),
+        lambda facts: facts.update(knots=facts["knots"][:0], p_values=facts["p_values"][:0]),
+        put("knots", 0, 1e9),
+        put("p_values", -1, 0.0),
+        put("p_values", 0, 1.0),
+        lambda facts: facts.update(tail_scale=0.0),
+        lambda facts: facts.update(tail_start="0"),
+        lambda facts: facts.update(body_scale=-1.0),
+    ],
+)
+def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
+    table = Table(rows(100), tuple("abcde"))
+    detector = IsolationForest(8, 64, 0.01, SEED)
+    model = train(detector, table, threshold=0.99, folds=2, time_ordered=False, random_state=SEED)
+    calibration = vars(model.calibration)
+    facts = {name: getattr(model, name) for name in OF_SENSORS} | calibration
+    forge(facts)
+    forged = Calibration(**{name: facts[name] for name in calibration})
+    sensors = {name: facts[name] for name in OF_SENSORS}
+    replace(model, calibration=forged, **sensors).save(tmp_path / "forged")
     with pytest.raises(ModelRefusedError):
         TrainedModel.load(tmp_path / "forged")
 

@@ -6,6 +6,7 @@ error in a kernel, as it does in numpy, but read memory that is not the model's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -41,6 +42,34 @@ def check(
         if not (isinstance(averaged, int) and 1 <= at_least <= averaged <= window):
             raise ValueError("averaged_rows and window do not fit together")
     CHECKS[algorithm](arrays, params, n_features)
+
+
+def check_sensors(facts: Arrays, n_features: int) -> None:
+    """Return if what is known of so many sensors can be looked up; raises as ``check`` does."""
+    for name in ("usual", "low", "high", "magnitude"):
+        numbers(facts, name, n_features)
+    after = facts["frozen_after"]
+    if after.dtype != np.int64 or after.shape != (n_features,) or (after < 0).any():
+        raise ValueError(f"frozen_after holds no number of rows for each of {n_features} sensors")
+
+
+def check_calibration(facts: Mapping[str, Any]) -> None:
+    """Return if raw scores can be judged by these facts; raises as ``check`` does."""
+    knots, p_values = facts["knots"], facts["p_values"]
+    for name in ("knots", "p_values"):
+        numbers(facts, name, max(len(knots), 1))
+    for name in ("tail_start", "tail_scale", "tail_shape", "body_scale", "n_samples"):
+        if not isinstance(facts[name], int | float) or not math.isfinite(facts[name]):
+            raise ValueError(f"{name} is no number")
+    for wrong, what in (
+        (np.diff(knots) <= 0.0, "knots do not ascend"),
+        (np.diff(p_values) >= 0.0, "p_values do not descend"),
+        ((p_values <= 0.0) | (p_values >= 1.0), "p_values are no probabilities"),
+        (facts["tail_scale"] <= 0.0 or facts["body_scale"] <= 0.0, "a scale is not positive"),
+        (facts["tail_shape"] < 0.0, "tail_shape is negative"),
+    ):
+        if np.any(wrong):
+            raise ValueError(what)
 
 
 def numbers(arrays: Arrays, name: str, *shape: int) -> None:
