@@ -20,7 +20,7 @@ from app.errors import ConflictError, TrackingError, VigieError
 
 START_TIMEOUT_S = 90.0
 AFTER_US = """read nothing
-{ kill -TERM -- "-$0"; sleep 8; kill -KILL -- "-$0"; } 2>/dev/null"""
+{ kill -s TERM -- "-$0"; sleep 8; kill -s KILL -- "-$0"; } 2>/dev/null"""
 """What ends the session of process ``$0``, kindly first, when nobody holds the pipe any more."""
 HERE = ("localhost", "127.0.0.1", "::1")
 

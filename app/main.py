@@ -78,7 +78,6 @@ def _share_the_interpreter() -> None:
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # What is there by now stays, and need not be looked at again.
-    gc.collect()
     gc.freeze()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import shutil
@@ -24,7 +23,7 @@ import numpy as np
 
 from app import samples
 from app.config import Settings
-from app.local import mlflow_server
+from app.local import mlflow_server, running
 from app.services.anomaly_detection_service import AnomalyDetectionService
 from app.tracking.last_served import FILE
 
@@ -97,8 +96,6 @@ def _beside_a_training(
         quiet = _p99_ms(api, bench, n_readings)
         training = threading.Thread(target=_train, args=(api, body), daemon=True)
         training.start()
-        # What it takes to start an interpreter is a part of it, what to read the body is not.
-        time.sleep(1.0)
         disturbed = _p99_ms(api, bench, n_readings)
         assert training.is_alive(), "the training ended before its readings were counted"
     training.join()
@@ -145,23 +142,17 @@ def _service(
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes], float]]:
     """Run ``vigie serve`` until the block ends; tell how long it took until it was ready."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env={**os.environ, **_variables(settings)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     address = f"http://127.0.0.1:{settings.port}/api/v1/anomalies"
-    try:
-        with httpx.Client(base_url=address, trust_env=False, timeout=300) as api:
-            while not _is_ready(api):
-                if process.poll() is not None or time.perf_counter() - started > 60:
-                    raise RuntimeError("The service does not become ready.")
-                time.sleep(0.01)
-            yield api, process, time.perf_counter() - started
-    finally:
-        process.terminate()
-        process.wait(30)
+    command, log = [sys.executable, "-m", "app.cli", "serve"], settings.state_dir / "vigie.log"
+    with (
+        running(command, _variables(settings), log) as process,
+        httpx.Client(base_url=address, trust_env=False, timeout=300) as api,
+    ):
+        while not _is_ready(api):
+            if process.poll() is not None or time.perf_counter() - started > 60:
+                raise RuntimeError("The service does not become ready.")
+            time.sleep(0.01)
+        yield api, process, time.perf_counter() - started
 
 
 def _is_ready(api: httpx.Client) -> bool:

@@ -69,11 +69,12 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
+JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def post_text(api: httpx.Client, path: str, text: str) -> httpx.Response:
-    return api.post(path, content=text, headers={"Content-Type": "application/json"})
+    return api.post(path, content=text, headers=JSON)
 
 
 # A service that nobody has trained.
@@ -163,6 +164,28 @@ def test_malformed_json_is_a_fault_of_the_body(untrained, path):
     found = problem(post_text(untrained, path, '{"data": [[1,'), 422, "invalid-data")
     assert "JSON" in found["detail"]
     assert found["field"] == "body"
+
+
+@pytest.mark.parametrize("path", ["/train", "/detect", "/detect/batch"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_json_in_another_encoding_than_utf_8_is_a_fault_of_the_body(untrained, path, encoding):
+    text = '{"asset_id": "Kühlung", "features": {"rms": 1.0}}'
+    response = untrained.post(path, content=text.encode(encoding), headers=JSON)
+    found = problem(response, 422, "invalid-data")
+    assert found["field"] == "body"
+    assert "UTF-8" in found["remedy"]
+
+
+def test_a_byte_order_mark_as_windows_writes_it_is_passed_over(untrained):
+    body = json.dumps({"asset_id": "pump", "features": {"rms": 1.0}}).encode("utf-8-sig")
+    problem(untrained.post("/detect", content=body, headers=JSON), 503, "not-trained")
+
+
+def test_every_fault_of_a_body_is_named(untrained):
+    body = {"data": [[1.0, "x"], [None, 2.0]], "feature_names": ["rms", "flow"], "rows": 2}
+    found = problem(untrained.post("/train", json=body), 422, "invalid-data")
+    fields = [fault["field"] for fault in found["errors"]]
+    assert fields == ["data[0].flow", "data[1].rms", "rows"]
 
 
 @pytest.mark.parametrize(

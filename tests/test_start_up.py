@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,33 @@ def test_starting_imports_nothing_that_only_training_needs(module):
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.split() == []
+
+
+STARTED_AND_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from app.local import running
+
+with running(["sleep", "1000"], {}, Path("log")) as process:
+    print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_started_here_ends_even_when_its_starter_is_killed():
+    killed = subprocess.run(
+        [sys.executable, "-c", STARTED_AND_KILLED], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    until = time.monotonic() + 30
+    while runs(int(killed.stdout)):
+        assert time.monotonic() < until, "it runs on"
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def listens(port: int) -> bool:

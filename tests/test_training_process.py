@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,14 @@ def asked(rows: Any, names: list[str] | None = None, models: list[str] | None = 
 
 def trainings() -> list[int]:
     """Return the training processes that this one has started."""
-    tasks = Path("/proc/self/task").iterdir()
-    started = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    return [
-        int(pid)
-        for pid in started
-        if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        # Threads and processes may end while they are looked at.
+        with suppress(OSError):
+            for pid in (task / "children").read_text().split():
+                if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
 
 
 def awaited(look: Callable[[], Any]) -> Any:
