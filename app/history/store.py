@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -112,9 +113,7 @@ class History:
             for what, statement in STATEMENTS.items()
         }
         # Who waits inside SQLite asks again and again, and may be passed over until time is up.
-        self._in_line: AbstractContextManager[Any] = (
-            threading.Lock() if self._is_sqlite else nullcontext()
-        )
+        self._in_line: AbstractContextManager[Any] = _Line() if self._is_sqlite else nullcontext()
         with self._as_history_error(), self.engine.begin() as connection:
             if not self._is_sqlite:
                 # Two services that come to a new database at once must not both make its tables.
@@ -222,6 +221,31 @@ class Turn:
 
     def _of_asset(self, **values: Any) -> dict[str, Any]:
         return {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}
+
+
+class _Line:
+    """A lock for whoever has waited longest; Python's own goes to whoever asks first again."""
+
+    def __init__(self) -> None:
+        self._guard, self._taken = threading.Lock(), False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._guard:
+            if not self._taken:
+                self._taken = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *raised: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
 
 
 def _engine(url: str) -> Engine:

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
 UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
-PART = 500
+PART = 100
 """Readings of an asset that are judged in one turn of the history."""
 
 
