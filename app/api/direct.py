@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -21,8 +22,8 @@ from app.api import problems
 from app.errors import VigieError
 from app.models.from_json import from_json
 
-LARGE = 128 * 1024
-"""Bytes of a body that takes the interpreter for long: a few hundred readings."""
+TINY, LARGE = 4 * 1024, 128 * 1024
+"""Bytes of a body that is a reading or a few, and of one that takes the interpreter for long."""
 
 # Few enough that they do not spend their time on taking the interpreter from each other. Of large
 # bodies one at a time: they would not be done sooner together, and whoever else wants the
@@ -53,16 +54,68 @@ class DirectRoute(APIRoute):
         async def handle(request: Request) -> Response:
             data, service = await _json_of(request), request.app.state.service
             loop = asyncio.get_running_loop()
-            if len(data) <= LARGE:
-                content = await loop.run_in_executor(small_bodies, answer, data, service)
-            else:
+            if len(data) > LARGE:
                 content = await loop.run_in_executor(
                     large_bodies, _uncollected, answer, data, service
                 )
+            elif len(data) > TINY or service.settings.history_enabled:
+                content = await loop.run_in_executor(small_bodies, answer, data, service)
+            else:
+                content = await _tiny_bodies.answer(partial(answer, data, service))
             return Response(content, media_type="application/json")
 
         self.answered_by = handle
         return handle
+
+
+class _InOneGo:
+    """Has what came while the last answers were made answered in one go, in a thread.
+
+    Without a history a reading waits for nobody, and to hand it to a thread and back takes longer
+    than to judge it; so all that wait are handed over together.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tiny-bodies")
+        self._waiting: list[tuple[Callable[[], bytes], asyncio.Future[bytes]]] = []
+        self._busy = False
+
+    async def answer(self, work: Callable[[], bytes]) -> bytes:
+        """Return what the work returns, or raise what it raises."""
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, answered))
+        self._hand_over()
+        return await answered
+
+    def _hand_over(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        self._busy = True
+        loop, asked = asyncio.get_running_loop(), self._waiting
+        self._waiting = []
+
+        def work() -> None:
+            outcomes = [_outcome(work) for work, _ in asked]
+            loop.call_soon_threadsafe(self._deliver, [future for _, future in asked], outcomes)
+
+        self._thread.submit(work)
+
+    def _deliver(
+        self, futures: Sequence[asyncio.Future[bytes]], outcomes: Sequence[bytes | Exception]
+    ) -> None:
+        self._busy = False
+        for future, outcome in zip(futures, outcomes, strict=True):
+            # Who has hung up meanwhile waits for nothing.
+            if future.cancelled():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._hand_over()
+
+
+_tiny_bodies = _InOneGo()
 
 
 class Shortcut:
@@ -129,6 +182,14 @@ class UnreadRoute(APIRoute):
             return Response(result.dump_json(answer), media_type="application/json")
 
         return handle
+
+
+def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
+    try:
+        return work()
+    except Exception as error:
+        # Whoever asked gets it, as from any other thread.
+        return error
 
 
 def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
