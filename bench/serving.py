@@ -240,7 +240,8 @@ def _computed(session: int) -> float:
 def _bodies(folder: Path, name: str, server: Server, n_rows: int) -> Path:
     """Write enough different bodies into a file, one a line."""
     body = server.body_of_one if n_rows == 1 else server.body_of_batch
-    readings = rows(max(2 * N_ASSETS, 2 * n_rows), 1)
+    # The same two readings of a machine again and again are no healthy ones.
+    readings = rows(max(64 * N_ASSETS if n_rows == 1 else 0, 2 * n_rows), 1)
     path = folder / f"{name}.{n_rows}.jsonl"
     parts = [readings[at : at + n_rows] for at in range(0, len(readings), n_rows)]
     path.write_text("\n".join(json.dumps(body(part, k)) for k, part in enumerate(parts)))
