@@ -13,7 +13,7 @@ from numba import float64, int64, uint8
 from numpy.typing import NDArray
 
 from app.detectors.base import Floats
-from app.detectors.kernels.compiled import compiled, filled, given
+from app.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
 
 MOST_NORMAL = 0.99
 """A model that finds a reading utterly normal must not outvote one that is alarmed."""
@@ -35,6 +35,28 @@ def combine(p_values: Floats, weights: Floats, combined: Floats) -> None:
         combined[i] = math.atan2(votes, total) / math.pi if n_answers > 1 else only
 
 
+@part_of_kernels
+def _take_out(ordered: Floats, p: float) -> int:
+    """Take a value out of a full window, and return how many are left."""
+    place, last = 0, len(ordered) - 1
+    while ordered[place] < p:
+        place += 1
+    for other in range(place, last):
+        ordered[other] = ordered[other + 1]
+    return last
+
+
+@part_of_kernels
+def _put_in(ordered: Floats, count: int, p: float) -> int:
+    """Put a value where it belongs among the first ``count``, and return how many there are."""
+    place = count
+    while place > 0 and ordered[place - 1] > p:
+        ordered[place] = ordered[place - 1]
+        place -= 1
+    ordered[place] = p
+    return count + 1
+
+
 @compiled(given(float64, 1), given(int64, 1), int64, filled(float64, 1), fastmath=False)
 def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: Floats) -> None:
     """Write for each of the last rows twice the median of the ``n`` p-values that end with it.
@@ -51,18 +73,22 @@ def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: 
         Written: at most 1; NaN where nothing is said.
     """
     ordered = np.empty(n)
+    n_ordered = 0
     for i in range(len(found)):
         stop = len(p_values) - len(found) + i + 1
-        known = reach[i] >= n and stop >= n
-        for count in range(n if known else 0):
-            p = p_values[stop - n + count]
-            known = known and not math.isnan(p)
-            place = count
-            while place > 0 and ordered[place - 1] > p:
-                ordered[place] = ordered[place - 1]
-                place -= 1
-            ordered[place] = p
-        found[i] = min(ordered[n // 2 - 1] + ordered[n // 2], 1.0) if known else np.nan
+        found[i] = np.nan
+        if reach[i] < n or stop < n:
+            n_ordered = 0
+            continue
+        if n_ordered == n:
+            # All but one of them are those of the row before.
+            n_ordered = _take_out(ordered, p_values[stop - n - 1])
+        while n_ordered < n and not math.isnan(p_values[stop - n + n_ordered]):
+            n_ordered = _put_in(ordered, n_ordered, p_values[stop - n + n_ordered])
+        if n_ordered == n:
+            found[i] = min(ordered[n // 2 - 1] + ordered[n // 2], 1.0)
+        else:
+            n_ordered = 0
 
 
 @compiled(given(float64, 1), float64, float64, given(uint8, 2), int64, filled(uint8, 1))
