@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from app.errors import (
     ModelNotFoundError,
     TrackingError,
+    TrackingRefusedError,
     TrackingUnavailableError,
     VigieError,
 )
@@ -38,6 +39,9 @@ QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed server is not asked again; a training never pays for an outage twice."""
 TRUST_AFTER_ANSWER_S = 2.0
 """How long a server that has answered is taken to be there without another probe."""
+
+AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+"""What MLflow says of a request that it will not take another time either."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -247,8 +251,7 @@ class Server:
 
     def _unavailable(self, reason: str) -> TrackingUnavailableError:
         return TrackingUnavailableError(
-            f"The MLflow server at {self.masked_uri} cannot be reached ({reason}); nothing is "
-            "recorded there.",
+            f"The MLflow server at {self.masked_uri} cannot be reached ({reason}).",
             remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
             "MLFLOW_ENABLED=false to do without.",
         )
@@ -305,7 +308,8 @@ def _refusal(reason: str, error_code: str = "") -> VigieError:
     """Return the error for an answer that says no."""
     if error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
         return ModelNotFoundError(reason, remedy="`vigie models list` shows what there is.")
-    return TrackingError(
+    kind = TrackingRefusedError if error_code in AT_FAULT else TrackingError
+    return kind(
         f"MLflow refused: {reason}", remedy="`vigie doctor` checks the server step by step."
     )
 
