@@ -303,13 +303,14 @@ def test_an_experiment_that_was_deleted_keeps_its_trainings_until_it_is_restored
 
 
 def test_a_run_that_somebody_deleted_does_not_come_back(tracked, behind, healthy):
-    settings, server = behind(3, "gone")
+    settings, server = behind(8, "gone")
     train(settings, healthy)
     server.left = 10_000
     [run] = runs(settings)
     MLflowService(tracked).server.client.delete_run(run.info.run_id)
-    MLflowService(settings).sync()
-    assert runs(settings) == []
+    recovered(settings, server)
+    assert runs(settings) == versions(settings) == []
+    assert len(MLflowService(settings).journal.set_aside()) == 1
 
 
 def test_a_training_inside_an_open_run_goes_into_that_run_later_too(behind, healthy):

@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return self.folder.name.rpartition("-")[2]
 
     @property
     def age_s(self) -> float:
@@ -76,6 +76,8 @@ class Entry:
             return False
         if (self.folder / FACTS).exists():
             return True
+        # Somebody has just sent it, and the library made the folder again to put the lock there.
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
         return False
 
