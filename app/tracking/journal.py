@@ -10,7 +10,7 @@ comes next, a later training, the service or ``vigie sync``, sends what is left.
       9f2c…/                a training that the server may not have, or not all of
         entry.json          its facts
         artifacts/          what goes to the artifact store as it is
-        rows.npy, scores.npy   what the figures are drawn from
+        figures.npz         what the figures are drawn from
         lock                held by the process that is sending it
       set_aside/            trainings that the server does not take, each with reason.txt
       .writing-…, .sent-…   left behind by a process that was killed there; swept away

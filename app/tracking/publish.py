@@ -6,11 +6,9 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.data_quality import DataQuality
@@ -19,6 +17,7 @@ from app.errors import TrackingError, TrackingUnavailableError
 from app.tracking import journal, runs
 from app.tracking.flavors import SERVING, write_model
 from app.tracking.journal import Entry
+from app.tracking.material import Material
 from app.tracking.server import Server
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ Facts = Mapping[str, Any]
 """What an entry of the journal says of its training; see ``write``."""
 ENTRY = "vigie.training"
 """The tag by which a run and a version are known as those of an entry."""
-ROWS, SCORES = "rows.npy", "scores.npy"
+MATERIAL = "figures.npz"
 EXAMPLE_ROWS = 64
 METRICS_AT_ONCE = 800
 
@@ -107,8 +106,7 @@ def write(
     content_hash = write_model(
         record.model, record.X[:EXAMPLE_ROWS], artifacts / record.artifact_path, name, graphs
     )
-    np.save(folder / ROWS, record.X)
-    np.save(folder / SCORES, record.scores)
+    Material.of(record.model, record.X, record.scores).save(folder / MATERIAL)
     goes_into = None
     if parent is not None:
         goes_into = {
@@ -127,7 +125,6 @@ def write(
         "metrics": _metrics(record),
         "tags": dict(record.tags),
         "content_hash": content_hash,
-        "loss_by_epoch": list(record.model.loss_by_epoch),
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
     }
@@ -322,10 +319,9 @@ def _send_figures(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun)
     from app.tracking.figures import write_figures
 
     model = TrainedModel.load(entry.artifacts / facts["artifact_path"] / SERVING)
-    model = replace(model, loss_by_epoch=tuple(facts["loss_by_epoch"]))
-    X, scores = np.load(entry.folder / ROWS), np.load(entry.folder / SCORES)
+    material = Material.load(entry.folder / MATERIAL)
     with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-        write_figures(model, X, scores, Path(scratch) / "figures")
+        write_figures(model, material, Path(scratch) / "figures")
         server.call(server.client.log_artifacts, run.run_id, scratch)
 
 
