@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from app.detectors.trained import MOST_BYTES
 from app.errors import (
     ModelNotFoundError,
     TrackingError,
@@ -174,7 +175,7 @@ class Server:
         TrackingUnavailableError, TrackingError
             As ``call``.
         """
-        status = self._asked(lambda: (rest.download(self.uri, path, target), None))[0]
+        status = self._asked(lambda: (rest.download(self.uri, path, target, MOST_BYTES), None))[0]
         if status != 200:
             raise _refusal(f"{path}: it answers {status}")
 
