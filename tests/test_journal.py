@@ -148,6 +148,22 @@ def test_a_server_that_fails_at_any_request_has_each_training_once(how, behind, 
     assert {run.info.run_id for run in runs(settings)} == {v.run_id for v in versions(settings)}
 
 
+def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
+    """``N_TRAININGS=200 pytest -k at_random`` tries for longer."""
+    rng = np.random.default_rng(0)
+    n_trainings = int(os.environ.get("N_TRAININGS", "20"))
+    settings, server = behind(0, "gone")
+    for _ in range(n_trainings):
+        server.how = rng.choice(["gone", "500", "unanswered"])
+        server.left = int(rng.integers(0, 30))
+        train(settings, healthy)
+    recovered(settings, server)
+    assert len(versions(settings)) == n_trainings
+    found = MLflowService(settings).search_runs(max_results=n_trainings + 100)
+    assert {run.info.run_id for run in found} == {v.run_id for v in versions(settings)}
+    assert len(found) == n_trainings
+
+
 def test_sending_that_breaks_at_every_request_in_turn_ends_with_one_run(behind, healthy):
     settings, server = behind(0, "unanswered")
     train(settings, healthy)
