@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from app.config import Settings
     from app.services.stream import Part
+    from app.tracking.journal import Entry
 
 PATIENCE_S = 10.0
 ANSWERS_WITHIN_S = 5
@@ -174,6 +176,45 @@ def train(
     if sheet.row_count:
         out.print(sheet)
     if missed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sync(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was set aside as faulty.")
+    ] = False,
+) -> None:
+    """Send to MLflow what was trained while it was away."""
+    from app.tracking.sync import SENT
+
+    service = _mlflow()
+    journal = service.journal
+    entries = journal.waiting() + (journal.set_aside() if again else [])
+    if dry_run or not entries:
+        out.print(f"The journal in {journal.folder}: {journal.summary()}.", highlight=False)
+        for entry in entries:
+            facts = entry.facts()
+            began = datetime.fromtimestamp(facts["started_ms"] / 1000, UTC)
+            out.print(f"{began:%Y-%m-%d %H:%M:%S} UTC  {facts['run_name']}", highlight=False)
+        return
+    outcomes: list[str] = []
+    with _progress("sending") as progress:
+
+        def told(entry: Entry, outcome: str) -> None:
+            outcomes.append(outcome)
+            progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
+
+        service.sync(told, again=again)
+    left = len(outcomes) - outcomes.count(SENT)
+    out.print(f"{outcomes.count(SENT)} sent, {left} left.", highlight=False)
+    for outcome in outcomes:
+        if outcome != SENT:
+            err.print(f"[red]Not sent:[/] {escape(outcome)}")
+    if left:
         raise typer.Exit(1)
 
 
@@ -478,13 +519,13 @@ def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
+def _progress(what: str = "training") -> Iterator[Callable[[str, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
     disabled = not err.is_terminal
     with Progress(*columns, console=err, transient=True, disable=disabled) as bars:
-        task = bars.add_task("training", total=1.0)
+        task = bars.add_task(what, total=1.0)
         yield lambda step, share: bars.update(task, description=step, completed=share)
 
 

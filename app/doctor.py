@@ -35,6 +35,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         return
     yield Check("Tracking enabled?", True, "MLFLOW_ENABLED is true.")
     service = MLflowService(settings)
+    yield _journal(service)
     try:
         service.server.require()
     except VigieError as error:
@@ -61,6 +62,17 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield _stages(name, found)
     for version in readable:
         yield _artifacts(service, version)
+
+
+def _journal(service: MLflowService) -> Check:
+    kept = service.journal.summary()
+    passed = kept.waiting + kept.set_aside == 0
+    return Check(
+        "All trainings sent?",
+        passed,
+        "yes, the journal is empty." if passed else f"{kept}, in {service.journal.folder}.",
+        "" if passed else "`vigie sync` sends them, `vigie sync --again` those set aside too.",
+    )
 
 
 def _experiment(service: MLflowService) -> Check:

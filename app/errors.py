@@ -10,8 +10,10 @@
     ├── ConflictError                   another operation holds what this one needs
     ├── TrainingInterruptedError        a training ended before it was done
     ├── HistoryError                    the database of readings cannot be used
+    ├── JournalError                    a training that is still to be recorded cannot be read
     └── TrackingError                   the MLflow server did not do what was asked
-        └── TrackingUnavailableError    ... because it could not be reached
+        ├── TrackingUnavailableError    ... because it could not be reached
+        └── TrackingRefusedError        ... and will not do it another time either
 
 Nothing here knows HTTP; ``app.api.problems`` maps these classes to status codes.
 """
@@ -99,3 +101,11 @@ class TrackingError(VigieError):
 
 class TrackingUnavailableError(TrackingError):
     """The tracking server cannot be reached, or does not answer in time."""
+
+
+class TrackingRefusedError(TrackingError):
+    """The tracking server finds fault with the request itself."""
+
+
+class JournalError(VigieError):
+    """An entry of the journal cannot be read."""

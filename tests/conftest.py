@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_"))]:
     if _name != "VIGIE_DATA":
         del os.environ[_name]
+
+from faults import Failing
 
 from app import samples
 from app.config import Settings
@@ -81,6 +84,24 @@ def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def new_port() -> Callable[[], int]:
     """Name a port that nothing listens on, a new one each time."""
     return free_port
+
+
+@pytest.fixture
+def failing() -> Iterator[Callable[[str, int, str], Failing]]:
+    """Start a server that fails."""
+    servers: list[Failing] = []
+
+    def start(upstream: str, after: int, how: str) -> Failing:
+        server = Failing(upstream, after, how)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.released.set()
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request
@@ -75,11 +76,13 @@ router.include_router(readings)
 @router.get("/status")
 def status(service: Service) -> StatusResponse:
     """Tell whether the service can answer, and by which version of each model."""
+    kept = service.mlflow_service.journal.summary() if service.mlflow_service.enabled else None
     return StatusResponse.model_validate(
         {
             "ready": service.is_ready(),
             "confirmed": service.confirmed,
             "pending": service.pending(),
+            "journal": kept and asdict(kept),
             "models": service.get_model_status(),
         }
     )

@@ -38,6 +38,17 @@ class ModelStatus(BaseModel):
     problem: str | None
 
 
+class JournalStatus(BaseModel):
+    """Trainings that MLflow does not have yet; `vigie sync` sends them at once."""
+
+    waiting: int
+    set_aside: int
+    """Those that MLflow has found fault with; they are not tried again by themselves."""
+    bytes: int
+    oldest_s: float | None
+    """Seconds for which the first of them has been waiting."""
+
+
 class StatusResponse(BaseModel):
     """What serves."""
 
@@ -46,6 +57,8 @@ class StatusResponse(BaseModel):
     """When the registry last said which versions serve; null where it never has."""
     pending: list[str]
     """Trainings whose record is still on its way to MLflow."""
+    journal: JournalStatus | None
+    """Null where tracking is disabled."""
     models: dict[str, ModelStatus]
 
 

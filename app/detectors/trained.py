@@ -30,6 +30,8 @@ from app.detectors.kernels import (
 from app.errors import InvalidDataError, ModelRefusedError
 
 FORMAT = 3
+MOST_BYTES = 2 << 30
+"""No file of a serving form is larger; a larger one is not even read."""
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
 ON_CARD = (
@@ -223,6 +225,12 @@ class TrainedModel:
             If the folder holds no complete, undamaged serving form of a known format.
         """
         try:
+            for file in (CARD, ARRAYS):
+                if (size := (folder / file).stat().st_size) > MOST_BYTES:
+                    raise ModelRefusedError(
+                        f"{file} has {size} bytes, more than any model.",
+                        remedy="Train the model again; this is none that Vigie has made.",
+                    )
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             data = (folder / ARRAYS).read_bytes()
             if card["format"] != FORMAT or card["algorithm"] not in RAW_SCORES:
@@ -240,7 +248,10 @@ class TrainedModel:
             if "trend" in card:
                 trend = cls._from(card["trend"], _below("trend.", tensors))
             return cls._from(card, tensors, trend)
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (
+            *(OSError, LookupError, TypeError, ValueError, AttributeError),
+            *(ArithmeticError, RecursionError, SafetensorError),
+        ) as error:
             raise ModelRefusedError(
                 f"No usable serving form: {error!r}.",
                 remedy="Train the model again; versions made by other tools have none.",

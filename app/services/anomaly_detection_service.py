@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -39,9 +41,12 @@ from app.services.verdict import Judged
 from app.tracking import last_served, registry
 from app.tracking.last_served import LastServed
 from app.tracking.registry import Version
+from app.tracking.sync import sync_apart
 
 logger = logging.getLogger(__name__)
 
+SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
+"""How old a training in the journal is before the service sends it, and how often it tries."""
 REMEMBERED_EVERY = timedelta(minutes=1)
 """How old what is kept for the next start may become while nothing changes."""
 
@@ -81,6 +86,8 @@ class AnomalyDetectionService:
         self._kept: LastServed | None = None
         self._training_process: TrainingProcess | None = None
         self._stopped = False
+        self._sync: subprocess.Popen[str] | None = None
+        self._sync_after = 0.0
 
     def train_all_models(
         self,
@@ -350,6 +357,21 @@ class AnomalyDetectionService:
                 self._follow_registry()
             self._asked_registry = True
 
+    def send_journal(self) -> None:
+        """Have sent, in a process of its own, what the registry missed while it was away."""
+        if not self.mlflow_service.enabled or not self._registry_answers:
+            return
+        if (running := self._sync) is not None and running.poll() is None:
+            return
+        journal = self.mlflow_service.journal
+        # A training of a moment ago is being sent by whoever made it.
+        if time.monotonic() < self._sync_after or not any(
+            entry.age_s > SENT_BY_ITSELF_S for entry in journal.waiting()
+        ):
+            return
+        self._sync = sync_apart(self.mlflow_service.server, journal)
+        self._sync_after = time.monotonic() + SYNC_EVERY_S
+
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
         kernels.warm_up()
@@ -401,6 +423,10 @@ class AnomalyDetectionService:
         self.stop_training()
         if self._training_process is not None:
             self._training_process.wait()
+        if self._sync is not None:
+            # What it has not sent by now, the next one will.
+            self._sync.terminate()
+            self._sync.wait()
         self._remember(at_once=True)
         self._detection.close()
 
@@ -409,9 +435,7 @@ class AnomalyDetectionService:
             served = service.served
             try:
                 found = registry.pick(self.mlflow_service.server, name)
-                # What was trained while the server was away is newer than all it knows, so only
-                # a promotion takes its place.
-                if served is None or served.version is not None or found.stage == "Production":
+                if self._knows_better(served, found):
                     service.serve(found)
                     self._following[name] = found
                 self._refused.pop(name, None)
@@ -434,6 +458,16 @@ class AnomalyDetectionService:
         self._registry_answers = True
         self._confirmed = datetime.now(UTC)
         self._remember()
+
+    def _knows_better(self, served: Served | None, found: Version) -> bool:
+        """Whether the registry's answer takes the place of what serves.
+
+        What was trained while the server was away is newer than all it knows, until the journal
+        has been sent; only a promotion comes before that.
+        """
+        if served is None or served.version is not None or found.stage == "Production":
+            return True
+        return served.card_sha256 is not None and not self.mlflow_service.journal.waiting()
 
     def _remember(self, *, at_once: bool = False) -> None:
         """Keep what serves for the next start: when it changes, and else now and then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import subprocess
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ class Served:
     version: int | None = None
     stage: str = "None"
     run_id: str | None = None
+    card_sha256: str | None = None
+    """Of its serving form: by this a model is known in the registry that had no version yet."""
 
 
 class DetectorService(ABC):
@@ -79,6 +82,7 @@ class DetectorService(ABC):
                 setattr(self, hyper_parameter, list(value) if isinstance(value, tuple) else value)
         self.mlflow_service = mlflow_service or MLflowService(self.settings)
         self._served: Served | None = None
+        self._noting = threading.Lock()
         self._threshold: float | None = None
 
     @abstractmethod
@@ -179,9 +183,10 @@ class DetectorService(ABC):
             started_ms=started_ms,
             ended_ms=round(time.time() * 1000),
         )
-        self.mlflow_service.record_training(
+        card_sha256 = self.mlflow_service.record_training(
             record, nested=nested, on_version=functools.partial(self._registered, trained)
         )
+        self._note(trained, card_sha256=card_sha256)
         return metrics
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -329,9 +334,14 @@ class DetectorService(ABC):
         return self._served
 
     def _registered(self, trained: TrainedModel, version: int, run_id: str) -> None:
-        served = self._served
-        if served is not None and served.model is trained:
-            self._served = replace(served, version=version, run_id=run_id)
+        self._note(trained, version=version, run_id=run_id)
+
+    def _note(self, trained: TrainedModel, **facts: Any) -> None:
+        """Note what has become known of a model, if that is still the one that answers."""
+        with self._noting:
+            served = self._served
+            if served is not None and served.model is trained:
+                self._served = replace(served, **facts)
 
     def _params(self, trained: TrainedModel) -> dict[str, Any]:
         return {

@@ -10,13 +10,13 @@ at once without effect, and MLflow is not even imported.
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -25,16 +25,11 @@ from app.config import Settings
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError, ModelRefusedError, TrackingError, TrackingUnavailableError
 from app.tracking import flavors, registry, runs
-from app.tracking.publish import (
-    TrainingRecord,
-    create_run,
-    experiment_id,
-    publish,
-    publish_figures,
-    register,
-)
+from app.tracking.journal import Entry, Journal
+from app.tracking.publish import TrainingRecord, create_run, experiment_id, register, write
 from app.tracking.registry import Version
 from app.tracking.server import Server, server_at
+from app.tracking.sync import Told, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -363,41 +358,46 @@ class MLflowService:
 
     def record_training(
         self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int, str], None]
-    ) -> None:
-        """Write a training to the server, and wait no longer than it answers.
+    ) -> str | None:
+        """Keep a training in the journal, send it, and wait no longer than the server answers.
 
-        Run, files of the model and version are there then; figures follow, see ``pending``.
+        Run, files of the model and version are there then; figures follow, see ``pending``. What
+        could not be sent stays in the journal.
 
         Parameters
         ----------
         record : TrainingRecord
-            What to write.
+            What to keep and send.
         nested : bool
             Put it into a run of its own below the open run, even where it could go into that.
         on_version : callable
             Told the version and the run once it is registered, from another thread.
+
+        Returns
+        -------
+        str or None
+            The content hash of the model's serving form; None if there is no record of it.
         """
         if not self.enabled:
-            return
-        try:
-            self.server.require()
-        except TrackingUnavailableError as error:
-            self.server.log_outage(error)
-            return
-        if record.model.window > 1 and not self._traced(record):
-            return
+            return None
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
-        recorded: Future[runs.OpenRun | None] = Future()
+        found = self._written(record, parent)
+        if found is None:
+            return None
+        journal, entry = found
+        registered: Future[runs.OpenRun | None] = Future()
+        content_hash = str(entry.facts()["content_hash"])
         upload = _uploads.submit(
-            copy_context().run, self._upload, record, parent, on_version, recorded
+            copy_context().run, self._send, journal, entry, on_version, registered
         )
         _pending[upload] = record.run_name
         upload.add_done_callback(lambda done: _pending.pop(done, None))
-        self._await(recorded)
-        if recorded.done() and (run := recorded.result()) is not None:
+        self._await(registered)
+        if registered.done() and (run := registered.result()) is not None:
             runs.made(run)
+        return content_hash
 
     def prepare(self, *, windows: bool) -> None:
         """Import what a record takes while something else is being done.
@@ -410,7 +410,26 @@ class MLflowService:
             Whether a detector of windows is to be recorded, or one of single rows.
         """
         if self.enabled and f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
-            _uploads.submit(self._take_in, windows)
+            _uploads.submit(flavors.take_in, windows)
+
+    @property
+    def journal(self) -> Journal:
+        """What the server of the settings may not have yet."""
+        # Of each server its own: what one of them lacks is nothing to another.
+        address = hashlib.sha256(self.server.masked_uri.encode()).hexdigest()[:16]
+        return Journal(self.settings.state_dir / "journal" / address)
+
+    def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
+        """Send what is in the journal; see ``app.tracking.sync.sync``.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server does not answer.
+        """
+        if self.enabled:
+            self.server.require()
+            sync(self.server, self.journal, told, again=again)
 
     def pending(self) -> list[str]:
         """Return the trainings of this process that are still on their way, by the run's name."""
@@ -431,63 +450,59 @@ class MLflowService:
         """
         return not wait(list(_pending), timeout).not_done
 
-    def _take_in(self, windows: bool) -> None:
-        with suppress(TrackingError):
-            # An absent server should not even cost the import.
-            self.server.require()
-            flavors.take_in(windows)
-
-    def _traced(self, record: TrainingRecord) -> bool:
-        """Trace a network while the caller waits, so that it cannot meet his next training."""
-        try:
-            flavors.trace(record.model, self._graphs)
-        except Exception:
-            logger.exception("The training of %s was not recorded.", record.model_name)
-            return False
-        return True
-
-    def _upload(
-        self,
-        record: TrainingRecord,
-        parent: runs.OpenRun | None,
-        on_version: Callable[[int, str], None],
-        recorded: Future[runs.OpenRun | None],
-    ) -> None:
-        run = None
-        try:
-            run = self._upload_training(record, parent, on_version)
-        finally:
-            recorded.set_result(run)
-        if run is not None:
-            self._upload_figures(record, run)
-
-    @_records
-    def _upload_training(
-        self,
-        record: TrainingRecord,
-        parent: runs.OpenRun | None,
-        on_version: Callable[[int, str], None],
-    ) -> runs.OpenRun | None:
+    def _written(
+        self, record: TrainingRecord, parent: runs.OpenRun | None
+    ) -> tuple[Journal, Entry] | None:
+        """Write a training into the journal, or else where it can be sent from at once."""
         experiment = self.settings.mlflow_experiment_name
+        how = functools.partial(write, record, experiment, parent, self._graphs)
         try:
-            version, run = publish(self.server, experiment, record, parent, self._graphs)
-        except TrackingError:
-            raise
+            try:
+                return self.journal, self.journal.write(how)
+            except OSError as error:
+                logger.error(
+                    "The journal in %s cannot be written (%s): the training of %s is lost if the "
+                    "MLflow server does not take it now.",
+                    self.journal.folder,
+                    error,
+                    record.model_name,
+                )
+                journal = Journal(Path(tempfile.mkdtemp(prefix="vigie-journal-")))
+                return journal, journal.write(how)
         except Exception:
-            # A full disk must not cost the trained model.
+            # Whatever is wrong with its record, the model is fitted and shall be used.
             logger.exception("The training of %s was not recorded.", record.model_name)
             return None
-        on_version(version, run.run_id)
-        return run
 
-    @_records
-    def _upload_figures(self, record: TrainingRecord, run: runs.OpenRun) -> None:
+    def _send(
+        self,
+        journal: Journal,
+        entry: Entry,
+        on_version: Callable[[int, str], None],
+        registered: Future[runs.OpenRun | None],
+    ) -> None:
+        """Send a training that was just written, and then what earlier ones have left."""
+
+        def note(version: int, run: runs.OpenRun) -> None:
+            on_version(version, run.run_id)
+            registered.set_result(run)
+
         try:
-            publish_figures(self.server, record, run)
-        except TrackingError:
-            raise
-        except Exception:
-            logger.exception("The figures of %s were not drawn.", record.run_name)
+            # Asked first, since an absent server should not even cost a try.
+            self.server.require()
+            send(self.server, journal, entry, note)
+        except TrackingUnavailableError as error:
+            error.message += f" Trainings are kept in {journal.folder} until it is there."
+            self.server.log_outage(error)
+            return
+        finally:
+            entry.release()
+            if not registered.done():
+                registered.set_result(None)
+        try:
+            sync(self.server, self.journal)
+        except TrackingUnavailableError as error:
+            self.server.log_outage(error)
 
     def _await(self, upload: Future[Any]) -> None:
         """Wait for an upload as long as the server goes on answering."""

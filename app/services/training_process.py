@@ -221,7 +221,12 @@ class TrainingProcess:
             return Result(name, outcome)
         form = self._folder / name
         model = TrainedModel.load(form)
-        served = Served(model, outcome["version"], run_id=message["run_id"])
+        served = Served(
+            model,
+            outcome["version"],
+            run_id=message["run_id"],
+            card_sha256=message["card_sha256"] if message["is_recorded"] else None,
+        )
         return Result(name, outcome, served, message["card_sha256"], form)
 
     def _reason(self) -> str:
@@ -265,6 +270,7 @@ def main() -> None:
             told[name] = served.version
             message |= {
                 "run_id": served.run_id,
+                "is_recorded": served.card_sha256 is not None,
                 "card_sha256": served.model.save(folder / name),
             }
             outcome["version"] = served.version

@@ -10,44 +10,36 @@ from matplotlib.figure import Figure
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
+from app.tracking.material import Material, stride
 
-MOST_OUTLIERS, MOST_SENSORS, MOST_ROWS = 200, 40, 5000
+MOST_SENSORS = 40
 DPI = 90
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
-def write_figures(model: TrainedModel, X: Floats, scores: Floats, folder: Path) -> None:
+def write_figures(model: TrainedModel, material: Material, folder: Path) -> None:
     """Write the figures of a training as PNG files.
 
     Parameters
     ----------
     model : TrainedModel
         The model just trained.
-    X : ndarray of shape (n_samples, n_features)
-        Its training rows.
-    scores : ndarray of shape (n_samples,)
-        Their scores.
+    material : Material
+        What to draw of it.
     folder : Path
         Made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _score_distribution(model, scores).savefig(folder / "score_distribution.png", dpi=DPI)
-    _sensor_spread(model, X[:: _stride(len(X))]).savefig(folder / "sensor_spread.png", dpi=DPI)
-    n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
-    if n_outliers:
-        outliers = model.examples(X)[np.argsort(-scores)[:n_outliers]]
-        _drivers(model, model.explain(outliers).shares).savefig(
+    _score_distribution(model, material).savefig(folder / "score_distribution.png", dpi=DPI)
+    _sensor_spread(model, material.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
+    if len(material.outliers):
+        _drivers(model, model.explain(material.outliers).shares).savefig(
             folder / "outlier_sensors.png", dpi=DPI
         )
-    if model.loss_by_epoch:
-        _loss(model).savefig(folder / "loss.png", dpi=DPI)
+    if len(material.loss_by_epoch):
+        _loss(model, material).savefig(folder / "loss.png", dpi=DPI)
     if model.window > 1:
-        _reconstruction_error(model, X).savefig(folder / "reconstruction_error.png", dpi=DPI)
-
-
-def _stride(n_rows: int) -> int:
-    """Return how many rows to go on by, so that no more are drawn than can be seen."""
-    return -(-n_rows // MOST_ROWS)
+        _reconstruction_error(model, material).savefig(folder / "reconstruction_error.png", dpi=DPI)
 
 
 def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
@@ -65,11 +57,12 @@ def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def _score_distribution(model: TrainedModel, scores: Floats) -> Figure:
+def _score_distribution(model: TrainedModel, material: Material) -> Figure:
     figure, axes = _figure(
-        f"{model.algorithm}: scores of {len(scores)} training rows", "score", "rows"
+        f"{model.algorithm}: scores of {material.n_rows} training rows", "score", "rows"
     )
-    axes.hist(scores, bins=50, range=(0, 1), color=ACCENT)
+    axes.stairs(material.scores, np.linspace(0.0, 1.0, len(material.scores) + 1), fill=True,
+                color=ACCENT)  # fmt: skip
     axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
     axes.legend(frameon=False)
     return figure
@@ -107,20 +100,21 @@ def _drivers(model: TrainedModel, shares: Floats) -> Figure:
     return figure
 
 
-def _loss(model: TrainedModel) -> Figure:
+def _loss(model: TrainedModel, material: Material) -> Figure:
     figure, axes = _figure(f"{model.algorithm}: training loss", "epoch", "mean squared error")
-    axes.plot(range(1, len(model.loss_by_epoch) + 1), model.loss_by_epoch, color=ACCENT)
+    losses = material.loss_by_epoch
+    axes.plot(range(1, len(losses) + 1), losses, color=ACCENT)
     axes.set_ylim(bottom=0)
     return figure
 
 
-def _reconstruction_error(model: TrainedModel, X: Floats) -> Figure:
+def _reconstruction_error(model: TrainedModel, material: Material) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
     )
-    rows = np.arange(0, len(X), _stride(len(X)))
+    rows = np.arange(0, material.n_rows, stride(material.n_rows))
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(rows, model.raw_scores(model.examples(X)[rows]), color=ACCENT, linewidth=0.8)
+    axes.plot(rows, model.raw_scores(material.windows), color=ACCENT, linewidth=0.8)
     axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
     axes.legend(frameon=False)
     return figure

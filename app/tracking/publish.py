@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,20 @@ from app.detectors.base import Floats
 from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
 from app.errors import TrackingError, TrackingUnavailableError
-from app.tracking import runs
-from app.tracking.flavors import write_model
+from app.tracking import journal, runs
+from app.tracking.flavors import SERVING, write_model
+from app.tracking.journal import Entry
+from app.tracking.material import Material
 from app.tracking.server import Server
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
+Facts = Mapping[str, Any]
+"""What an entry of the journal says of its training; see ``write``."""
+ENTRY = "vigie.training"
+"""The tag by which a run and a version are known as those of an entry."""
+MATERIAL = "figures.npz"
 EXAMPLE_ROWS = 64
 METRICS_AT_ONCE = 800
 
@@ -60,87 +67,111 @@ class TrainingRecord:
     def run_name(self) -> str:
         return f"{self.model_name}_{len(self.X)}_samples"
 
+    @property
+    def artifact_path(self) -> str:
+        return f"{self.model_name}_model"
 
-def publish(
-    server: Server,
-    experiment: str,
+
+def write(
     record: TrainingRecord,
+    experiment: str,
     parent: runs.OpenRun | None,
     graphs: Path,
-) -> tuple[int, runs.OpenRun]:
-    """Write a training to the server, all but its figures.
+    folder: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Write all of a training into the folder of a journal's entry, and return its facts.
 
     Parameters
     ----------
-    server : Server
-        Where to.
-    experiment : str
-        Name of the experiment, made if need be.
     record : TrainingRecord
         What to write.
+    experiment : str
+        Name of the experiment that the run goes to.
     parent : OpenRun or None
         The run that the caller has open. The first training goes into it, later ones into
         runs nested in it.
     graphs : Path
         Where traced networks are kept.
+    folder : Path
+        The entry's.
+    name : str
+        The entry's. The model's files have it in place of the run's id, which is not known yet.
+    """
+    artifacts = folder / journal.ARTIFACTS
+    artifacts.mkdir()
+    if record.quality is not None:
+        quality = json.dumps(record.quality.as_dict(), indent=2)
+        (artifacts / "data_quality.json").write_text(quality)
+    content_hash = write_model(
+        record.model, record.X[:EXAMPLE_ROWS], artifacts / record.artifact_path, name, graphs
+    )
+    Material.of(record.model, record.X, record.scores).save(folder / MATERIAL)
+    goes_into = None
+    if parent is not None:
+        goes_into = {
+            "run_id": parent.run_id,
+            "experiment_id": parent.experiment_id,
+            "is_free": not parent.holds_training,
+        }
+        parent.holds_training = True
+    return {
+        "experiment": experiment,
+        "run_name": record.run_name,
+        "model_name": record.model_name,
+        "artifact_path": record.artifact_path,
+        "parent": goes_into,
+        "params": {key: str(value) for key, value in record.params.items()},
+        "metrics": _metrics(record),
+        "tags": dict(record.tags),
+        "content_hash": content_hash,
+        "started_ms": record.started_ms,
+        "ended_ms": record.ended_ms,
+    }
 
-    Returns
-    -------
-    version : int
-        The new version of the registered model.
-    run : OpenRun
-        The run that holds the training.
+
+def send(
+    server: Server,
+    entry: Entry,
+    registered: Callable[[int, runs.OpenRun], None] = lambda version, run: None,
+) -> None:
+    """Bring the server to have all of an entry, whatever it has of it already.
+
+    What creates something is asked for first, by the entry's name, which the run and the version
+    carry as a tag; everything else can be said twice.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    entry : Entry
+        Held by the caller.
+    registered : callable, optional
+        Told version and run as soon as there are; the run's figures follow.
 
     Raises
     ------
     TrackingError
         If the server cannot be reached or refuses.
+    JournalError
+        If the entry cannot be read.
     """
-    run, is_ours = _run_for(server, experiment, record, parent)
-    call, client = server.call, server.client
-    try:
-        for batch in _batches(record):
-            call(client.log_batch, run.run_id, **batch)
-        artifact_path = f"{record.model_name}_model"
-        with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-            if record.quality is not None:
-                quality = json.dumps(record.quality.as_dict(), indent=2)
-                (Path(scratch) / "data_quality.json").write_text(quality)
-            folder, sample = Path(scratch) / artifact_path, record.X[:EXAMPLE_ROWS]
-            content_hash = write_model(record.model, sample, folder, run.run_id, graphs)
-            call(client.log_artifacts, run.run_id, scratch)
-        version = register(
-            server,
-            record.model_name,
-            f"runs:/{run.run_id}/{artifact_path}",
-            run.run_id,
-            {"vigie.card_sha256": content_hash, **record.tags},
-        )
-    except TrackingError:
-        if is_ours:
-            # A server that has just failed may fail this too; what counts is the first reason.
-            with suppress(TrackingError):
-                _end(server, run, "FAILED", record.ended_ms)
-        raise
+    facts = entry.facts()
+    run, is_ours = _run_of(server, entry, facts)
+    for batch in _batches(facts):
+        server.call(server.client.log_batch, run.run_id, **batch)
+    _name_run(entry, facts, run)
+    server.call(server.client.log_artifacts, run.run_id, str(entry.artifacts))
+    version = _version_of(server, entry, facts, run)
     if is_ours:
-        _end(server, run, "FINISHED", record.ended_ms)
-    return version, run
-
-
-def publish_figures(server: Server, record: TrainingRecord, run: runs.OpenRun) -> None:
-    """Add the figures of a training to its run, which may have ended.
-
-    Raises
-    ------
-    TrackingError
-        If the server cannot be reached or refuses.
-    """
-    # Matplotlib, which a process that only serves never needs.
-    from app.tracking.figures import write_figures
-
-    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-        write_figures(record.model, record.X, record.scores, Path(scratch) / "figures")
-        server.call(server.client.log_artifacts, run.run_id, scratch)
+        server.call(
+            server.client.set_terminated,
+            run.run_id,
+            status="FINISHED",
+            end_time=facts["ended_ms"],
+        )
+    registered(version, run)
+    _send_figures(server, entry, facts, run)
 
 
 def experiment_id(server: Server, name: str) -> str:
@@ -224,38 +255,82 @@ def register(
     return int(created.version)
 
 
-def _run_for(
-    server: Server, experiment: str, record: TrainingRecord, parent: runs.OpenRun | None
-) -> tuple[runs.OpenRun, bool]:
-    """Return the run that a training goes into, and whether it is ours to end."""
-    if parent is not None and not parent.holds_training:
-        logged = server.call(server.client.get_run, parent.run_id).data.params
+def _run_of(server: Server, entry: Entry, facts: Facts) -> tuple[runs.OpenRun, bool]:
+    """Return the run of an entry, made if there is none, and whether it is ours to end."""
+    from mlflow.entities import ViewType
+
+    call, client, parent = server.call, server.client, facts["parent"]
+    where = parent["experiment_id"] if parent else experiment_id(server, facts["experiment"])
+    # Deleted ones too: what somebody has deleted shall not come back.
+    known = call(client.search_runs, [where], f"tags.`{ENTRY}` = '{entry.name}'", ViewType.ALL, 1)
+    if known:
+        run_id = known[0].info.run_id
+        return runs.OpenRun(server.uri, where, run_id), not parent or run_id != parent["run_id"]
+    tags = {**facts["tags"], ENTRY: entry.name}
+    if parent and parent["is_free"]:
+        logged = call(client.get_run, parent["run_id"]).data.params
         # A parameter once logged cannot change, so what the caller logged by hand stands.
-        if all(logged.get(name, str(value)) == str(value) for name, value in record.params.items()):
-            parent.holds_training = True
-            return parent, False
-    name, started = record.run_name, record.started_ms
-    return create_run(server, experiment, name, parent, started, record.tags), True
+        if all(logged.get(name, value) == value for name, value in facts["params"].items()):
+            call(client.set_tag, parent["run_id"], ENTRY, entry.name)
+            return runs.OpenRun(server.uri, where, parent["run_id"], True), False
+    above = runs.OpenRun(server.uri, where, parent["run_id"]) if parent else None
+    name, started = facts["run_name"], facts["started_ms"]
+    return create_run(server, facts["experiment"], name, above, started, tags), True
 
 
-def _batches(record: TrainingRecord) -> Iterator[dict[str, Any]]:
+def _batches(facts: Facts) -> Iterator[dict[str, Any]]:
     """Yield what to log, in pieces that the server takes at once."""
     from mlflow.entities import Metric, Param, RunTag
 
-    ended, epochs = record.ended_ms, record.model.loss_by_epoch
-    metrics = [Metric(name, float(value), ended, 0) for name, value in record.metrics.items()]
-    for epoch, loss in enumerate(epochs):
-        share = (epoch + 1) / len(epochs)
-        at = round(record.started_ms + share * (ended - record.started_ms))
-        metrics.append(Metric("train_loss", loss, at, epoch + 1))
+    metrics = [Metric(*metric) for metric in facts["metrics"]]
     yield {
         "metrics": metrics[:METRICS_AT_ONCE],
-        "params": [Param(name, str(value)) for name, value in record.params.items()],
-        "tags": [RunTag(name, value) for name, value in record.tags.items()],
+        "params": [Param(name, value) for name, value in facts["params"].items()],
+        "tags": [RunTag(name, value) for name, value in facts["tags"].items()],
     }
     for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
 
 
-def _end(server: Server, run: runs.OpenRun, status: str, ended_ms: int) -> None:
-    server.call(server.client.set_terminated, run.run_id, status=status, end_time=ended_ms)
+def _name_run(entry: Entry, facts: Facts, run: runs.OpenRun) -> None:
+    """Give the run's id to the model's description, which was written before there was one."""
+    described = entry.artifacts / facts["artifact_path"] / "MLmodel"
+    text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
+    draft = entry.folder / "MLmodel"
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, described)
+
+
+def _version_of(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -> int:
+    """Return the version of an entry, made if there is none."""
+    name = facts["model_name"]
+    made = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
+    for version in made:
+        if version.name == name and version.tags.get(ENTRY) == entry.name:
+            return int(version.version)
+    tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"], ENTRY: entry.name}
+    source = f"runs:/{run.run_id}/{facts['artifact_path']}"
+    return register(server, name, source, run.run_id, tags)
+
+
+def _send_figures(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -> None:
+    """Add the figures of a training to its run, which may have ended."""
+    # Matplotlib, which a process that only serves never needs.
+    from app.tracking.figures import write_figures
+
+    model = TrainedModel.load(entry.artifacts / facts["artifact_path"] / SERVING)
+    material = Material.load(entry.folder / MATERIAL)
+    with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
+        write_figures(model, material, Path(scratch) / "figures")
+        server.call(server.client.log_artifacts, run.run_id, scratch)
+
+
+def _metrics(record: TrainingRecord) -> list[tuple[str, float, int, int]]:
+    """Return names, values, times and steps of all metrics."""
+    ended, epochs = record.ended_ms, record.model.loss_by_epoch
+    metrics = [(name, float(value), ended, 0) for name, value in record.metrics.items()]
+    for epoch, loss in enumerate(epochs):
+        share = (epoch + 1) / len(epochs)
+        at = round(record.started_ms + share * (ended - record.started_ms))
+        metrics.append(("train_loss", float(loss), at, epoch + 1))
+    return metrics

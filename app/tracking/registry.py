@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import hexdigits
 from typing import Any
 
 from app.detectors.trained import ARRAYS, CARD, TrainedModel
@@ -334,6 +335,20 @@ def _version(
 
 
 def _place(cache: Path, name: str, version: int, card_sha256: str) -> Path:
+    """Return where a serving form is kept.
+
+    Raises
+    ------
+    ModelRefusedError
+        If what the registry says would lead out of there.
+    """
+    is_hash = len(card_sha256) == 64 and not set(card_sha256) - set(hexdigits)
+    if not is_hash or name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+        raise ModelRefusedError(
+            f"Version {version} of {name!r} is registered with the hash {card_sha256[:80]!r}, "
+            "which is none.",
+            remedy="Somebody has written it by hand; train the model again.",
+        )
     return cache / name / f"{version}-{card_sha256[:16]}"
 
 

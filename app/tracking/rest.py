@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.errors import TrackingRefusedError
+
 CREDENTIALS = Path("~/.mlflow/credentials")
 NEED_THE_CLIENT = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE")
 """Ways to sign in, or to say which workspace is meant, that only MLflow's client knows."""
@@ -51,7 +53,7 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
     return answer.status_code, found if isinstance(found, dict) else {}
 
 
-def download(uri: str, path: str, target: Path) -> int:
+def download(uri: str, path: str, target: Path, most_bytes: int) -> int:
     """Write an artifact that the server hands out itself into a file; return the status.
 
     Parameters
@@ -62,11 +64,15 @@ def download(uri: str, path: str, target: Path) -> int:
         What follows ``mlflow-artifacts:/`` in the artifact's URI.
     target : Path
         Written only if the status is 200.
+    most_bytes : int
+        How large it may become, unpacked.
 
     Raises
     ------
     requests.RequestException
         If no answer comes.
+    TrackingRefusedError
+        If it is larger.
     """
     import requests
 
@@ -76,6 +82,11 @@ def download(uri: str, path: str, target: Path) -> int:
             with target.open("wb") as file:
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
+                    if file.tell() > most_bytes:
+                        raise TrackingRefusedError(
+                            f"{target.name} has more than {most_bytes} bytes.",
+                            remedy="It is no model that Vigie has made.",
+                        )
         return answer.status_code
 
 

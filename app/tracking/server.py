@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from app.detectors.trained import MOST_BYTES
 from app.errors import (
     ModelNotFoundError,
     TrackingError,
+    TrackingRefusedError,
     TrackingUnavailableError,
     VigieError,
 )
@@ -38,6 +40,9 @@ QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed server is not asked again; a training never pays for an outage twice."""
 TRUST_AFTER_ANSWER_S = 2.0
 """How long a server that has answered is taken to be there without another probe."""
+
+AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+"""What MLflow says of a request that it will not take another time either."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -170,7 +175,7 @@ class Server:
         TrackingUnavailableError, TrackingError
             As ``call``.
         """
-        status = self._asked(lambda: (rest.download(self.uri, path, target), None))[0]
+        status = self._asked(lambda: (rest.download(self.uri, path, target, MOST_BYTES), None))[0]
         if status != 200:
             raise _refusal(f"{path}: it answers {status}")
 
@@ -247,8 +252,7 @@ class Server:
 
     def _unavailable(self, reason: str) -> TrackingUnavailableError:
         return TrackingUnavailableError(
-            f"The MLflow server at {self.masked_uri} cannot be reached ({reason}); nothing is "
-            "recorded there.",
+            f"The MLflow server at {self.masked_uri} cannot be reached ({reason}).",
             remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
             "MLFLOW_ENABLED=false to do without.",
         )
@@ -305,7 +309,8 @@ def _refusal(reason: str, error_code: str = "") -> VigieError:
     """Return the error for an answer that says no."""
     if error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
         return ModelNotFoundError(reason, remedy="`vigie models list` shows what there is.")
-    return TrackingError(
+    kind = TrackingRefusedError if error_code in AT_FAULT else TrackingError
+    return kind(
         f"MLflow refused: {reason}", remedy="`vigie doctor` checks the server step by step."
     )
 

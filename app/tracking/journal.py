@@ -1,0 +1,251 @@
+"""What the tracking server has not confirmed yet: one folder a training, on this machine's disk.
+
+An entry is complete before the server hears of the training, and is there until the server has all
+of it. So nothing depends on the server, on the network, or on this process coming to its end: who
+comes next, a later training, the service or ``vigie sync``, sends what is left.
+
+::
+
+    journal/
+      9f2c…/                a training that the server may not have, or not all of
+        entry.json          its facts
+        artifacts/          what goes to the artifact store as it is
+        figures.npz         what the figures are drawn from
+        lock                held by the process that is sending it
+      set_aside/            trainings that the server does not take, each with reason.txt
+      .writing-…, .sent-…   left behind by a process that was killed there; swept away
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from app.errors import JournalError
+
+FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
+SET_ASIDE, WRITING, SENT = "set_aside", ".writing-", ".sent-"
+FORMAT, MS_DIGITS = 1, 13
+
+
+class Entry:
+    """One training in the journal; its name is unique among all journals."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        # Taken by whoever writes the entry, and given back by the thread that has sent it.
+        self._lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name.rpartition("-")[2]
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was written."""
+        return time.time() - int(self.name[:MS_DIGITS]) / 1000
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / ARTIFACTS
+
+    def lock(self) -> None:
+        """Hold what only this process knows of."""
+        self._lock.acquire()
+
+    def move(self, folder: Path) -> None:
+        """Rename the entry, which takes its lock along."""
+        self.folder = self.folder.rename(folder)
+
+    def hold(self) -> bool:
+        """Keep others from sending this; False if one of them does, or it is not there any more."""
+        try:
+            self._lock.acquire()
+        except (Timeout, FileNotFoundError):
+            return False
+        if (self.folder / FACTS).exists():
+            return True
+        # Somebody has just sent it, and the library made the folder again to put the lock there.
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+        return False
+
+    def release(self) -> None:
+        """Let others send what is left of this."""
+        self._lock.release()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what stands in ``entry.json``.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be read, or is of another format.
+        """
+        try:
+            facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+            if facts["format"] == FORMAT:
+                return facts
+            reason = f"its format is {facts['format']}"
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            reason = repr(error)
+        raise JournalError(
+            f"The journal's entry {self.name} cannot be read: {reason}.",
+            remedy="It was written by another version of Vigie, or the disk has lost some of it.",
+        )
+
+    def size(self) -> int:
+        """Return the bytes of all its files."""
+        total = 0
+        for file in self.folder.rglob("*"):
+            # It may be sent, and so removed, meanwhile.
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in a journal.
+
+    Attributes
+    ----------
+    waiting, set_aside : int
+        Trainings on their way, and those that the server does not take.
+    bytes : int
+        Of those on their way.
+    oldest_s : float or None
+        Seconds for which the first of them has been waiting.
+    """
+
+    waiting: int
+    set_aside: int
+    bytes: int
+    oldest_s: float | None
+
+    def __str__(self) -> str:
+        if self.waiting + self.set_aside == 0:
+            return "empty"
+        parts = []
+        if self.oldest_s is not None:
+            waiting = f"{self.waiting} training{'' if self.waiting == 1 else 's'} to be sent"
+            age = timedelta(seconds=round(self.oldest_s))
+            parts.append(f"{waiting} ({self.bytes / 1e6:.1f} MB, the oldest for {age})")
+        if self.set_aside:
+            parts.append(f"{self.set_aside} set aside")
+        return ", ".join(parts)
+
+
+class Journal:
+    """The entries below a folder, which is made when the first is written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def write(self, write: Callable[[Path, str], Mapping[str, Any]]) -> Entry:
+        """Write an entry, all of it or nothing.
+
+        Parameters
+        ----------
+        write : callable
+            Puts the entry's files into a folder; given that folder and the entry's name, it
+            returns the facts.
+
+        Returns
+        -------
+        Entry
+            Held, until it is released.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it.
+        """
+        # By time, so that names in order are trainings in order; and as long as a run's id.
+        name = f"{time.time_ns() // 1_000_000:0{MS_DIGITS}d}{uuid.uuid4().hex}"[:32]
+        entry = Entry(self.folder / f"{WRITING}{name}")
+        entry.folder.mkdir(parents=True)
+        try:
+            entry.lock()
+            facts = {"format": FORMAT, **write(entry.folder, name)}
+            text = json.dumps(facts, indent=1)
+            (entry.folder / FACTS).write_text(text, encoding="utf-8")
+            _to_disk(entry.folder)
+            entry.move(self.folder / name)
+            _flush(self.folder)
+        except BaseException:
+            entry.release()
+            shutil.rmtree(entry.folder, ignore_errors=True)
+            raise
+        return entry
+
+    def waiting(self) -> list[Entry]:
+        """Return the entries, oldest first."""
+        names = sorted(folder.name for folder in self._folders())
+        return [Entry(self.folder / n) for n in names if n != SET_ASIDE and not n.startswith(".")]
+
+    def set_aside(self) -> list[Entry]:
+        """Return the entries that the server does not take."""
+        folder = self.folder / SET_ASIDE
+        return [Entry(one) for one in sorted(folder.iterdir())] if folder.is_dir() else []
+
+    def remove(self, entry: Entry) -> None:
+        """Forget an entry: the server has all of it."""
+        # Renamed first, so that being killed in between leaves no half of an entry.
+        entry.move(self.folder / f"{SENT}{entry.name}")
+        shutil.rmtree(entry.folder, ignore_errors=True)
+
+    def put_aside(self, entry: Entry, reason: str) -> None:
+        """Take an entry out of the way, with the reason beside it."""
+        (entry.folder / REASON).write_text(f"{reason}\n", encoding="utf-8")
+        (self.folder / SET_ASIDE).mkdir(exist_ok=True)
+        entry.move(self.folder / SET_ASIDE / entry.name)
+
+    def put_back(self, entry: Entry) -> None:
+        """Return an entry that was set aside to the others."""
+        entry.move(self.folder / entry.name)
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left behind."""
+        for folder in self._folders():
+            if folder.name.startswith(SENT):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif folder.name.startswith(WRITING):
+                # Nobody holds it: who was writing it is not there any more.
+                with suppress(OSError, Timeout), FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def summary(self) -> Summary:
+        """Return how much there is."""
+        waiting = self.waiting()
+        sizes = (entry.size() for entry in waiting)
+        oldest = max((entry.age_s for entry in waiting), default=None)
+        return Summary(len(waiting), len(self.set_aside()), sum(sizes), oldest)
+
+    def _folders(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the disk take all files of a folder before anything is said of them."""
+    for path in (*folder.rglob("*"), folder):
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,134 @@
+"""Bring the server to have what is in the journal: in order, and each training for itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from app.errors import (
+    JournalError,
+    ModelNotFoundError,
+    TrackingError,
+    TrackingRefusedError,
+    TrackingUnavailableError,
+)
+from app.tracking import publish, runs
+from app.tracking.journal import Entry, Journal
+from app.tracking.server import Server, server_at
+
+logger = logging.getLogger(__name__)
+
+Registered = Callable[[int, runs.OpenRun], None]
+"""Told version and run of a training as soon as there are."""
+Told = Callable[[Entry, str], None]
+"""Told of an entry that it is sent, or why it is not."""
+SENT = "sent"
+
+
+def sync(
+    server: Server,
+    journal: Journal,
+    told: Told = lambda entry, outcome: None,
+    *,
+    again: bool = False,
+) -> None:
+    """Send all trainings in a journal, oldest first.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    journal : Journal
+        Whose entries.
+    told : callable, optional
+        Told what became of each.
+    again : bool, default False
+        Also those that were set aside.
+
+    Raises
+    ------
+    TrackingUnavailableError
+        If the server does not answer; what has not been sent by then stays.
+    """
+    journal.sweep()
+    for entry in journal.set_aside() if again else []:
+        journal.put_back(entry)
+    for entry in journal.waiting():
+        if not entry.hold():
+            told(entry, "another process is sending it")
+            continue
+        try:
+            told(entry, send(server, journal, entry))
+        finally:
+            entry.release()
+
+
+def send(
+    server: Server,
+    journal: Journal,
+    entry: Entry,
+    registered: Registered = lambda version, run: None,
+) -> str:
+    """Send one training, and return what became of it: ``SENT``, or why it was not.
+
+    What the server, or this program, finds fault with is set aside, so that it does not fail again
+    and again; what cannot be taken now stays.
+
+    Raises
+    ------
+    TrackingUnavailableError
+        If the server does not answer.
+    """
+    try:
+        publish.send(server, entry, registered)
+    except TrackingUnavailableError:
+        raise
+    except (TrackingRefusedError, ModelNotFoundError, JournalError) as error:
+        journal.put_aside(entry, str(error))
+        logger.error("A training is set aside in %s. %s", entry.folder, error)
+        return f"set aside: {error}"
+    except TrackingError as error:
+        logger.error("A training stays in %s until it can be sent. %s", entry.folder, error)
+        return f"stays: {error}"
+    except Exception as error:
+        journal.put_aside(entry, repr(error))
+        logger.exception("A training is set aside in %s.", entry.folder)
+        return f"set aside: {error!r}"
+    journal.remove(entry)
+    return SENT
+
+
+def sync_apart(server: Server, journal: Journal) -> subprocess.Popen[str]:
+    """Start to send a journal in a process of its own, which has MLflow's client."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.tracking.sync"], stdin=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    # Not on the command line, which everybody can read: the address may hold a password.
+    with suppress(BrokenPipeError), process.stdin as pipe:
+        json.dump({"server": server.uri, "journal": str(journal.folder)}, pipe)
+    return process
+
+
+def main() -> None:
+    """Send the journal that the standard input names, to the server that it names."""
+    asked = json.load(sys.stdin)
+    # Whoever answers somebody goes first.
+    os.nice(10)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    server = server_at(asked["server"])
+    try:
+        server.require()
+        sync(server, Journal(Path(asked["journal"])))
+    except TrackingUnavailableError as error:
+        server.log_outage(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""An MLflow server that fails when it is told to, for tests of what becomes of a training then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+
+AT_MOST_S = 30
+"""Left to itself MLflow waits for 4 to 20 minutes: this is not a stopwatch, but a way out."""
+
+
+class Failing(ThreadingHTTPServer):
+    """Stands before an MLflow server, and fails after some requests.
+
+    Parameters
+    ----------
+    upstream : str
+        The real server.
+    after : int
+        How many requests it lets through.
+    how : {'gone', 'silent', 'slow', 'trickling', '500', 'unanswered', 'kills'}
+        What becomes of the others; 'slow' answers them when it is released, 'unanswered' does
+        what is asked and does not say so, 'kills' does it and kills ``victim``.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str, after: int, how: str):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream, self.left, self.how = upstream, after, how
+        self.released = threading.Event()
+        self.credentials: set[str | None] = set()
+        self.victim: int | None = None
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of callers who have hung up: they were meant to."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Failing
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.credentials.add(self.headers.get("Authorization"))
+        self.server.left -= 1
+        if self.server.left < 0 and self.server.how == "slow":
+            self.server.released.wait(timeout=AT_MOST_S)
+        if self.server.left >= 0 or self.server.how in ("slow", "unanswered", "kills"):
+            answer = httpx.request(
+                self.command,
+                self.server.upstream + self.path,
+                content=body,
+                headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
+                trust_env=False,
+            )
+            if self.server.left < 0 and self.server.how == "kills":
+                os.kill(self.server.victim or os.getpid(), signal.SIGKILL)
+            elif self.server.left >= 0 or self.server.how == "slow":
+                self._send(answer.status_code, answer.content)
+        elif self.server.how == "500":
+            self._send(500, b"<html>something is broken</html>")
+        elif self.server.how == "silent":
+            self.server.released.wait(timeout=AT_MOST_S)
+        elif self.server.how == "trickling":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(1000):
+                self.wfile.write(b" ")
+                if self.server.released.wait(timeout=0.1):
+                    break
+        self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
+
+    def _send(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        """Keep quiet."""

@@ -1,0 +1,447 @@
+"""No training is lost, and none is recorded twice, whatever fails and whenever."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faults import AT_MOST_S, Failing
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.config import Settings
+from app.errors import TrackingUnavailableError
+from app.local import mlflow_server
+from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+from app.services.mlflow_service import MLflowService
+from app.services.one_class_svm_service import OneClassSVMService
+
+NAME = "one_class_svm"
+ALL = range(14)
+"""The requests of one training, and a few more than it makes."""
+
+
+@pytest.fixture(autouse=True)
+def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server that has failed is left alone for some seconds."""
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("app.tracking.server.TRUST_AFTER_ANSWER_S", 0.0)
+
+
+@pytest.fixture
+def behind(tracked: Settings, failing: Callable[..., Failing]) -> Callable[..., Any]:
+    """Settings by which the server is reached through one that fails, and that one."""
+
+    def through(after: int, how: str) -> tuple[Settings, Failing]:
+        server = failing(tracked.mlflow_tracking_uri, after, how)
+        update = {"mlflow_tracking_uri": server.uri, "tracking_patience_s": 20.0}
+        return tracked.model_copy(update=update), server
+
+    return through
+
+
+def train(settings: Settings, rows: np.ndarray) -> OneClassSVMService:
+    service = OneClassSVMService(settings=settings)
+    service.train(rows)
+    service.mlflow_service.flush(AT_MOST_S)
+    return service
+
+
+def runs(settings: Settings) -> list[Any]:
+    return MLflowService(settings).search_runs(order_by=["attributes.start_time ASC"])
+
+
+def versions(settings: Settings) -> list[Any]:
+    return MLflowService(settings).list_versions(NAME)
+
+
+def waiting(settings: Settings) -> int:
+    return MLflowService(settings).journal.summary().waiting
+
+
+def recovered(settings: Settings, server: Failing) -> None:
+    """Let the server be well, and send what it has missed."""
+    server.left = 10_000
+    MLflowService(settings).sync()
+    assert waiting(settings) == 0
+
+
+def eventually(holds: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + AT_MOST_S
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy):
+    """The same run, with the times of the training, and the same version."""
+    small = {"epochs": 3, "encoder_layers": (4,), "decoder_layers": (4,), "sequence_length": 3}
+
+    def record(settings: Settings) -> None:
+        service = LSTMAutoencoderService(settings=settings)
+        service.train(healthy)
+        service.mlflow_service.flush(AT_MOST_S)
+
+    settings, server = behind(10_000, "gone")
+    settings = settings.model_copy(update=small)
+    record(settings)
+    server.left = 0
+    before = round(time.time() * 1000)
+    record(settings)
+    after = round(time.time() * 1000)
+    assert waiting(settings) == 1
+    recovered(settings, server)
+
+    at_once, later = runs(settings)
+    client = MLflowService(settings).server.client
+    assert before <= later.info.start_time <= later.info.end_time <= after
+    assert later.info.status == at_once.info.status == "FINISHED"
+    assert later.info.run_name == at_once.info.run_name
+    assert later.data.params == at_once.data.params
+    for name, value in at_once.data.metrics.items():
+        if name != "training_seconds":
+            assert later.data.metrics[name] == value, name
+        one, other = (client.get_metric_history(r.info.run_id, name) for r in (at_once, later))
+        assert [m.step for m in one] == [m.step for m in other]
+        assert all(before <= m.timestamp <= after for m in other)
+
+    def files(run: Any, path: str | None = None) -> set[str]:
+        found = client.list_artifacts(run.info.run_id, path)
+        nested = (files(run, one.path) if one.is_dir else {one.path} for one in found)
+        return set().union(*nested)
+
+    assert files(later) == files(at_once)
+    newest, oldest = MLflowService(settings).list_versions("lstm_autoencoder")
+    assert (oldest.version, newest.version) == (1, 2)
+    assert newest.run_id == later.info.run_id
+    assert newest.card_sha256 == oldest.card_sha256
+    text = Path(
+        client.download_artifacts(later.info.run_id, "lstm_autoencoder_model/MLmodel")
+    ).read_text()
+    assert f"run_id: {later.info.run_id}" in text
+
+
+@pytest.mark.parametrize("how", ["gone", "500", "unanswered"])
+def test_a_server_that_fails_at_any_request_has_each_training_once(how, behind, healthy):
+    for number, after in enumerate(ALL):
+        settings, server = behind(after, how)
+        train(settings, healthy)
+        recovered(settings, server)
+        assert len(runs(settings)) == number + 1, f"it failed at request {after}"
+        assert len(versions(settings)) == number + 1, f"it failed at request {after}"
+    complete = {
+        (run.info.status, len(run.data.params), len(run.data.metrics)) for run in runs(settings)
+    }
+    assert len(complete) == 1
+    assert {run.info.run_id for run in runs(settings)} == {v.run_id for v in versions(settings)}
+
+
+def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
+    """``N_TRAININGS=200 pytest -k at_random`` tries for longer."""
+    rng = np.random.default_rng(0)
+    n_trainings = int(os.environ.get("N_TRAININGS", "20"))
+    settings, server = behind(0, "gone")
+    for _ in range(n_trainings):
+        server.how = rng.choice(["gone", "500", "unanswered"])
+        server.left = int(rng.integers(0, 30))
+        train(settings, healthy)
+    recovered(settings, server)
+    assert len(versions(settings)) == n_trainings
+    found = MLflowService(settings).search_runs(max_results=n_trainings + 100)
+    assert {run.info.run_id for run in found} == {v.run_id for v in versions(settings)}
+    assert len(found) == n_trainings
+
+
+def test_sending_that_breaks_at_every_request_in_turn_ends_with_one_run(behind, healthy):
+    settings, server = behind(0, "unanswered")
+    train(settings, healthy)
+    for after in ALL:
+        server.left = after
+        try:
+            MLflowService(settings).sync()
+        except TrackingUnavailableError:
+            continue
+        break
+    recovered(settings, server)
+    assert len(runs(settings)) == len(versions(settings)) == 1
+
+
+TRAINING = """
+import sys
+
+import numpy as np
+
+from app.services.one_class_svm_service import OneClassSVMService
+
+service = OneClassSVMService()
+rows = np.load(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+service.train(rows)
+print("trained", flush=True)
+service.mlflow_service.flush()
+"""
+
+
+@pytest.fixture
+def victim(tmp_path: Path, healthy: np.ndarray) -> Callable[[Settings], subprocess.Popen[str]]:
+    """Start a process that trains when it is told to."""
+    np.save(tmp_path / "rows.npy", healthy)
+
+    def start(settings: Settings) -> subprocess.Popen[str]:
+        environment = {
+            "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
+            "MLFLOW_EXPERIMENT_NAME": settings.mlflow_experiment_name,
+            "VIGIE_STATE_DIR": str(settings.state_dir),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(tmp_path / "rows.npy")],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize("after", [0, 2, 4, 6, 8, 10])
+def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after, behind, victim):
+    settings, server = behind(after, "kills")
+    process = victim(settings)
+    server.victim = process.pid
+    process.communicate("go\n", timeout=2 * AT_MOST_S)
+    assert process.returncode == -signal.SIGKILL
+    assert waiting(settings) == 1
+    recovered(settings, server)
+    assert len(runs(settings)) == len(versions(settings)) == 1
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim, tmp_path):
+    settings, server = behind(0, "gone")
+    process = victim(settings)
+    journal = MLflowService(settings).journal
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    eventually(lambda: journal.folder.is_dir() and any(journal.folder.glob(".writing-*")))
+    process.kill()
+    process.communicate()
+    n_written = waiting(settings)
+    recovered(settings, server)
+    assert len(runs(settings)) == len(versions(settings)) == n_written
+    assert list(journal.folder.iterdir()) == []
+
+
+def test_the_next_training_sends_what_earlier_ones_have_left(behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    assert waiting(settings) == 2
+    server.left = 10_000
+    train(settings, healthy)
+    assert waiting(settings) == 0
+    assert len(runs(settings)) == len(versions(settings)) == 3
+
+
+def test_many_who_send_at_once_send_each_training_once(behind, healthy):
+    settings, server = behind(0, "gone")
+    for _ in range(3):
+        train(settings, healthy)
+    server.left = 10_000
+    asked = {"server": settings.mlflow_tracking_uri,
+             "journal": str(MLflowService(settings).journal.folder)}  # fmt: skip
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-m", "app.tracking.sync"], stdin=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: MLflowService(settings).sync(), range(4)))
+    for process in others:
+        process.communicate(json.dumps(asked), timeout=2 * AT_MOST_S)
+        assert process.returncode == 0
+    assert waiting(settings) == 0
+    assert len(runs(settings)) == len(versions(settings)) == 3
+
+
+def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
+    behind, healthy, caplog
+):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    journal = MLflowService(settings).journal
+    damaged = journal.waiting()[0]
+    (damaged.folder / "entry.json").write_text('{"format": 1, "experi')
+    caplog.clear()
+    recovered(settings, server)
+
+    assert len(runs(settings)) == len(versions(settings)) == 1
+    [aside] = journal.set_aside()
+    assert aside.name == damaged.name
+    assert "cannot be read" in (aside.folder / "reason.txt").read_text()
+    [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert str(aside.folder) in error
+
+
+def test_an_experiment_that_was_deleted_keeps_its_trainings_until_it_is_restored(
+    tracked, behind, healthy
+):
+    settings, server = behind(10_000, "gone")
+    train(settings, healthy)
+    server.left = 0
+    train(settings, healthy)
+    client = MLflowService(tracked).server.client
+    where = client.get_experiment_by_name(settings.mlflow_experiment_name).experiment_id
+    client.delete_experiment(where)
+    server.left = 10_000
+    MLflowService(settings).sync()
+    assert waiting(settings) == 1
+    client.restore_experiment(where)
+    recovered(settings, server)
+    assert len(runs(settings)) == len(versions(settings)) == 2
+
+
+def test_a_run_that_somebody_deleted_does_not_come_back(tracked, behind, healthy):
+    settings, server = behind(8, "gone")
+    train(settings, healthy)
+    server.left = 10_000
+    [run] = runs(settings)
+    MLflowService(tracked).server.client.delete_run(run.info.run_id)
+    recovered(settings, server)
+    assert runs(settings) == versions(settings) == []
+    assert len(MLflowService(settings).journal.set_aside()) == 1
+
+
+def test_a_training_inside_an_open_run_goes_into_that_run_later_too(behind, healthy):
+    settings, server = behind(10_000, "gone")
+    service = MLflowService(settings)
+    opened = service.start_run("night shift")
+    server.left = 0
+    train(settings, healthy)
+    train(settings, healthy)
+    server.left = 10_000
+    service.end_run()
+    recovered(settings, server)
+    found = {run.info.run_name: run for run in runs(settings)}
+    assert set(found) == {"night shift", f"{NAME}_300_samples"}
+    assert found["night shift"].data.params["nu"] == str(settings.nu)
+    nested = found[f"{NAME}_300_samples"]
+    assert nested.data.tags["mlflow.parentRunId"] == opened.info.run_id
+    assert {v.run_id for v in versions(settings)} == {r.info.run_id for r in found.values()}
+
+
+def test_where_no_journal_can_be_written_the_server_takes_the_training(tracked, healthy, caplog):
+    tracked.state_dir.mkdir(parents=True, exist_ok=True)
+    (tracked.state_dir / "journal").write_text("no folder")
+    service = train(tracked, healthy)
+    assert service.served.version == 1
+    assert len(runs(tracked)) == 1
+    [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "journal" in error
+
+
+# How users meet it
+
+
+def test_sync_tells_what_it_would_send_and_then_sends_it(behind, healthy, monkeypatch):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    run = CliRunner().invoke
+
+    doctor = run(app, ["doctor"])
+    assert doctor.exit_code == 1
+    assert "1 training to be sent" in doctor.output.replace("\n", " ")
+    assert "vigie sync" in doctor.output
+
+    away = run(app, ["sync"])
+    assert away.exit_code != 0
+
+    server.left = 10_000
+    told = run(app, ["sync", "--dry-run"])
+    assert told.exit_code == 0
+    assert f"{NAME}_300_samples" in told.output
+    assert runs(settings) == []
+
+    sent = run(app, ["sync"])
+    assert sent.exit_code == 0
+    assert "1 sent, 0 left" in sent.output
+    assert len(runs(settings)) == len(versions(settings)) == 1
+    assert "empty" in run(app, ["sync"]).output
+
+
+def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
+    untracked, new_port, running, healthy
+):
+    settings = untracked.model_copy(
+        update={
+            "mlflow_enabled": True,
+            "mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}",
+            "state_dir": untracked.state_dir / "service",
+        }
+    )
+    server = settings.model_copy(update={"state_dir": untracked.state_dir / "server"})
+    with running(settings) as client:
+        body = {"data": healthy.tolist(), "model_names": [NAME]}
+        answer = client.post("/train", json=body).json()
+        assert answer["models"][NAME]["status"] == "trained"
+        assert answer["models"][NAME]["version"] is None
+        journal = client.get("/status").json()["journal"]
+        assert journal["waiting"] == 1
+        assert journal["bytes"] > 10_000
+        with mlflow_server(server):
+            eventually(lambda: client.get("/status").json()["journal"]["waiting"] == 0)
+            eventually(lambda: client.get("/status").json()["models"][NAME]["version"] == 1)
+            assert len(runs(settings)) == 1
+
+
+WITHOUT_SPACE = """
+import resource
+import sys
+
+import numpy as np
+
+from app.services.one_class_svm_service import OneClassSVMService
+
+service = OneClassSVMService()
+rows = np.load(sys.argv[1])
+service.mlflow_service.prepare(windows=False)
+# No file of more than a kilobyte can be written, as on a disk with no more room than that.
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+service.train(rows)
+service.mlflow_service.flush()
+assert service.served.version is None
+print(service.predict(rows).mean())
+"""
+
+
+def test_a_full_disk_costs_the_record_but_not_the_model(tracked, healthy, tmp_path):
+    np.save(tmp_path / "rows.npy", healthy)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SPACE, str(tmp_path / "rows.npy")],
+        capture_output=True,
+        text=True,
+        timeout=2 * AT_MOST_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.1
+    assert "cannot be written" in done.stderr
+    assert runs(tracked) == []
