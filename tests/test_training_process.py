@@ -158,7 +158,7 @@ def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere
     endless.close()
     with pytest.raises(TrainingInterruptedError, match="stopped"):
         training.result(timeout=60)
-    assert not Path(f"/proc/{child}").exists()
+    awaited(lambda: not Path(f"/proc/{child}").exists())
 
 
 def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_keeps_others_out(
