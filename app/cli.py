@@ -7,6 +7,7 @@ import logging
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from app import __version__
-from app.errors import InvalidDataError, VigieError
+from app.errors import InvalidDataError, JournalError, VigieError
 
 if TYPE_CHECKING:
     from rich.table import Table as Sheet
@@ -197,9 +198,12 @@ def sync(
     if dry_run or not entries:
         out.print(f"The journal in {journal.folder}: {journal.summary()}.", highlight=False)
         for entry in entries:
-            facts = entry.facts()
-            began = datetime.fromtimestamp(facts["started_ms"] / 1000, UTC)
-            out.print(f"{began:%Y-%m-%d %H:%M:%S} UTC  {facts['run_name']}", highlight=False)
+            try:
+                name = entry.facts()["run_name"]
+            except (JournalError, KeyError) as error:
+                name = f"[red]cannot be sent:[/] {escape(str(error))}"
+            written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)
+            out.print(f"{written:%Y-%m-%d %H:%M:%S} UTC  {name}", highlight=False)
         return
     outcomes: list[str] = []
     with _progress("sending") as progress:

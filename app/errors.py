@@ -100,7 +100,15 @@ class TrackingError(VigieError):
 
 
 class TrackingUnavailableError(TrackingError):
-    """The tracking server cannot be reached, or does not answer in time."""
+    """The tracking server cannot be reached, or does not answer in time.
+
+    Attributes
+    ----------
+    timed_out : bool
+        Whether it may still carry out what it was asked.
+    """
+
+    timed_out = False
 
 
 class TrackingRefusedError(TrackingError):

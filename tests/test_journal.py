@@ -28,6 +28,7 @@ from app.local import mlflow_server
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.server import _OURS as limits
 
 NAME = "one_class_svm"
 
@@ -185,6 +186,7 @@ import sys
 import numpy as np
 
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.server import _OURS as limits
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
@@ -299,6 +301,74 @@ def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
     assert "cannot be read" in (aside.folder / "reason.txt").read_text()
     [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert str(aside.folder) in error
+
+
+@pytest.mark.parametrize("damage", ["arrays", "MLmodel", "figures", "facts"])
+def test_an_entry_that_the_disk_has_damaged_is_not_sent_in_part(damage, behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    [entry] = MLflowService(settings).journal.waiting()
+    if damage == "facts":
+        facts = json.loads((entry.folder / "entry.json").read_text())
+        (entry.folder / "entry.json").write_text(json.dumps({**facts, "parent": None}))
+        facts.pop("metrics")
+        (entry.folder / "entry.json").write_text(json.dumps(facts))
+    elif damage == "MLmodel":
+        next(entry.folder.rglob("MLmodel")).unlink()
+    else:
+        file = next(entry.folder.rglob("figures.npz" if damage == "figures" else "*.safetensors"))
+        file.write_bytes(file.read_bytes()[:500])
+    recovered(settings, server)
+    assert runs(settings) == versions(settings) == []
+    [aside] = MLflowService(settings).journal.set_aside()
+    assert "Train again" in (aside.folder / "reason.txt").read_text()
+
+
+def test_what_lies_in_the_journal_and_is_no_entry_is_left_alone(behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    folder = MLflowService(settings).journal.folder
+    (folder / "notes.txt").write_text("do not delete")
+    (folder / "lost+found").mkdir()
+    assert waiting(settings) == 1
+    recovered(settings, server)
+    assert len(runs(settings)) == 1
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_training_goes_to_the_server_whose_address_was_corrected(tracked, healthy, new_port):
+    wrong = tracked.model_copy(update={"mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}"})
+    train(wrong, healthy)
+    assert waiting(tracked) == 1
+    MLflowService(tracked).sync()
+    assert len(runs(tracked)) == len(versions(tracked)) == 1
+
+
+def test_what_the_server_may_still_be_at_is_not_asked_for_again(
+    tracked, behind, healthy, monkeypatch
+):
+    """A request that was given up on is carried out later all the same."""
+    monkeypatch.setitem(limits, "MLFLOW_HTTP_REQUEST_TIMEOUT", 1)
+    journal = MLflowService(tracked).journal
+    for after in count(2):
+        settings, server = behind(after, "slow")
+        settings = settings.model_copy(update={"tracking_patience_s": 0.5})
+        train(settings, healthy)
+        if list(journal.folder.rglob("unanswered-*")):
+            break
+        server.released.set()
+        recovered(tracked, server)
+    n_before = len(runs(tracked))
+    outcomes: list[str] = []
+    # The server is well again, but has not come to what hangs there.
+    MLflowService(tracked).sync(lambda entry, outcome: outcomes.append(outcome))
+    assert len(outcomes) == 1
+    assert "not answered" in outcomes[0]
+    assert len(runs(tracked)) == n_before
+    server.released.set()
+    eventually(lambda: len(runs(tracked)) == n_before + 1)
+    recovered(tracked, server)
+    assert len(runs(tracked)) == len(versions(tracked)) == n_before + 1
 
 
 def test_an_experiment_that_was_deleted_keeps_its_trainings_until_it_is_restored(
@@ -424,6 +494,7 @@ import sys
 import numpy as np
 
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.server import _OURS as limits
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])

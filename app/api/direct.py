@@ -11,10 +11,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -147,6 +149,9 @@ class Shortcut:
         request = Request(scope, receive)
         try:
             response = await handle(request)
+        except ClientDisconnect:
+            # Nobody is there to be answered.
+            return
         except (VigieError, HTTPException) as error:
             response = problems.answer(request, error)
         await response(scope, receive, send)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,6 +68,7 @@ def install(app: FastAPI) -> None:
     """Make every error of an application a problem document."""
     app.add_exception_handler(errors.VigieError, _vigie_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _nobody_there)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -135,6 +137,11 @@ def _http_error(request: Request, error: Exception) -> Response:
     return problem(
         error.status_code, kind, title, error.detail, request, error.headers, remedy=remedy
     )
+
+
+def _nobody_there(request: Request, error: Exception) -> Response:
+    """Return what nobody will read: the client has hung up in the middle of its body."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -10,7 +10,6 @@ at once without effect, and MLflow is not even imported.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import sys
 import tempfile
@@ -414,10 +413,8 @@ class MLflowService:
 
     @property
     def journal(self) -> Journal:
-        """What the server of the settings may not have yet."""
-        # Of each server its own: what one of them lacks is nothing to another.
-        address = hashlib.sha256(self.server.masked_uri.encode()).hexdigest()[:16]
-        return Journal(self.settings.state_dir / "journal" / address)
+        """What MLflow may not have yet; it goes to the server that is set when it is sent."""
+        return Journal(self.settings.state_dir / "journal")
 
     def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
         """Send what is in the journal; see ``app.tracking.sync.sync``.
@@ -455,7 +452,8 @@ class MLflowService:
     ) -> tuple[Journal, Entry] | None:
         """Write a training into the journal, or else where it can be sent from at once."""
         experiment = self.settings.mlflow_experiment_name
-        how = functools.partial(write, record, experiment, parent, self._graphs)
+        address = self.server.masked_uri
+        how = functools.partial(write, record, experiment, parent, self._graphs, address)
         try:
             try:
                 return self.journal, self.journal.write(how)
@@ -492,7 +490,12 @@ class MLflowService:
             self.server.require()
             send(self.server, journal, entry, note)
         except TrackingUnavailableError as error:
-            error.message += f" Trainings are kept in {journal.folder} until it is there."
+            kept = journal.folder == self.journal.folder
+            error.message += (
+                f" Trainings are kept in {journal.folder} until it is there."
+                if kept
+                else " This training is lost to it, for the journal cannot be written."
+            )
             self.server.log_outage(error)
             return
         finally:

@@ -18,8 +18,10 @@ comes next, a later training, the service or ``vigie sync``, sends what is left.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -35,8 +37,13 @@ from filelock import FileLock, Timeout
 from app.errors import JournalError
 
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
+UNANSWERED = "unanswered"
+FILES = "files"
 SET_ASIDE, WRITING, SENT = "set_aside", ".writing-", ".sent-"
 FORMAT, MS_DIGITS = 1, 13
+NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
+CHANGING = (FACTS, LOCK, REASON, UNANSWERED, "MLmodel")
+"""Files that are written again while an entry is sent."""
 
 
 class Entry:
@@ -95,7 +102,7 @@ class Entry:
         """
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-            if facts["format"] == FORMAT:
+            if facts["format"] == FORMAT and isinstance(facts[FILES], dict):
                 return facts
             reason = f"its format is {facts['format']}"
         except (OSError, KeyError, TypeError, ValueError) as error:
@@ -104,6 +111,23 @@ class Entry:
             f"The journal's entry {self.name} cannot be read: {reason}.",
             remedy="It was written by another version of Vigie, or the disk has lost some of it.",
         )
+
+    def check(self) -> None:
+        """Return if the disk holds all that was written.
+
+        Raises
+        ------
+        JournalError
+            Naming the first file that it does not.
+        """
+        found = _digests(self.folder)
+        for path, digest in self.facts()[FILES].items():
+            if found.get(path) != digest:
+                raise JournalError(
+                    f"The journal's entry {self.name} is damaged: {path} is "
+                    f"{'not what was written' if path in found else 'missing'}.",
+                    remedy="Train again, and delete this entry.",
+                )
 
     def size(self) -> int:
         """Return the bytes of all its files."""
@@ -178,7 +202,7 @@ class Journal:
         entry.folder.mkdir(parents=True)
         try:
             entry.lock()
-            facts = {"format": FORMAT, **write(entry.folder, name)}
+            facts = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
             text = json.dumps(facts, indent=1)
             (entry.folder / FACTS).write_text(text, encoding="utf-8")
             _to_disk(entry.folder)
@@ -192,13 +216,11 @@ class Journal:
 
     def waiting(self) -> list[Entry]:
         """Return the entries, oldest first."""
-        names = sorted(folder.name for folder in self._folders())
-        return [Entry(self.folder / n) for n in names if n != SET_ASIDE and not n.startswith(".")]
+        return _entries(self.folder)
 
     def set_aside(self) -> list[Entry]:
         """Return the entries that the server does not take."""
-        folder = self.folder / SET_ASIDE
-        return [Entry(one) for one in sorted(folder.iterdir())] if folder.is_dir() else []
+        return _entries(self.folder / SET_ASIDE)
 
     def remove(self, entry: Entry) -> None:
         """Forget an entry: the server has all of it."""
@@ -218,7 +240,7 @@ class Journal:
 
     def sweep(self) -> None:
         """Remove what processes that were killed have left behind."""
-        for folder in self._folders():
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.name.startswith(SENT):
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.name.startswith(WRITING):
@@ -233,8 +255,23 @@ class Journal:
         oldest = max((entry.age_s for entry in waiting), default=None)
         return Summary(len(waiting), len(self.set_aside()), sum(sizes), oldest)
 
-    def _folders(self) -> list[Path]:
-        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+def _entries(folder: Path) -> list[Entry]:
+    """Return the entries in a folder in order of time; whatever else lies there is none."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [Entry(one) for one in sorted(found) if NAME.fullmatch(one.name) and one.is_dir()]
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of an entry that never change, by their path in it."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith(CHANGING):
+            with path.open("rb") as file:
+                found[str(path.relative_to(folder))] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return found
 
 
 def _to_disk(folder: Path) -> None:

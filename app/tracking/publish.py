@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from app.detectors.base import Floats
 from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
-from app.errors import TrackingError, TrackingUnavailableError
+from app.errors import JournalError, TrackingError, TrackingUnavailableError
 from app.tracking import journal, runs
 from app.tracking.flavors import SERVING, write_model
 from app.tracking.journal import Entry
@@ -25,10 +27,18 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 """What an entry of the journal says of its training; see ``write``."""
+FACTS = frozenset(
+    (
+        *("experiment", "run_name", "model_name", "artifact_path", "parent", "params", "metrics"),
+        *("tags", "origin", "server", "content_hash", "started_ms", "ended_ms"),
+    )
+)
 ENTRY = "vigie.training"
 """The tag by which a run and a version are known as those of an entry."""
 MATERIAL = "figures.npz"
 EXAMPLE_ROWS = 64
+LATEST_S = 120.0
+"""How long after we have hung up a server may still carry a request out."""
 METRICS_AT_ONCE = 800
 
 
@@ -77,6 +87,7 @@ def write(
     experiment: str,
     parent: runs.OpenRun | None,
     graphs: Path,
+    server_address: str,
     folder: Path,
     name: str,
 ) -> dict[str, Any]:
@@ -93,6 +104,8 @@ def write(
         runs nested in it.
     graphs : Path
         Where traced networks are kept.
+    server_address : str
+        Where the open run is, without a password.
     folder : Path
         The entry's.
     name : str
@@ -124,6 +137,8 @@ def write(
         "params": {key: str(value) for key, value in record.params.items()},
         "metrics": _metrics(record),
         "tags": dict(record.tags),
+        "origin": _origin(),
+        "server": server_address,
         "content_hash": content_hash,
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
@@ -156,7 +171,8 @@ def send(
     JournalError
         If the entry cannot be read.
     """
-    facts = entry.facts()
+    # All of it, before the server hears of any of it.
+    facts = _checked(entry)
     run, is_ours = _run_of(server, entry, facts)
     for batch in _batches(facts):
         server.call(server.client.log_batch, run.run_id, **batch)
@@ -204,27 +220,14 @@ def experiment_id(server: Server, name: str) -> str:
 
 
 def create_run(
-    server: Server,
-    experiment: str,
-    name: str | None,
-    parent: runs.OpenRun | None = None,
-    started_ms: int | None = None,
-    tags: Mapping[str, str] | None = None,
+    server: Server, experiment: str, name: str | None, parent: runs.OpenRun | None = None
 ) -> runs.OpenRun:
     """Create a run, nested in ``parent`` where there is one."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    own = dict(tags or {})
-    if parent is not None:
-        own["mlflow.parentRunId"] = parent.run_id
     where = parent.experiment_id if parent is not None else experiment_id(server, experiment)
-    created = server.call(
-        server.client.create_run,
-        where,
-        start_time=started_ms,
-        tags=resolve_tags(own),
-        run_name=name,
-    )
+    tags = resolve_tags({"mlflow.parentRunId": parent.run_id} if parent is not None else {})
+    created = server.call(server.client.create_run, where, tags=tags, run_name=name)
     return runs.OpenRun(server.uri, where, created.info.run_id)
 
 
@@ -255,27 +258,54 @@ def register(
     return int(created.version)
 
 
+def _checked(entry: Entry) -> Facts:
+    """Return the facts of an entry that has all that ``write`` put there."""
+    facts = entry.facts()
+    entry.check()
+    lacking = FACTS - facts.keys()
+    if lacking or not _described(entry, facts).is_file():
+        raise JournalError(
+            f"The journal's entry {entry.name} lacks {', '.join(sorted(lacking)) or 'MLmodel'}.",
+            remedy="Train again, and delete this entry.",
+        )
+    return facts
+
+
+def _described(entry: Entry, facts: Facts) -> Path:
+    return entry.artifacts / str(facts["artifact_path"]) / "MLmodel"
+
+
 def _run_of(server: Server, entry: Entry, facts: Facts) -> tuple[runs.OpenRun, bool]:
     """Return the run of an entry, made if there is none, and whether it is ours to end."""
     from mlflow.entities import ViewType
 
-    call, client, parent = server.call, server.client, facts["parent"]
+    call, client = server.call, server.client
+    # What was open on another server is unknown to this one.
+    parent = facts["parent"] if facts["server"] == server.masked_uri else None
     where = parent["experiment_id"] if parent else experiment_id(server, facts["experiment"])
     # Deleted ones too: what somebody has deleted shall not come back.
     known = call(client.search_runs, [where], f"tags.`{ENTRY}` = '{entry.name}'", ViewType.ALL, 1)
     if known:
         run_id = known[0].info.run_id
         return runs.OpenRun(server.uri, where, run_id), not parent or run_id != parent["run_id"]
-    tags = {**facts["tags"], ENTRY: entry.name}
+    tags = {**facts["origin"], **facts["tags"], ENTRY: entry.name}
     if parent and parent["is_free"]:
         logged = call(client.get_run, parent["run_id"]).data.params
         # A parameter once logged cannot change, so what the caller logged by hand stands.
         if all(logged.get(name, value) == value for name, value in facts["params"].items()):
             call(client.set_tag, parent["run_id"], ENTRY, entry.name)
             return runs.OpenRun(server.uri, where, parent["run_id"], True), False
-    above = runs.OpenRun(server.uri, where, parent["run_id"]) if parent else None
-    name, started = facts["run_name"], facts["started_ms"]
-    return create_run(server, facts["experiment"], name, above, started, tags), True
+    if parent:
+        tags["mlflow.parentRunId"] = parent["run_id"]
+    with _once(entry, "run"):
+        created = call(
+            client.create_run,
+            where,
+            start_time=facts["started_ms"],
+            tags=tags,
+            run_name=facts["run_name"],
+        )
+    return runs.OpenRun(server.uri, where, created.info.run_id), True
 
 
 def _batches(facts: Facts) -> Iterator[dict[str, Any]]:
@@ -294,7 +324,7 @@ def _batches(facts: Facts) -> Iterator[dict[str, Any]]:
 
 def _name_run(entry: Entry, facts: Facts, run: runs.OpenRun) -> None:
     """Give the run's id to the model's description, which was written before there was one."""
-    described = entry.artifacts / facts["artifact_path"] / "MLmodel"
+    described = _described(entry, facts)
     text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
     draft = entry.folder / "MLmodel"
     draft.write_text(text, encoding="utf-8")
@@ -310,7 +340,41 @@ def _version_of(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -
             return int(version.version)
     tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"], ENTRY: entry.name}
     source = f"runs:/{run.run_id}/{facts['artifact_path']}"
-    return register(server, name, source, run.run_id, tags)
+    with _once(entry, "version"):
+        return register(server, name, source, run.run_id, tags)
+
+
+@contextmanager
+def _once(entry: Entry, what: str) -> Iterator[None]:
+    """Create what was looked for and not found, unless the server may still be about to create it.
+
+    A request that nobody waits for any more, for it took too long or who waited was killed, is
+    carried out all the same once the server can.
+    """
+    mark = entry.folder / f"{journal.UNANSWERED}-{what}"
+    if mark.exists() and (left := LATEST_S - (time.time() - mark.stat().st_mtime)) > 0:
+        raise TrackingError(
+            f"The server may still carry out a request that it has not answered; {left:.0f} s are "
+            "waited before it is made again.",
+            remedy="Run `vigie sync` then, or leave it to the service.",
+        )
+    mark.touch()
+    hangs = False
+    try:
+        yield
+    except TrackingUnavailableError as error:
+        hangs = error.timed_out
+        raise
+    finally:
+        if not hangs:
+            mark.unlink(missing_ok=True)
+
+
+def _origin() -> dict[str, str]:
+    """Return the tags by which MLflow says who has run what, from where."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return dict(resolve_tags())
 
 
 def _send_figures(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -> None:

@@ -128,7 +128,9 @@ class Server:
         except MlflowException as error:
             if _is_outage(error):
                 self._mark_down()
-                raise self._unavailable(_first_line(error)) from error
+                outage = self._unavailable(_first_line(error))
+                outage.timed_out = "timed out" in str(error) or "timeout" in str(error)
+                raise outage from error
             raise _refusal(_first_line(error), error.error_code) from error
         except Exception as error:
             # Artifact stores raise whatever their own client raises; a training must not care.
