@@ -414,15 +414,15 @@ def _in_parts(
 ) -> list[list[int]]:
     """Return readings, given in time order, in parts that are judged one after the other.
 
-    One stray time must not make a part reach over all that was kept since. Readings of one time
-    stay together, for the last one stands for all.
+    One stray time must not make a part reach over all that was kept since. A reading with the time
+    of the one before takes its place in the history, so it comes after that has been judged.
     """
     parts: list[list[int]] = []
     last = datetime.min.replace(tzinfo=UTC)
     for index in indices:
         hole = times[index] - last > timedelta(seconds=longest_gap_s)
-        full = len(parts) > 0 and len(parts[-1]) >= PART and times[index] != last
-        if hole or full or not parts:
+        full = len(parts) > 0 and len(parts[-1]) >= PART
+        if hole or full or times[index] == last or not parts:
             parts.append([])
         parts[-1].append(index)
         last = times[index]
