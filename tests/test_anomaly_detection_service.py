@@ -42,3 +42,18 @@ def test_a_reading_that_no_model_can_judge_is_named(service):
     batch.append({"asset_id": "pump", "features": {"a": 0.1}})
     with pytest.raises(InvalidDataError, match=r"\[2\]\.features\.b: Missing features: b"):
         service.detect_anomalies_batch(batch)
+
+
+def test_of_two_readings_with_one_time_none_is_hidden_by_the_other(service):
+    times = [f"2026-03-01T00:00:{second:02d}Z" for second in (0, 0, 1, 1, 1, 2)]
+    values = (0.1, 9.0, 0.2, 9.0, 0.1, 0.3)
+    batch = [
+        {"asset_id": "together", "timestamp": time, "features": {"a": value, "b": 0.0}}
+        for time, value in zip(times, values, strict=True)
+    ]
+    alone = [service.detect_anomaly({**reading, "asset_id": "alone"}) for reading in batch]
+    together = service.detect_anomalies_batch(batch)
+    assert [result.is_anomaly for result in together] == [value > 1.0 for value in values]
+    assert [result.model_dump(exclude={"asset_id"}) for result in together] == [
+        result.model_dump(exclude={"asset_id"}) for result in alone
+    ]
