@@ -249,8 +249,11 @@ def away(shell: Shell, new_port: Callable[[], int]) -> dict[str, Finished]:
         "train": ["train", "healthy.csv", "--model", "one_class_svm", "--promote"],
     }
     uri = f"http://localhost:{new_port()}"
+    # A state of its own: what is trained here waits for a server, and would go to the next one.
+    state = str(shell.folder / "state-away")
     return {
-        name: shell.run(*command, MLFLOW_TRACKING_URI=uri) for name, command in commands.items()
+        name: shell.run(*command, MLFLOW_TRACKING_URI=uri, VIGIE_STATE_DIR=state)
+        for name, command in commands.items()
     }
 
 

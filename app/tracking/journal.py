@@ -132,10 +132,11 @@ class Entry:
     def size(self) -> int:
         """Return the bytes of all its files."""
         total = 0
-        for file in self.folder.rglob("*"):
-            # It may be sent, and so removed, meanwhile.
-            with suppress(FileNotFoundError):
-                total += file.stat().st_size
+        # It may be sent, and so removed, meanwhile.
+        for where, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(where, name)).st_size
         return total
 
 
