@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -87,3 +89,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         """Keep quiet."""
+
+
+def eventually(holds: Callable[[], Any], at_most_s: float = AT_MOST_S) -> Any:
+    """Return what holds, once it does, that another thread or process brings about."""
+    until = time.monotonic() + at_most_s
+    while not (found := holds()):
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.02)
+    return found

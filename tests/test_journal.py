@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults import AT_MOST_S, Failing
+from faults import AT_MOST_S, Failing, eventually
 from typer.testing import CliRunner
 
 from app.cli import app
@@ -75,14 +75,6 @@ def recovered(settings: Settings, server: Failing) -> None:
     server.left = 10_000
     MLflowService(settings).sync()
     assert waiting(settings) == 0
-
-
-def eventually(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + AT_MOST_S
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
-    return found
 
 
 def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy):

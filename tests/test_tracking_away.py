@@ -8,14 +8,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from faults import AT_MOST_S, Failing
+from faults import AT_MOST_S, Failing, eventually
 
 from app.config import Settings
 from app.errors import NotTrainedError, TrackingUnavailableError
@@ -177,7 +176,7 @@ def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
     assert server.uri in said
 
     server.released.set()
-    eventually(lambda: errors(caplog))
+    eventually(lambda: errors(caplog), 4 * AT_MOST_S)
     assert len(errors(caplog)) == 1
 
 
@@ -199,7 +198,7 @@ def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked
     assert len(service.pending()) == 1
 
     server.released.set()
-    eventually(lambda: not service.pending())
+    eventually(lambda: not service.pending(), 4 * AT_MOST_S)
     assert service.get_model_status()["one_class_svm"]["version"] == 1
     [run] = MLflowService(tracked).search_runs()
     assert run.info.status == "FINISHED"
@@ -291,14 +290,6 @@ def test_disabled_tracking_returns_silently_asks_nobody_and_imports_nothing(tmp_
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
-
-
-def eventually(holds: Callable[[], Any]) -> None:
-    """Return once something holds that another thread brings about."""
-    until = time.monotonic() + 4 * AT_MOST_S
-    while not holds():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.01)
 
 
 def test_a_server_whose_answers_trickle_in_is_not_waited_for(untracked, failing, caplog):

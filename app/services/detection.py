@@ -38,7 +38,7 @@ from app.services.timeline import (
     as_times,
     reach_of,
 )
-from app.services.verdict import LOOK_BACK, Judged, criticality, judge
+from app.services.verdict import Judged, criticality, judge, look_back
 
 if TYPE_CHECKING:
     from app.history.store import History, Turn
@@ -118,7 +118,7 @@ class Detection:
         learnt = self._learnt
         if learnt is None or not _same(learnt.models, models):
             sensors = Sensors.of(models, self.settings.sensor_ranges)
-            learnt = _Learnt(models, sensors, Past.of(sensors, []), _look_back(models))
+            learnt = _Learnt(models, sensors, Past.of(sensors, []), look_back(serving))
             self._learnt = learnt
         return learnt
 
@@ -441,12 +441,6 @@ def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str
         field=f"{place}features",
         remedy="Check the sensors and their units.",
     )
-
-
-def _look_back(models: Sequence[TrainedModel]) -> int:
-    """Return how many earlier readings a verdict may look at."""
-    trends = [model.trend.window for model in models if model.trend is not None]
-    return max([LOOK_BACK, *(model.window for model in models), *trends])
 
 
 def _score(p_value: float) -> float | None:

@@ -112,8 +112,8 @@ class Entry:
             remedy="It was written by another version of Vigie, or the disk has lost some of it.",
         )
 
-    def check(self) -> None:
-        """Return if the disk holds all that was written.
+    def check(self, facts: Mapping[str, Any]) -> None:
+        """Return if the disk holds all files that the entry's facts say were written.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Entry:
             Naming the first file that it does not.
         """
         found = _digests(self.folder)
-        for path, digest in self.facts()[FILES].items():
+        for path, digest in facts[FILES].items():
             if found.get(path) != digest:
                 raise JournalError(
                     f"The journal's entry {self.name} is damaged: {path} is "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 """What an entry of the journal says of its training; see ``write``."""
-FACTS = frozenset(
+KEYS = frozenset(
     (
         *("experiment", "run_name", "model_name", "artifact_path", "parent", "params", "metrics"),
         *("tags", "origin", "server", "content_hash", "started_ms", "ended_ms"),
@@ -145,11 +145,7 @@ def write(
     }
 
 
-def send(
-    server: Server,
-    entry: Entry,
-    registered: Callable[[int, runs.OpenRun], None] = lambda version, run: None,
-) -> None:
+def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun], None]) -> None:
     """Bring the server to have all of an entry, whatever it has of it already.
 
     What creates something is asked for first, by the entry's name, which the run and the version
@@ -161,7 +157,7 @@ def send(
         Where to.
     entry : Entry
         Held by the caller.
-    registered : callable, optional
+    registered : callable
         Told version and run as soon as there are; the run's figures follow.
 
     Raises
@@ -223,10 +219,8 @@ def create_run(
     server: Server, experiment: str, name: str | None, parent: runs.OpenRun | None = None
 ) -> runs.OpenRun:
     """Create a run, nested in ``parent`` where there is one."""
-    from mlflow.tracking.context.registry import resolve_tags
-
     where = parent.experiment_id if parent is not None else experiment_id(server, experiment)
-    tags = resolve_tags({"mlflow.parentRunId": parent.run_id} if parent is not None else {})
+    tags = _origin() | ({"mlflow.parentRunId": parent.run_id} if parent is not None else {})
     created = server.call(server.client.create_run, where, tags=tags, run_name=name)
     return runs.OpenRun(server.uri, where, created.info.run_id)
 
@@ -261,8 +255,8 @@ def register(
 def _checked(entry: Entry) -> Facts:
     """Return the facts of an entry that has all that ``write`` put there."""
     facts = entry.facts()
-    entry.check()
-    lacking = FACTS - facts.keys()
+    entry.check(facts)
+    lacking = KEYS - facts.keys()
     if lacking or not _described(entry, facts).is_file():
         raise JournalError(
             f"The journal's entry {entry.name} lacks {', '.join(sorted(lacking)) or 'MLmodel'}.",
