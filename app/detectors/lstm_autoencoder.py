@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +43,11 @@ RISING = 0.1, 100
 """The rate rises over this share of the steps at most, and over so many at most."""
 RECENT = 8.0
 """How much more the recent weights count in their average: half of it is the last 8 % of them."""
+UNRECORDED = 3
+"""Steps on a GPU in which its libraries choose and set up what they need."""
 
 _global_state = threading.Lock()
+_gpu = threading.Lock()
 _training_now = 0
 _threads_before = 0
 
@@ -122,13 +125,13 @@ class LSTMAutoencoder:
         rows = np.concatenate(segments)
         network = self._new_network(rows.shape[1])
         network.learn_ranges(rows)
-        device = "cpu" if self.arrays_only else available_device()
+        device = available_device()
         scaled = ((torch.from_numpy(rows) - network.center) / network.scale).float()
-        windows = Windows(scaled.to(device), self.sequence_length)
         learn, kept_back = _starts([len(segment) for segment in segments], self.sequence_length)
         most_steps = self.epochs * -(-len(learn) // self.batch_size)
-        descent_of = CompiledDescent if self.arrays_only else Descent
-        with _one_thread():
+        with _one_thread(), _gpu if device == "cuda" else nullcontext():
+            windows = Windows(scaled.to(device), self.sequence_length)
+            descent_of = self._descent_on(device)
             descent = descent_of(network.to(device), windows, self.learning_rate, most_steps)
             losses = self._optimise(descent, learn.to(device), kept_back.to(device), progress)
         # Double precision from here on: the weights stay as they were learnt, and the network
@@ -141,6 +144,11 @@ class LSTMAutoencoder:
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
             estimator.threshold_ = raw_threshold
+
+    def _descent_on(self, device: str) -> type[Descent] | type[CompiledDescent]:
+        if device == "cuda":
+            return RecordedDescent
+        return CompiledDescent if self.arrays_only else Descent
 
     def _new_network(self, n_features: int) -> Autoencoder:
         # First weights come from torch's global generator, so two fits side by side take turns.
@@ -236,9 +244,72 @@ class Descent:
         self._optimiser.step()
         self._schedule.step()
         self._steps += 1
-        share = min((1.0 + RECENT) / (self._steps + RECENT), 1.0)
         with torch.no_grad():
-            torch._foreach_lerp_(self._averaged, self._weights, share)
+            torch._foreach_lerp_(self._averaged, self._weights, _newest(self._steps))
+        return loss.detach()
+
+
+class RecordedDescent(Descent):
+    """The same descent on a GPU, where one step is recorded and then replayed.
+
+    A step of so small a network is a hundred kernels of a few microseconds, and starting them one
+    by one takes longer than the whole step does without a GPU. Replayed, they start as one.
+
+    Parameters and attributes are those of ``Descent``.
+
+    References
+    ----------
+    PyTorch documentation, CUDA semantics: CUDA Graphs.
+    """
+
+    def __init__(
+        self, network: Autoencoder, windows: Windows, learning_rate: float, most_steps: int
+    ):
+        super().__init__(network, windows, learning_rate, most_steps)
+        for layer in (*self.average.encoder, *self.average.decoder):
+            layer.flatten_parameters()
+        self._highest_rate, self._rising = learning_rate, _rising(most_steps)
+        # What differs from step to step lies where the recorded one looks for it.
+        device = windows.rows.device
+        self._rate, self._share = torch.zeros((), device=device), torch.zeros((), device=device)
+        self._optimiser = torch.optim.Adam(
+            self._weights, lr=self._rate, fused=True, capturable=True
+        )
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def learn(self, starts: Tensor, batch_size: int) -> float:
+        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            return super().learn(starts, batch_size)
+
+    def _step(self, sequences: Tensor) -> Tensor:
+        self._steps += 1
+        self._rate.fill_(self._highest_rate * min(self._steps / self._rising, 1.0))
+        self._share.fill_(_newest(self._steps))
+        if self._steps <= UNRECORDED:
+            return self._one(sequences)
+        if self._graph is None:
+            self._sequences, self._graph = sequences.clone(), torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=self._stream):
+                self._loss = self._one(self._sequences)
+        if sequences.shape != self._sequences.shape:
+            # The last few windows of an epoch.
+            return self._one(sequences)
+        self._sequences.copy_(sequences)
+        self._graph.replay()
+        return self._loss
+
+    def _one(self, sequences: Tensor) -> Tensor:
+        loss = self._network.loss(sequences)
+        self._optimiser.zero_grad(set_to_none=False)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._weights, 1.0, foreach=True)
+        self._optimiser.step()
+        with torch.no_grad():
+            for average, weights in zip(self._averaged, self._weights, strict=True):
+                average.lerp_(weights, self._share)
         return loss.detach()
 
 
@@ -281,6 +352,11 @@ class CompiledDescent:
 
 def _rising(most_steps: int) -> int:
     return max(1, min(round(RISING[0] * most_steps), RISING[1]))
+
+
+def _newest(steps: int) -> float:
+    """Return how much the weights after so many steps count in the average of all."""
+    return min((1.0 + RECENT) / (steps + RECENT), 1.0)
 
 
 @dataclass(frozen=True)
