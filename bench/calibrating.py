@@ -27,6 +27,8 @@ LONG_S = 20.0
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield a figure for each detector, for few rows and for many."""
     settings = Settings(mlflow_enabled=False)
+    if quick:
+        settings = settings.model_copy(update={"epochs": 5})
     for n_rows in (1000,) if quick else (1000, 100_000):
         for service in DETECTORS.values():
             yield _added(service(settings=settings).new_detector(), n_rows, settings, quick)
@@ -46,7 +48,7 @@ def _added(detector: Detector, n_rows: int, settings: Settings, quick: bool) -> 
         random_state=settings.random_state,
     )
     once = seconds(fit)
-    turns = 1 if once > LONG_S or (quick and once > 1.0) else 5
+    turns = 1 if once > LONG_S or (quick and once > 0.3) else 5
     pairs = [(seconds(calibrated), seconds(fit)) for _ in range(turns)]
     return within(
         f"{detector.algorithm}, calibration of {n_rows} x {N_FEATURES}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,11 @@ import pyarrow as pa
 from figures import Figure, Spread, within
 from pyarrow import parquet
 from pyod.models.iforest import IForest
+from servers import mlflow_uri
 
 from app.config import Settings
 from app.detectors.base import Floats
 from app.detectors.isolation_forest import AUTO_SAMPLES
-from app.local import mlflow_server
 from app.services.isolation_forest_service import IsolationForestService
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.one_class_svm_service import OneClassSVMService
@@ -35,6 +34,7 @@ TRAIN_ROWS = 3_000
 ROW_GROUP = 1 << 20
 PEER_BATCH = 65_536
 FOREST = "isolation_forest"
+KINDS = (IsolationForestService, OneClassSVMService, LSTMAutoencoderService)
 
 
 @dataclass(frozen=True)
@@ -48,35 +48,32 @@ class Spent:
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield the figures of files."""
-    n_rows, n_fewer, runs = (300_000, 100_000, 1) if quick else (10_000_000, 1_000_000, 3)
+    n_rows, n_fewer, runs = (300_000, 30_000, 1) if quick else (10_000_000, 1_000_000, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if shutil.disk_usage(folder).free < 3 * n_rows * (N_SENSORS + 1) * 8:
             raise SystemExit(f"{folder} has too little space for {n_rows:,} rows.")
         recording = folder / "recording.parquet"
         write(recording, n_rows)
-        settings = Settings(
-            mlflow_tracking_uri=f"http://127.0.0.1:{_free_port()}",
-            state_dir=folder / "state",
-            epochs=3,
+        settings = Settings(mlflow_tracking_uri=mlflow_uri(), state_dir=folder / "state", epochs=3)
+        healthy = rows_of(np.random.default_rng(0), TRAIN_ROWS)
+        names = []
+        for kind in KINDS[: 1 if quick else len(KINDS)]:
+            kind(settings=settings).train(healthy, NAMES)
+            names.append(kind.name)
+        # The first one fetches the versions and compiles what is compiled once a machine.
+        detect(recording, names, settings, rows="1:1000")
+        yield from _forest(recording, healthy, settings, n_rows, n_fewer, runs, quick)
+        if quick:
+            return
+        cost = detect(recording, names, settings, rows=f"1:{n_fewer}")
+        yield within(
+            f"`vigie detect`, {n_fewer:,} rows, all three models",
+            [n_fewer / cost.wall_s],
+            unit="rows/s",
+            note=f"start-up included; no peer; {cost.cpu_s / cost.wall_s:.2f} cores busy, "
+            f"at most {cost.peak_mb:.0f} MB",
         )
-        with mlflow_server(settings):
-            healthy = rows_of(np.random.default_rng(0), TRAIN_ROWS)
-            names = []
-            for kind in (IsolationForestService, OneClassSVMService, LSTMAutoencoderService):
-                kind(settings=settings).train(healthy, NAMES)
-                names.append(kind.name)
-            # The first one fetches the versions and compiles what is compiled once a machine.
-            detect(recording, names, settings, rows="1:1000")
-            yield from _forest(recording, healthy, settings, n_rows, n_fewer, runs, quick)
-            cost = detect(recording, names, settings, rows=f"1:{n_fewer}")
-            yield within(
-                f"`vigie detect`, {n_fewer:,} rows, all three models",
-                [n_fewer / cost.wall_s],
-                unit="rows/s",
-                note=f"start-up included; no peer; {cost.cpu_s / cost.wall_s:.2f} cores busy, "
-                f"at most {cost.peak_mb:.0f} MB",
-            )
 
 
 def rows_of(rng: np.random.Generator, n_rows: int) -> Floats:
@@ -194,9 +191,3 @@ def _forest(
 def _peak_kb(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     return int(found[1]) if found else 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

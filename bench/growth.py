@@ -96,7 +96,6 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 def _curves(quick: bool) -> Iterator[Curve]:
     if quick:
-        yield from _training("isolation_forest", "rows", [1000, 10_000])
         yield _scoring("isolation_forest", [1, 100, 10_000])
         return
     for name in DETECTORS:

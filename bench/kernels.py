@@ -6,8 +6,6 @@ hyper-parameters, fitted to the same rows, where a service is.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from figures import Figure, compare, within
+from figures import Figure, compare
 from pyod.models.iforest import IForest
 from pyod.models.ocsvm import OCSVM
 
@@ -36,31 +34,20 @@ WINDOW = 10
 Rows = np.ndarray
 Scored = Callable[[int], Any]
 
-FIRST_SCORE = """
-import time
-started = time.perf_counter()
-import sys
-from pathlib import Path
-from app.detectors.trained import TrainedModel
-model = TrainedModel.load(Path(sys.argv[1]))
-model.predict_scores([[0.0] * model.n_features])
-print(time.perf_counter() - started)
-"""
-
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield a figure for each algorithm, number of rows, kernel and service."""
     warm_up()
-    runs, few = (3, 2) if quick else (7, 5)
+    runs, few = (3, 1) if quick else (7, 5)
     rows = np.random.default_rng(0).normal(size=(10_000, N_FEATURES))
     learnt = rows[:3000] if quick else rows
-    many = np.random.default_rng(1).normal(size=(100_000, N_FEATURES))
-    for name, (n_trees, n_samples) in FORESTS.items():
+    many = np.random.default_rng(1).normal(size=(30_000 if quick else 100_000, N_FEATURES))
+    only = slice(1, None) if quick else slice(None)
+    for name, (n_trees, n_samples) in [*FORESTS.items()][only]:
         yield from _forest(name, n_trees, n_samples, learnt, many, runs, few)
-    for name, nu in SHARES.items():
+    for name, nu in [*SHARES.items()][only]:
         yield from _svm(name, nu, learnt, rows, runs, few)
     yield from _lstm(rows, runs)
-    yield _first_score(rows[:2000], 2 if quick else 5)
 
 
 def _forest(
@@ -173,17 +160,6 @@ def _lstm(rows: np.ndarray, runs: int) -> Iterator[Figure]:
             peer_name="PyTorch in single precision", goal=5 if n == 1 else None, runs=runs,
             repeat=times, unit="us" if n == 1 else "ms", note=f"at most {apart:.0e} apart",
         )  # fmt: skip
-
-
-def _first_score(rows: np.ndarray, runs: int) -> Figure:
-    model = _trained(IsolationForestService, rows).served.model  # type: ignore[union-attr]
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
-        times = [
-            float(subprocess.check_output([sys.executable, "-c", FIRST_SCORE, folder]))
-            for _ in range(runs)
-        ]
-    return within("First score of a new process, from a cached model", times, unit="s", goal=1)
 
 
 def _trained(service: type[DetectorService], rows: np.ndarray, **given: Any) -> DetectorService:

@@ -28,7 +28,7 @@ TEXTBOOK = "textbook loop"
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Yield time to one loss for narrow and wide rows, memory of windows, and a whole training."""
-    n_rows, most_steps, turns = (20_000, 500, 1) if quick else (100_000, 3125, 3)
+    n_rows, most_steps, turns = (20_000, 300, 1) if quick else (100_000, 3125, 3)
     for n_features in (8,) if quick else (8, 20):
         yield _time_to_one_loss(n_rows, n_features, most_steps, turns)
     yield _memory(n_rows, 20)

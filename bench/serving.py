@@ -16,13 +16,13 @@ import os
 import pickle
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 import httpx
 import numpy as np
 from figures import Figure, Spread, within
+from servers import free_port
 
 from app.local import await_health, running
 
@@ -88,12 +89,12 @@ def measure(quick: bool) -> Iterator[Figure]:
     if shutil.which("wrk") is None:
         print("serving: skipped, for it needs wrk: apt-get install wrk")
         return
-    runs, seconds = (1, 0.7) if quick else (3, 2.5)
-    cells = [(1, 1), (1, 16), (100, 16), (1000, 1)]
+    runs, warming, seconds = (1, 0.2, 0.6) if quick else (3, 0.5, 2.5)
+    cells = [(1, 1), (1, 16), (100, 16)]
     if not quick:
-        cells += [(100, 1), (1000, 16)]
+        cells += [(1000, 1), (100, 1), (1000, 16)]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        servers = _started(Path(folder), stack)
+        servers = _started(Path(folder), stack, quick)
         for n_rows, connections in cells:
             bodies = {
                 name: _bodies(Path(folder), name, server, n_rows)
@@ -103,11 +104,11 @@ def measure(quick: bool) -> Iterator[Figure]:
             for run in range(runs + 1):
                 for name, server in servers.items():
                     # The first turn only warms.
-                    length = seconds if run > 0 else 0.5
+                    length = seconds if run > 0 else warming
                     found = _loaded(server, n_rows, bodies[name], connections, length)
                     loads[name] += [found] if run > 0 else []
             yield from _compared(loads, n_rows, connections)
-        yield _while_training(Path(folder), servers[FOREST], seconds)
+        yield _while_training(Path(folder), servers[FOREST], seconds, 2000 if quick else 20_000)
         yield _beside_batches(Path(folder), servers[FOREST], seconds)
 
 
@@ -152,9 +153,9 @@ def _cpu(loads: Sequence[Load]) -> float:
     return Spread.of([load.cpu for load in loads]).median
 
 
-def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
-    """Measure single readings while the same service trains on ten times as many rows."""
-    training = _training(rows(20_000, 2), "one_class_svm")
+def _while_training(folder: Path, server: Server, seconds: float, n_rows: int) -> Figure:
+    """Measure single readings while the same service trains on many rows."""
+    training = _training(rows(n_rows, 2), "one_class_svm")
     quiet, busy, took = _beside(
         folder, server, max(seconds, 2.0), lambda: _send_training(server, training)
     )
@@ -163,13 +164,13 @@ def _while_training(folder: Path, server: Server, seconds: float) -> Figure:
         [busy.p99 / quiet.p99],
         unit="x",
         goal=2.0,
-        note=f"20 000 rows, trained in {took:.1f} s; {_both(quiet, busy)}",
+        note=f"{n_rows} rows, trained in {took:.1f} s; {_both(quiet, busy)}",
     )
 
 
 def _beside_batches(folder: Path, server: Server, seconds: float) -> Figure:
     """Measure single readings while another connection sends one large batch after the other."""
-    seconds = max(seconds, 3.0)
+    seconds = max(seconds, 2.0)
     bodies = _bodies(folder, "large", server, LARGE_BATCH)
     quiet, busy, _ = _beside(
         folder, server, seconds, lambda: _loaded(server, LARGE_BATCH, bodies, 1, seconds + 1.0)
@@ -256,7 +257,7 @@ def _reading(row: Rows, asset: int) -> dict[str, Any]:
 # The servers
 
 
-def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
+def _started(folder: Path, stack: ExitStack, quick: bool) -> dict[str, Server]:
     """Start all servers and return them when they answer."""
     learnt = rows(N_ROWS, 0)
     files = _forests(folder, learnt)
@@ -264,7 +265,7 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
     for name, history, models in ((FOREST, False, 1), (THREE, True, 3)):
         servers[name] = _vigie(folder / f"state-{models}", history, stack)
     environment = {"FOREST": str(files["pickle"]), "PYTHONPATH": _path()}
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "fastapi_pyod:app", "--port", str(port)]
     command += ["--no-access-log"]
     log = folder / "fastapi.log"
@@ -273,8 +274,8 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
     servers[FASTAPI] = _same(
         f"{base}/score", lambda part, k: {"rows": part.tolist()}, process, f"{base}/docs", log
     )
-    for name, kind in ((MLFLOW, "sklearn"), (MLFLOW_OURS, "ours")):
-        port = _free_port()
+    for name, kind in ((MLFLOW, "sklearn"), (MLFLOW_OURS, "ours"))[: 1 if quick else 2]:
+        port = free_port()
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(files[kind])]
         command += ["--env-manager", "local", "--port", str(port)]
         on_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -287,14 +288,20 @@ def _started(folder: Path, stack: ExitStack) -> dict[str, Server]:
             lambda part, k: {"inputs": part.tolist()},
             *(process, f"{base}/health", log),
         )
-    if (mlserver := _mlserver()) is None:
+    mlserver = None if quick else _mlserver()
+    if mlserver is None:
         print(f"serving: {MLSERVER} is left out; bench/serving.py says how to install it")
     else:
         servers[MLSERVER] = _mlserver_started(mlserver, folder, environment, stack)
     for name, server in servers.items():
         await_health(name, server.process, server.health, server.log)
-    _train(servers[FOREST], learnt, "isolation_forest")
-    _train(servers[THREE], learnt)
+    with ThreadPoolExecutor() as pool:
+        trainings = [
+            pool.submit(_train, servers[FOREST], learnt, "isolation_forest"),
+            pool.submit(_train, servers[THREE], learnt),
+        ]
+        for training in trainings:
+            training.result()
     return servers
 
 
@@ -310,7 +317,9 @@ def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
     files = {kind: folder / kind for kind in ("pickle", "sklearn", "ours", "serving")}
     forest = IForest(n_estimators=N_TREES, random_state=0).fit(learnt)
     files["pickle"].write_bytes(pickle.dumps(forest))
-    mlflow.sklearn.save_model(forest, files["sklearn"], serialization_format="cloudpickle")
+    mlflow.sklearn.save_model(
+        forest, files["sklearn"], serialization_format="cloudpickle", pip_requirements=[]
+    )
     service = IsolationForestService(settings=Settings(mlflow_enabled=False, n_estimators=N_TREES))
     service.train(learnt, NAMES)
     assert service.served is not None
@@ -319,13 +328,14 @@ def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
         files["ours"],
         python_model=str(PEERS / "our_forest.py"),
         artifacts={"serving": str(files["serving"])},
+        pip_requirements=[],
     )
     return files
 
 
 def _vigie(state: Path, history: bool, stack: ExitStack) -> Server:
     """Start the service as ``vigie serve`` does, without a registry."""
-    port = _free_port()
+    port = free_port()
     state.mkdir()
     environment = {
         "MLFLOW_ENABLED": "false",
@@ -377,9 +387,9 @@ def _mlserver() -> str | None:
 def _mlserver_started(
     program: str, folder: Path, environment: Mapping[str, str], stack: ExitStack
 ) -> Server:
-    home, port = folder / "mlserver", _free_port()
+    home, port = folder / "mlserver", free_port()
     home.mkdir()
-    others = {"grpc_port": _free_port(), "metrics_port": _free_port()}
+    others = {"grpc_port": free_port(), "metrics_port": free_port()}
     settings = {"host": "127.0.0.1", "http_port": port, "parallel_workers": 0, "debug": False}
     (home / "settings.json").write_text(json.dumps(settings | others))
     model = {"name": "forest", "implementation": "mlserver_pyod.Forest"}
@@ -398,9 +408,3 @@ def _mlserver_started(
 
 def _path() -> str:
     return os.pathsep.join([str(PEERS.parents[1]), str(PEERS)])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
 """How fast Vigie is, with what a user would pick instead beside it.
 
-``python bench/speed.py`` measures everything and fills docs/benchmarks.md; ``--quick`` takes a few
-minutes, prints one line a figure and writes nothing; ``--only PART`` measures one part.
+``python bench/speed.py`` measures everything and fills docs/benchmarks.md; ``--quick`` takes less
+than two minutes, prints one line a figure and writes nothing; ``--only PART`` measures one part.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,11 @@ from typing import Any
 import figures
 import httpx
 import numpy as np
+from servers import free_port, mlflow_uri
 
 from app import samples
 from app.config import Settings
-from app.local import mlflow_server, running
+from app.local import running
 from app.services.anomaly_detection_service import AnomalyDetectionService
 from app.tracking.last_served import FILE
 
@@ -45,19 +45,18 @@ def measure(quick: bool) -> Iterator[figures.Figure]:
     yield _of_processes("vigie --help", 0.5, runs, "-m", "app.cli", "--help")
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as state:
         settings = Settings(
-            mlflow_tracking_uri=f"http://127.0.0.1:{_free_port()}",
+            mlflow_tracking_uri=mlflow_uri(),
             state_dir=Path(state),
-            port=_free_port(),
+            port=free_port(),
             tracking_patience_s=60.0,
             epochs=3,
         )
-        with mlflow_server(settings):
-            bench = samples.healthy(ROWS)
-            trained = AnomalyDetectionService(settings)
-            trained.train_all_models(bench.data, bench.feature_names)
-            trained.mlflow_service.flush()
-            yield from _starts(settings, bench, 2 if quick else runs)
-            yield from _beside_a_training(settings, bench, quick)
+        bench = samples.healthy(ROWS)
+        trained = AnomalyDetectionService(settings)
+        trained.train_all_models(bench.data, bench.feature_names)
+        trained.mlflow_service.flush()
+        yield from _starts(settings, bench, 1 if quick else runs)
+        yield from _beside_a_training(settings, bench, quick)
 
 
 def _starts(settings: Settings, bench: samples.Recording, runs: int) -> Iterator[figures.Figure]:
@@ -188,9 +187,3 @@ def _resident_mb(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) / 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
