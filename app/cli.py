@@ -152,8 +152,9 @@ def train(
     _warn_of_disorder(table)
     # A command can wait for a slow server, unlike a service in the middle of its work.
     service = AnomalyDetectionService(_settings(tracking_patience_s=PATIENCE_S))
+    stage = "Production" if promote else None
     with _progress() as progress:
-        outcome = service.train_all_models(X, model_names=model, progress=progress)
+        outcome = service.train_all_models(X, model_names=model, stage=stage, progress=progress)
     sheet, missed = _sheet(), []
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
@@ -163,11 +164,14 @@ def train(
             err.print(f"[red]{name} was not trained:[/] {escape(result['error'])}")
             continue
         metrics, version = result["metrics"], result["version"]
-        if promote and version:
-            service.mlflow_service.transition_model_stage(name, version, "Production")
-        elif promote:
+        if promote and version is None:
             missed.append(name)
-            err.print(f"[red]{name} was not promoted:[/] it has no version in the registry.")
+            kept = (
+                " yet; it will be, as soon as MLflow has it"
+                if service.mlflow_service.enabled
+                else ""
+            )
+            err.print(f"[red]{name} is not promoted{kept}.[/]")
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
@@ -199,7 +203,8 @@ def sync(
         out.print(f"The journal in {journal.folder}: {journal.summary()}.", highlight=False)
         for entry in entries:
             try:
-                name = entry.facts()["run_name"]
+                facts = entry.facts()
+                name = facts.get("what") or facts["run_name"]
             except (JournalError, KeyError) as error:
                 name = f"[red]cannot be sent:[/] {escape(str(error))}"
             written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)

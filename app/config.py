@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
     """False: no run, no version, no call; every tracking method returns silently."""
     tracking_patience_s: float = Field(1.5, gt=0)
-    """How long a training waits for a silent tracking server, in seconds, before it goes on."""
+    """How long a training waits for its record, in seconds, before it goes on without."""
 
     contamination: float = Field(0.01, gt=0, lt=0.5)
     """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""

@@ -25,9 +25,15 @@ class Failing(ThreadingHTTPServer):
         The real server.
     after : int
         How many requests it lets through.
-    how : {'gone', 'silent', 'slow', 'trickling', '500', 'unanswered', 'kills'}
-        What becomes of the others; 'slow' answers them when it is released, 'unanswered' does
-        what is asked and does not say so, 'kills' does it and kills ``victim``.
+    how : {'gone', 'silent', 'slow', 'trickling', '500', 'readonly', 'unanswered', 'kills'}
+        What becomes of the others; 'slow' answers them when it is released, 'readonly' only tells
+        what there is, 'unanswered' does what is asked and does not say so, 'kills' does it and
+        kills ``victim``.
+
+    Attributes
+    ----------
+    delay_s : float
+        How long each answer takes.
     """
 
     daemon_threads = True
@@ -38,6 +44,7 @@ class Failing(ThreadingHTTPServer):
         self.released = threading.Event()
         self.credentials: set[str | None] = set()
         self.victim: int | None = None
+        self.delay_s = 0.0
         self.uri = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -53,7 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.left -= 1
         if self.server.left < 0 and self.server.how == "slow":
             self.server.released.wait(timeout=AT_MOST_S)
-        if self.server.left >= 0 or self.server.how in ("slow", "unanswered", "kills"):
+        self.server.released.wait(timeout=self.server.delay_s)
+        asks = self.command == "GET" or self.path.endswith("/search")
+        done_all_the_same = self.server.how in ("slow", "unanswered", "kills")
+        if self.server.left >= 0 or done_all_the_same or (self.server.how == "readonly" and asks):
             answer = httpx.request(
                 self.command,
                 self.server.upstream + self.path,
@@ -63,9 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if self.server.left < 0 and self.server.how == "kills":
                 os.kill(self.server.victim or os.getpid(), signal.SIGKILL)
-            elif self.server.left >= 0 or self.server.how == "slow":
+            elif self.server.left >= 0 or self.server.how in ("slow", "readonly"):
                 self._send(answer.status_code, answer.content)
-        elif self.server.how == "500":
+        elif self.server.how in ("500", "readonly"):
             self._send(500, b"<html>something is broken</html>")
         elif self.server.how == "silent":
             self.server.released.wait(timeout=AT_MOST_S)

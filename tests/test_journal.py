@@ -73,7 +73,9 @@ def waiting(settings: Settings) -> int:
 def recovered(settings: Settings, server: Failing) -> None:
     """Let the server be well, and send what it has missed."""
     server.left = 10_000
-    MLflowService(settings).sync()
+    service = MLflowService(settings)
+    assert service.flush(AT_MOST_S)
+    service.sync()
     assert waiting(settings) == 0
 
 
@@ -148,7 +150,7 @@ def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
     n_trainings = int(os.environ.get("N_TRAININGS", "10"))
     settings, server = behind(0, "gone")
     for _ in range(n_trainings):
-        server.how = rng.choice(["gone", "500", "unanswered"])
+        server.how = rng.choice(["gone", "500", "unanswered", "readonly"])
         server.left = int(rng.integers(0, 30))
         train(settings, healthy)
     recovered(settings, server)
@@ -424,6 +426,72 @@ def test_where_no_journal_can_be_written_the_server_takes_the_training(tracked, 
     assert "journal" in error
 
 
+def test_a_slow_server_is_not_waited_for_and_has_it_in_the_end(behind, healthy, caplog):
+    settings, server = behind(10_000, "gone")
+    server.delay_s = 0.3
+    impatient = settings.model_copy(update={"tracking_patience_s": 0.5})
+    service = OneClassSVMService(settings=impatient)
+    service.train(healthy)
+    assert service.mlflow_service.pending() == [f"{NAME}_300_samples"]
+    assert service.served.version is None
+    assert len(service.predict(healthy)) == len(healthy)
+    [warning] = [r.getMessage() for r in caplog.records if "in the background" in r.getMessage()]
+    assert server.uri in warning
+    server.delay_s = 0.0
+    assert service.mlflow_service.flush(AT_MOST_S)
+    assert service.served.version == 1
+    assert waiting(settings) == 0
+
+
+def test_a_journal_that_grows_is_warned_of(behind, healthy, caplog, monkeypatch):
+    settings, _ = behind(0, "gone")
+    monkeypatch.setattr("app.tracking.journal.LARGE_BYTES", 100_000)
+    train(settings, healthy)
+    caplog.clear()
+    for _ in range(3):
+        train(settings, healthy)
+    warnings = [r.getMessage() for r in caplog.records if "is not sent" in r.getMessage()]
+    assert "4 records to be sent" in warnings[-1]
+    assert "vigie doctor" in warnings[-1]
+
+
+def test_sync_reaches_a_server_that_takes_long_to_say_that_it_is_there(behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    server.left, server.delay_s = 10_000, 1.2
+    service = MLflowService(settings)
+    with pytest.raises(TrackingUnavailableError):
+        service.load_model(NAME)
+    service.sync(lambda entry, outcome: setattr(server, "delay_s", 0.0))
+    assert waiting(settings) == 0
+    assert len(versions(settings)) == 1
+
+
+def test_an_artifact_store_that_is_away_keeps_the_training_in_the_journal(
+    untracked, new_port, healthy
+):
+    update = {
+        "mlflow_enabled": True,
+        "mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}",
+        "tracking_patience_s": 20.0,
+    }
+    settings = untracked.model_copy(update=update)
+    where = untracked.state_dir / "server"
+    with mlflow_server(settings.model_copy(update={"state_dir": where})):
+        train(settings, healthy)
+        store, elsewhere = where / "mlflow-artifacts", where / "unmounted"
+        store.rename(elsewhere)
+        store.write_text("no folder any more")
+        assert train(settings, healthy).served.version is None
+        assert waiting(settings) == 1
+        store.unlink()
+        elsewhere.rename(store)
+        MLflowService(settings).sync()
+        assert waiting(settings) == 0
+        assert len(runs(settings)) == len(versions(settings)) == 2
+        assert MLflowService(settings).load_model(NAME, version=2).n_features == healthy.shape[1]
+
+
 # How users meet it
 
 
@@ -435,7 +503,7 @@ def test_sync_tells_what_it_would_send_and_then_sends_it(behind, healthy, monkey
 
     doctor = run(app, ["doctor"])
     assert doctor.exit_code == 1
-    assert "1 training to be sent" in doctor.output.replace("\n", " ")
+    assert "1 record to be sent" in doctor.output.replace("\n", " ")
     assert "vigie sync" in doctor.output
 
     away = run(app, ["sync"])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import AT_MOST_S, Failing, eventually
+from sklearn.ensemble import IsolationForest
 
 from app.config import Settings
 from app.errors import NotTrainedError, TrackingUnavailableError
@@ -84,7 +85,7 @@ def test_everything_that_records_is_harmless_and_one_outage_is_one_error(away, h
         OneClassSVMService(settings=away).train(healthy)
         service.log_params({"operator": "night shift"})
         service.log_metrics({"custom_metric_1": 0.95})
-        assert service.log_model(object(), "model") is None
+        assert service.log_model(IsolationForest(5).fit(healthy), "model") is None
         service.end_run()
 
     in_time(record)

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
 """How old a training in the journal is before the service sends it, and how often it tries."""
+WARN_EVERY_S = 3600.0
+"""How often the service says that much, or old records, wait in the journal."""
 REMEMBERED_EVERY = timedelta(minutes=1)
 """How old what is kept for the next start may become while nothing changes."""
 
@@ -88,6 +90,7 @@ class AnomalyDetectionService:
         self._stopped = False
         self._sync: subprocess.Popen[str] | None = None
         self._sync_after = 0.0
+        self._warn_after = 0.0
 
     def train_all_models(
         self,
@@ -95,6 +98,7 @@ class AnomalyDetectionService:
         feature_names: Sequence[Any] | None = None,
         model_names: Sequence[str] | None = None,
         *,
+        stage: str | None = None,
         progress: Progress = untold,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
@@ -107,6 +111,8 @@ class AnomalyDetectionService:
             Names of the columns; a DataFrame brings its own.
         model_names : sequence of str, optional
             Registered names of the detectors to train; by default all.
+        stage : {'Staging', 'Production'}, optional
+            The stage that each version is moved to as soon as it is there, be that later.
         progress : callable, optional
             Told what is being done and the share of it that is finished.
 
@@ -128,7 +134,7 @@ class AnomalyDetectionService:
         services = {name: self._new_service(name) for name in names}
         outcome: dict[str, Outcome] = {}
         with self._alone():
-            for name, result in train_each(services, table, progress):
+            for name, result in train_each(services, table, progress, stage):
                 if result["status"] == "trained":
                     self._adopt(name, services[name])
                 outcome[name] = self._with_serving_version(name, result)
@@ -359,7 +365,12 @@ class AnomalyDetectionService:
 
     def send_journal(self) -> None:
         """Have sent, in a process of its own, what the registry missed while it was away."""
-        if not self.mlflow_service.enabled or not self._registry_answers:
+        if not self.mlflow_service.enabled:
+            return
+        if time.monotonic() >= self._warn_after:
+            self.mlflow_service.warn_of_journal()
+            self._warn_after = time.monotonic() + WARN_EVERY_S
+        if not self._registry_answers:
             return
         if (running := self._sync) is not None and running.poll() is None:
             return

@@ -121,6 +121,7 @@ class DetectorService(ABC):
         feature_names: Sequence[Any] | None = None,
         *,
         nested: bool = False,
+        stage: str | None = None,
         progress: Progress = untold,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
@@ -134,6 +135,8 @@ class DetectorService(ABC):
             Names of the columns; a DataFrame brings its own. By default ``feature_1`` ...
         nested : bool, default False
             Record in a run nested in the open one, even where the open one is still free.
+        stage : {'Staging', 'Production'}, optional
+            The stage that the version is moved to as soon as it is there, be that later.
         progress : callable, optional
             Told what is being done and the share of it that is finished.
 
@@ -149,9 +152,12 @@ class DetectorService(ABC):
         ------
         InvalidDataError
             If the data cannot be used; the former model, if any, goes on answering.
+        ModelNotFoundError
+            If there is no such stage.
         """
         started_ms, started = round(time.time() * 1000), time.perf_counter()
         table = training_table(X, feature_names, self.settings.sensor_ranges)
+        stage = None if stage is None else registry.stage_name(stage)
         threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
         detector = self.new_detector()
         # Only now: the detector's libraries are in, and two threads do not import one of them.
@@ -180,6 +186,7 @@ class DetectorService(ABC):
             params=self._params(trained),
             metrics={k: v for k, v in metrics.items() if k not in ("n_samples", "n_features")},
             tags=_tags(trained),
+            stage=stage,
             started_ms=started_ms,
             ended_ms=round(time.time() * 1000),
         )

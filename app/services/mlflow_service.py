@@ -1,34 +1,42 @@
 """MLflowService: the guide's window on MLflow.
 
 Two kinds of methods, two manners when the server is away. What *records* (``start_run``,
-``log_...``, ``end_run``) logs one error and returns, because no training may fail for its
-record. What *asks* (``load_model``, ``transition_model_stage``, ``get_latest_versions``,
-``search_runs``) raises, because there is no answer. With ``MLFLOW_ENABLED=false`` both return
-at once without effect, and MLflow is not even imported.
+``log_...``, ``end_run``) logs one error, leaves the record to the journal and returns, because no
+training may fail for its record. What *asks* (``load_model``, ``transition_model_stage``,
+``get_latest_versions``, ``search_runs``) raises, because there is no answer. With
+``MLFLOW_ENABLED=false`` both return at once without effect, and MLflow is not even imported.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.config import Settings
 from app.detectors.trained import TrainedModel
-from app.errors import InvalidDataError, ModelRefusedError, TrackingError, TrackingUnavailableError
-from app.tracking import flavors, registry, runs
-from app.tracking.journal import Entry, Journal
-from app.tracking.publish import TrainingRecord, create_run, experiment_id, register, write
+from app.errors import (
+    InvalidDataError,
+    ModelNotFoundError,
+    ModelRefusedError,
+    TrackingError,
+    TrackingRefusedError,
+    TrackingUnavailableError,
+)
+from app.tracking import flavors, notes, registry, runs
+from app.tracking.journal import ARTIFACTS, Entry, Journal, new_name
+from app.tracking.publish import TrainingRecord, experiment_id, write
 from app.tracking.registry import Version
 from app.tracking.server import Server, server_at
-from app.tracking.sync import Told, send, sync
+from app.tracking.sync import Registered, Told, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -39,32 +47,7 @@ _uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
 """Joined when the interpreter exits, so that nothing on its way is lost."""
 _pending: dict[Future[Any], str] = {}
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _records(
-    method: Callable[Concatenate[MLflowService, P], T],
-) -> Callable[Concatenate[MLflowService, P], T | None]:
-    """Make a method silent when tracking is disabled, and harmless when it fails."""
-
-    @functools.wraps(method)
-    def recorded(self: MLflowService, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        if not self.enabled:
-            return None
-        try:
-            # Asked first, since an absent server should not even cost the import of MLflow.
-            self.server.require()
-            _ = self.server.client
-            return method(self, *args, **kwargs)
-        except TrackingUnavailableError as error:
-            self.server.log_outage(error)
-        except TrackingError as error:
-            what = method.__name__.strip("_").replace("_", " ")
-            logger.error("Not recorded in MLflow: %s. %s", what, error)
-        return None
-
-    return recorded
 
 
 class MLflowService:
@@ -93,8 +76,7 @@ class MLflowService:
         """The server as this process sees it; shared by all services with the same URI."""
         return server_at(self.settings.mlflow_tracking_uri)
 
-    @_records
-    def start_run(self, run_name: str | None = None) -> Run:
+    def start_run(self, run_name: str | None = None) -> Run | None:
         """Open a run for this thread or task, nested in the one that it has open, if any.
 
         Parameters
@@ -105,12 +87,15 @@ class MLflowService:
         Returns
         -------
         mlflow.entities.Run or None
-            The run; None when tracking is disabled or the server is away.
+            The run; None when tracking is disabled, or when the server is away: then the journal
+            keeps the run with all that goes into it.
         """
-        parent = runs.current(self.server.uri)
-        run = create_run(self.server, self.settings.mlflow_experiment_name, run_name, parent)
-        runs.opened(run)
-        return self.server.call(self.server.client.get_run, run.run_id)
+        if not self.enabled:
+            return None
+        run, made = self._open(run_name, runs.current(self.server.uri))
+        if run is not None:
+            runs.opened(run)
+        return made
 
     def end_run(self, status: str = "FINISHED") -> None:
         """Close the run that this thread or task opened last; without one, do nothing.
@@ -121,17 +106,16 @@ class MLflowService:
             How it ended.
         """
         if self.enabled and (run := runs.close(self.server.uri)):
-            self._terminate(run.run_id, status)
+            self._record(run, status=status)
+            if self.journal.waiting():
+                _in_background("what was recorded by hand", self._send_rest)
 
-    @_records
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters to the open run, the last one, or a new one."""
-        from mlflow.entities import Param
+        if self.enabled:
+            entries = {str(name): str(value) for name, value in params.items()}
+            self._record(self._target(), params=entries)
 
-        entries = [Param(str(name), str(value)) for name, value in params.items()]
-        self.server.call(self.server.client.log_batch, self._target().run_id, params=entries)
-
-    @_records
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics to the open run, else to the last run of this thread, else to a new one.
 
@@ -147,22 +131,20 @@ class MLflowService:
         InvalidDataError
             If a value is no number.
         """
-        from mlflow.entities import Metric
-
-        now = round(time.time() * 1000)
-        entries = []
+        if not self.enabled:
+            return
+        now, entries = round(time.time() * 1000), []
         for name, value in metrics.items():
             try:
-                entries.append(Metric(str(name), float(value), now, step or 0))
+                entries.append((str(name), float(value), now, step or 0))
             except (TypeError, ValueError) as error:
                 raise InvalidDataError(
                     f"{value!r} is not a number.",
                     field=f"metrics.{name}",
                     remedy="Log text with log_params.",
                 ) from error
-        self.server.call(self.server.client.log_batch, self._target().run_id, metrics=entries)
+        self._record(self._target(), metrics=entries)
 
-    @_records
     def log_model(
         self,
         model: Any,
@@ -188,20 +170,25 @@ class MLflowService:
         Returns
         -------
         int or None
-            The version, if one was registered.
+            The version, if one was registered by now.
         """
-        run = self._target()
-        with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-            folder = Path(scratch) / artifact_path
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            flavors.write_estimator(
-                model, folder, run.run_id, signature=signature, input_example=input_example
-            )
-            self.server.call(self.server.client.log_artifacts, run.run_id, scratch)
-        if registered_model_name is None:
+        if not self.enabled or (run := self._target()) is None:
             return None
-        source = f"runs:/{run.run_id}/{artifact_path}"
-        return register(self.server, registered_model_name, source, run.run_id)
+        experiment = self.settings.mlflow_experiment_name
+
+        def write(folder: Path, name: str) -> dict[str, Any]:
+            target = folder / ARTIFACTS / artifact_path
+            target.parent.mkdir(parents=True)
+            flavors.write_estimator(
+                model, target, name, signature=signature, input_example=input_example
+            )
+            return notes.model(experiment, run, artifact_path, registered_model_name)
+
+        found = self._written(write, f"The model in {artifact_path}")
+        made: list[int] = []
+        if found is not None:
+            self._send(*found, lambda version, run: made.append(version))
+        return made[0] if made else None
 
     def load_model(
         self,
@@ -382,20 +369,23 @@ class MLflowService:
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
-        found = self._written(record, parent)
+        experiment, address = self.settings.mlflow_experiment_name, self.server.masked_uri
+        how = functools.partial(write, record, experiment, parent, self._graphs, address)
+        found = self._written(how, f"The training of {record.model_name}")
         if found is None:
             return None
         journal, entry = found
-        registered: Future[runs.OpenRun | None] = Future()
+        registered: Future[runs.OpenRun] = Future()
+
+        def note(version: int, run: runs.OpenRun) -> None:
+            on_version(version, run.run_id)
+            registered.set_result(run)
+
         content_hash = str(entry.facts()["content_hash"])
-        upload = _uploads.submit(
-            copy_context().run, self._send, journal, entry, on_version, registered
-        )
-        _pending[upload] = record.run_name
-        upload.add_done_callback(lambda done: _pending.pop(done, None))
-        self._await(registered)
-        if registered.done() and (run := registered.result()) is not None:
-            runs.made(run)
+        upload = _in_background(record.run_name, self._send, journal, entry, note)
+        self._await(registered, upload)
+        if registered.done():
+            runs.made(registered.result())
         return content_hash
 
     def prepare(self, *, windows: bool) -> None:
@@ -425,11 +415,20 @@ class MLflowService:
             If the server does not answer.
         """
         if self.enabled:
-            self.server.require()
             sync(self.server, self.journal, told, again=again)
 
+    def warn_of_journal(self) -> None:
+        """Log a warning if much has been waiting in the journal, or for long."""
+        kept = self.journal.summary()
+        if kept.overdue:
+            logger.warning(
+                "The journal in %s is not sent: %s. `vigie doctor` says why.",
+                self.journal.folder,
+                kept,
+            )
+
     def pending(self) -> list[str]:
-        """Return the trainings of this process that are still on their way, by the run's name."""
+        """Return what of this process is still on its way, trainings by the run's name."""
         return list(_pending.values())
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -447,84 +446,127 @@ class MLflowService:
         """
         return not wait(list(_pending), timeout).not_done
 
+    def _open(
+        self, run_name: str | None, parent: runs.OpenRun | None, *, ended: bool = False
+    ) -> tuple[runs.OpenRun | None, Run | None]:
+        """Create a run; where the server does not, have the journal create it later."""
+        name, uri = new_name(), self.server.uri
+        facts = notes.opening(self.settings.mlflow_experiment_name, run_name, parent, ended=ended)
+        made, kept = self._at_once_or_kept(
+            name, facts, parent, lambda: notes.open_run(self.server, name, facts)
+        )
+        if made is not None:
+            return runs.OpenRun(uri, made.info.experiment_id, made.info.run_id), made
+        return (runs.OpenRun(uri, "", "", entry=name) if kept else None), None
+
+    def _record(self, run: runs.OpenRun | None, **what: Any) -> None:
+        """Record values, or the end, of a run: at once, or by the journal."""
+        if run is not None:
+            facts = notes.values(self.settings.mlflow_experiment_name, run, **what)
+            self._at_once_or_kept(new_name(), facts, run, lambda: notes.record(self.server, facts))
+
+    def _at_once_or_kept(
+        self, name: str, facts: dict[str, Any], run: runs.OpenRun | None, send: Callable[[], T]
+    ) -> tuple[T | None, bool]:
+        """Send what was recorded by hand; return what comes of it, or whether it is kept.
+
+        Parameters
+        ----------
+        name, facts : str and dict
+            Of the entry that keeps it.
+        run : OpenRun or None
+            Where it belongs. What belongs to a run in the journal goes there too.
+        send : callable
+            Sends it.
+        """
+        unanswered = False
+        try:
+            if run is None or run.run_id:
+                # Asked first, since an absent server should not even cost the import of MLflow.
+                self.server.require()
+                return send(), False
+        except TrackingUnavailableError as error:
+            unanswered = error.timed_out
+            error.message += _kept_in(self.journal)
+            self.server.log_outage(error)
+        except (TrackingRefusedError, ModelNotFoundError) as error:
+            logger.error("Not recorded in MLflow: %s. %s", facts["what"], error)
+            return None, False
+        except TrackingError as error:
+            logger.error("Not recorded in MLflow yet: %s. %s", facts["what"], error)
+        try:
+            self.journal.write(functools.partial(notes.write, facts, unanswered), name).release()
+        except OSError as error:
+            logger.error("Lost, for the journal cannot be written (%s): %s.", error, facts["what"])
+            return None, False
+        return None, True
+
     def _written(
-        self, record: TrainingRecord, parent: runs.OpenRun | None
+        self, write: Callable[[Path, str], dict[str, Any]], what: str
     ) -> tuple[Journal, Entry] | None:
-        """Write a training into the journal, or else where it can be sent from at once."""
-        experiment = self.settings.mlflow_experiment_name
-        address = self.server.masked_uri
-        how = functools.partial(write, record, experiment, parent, self._graphs, address)
+        """Write an entry into the journal, or else where it can be sent from at once."""
         try:
             try:
-                return self.journal, self.journal.write(how)
+                return self.journal, self.journal.write(write)
             except OSError as error:
                 logger.error(
-                    "The journal in %s cannot be written (%s): the training of %s is lost if the "
-                    "MLflow server does not take it now.",
+                    "The journal in %s cannot be written (%s). %s is lost if the MLflow server "
+                    "does not take it now.",
                     self.journal.folder,
                     error,
-                    record.model_name,
+                    what,
                 )
                 journal = Journal(Path(tempfile.mkdtemp(prefix="vigie-journal-")))
-                return journal, journal.write(how)
+                return journal, journal.write(write)
         except Exception:
             # Whatever is wrong with its record, the model is fitted and shall be used.
-            logger.exception("The training of %s was not recorded.", record.model_name)
+            logger.exception("%s is not recorded.", what)
             return None
 
-    def _send(
-        self,
-        journal: Journal,
-        entry: Entry,
-        on_version: Callable[[int, str], None],
-        registered: Future[runs.OpenRun | None],
-    ) -> None:
-        """Send a training that was just written, and then what earlier ones have left."""
-
-        def note(version: int, run: runs.OpenRun) -> None:
-            on_version(version, run.run_id)
-            registered.set_result(run)
-
+    def _send(self, journal: Journal, entry: Entry, registered: Registered) -> None:
+        """Send an entry that was just written, and then what earlier ones have left."""
         try:
             # Asked first, since an absent server should not even cost a try.
             self.server.require()
-            send(self.server, journal, entry, note)
+            parent = entry.facts().get("parent") or entry.facts().get("run") or {}
+            if parent.get("entry"):
+                # The run that it goes into comes first.
+                sync(self.server, journal)
+            send(self.server, journal, entry, registered)
         except TrackingUnavailableError as error:
-            kept = journal.folder == self.journal.folder
             error.message += (
-                f" Trainings are kept in {journal.folder} until it is there."
-                if kept
-                else " This training is lost to it, for the journal cannot be written."
+                _kept_in(journal)
+                if journal.folder == self.journal.folder
+                else " This record is lost to it, for the journal cannot be written."
             )
             self.server.log_outage(error)
+            self.warn_of_journal()
             return
         finally:
             entry.release()
-            if not registered.done():
-                registered.set_result(None)
+            if journal.folder != self.journal.folder:
+                shutil.rmtree(journal.folder, ignore_errors=True)
+        self._send_rest()
+
+    def _send_rest(self) -> None:
         try:
+            # Impatiently: the end of the program waits for this.
+            self.server.require()
             sync(self.server, self.journal)
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
 
-    def _await(self, upload: Future[Any]) -> None:
-        """Wait for an upload as long as the server goes on answering."""
-        patience = self.settings.tracking_patience_s
-        while not upload.done():
-            silence = self.server.silence() if self.server.is_remote else 0.0
-            if silence >= patience:
-                logger.warning(
-                    "The MLflow server at %s has not answered for %.1f s; the training goes on, "
-                    "and its record is completed in the background.",
-                    self.server.masked_uri,
-                    silence,
-                )
-                return
-            wait([upload], timeout=max(patience - silence, 0.01))
-
-    @_records
-    def _terminate(self, run_id: str, status: str) -> None:
-        self.server.call(self.server.client.set_terminated, run_id, status=status)
+    def _await(self, registered: Future[Any], upload: Future[Any]) -> None:
+        """Wait for a version, or for the end of an upload without one, but not for long."""
+        patience = self.settings.tracking_patience_s if self.server.is_remote else None
+        wait([registered, upload], timeout=patience, return_when=FIRST_COMPLETED)
+        if not registered.done() and not upload.done():
+            logger.warning(
+                "The MLflow server at %s has not taken all of it after %.1f s; the training goes "
+                "on, and its record is completed in the background.",
+                self.server.masked_uri,
+                patience,
+            )
 
     @property
     def _cache(self) -> Path:
@@ -534,11 +576,23 @@ class MLflowService:
     def _graphs(self) -> Path:
         return self.settings.state_dir / "networks"
 
-    def _target(self) -> runs.OpenRun:
-        """Return the run that a value without a run goes to."""
+    def _target(self) -> runs.OpenRun | None:
+        """Return the run that a value without a run goes to; None if none can be made or kept."""
         run = runs.current(self.server.uri) or runs.last(self.server.uri)
         if run is None:
-            run = create_run(self.server, self.settings.mlflow_experiment_name, "custom_metrics")
-            self.server.call(self.server.client.set_terminated, run.run_id)
-            runs.made(run)
+            run, _ = self._open("custom_metrics", None, ended=True)
+            if run is not None:
+                runs.made(run)
         return run
+
+
+def _in_background(what: str, function: Callable[..., None], *arguments: Any) -> Future[None]:
+    """Have something sent by another thread, which the exit of the interpreter waits for."""
+    upload = _uploads.submit(copy_context().run, function, *arguments)
+    _pending[upload] = what
+    upload.add_done_callback(lambda done: _pending.pop(done, None))
+    return upload
+
+
+def _kept_in(journal: Journal) -> str:
+    return f" What is recorded is kept in {journal.folder} until it is there."

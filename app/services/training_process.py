@@ -50,7 +50,10 @@ Outcome = dict[str, Any]
 
 
 def train_each(
-    services: Mapping[str, DetectorService], table: Table, progress: Progress = untold
+    services: Mapping[str, DetectorService],
+    table: Table,
+    progress: Progress = untold,
+    stage: str | None = None,
 ) -> Iterator[tuple[str, Outcome]]:
     """Train detectors one after the other, and yield how each went; none stops the others.
 
@@ -62,11 +65,13 @@ def train_each(
         Healthy rows, checked.
     progress : callable, optional
         Told what is being done and the share of it that is finished.
+    stage : {'Staging', 'Production'}, optional
+        The stage that each version is moved to.
     """
     for number, (name, service) in enumerate(services.items()):
         part = _part(progress, name, number, len(services))
         try:
-            metrics = service.train(table, nested=len(services) > 1, progress=part)
+            metrics = service.train(table, nested=len(services) > 1, stage=stage, progress=part)
         except VigieError as error:
             logger.error("%s was not trained. %s", name, error)
             yield name, {"status": "failed", "error": str(error)}

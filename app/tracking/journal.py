@@ -41,13 +41,15 @@ UNANSWERED = "unanswered"
 FILES = "files"
 SET_ASIDE, WRITING, SENT = "set_aside", ".writing-", ".sent-"
 FORMAT, MS_DIGITS = 1, 13
+LARGE_BYTES, OLD_S = 1_000_000_000, 24 * 3600.0
+"""From where on somebody should look after a journal that is not sent."""
 NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
 CHANGING = (FACTS, LOCK, REASON, UNANSWERED, "MLmodel")
 """Files that are written again while an entry is sent."""
 
 
 class Entry:
-    """One training in the journal; its name is unique among all journals."""
+    """One training, or what was recorded by hand; its name is unique among all journals."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -147,7 +149,7 @@ class Summary:
     Attributes
     ----------
     waiting, set_aside : int
-        Trainings on their way, and those that the server does not take.
+        Entries on their way, and those that the server does not take.
     bytes : int
         Of those on their way.
     oldest_s : float or None
@@ -159,12 +161,17 @@ class Summary:
     bytes: int
     oldest_s: float | None
 
+    @property
+    def overdue(self) -> bool:
+        """Whether somebody should see to it that this is sent."""
+        return self.bytes > LARGE_BYTES or (self.oldest_s or 0.0) > OLD_S
+
     def __str__(self) -> str:
         if self.waiting + self.set_aside == 0:
             return "empty"
         parts = []
         if self.oldest_s is not None:
-            waiting = f"{self.waiting} training{'' if self.waiting == 1 else 's'} to be sent"
+            waiting = f"{self.waiting} record{'' if self.waiting == 1 else 's'} to be sent"
             age = timedelta(seconds=round(self.oldest_s))
             parts.append(f"{waiting} ({self.bytes / 1e6:.1f} MB, the oldest for {age})")
         if self.set_aside:
@@ -178,7 +185,9 @@ class Journal:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def write(self, write: Callable[[Path, str], Mapping[str, Any]]) -> Entry:
+    def write(
+        self, write: Callable[[Path, str], Mapping[str, Any]], name: str | None = None
+    ) -> Entry:
         """Write an entry, all of it or nothing.
 
         Parameters
@@ -186,6 +195,8 @@ class Journal:
         write : callable
             Puts the entry's files into a folder; given that folder and the entry's name, it
             returns the facts.
+        name : str, optional
+            See ``new_name``; by default a new one.
 
         Returns
         -------
@@ -197,8 +208,7 @@ class Journal:
         OSError
             If the disk does not take it.
         """
-        # By time, so that names in order are trainings in order; and as long as a run's id.
-        name = f"{time.time_ns() // 1_000_000:0{MS_DIGITS}d}{uuid.uuid4().hex}"[:32]
+        name = name or new_name()
         entry = Entry(self.folder / f"{WRITING}{name}")
         entry.folder.mkdir(parents=True)
         try:
@@ -255,6 +265,11 @@ class Journal:
         sizes = (entry.size() for entry in waiting)
         oldest = max((entry.age_s for entry in waiting), default=None)
         return Summary(len(waiting), len(self.set_aside()), sum(sizes), oldest)
+
+
+def new_name() -> str:
+    """Return a name for an entry: in order of time, and as long as a run's id."""
+    return f"{time.time_ns() // 1_000_000:0{MS_DIGITS}d}{uuid.uuid4().hex}"[:32]
 
 
 def _entries(folder: Path) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -16,7 +17,7 @@ from app.detectors.base import Floats
 from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
 from app.errors import JournalError, TrackingError, TrackingUnavailableError
-from app.tracking import journal, runs
+from app.tracking import journal, registry, runs
 from app.tracking.flavors import SERVING, write_model
 from app.tracking.journal import Entry
 from app.tracking.material import Material
@@ -24,6 +25,8 @@ from app.tracking.server import Server
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
+
+logger = logging.getLogger(__name__)
 
 Facts = Mapping[str, Any]
 """What an entry of the journal says of its training; see ``write``."""
@@ -35,6 +38,8 @@ KEYS = frozenset(
 )
 ENTRY = "vigie.training"
 """The tag by which a run and a version are known as those of an entry."""
+OPENED = "vigie.opened"
+"""The tag of a run that a program has opened by hand; a training may go into it."""
 MATERIAL = "figures.npz"
 EXAMPLE_ROWS = 64
 LATEST_S = 120.0
@@ -58,6 +63,8 @@ class TrainingRecord:
         What was wrong with the rows as they came.
     params, metrics, tags : mapping
         As logged.
+    stage : str or None
+        The stage that the version is to be moved to.
     started_ms, ended_ms : int
         Unix time in milliseconds.
     """
@@ -70,6 +77,7 @@ class TrainingRecord:
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    stage: str | None
     started_ms: int
     ended_ms: int
 
@@ -122,11 +130,7 @@ def write(
     Material.of(record.model, record.X, record.scores).save(folder / MATERIAL)
     goes_into = None
     if parent is not None:
-        goes_into = {
-            "run_id": parent.run_id,
-            "experiment_id": parent.experiment_id,
-            "is_free": not parent.holds_training,
-        }
+        goes_into = {**parent.as_facts(), "is_free": not parent.holds_training}
         parent.holds_training = True
     return {
         "experiment": experiment,
@@ -137,8 +141,9 @@ def write(
         "params": {key: str(value) for key, value in record.params.items()},
         "metrics": _metrics(record),
         "tags": dict(record.tags),
-        "origin": _origin(),
+        "origin": origin(),
         "server": server_address,
+        "stage": record.stage,
         "content_hash": content_hash,
         "started_ms": record.started_ms,
         "ended_ms": record.ended_ms,
@@ -170,11 +175,15 @@ def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun],
     # All of it, before the server hears of any of it.
     facts = _checked(entry)
     run, is_ours = _run_of(server, entry, facts)
-    for batch in _batches(facts):
+    for batch in batches(facts):
         server.call(server.client.log_batch, run.run_id, **batch)
-    _name_run(entry, facts, run)
+    path = facts["artifact_path"]
+    name_run(entry, path, run)
     server.call(server.client.log_artifacts, run.run_id, str(entry.artifacts))
-    version = _version_of(server, entry, facts, run)
+    tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"]}
+    version = version_of(server, entry, facts["model_name"], path, run, tags)
+    if stage := facts.get("stage"):
+        _move(server, facts, version, stage)
     if is_ours:
         server.call(
             server.client.set_terminated,
@@ -215,19 +224,125 @@ def experiment_id(server: Server, name: str) -> str:
     return str(found.experiment_id)
 
 
-def create_run(
-    server: Server, experiment: str, name: str | None, parent: runs.OpenRun | None = None
-) -> runs.OpenRun:
-    """Create a run, nested in ``parent`` where there is one."""
-    where = parent.experiment_id if parent is not None else experiment_id(server, experiment)
-    tags = _origin() | ({"mlflow.parentRunId": parent.run_id} if parent is not None else {})
-    created = server.call(server.client.create_run, where, tags=tags, run_name=name)
-    return runs.OpenRun(server.uri, where, created.info.run_id)
+def find_run(server: Server, experiment: str, tag: str, name: str) -> str | None:
+    """Return the id of the run in an experiment that bears an entry's name, if there is one."""
+    from mlflow.entities import ViewType
+
+    # Deleted ones too: what somebody has deleted shall not come back.
+    known = server.call(
+        server.client.search_runs, [experiment], f"tags.`{tag}` = '{name}'", ViewType.ALL, 1
+    )
+    return str(known[0].info.run_id) if known else None
 
 
-def register(
-    server: Server, name: str, source: str, run_id: str, tags: Mapping[str, str] | None = None
+def run_of_entry(server: Server, experiment: str, kept: Mapping[str, Any]) -> runs.OpenRun:
+    """Return a run that the journal speaks of; see ``OpenRun.as_facts``.
+
+    Raises
+    ------
+    TrackingError
+        If the server does not have it yet.
+    """
+    if kept["run_id"]:
+        return runs.OpenRun(server.uri, kept["experiment_id"], kept["run_id"])
+    where = experiment_id(server, experiment)
+    run_id = find_run(server, where, OPENED, kept["entry"])
+    if run_id is None:
+        raise TrackingError(
+            "The run that it belongs to has not been sent yet.", remedy="`vigie sync` sends both."
+        )
+    return runs.OpenRun(server.uri, where, run_id)
+
+
+def _checked(entry: Entry) -> Facts:
+    """Return the facts of an entry that has all that ``write`` put there."""
+    facts = entry.facts()
+    entry.check(facts)
+    lacking = KEYS - facts.keys()
+    if lacking or not _described(entry, str(facts["artifact_path"])).is_file():
+        raise JournalError(
+            f"The journal's entry {entry.name} lacks {', '.join(sorted(lacking)) or 'MLmodel'}.",
+            remedy="Train again, and delete this entry.",
+        )
+    return facts
+
+
+def _described(entry: Entry, artifact_path: str) -> Path:
+    return entry.artifacts / artifact_path / "MLmodel"
+
+
+def _run_of(server: Server, entry: Entry, facts: Facts) -> tuple[runs.OpenRun, bool]:
+    """Return the run of an entry, made if there is none, and whether it is ours to end."""
+    call, client, kept = server.call, server.client, facts["parent"]
+    parent = None
+    # What was open on another server is unknown to this one.
+    if kept and (kept.get("entry") or facts["server"] == server.masked_uri):
+        parent = run_of_entry(server, facts["experiment"], kept)
+    where = parent.experiment_id if parent else experiment_id(server, facts["experiment"])
+    if (known := find_run(server, where, ENTRY, entry.name)) is not None:
+        return runs.OpenRun(server.uri, where, known), not parent or known != parent.run_id
+    tags = {**facts["origin"], **facts["tags"], ENTRY: entry.name}
+    if parent and kept["is_free"]:
+        logged = call(client.get_run, parent.run_id).data.params
+        # A parameter once logged cannot change, so what the caller logged by hand stands.
+        if all(logged.get(name, value) == value for name, value in facts["params"].items()):
+            call(client.set_tag, parent.run_id, ENTRY, entry.name)
+            return runs.OpenRun(server.uri, where, parent.run_id, True), False
+    if parent:
+        tags["mlflow.parentRunId"] = parent.run_id
+    with once(entry, "run"):
+        created = call(
+            client.create_run,
+            where,
+            start_time=facts["started_ms"],
+            tags=tags,
+            run_name=facts["run_name"],
+        )
+    return runs.OpenRun(server.uri, where, created.info.run_id), True
+
+
+def batches(facts: Facts) -> Iterator[dict[str, Any]]:
+    """Yield what to log, in pieces that the server takes at once."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    metrics = [Metric(*metric) for metric in facts["metrics"]]
+    yield {
+        "metrics": metrics[:METRICS_AT_ONCE],
+        "params": [Param(name, value) for name, value in facts["params"].items()],
+        "tags": [RunTag(name, value) for name, value in facts["tags"].items()],
+    }
+    for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
+        yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
+
+
+def name_run(entry: Entry, artifact_path: str, run: runs.OpenRun) -> None:
+    """Give the run's id to the model's description, which was written before there was one."""
+    described = _described(entry, artifact_path)
+    text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
+    draft = entry.folder / "MLmodel"
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, described)
+
+
+def version_of(
+    server: Server,
+    entry: Entry,
+    name: str,
+    artifact_path: str,
+    run: runs.OpenRun,
+    tags: Mapping[str, str],
 ) -> int:
+    """Return the version of a registered model that an entry has made, or is making now."""
+    made = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
+    for version in made:
+        if version.name == name and version.tags.get(ENTRY) == entry.name:
+            return int(version.version)
+    source = f"runs:/{run.run_id}/{artifact_path}"
+    with once(entry, "version"):
+        return _register(server, name, source, run.run_id, {**tags, ENTRY: entry.name})
+
+
+def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> int:
     """Create the next version of a registered model, and the model itself if need be."""
     from mlflow.exceptions import MlflowException
 
@@ -246,113 +361,43 @@ def register(
         name,
         source,
         run_id=run_id,
-        tags=dict(tags or {}),
+        tags=dict(tags),
         await_creation_for=0,
     )
     return int(created.version)
 
 
-def _checked(entry: Entry) -> Facts:
-    """Return the facts of an entry that has all that ``write`` put there."""
-    facts = entry.facts()
-    entry.check(facts)
-    lacking = KEYS - facts.keys()
-    if lacking or not _described(entry, facts).is_file():
-        raise JournalError(
-            f"The journal's entry {entry.name} lacks {', '.join(sorted(lacking)) or 'MLmodel'}.",
-            remedy="Train again, and delete this entry.",
-        )
-    return facts
-
-
-def _described(entry: Entry, facts: Facts) -> Path:
-    return entry.artifacts / str(facts["artifact_path"]) / "MLmodel"
-
-
-def _run_of(server: Server, entry: Entry, facts: Facts) -> tuple[runs.OpenRun, bool]:
-    """Return the run of an entry, made if there is none, and whether it is ours to end."""
-    from mlflow.entities import ViewType
-
-    call, client = server.call, server.client
-    # What was open on another server is unknown to this one.
-    parent = facts["parent"] if facts["server"] == server.masked_uri else None
-    where = parent["experiment_id"] if parent else experiment_id(server, facts["experiment"])
-    # Deleted ones too: what somebody has deleted shall not come back.
-    known = call(client.search_runs, [where], f"tags.`{ENTRY}` = '{entry.name}'", ViewType.ALL, 1)
-    if known:
-        run_id = known[0].info.run_id
-        return runs.OpenRun(server.uri, where, run_id), not parent or run_id != parent["run_id"]
-    tags = {**facts["origin"], **facts["tags"], ENTRY: entry.name}
-    if parent and parent["is_free"]:
-        logged = call(client.get_run, parent["run_id"]).data.params
-        # A parameter once logged cannot change, so what the caller logged by hand stands.
-        if all(logged.get(name, value) == value for name, value in facts["params"].items()):
-            call(client.set_tag, parent["run_id"], ENTRY, entry.name)
-            return runs.OpenRun(server.uri, where, parent["run_id"], True), False
-    if parent:
-        tags["mlflow.parentRunId"] = parent["run_id"]
-    with _once(entry, "run"):
-        created = call(
-            client.create_run,
-            where,
-            start_time=facts["started_ms"],
-            tags=tags,
-            run_name=facts["run_name"],
-        )
-    return runs.OpenRun(server.uri, where, created.info.run_id), True
-
-
-def _batches(facts: Facts) -> Iterator[dict[str, Any]]:
-    """Yield what to log, in pieces that the server takes at once."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    metrics = [Metric(*metric) for metric in facts["metrics"]]
-    yield {
-        "metrics": metrics[:METRICS_AT_ONCE],
-        "params": [Param(name, value) for name, value in facts["params"].items()],
-        "tags": [RunTag(name, value) for name, value in facts["tags"].items()],
-    }
-    for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
-        yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
-
-
-def _name_run(entry: Entry, facts: Facts, run: runs.OpenRun) -> None:
-    """Give the run's id to the model's description, which was written before there was one."""
-    described = _described(entry, facts)
-    text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
-    draft = entry.folder / "MLmodel"
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, described)
-
-
-def _version_of(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -> int:
-    """Return the version of an entry, made if there is none."""
+def _move(server: Server, facts: Facts, version: int, stage: str) -> None:
+    """Move a new version to the stage asked for, unless somebody has decided otherwise since."""
     name = facts["model_name"]
-    made = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
-    for version in made:
-        if version.name == name and version.tags.get(ENTRY) == entry.name:
-            return int(version.version)
-    tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"], ENTRY: entry.name}
-    source = f"runs:/{run.run_id}/{facts['artifact_path']}"
-    with _once(entry, "version"):
-        return register(server, name, source, run.run_id, tags)
+    there = [one for one in registry.versions(server, name) if one.stage == stage]
+    if any((one.promoted_ms or 0) > facts["ended_ms"] for one in there):
+        logger.warning(
+            "Version %d of '%s' does not go to %s: version %d was moved there after its training.",
+            version,
+            name,
+            stage,
+            there[0].version,
+        )
+    elif all(one.version != version for one in there):
+        registry.move(server, name, version, stage)
 
 
 @contextmanager
-def _once(entry: Entry, what: str) -> Iterator[None]:
+def once(entry: Entry, what: str) -> Iterator[None]:
     """Create what was looked for and not found, unless the server may still be about to create it.
 
     A request that nobody waits for any more, for it took too long or who waited was killed, is
     carried out all the same once the server can.
     """
-    mark = entry.folder / f"{journal.UNANSWERED}-{what}"
-    if mark.exists() and (left := LATEST_S - (time.time() - mark.stat().st_mtime)) > 0:
+    asked = _mark(entry.folder, what)
+    if asked.exists() and (left := LATEST_S - (time.time() - asked.stat().st_mtime)) > 0:
         raise TrackingError(
             f"The server may still carry out a request that it has not answered; {left:.0f} s are "
             "waited before it is made again.",
             remedy="Run `vigie sync` then, or leave it to the service.",
         )
-    mark.touch()
+    asked.touch()
     hangs = False
     try:
         yield
@@ -361,10 +406,19 @@ def _once(entry: Entry, what: str) -> Iterator[None]:
         raise
     finally:
         if not hangs:
-            mark.unlink(missing_ok=True)
+            asked.unlink(missing_ok=True)
 
 
-def _origin() -> dict[str, str]:
+def mark(folder: Path, what: str) -> None:
+    """Note in an entry's folder that the server has been asked to create something."""
+    _mark(folder, what).touch()
+
+
+def _mark(folder: Path, what: str) -> Path:
+    return folder / f"{journal.UNANSWERED}-{what}"
+
+
+def origin() -> dict[str, str]:
     """Return the tags by which MLflow says who has run what, from where."""
     from mlflow.tracking.context.registry import resolve_tags
 

@@ -8,12 +8,29 @@ from dataclasses import dataclass
 
 @dataclass
 class OpenRun:
-    """A run on a server; ``holds_training`` once a training has been recorded in it."""
+    """A run on a server, or one that only the journal knows of yet.
+
+    Attributes
+    ----------
+    uri : str
+        The server's.
+    experiment_id, run_id : str
+        Empty as long as the server does not know of it.
+    holds_training : bool
+        Whether a training has been recorded in it.
+    entry : str or None
+        Name of the journal's entry that creates it, if one does.
+    """
 
     uri: str
     experiment_id: str
     run_id: str
     holds_training: bool = False
+    entry: str | None = None
+
+    def as_facts(self) -> dict[str, str | None]:
+        """Return by what the journal finds this again."""
+        return {"run_id": self.run_id, "experiment_id": self.experiment_id, "entry": self.entry}
 
 
 _open: ContextVar[tuple[OpenRun, ...]] = ContextVar("open_runs", default=())

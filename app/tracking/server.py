@@ -9,6 +9,7 @@ create a second run.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from app.detectors.trained import MOST_BYTES
 from app.errors import (
@@ -35,11 +36,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = (0.5, 1.0)
+PATIENT_PROBE_TIMEOUT_S = (5.0, 20.0)
+"""For whoever has nothing else to do; a server may be as slow as the sum of it takes."""
 CALL_TIMEOUT_S = 20
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed server is not asked again; a training never pays for an outage twice."""
 TRUST_AFTER_ANSWER_S = 2.0
 """How long a server that has answered is taken to be there without another probe."""
+
+PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 
 AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 """What MLflow says of a request that it will not take another time either."""
@@ -49,6 +54,7 @@ T = TypeVar("T")
 
 _importing = threading.RLock()
 _limits: ContextVar[dict[str, int] | None] = ContextVar("tracking_limits", default=None)
+_probe: ContextVar[tuple[float, float]] = ContextVar("probe_timeout", default=PROBE_TIMEOUT_S)
 
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 0,
@@ -68,7 +74,6 @@ class Server:
         self._down_until = 0.0
         self._answered_at = float("-inf")
         self._outage_logged = False
-        self._in_flight: dict[int, float] = {}
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -95,16 +100,7 @@ class Server:
     @property
     def masked_uri(self) -> str:
         """The URI without its password, for logs and answers."""
-        parts = urlsplit(self.uri)
-        if parts.password is None:
-            return self.uri
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
-
-    def silence(self) -> float:
-        """Return for how many seconds the oldest call in flight has gone unanswered."""
-        with self._lock:
-            return time.monotonic() - min(self._in_flight.values(), default=time.monotonic())
+        return masked(self.uri)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of the client within bounds.
@@ -123,7 +119,7 @@ class Server:
 
         self.require()
         try:
-            with self._waiting(), _bounded():
+            with _bounded():
                 answer = function(*args, **kwargs)
         except MlflowException as error:
             if _is_outage(error):
@@ -135,7 +131,7 @@ class Server:
         except Exception as error:
             # Artifact stores raise whatever their own client raises; a training must not care.
             raise TrackingError(
-                f"The artifact store failed: {error!r}",
+                f"The artifact store failed: {masked(repr(error))}",
                 remedy="`vigie doctor` checks the server step by step.",
             ) from error
         self._has_answered()
@@ -187,8 +183,7 @@ class Server:
 
         self.require()
         try:
-            with self._waiting():
-                status, answer = request()
+            status, answer = request()
         except requests.RequestException as error:
             self._mark_down()
             raise self._unavailable(_reason(error)) from error
@@ -215,7 +210,7 @@ class Server:
         try:
             # Headers are answer enough: a body that trickles in has no bound of its own.
             url = f"{self.uri.rstrip('/')}/health"
-            with requests.get(url, timeout=PROBE_TIMEOUT_S, stream=True) as answer:
+            with requests.get(url, timeout=_probe.get(), stream=True) as answer:
                 status = answer.status_code
         except requests.RequestException as error:
             self._mark_down()
@@ -224,24 +219,13 @@ class Server:
             self._mark_down()
             reason = "what answers there is not MLflow" if status == 404 else f"it answers {status}"
             raise self._unavailable(reason)
+        self._answered_at = time.monotonic()
 
     def log_outage(self, error: TrackingUnavailableError) -> None:
         """Log an outage as one error, however many calls it fails."""
         with self._lock:
             first, self._outage_logged = not self._outage_logged, True
         logger.log(logging.ERROR if first else logging.DEBUG, "%s", error)
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Note since when an answer is waited for."""
-        key = threading.get_ident()
-        with self._lock:
-            self._in_flight[key] = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_flight.pop(key, None)
 
     def _has_answered(self) -> None:
         self._answered_at = time.monotonic()
@@ -260,10 +244,25 @@ class Server:
         )
 
 
+def masked(text: str) -> str:
+    """Return a text without the passwords of the addresses in it, for logs and answers."""
+    return PASSWORD.sub(r"\1***@", text)
+
+
 @lru_cache
 def server_at(uri: str) -> Server:
     """Return the one ``Server`` of this process for a URI."""
     return Server(uri)
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Take a server that is slow to say that it is there for one that is there."""
+    token = _probe.set(PATIENT_PROBE_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        _probe.reset(token)
 
 
 @contextmanager
@@ -331,4 +330,5 @@ def _reason(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300]
+    # MLflow's client names the address that it could not reach, password and all.
+    return masked(str(error).splitlines()[0][:300])

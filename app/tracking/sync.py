@@ -18,9 +18,9 @@ from app.errors import (
     TrackingRefusedError,
     TrackingUnavailableError,
 )
-from app.tracking import publish, runs
+from app.tracking import notes, publish, runs
 from app.tracking.journal import Entry, Journal
-from app.tracking.server import Server, server_at
+from app.tracking.server import Server, patiently, server_at
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def sync(
     *,
     again: bool = False,
 ) -> None:
-    """Send all trainings in a journal, oldest first.
+    """Send all that is in a journal, oldest first.
 
     Parameters
     ----------
@@ -56,17 +56,21 @@ def sync(
     TrackingUnavailableError
         If the server does not answer; what has not been sent by then stays.
     """
-    journal.sweep()
-    for entry in journal.set_aside() if again else []:
-        journal.put_back(entry)
-    for entry in journal.waiting():
-        if not entry.hold():
-            told(entry, "another process is sending it")
-            continue
-        try:
-            told(entry, send(server, journal, entry))
-        finally:
-            entry.release()
+    with patiently():
+        server.require()
+        journal.sweep()
+        for entry in journal.set_aside() if again else []:
+            # Two who try again at once would else fetch the same one back.
+            with suppress(FileNotFoundError):
+                journal.put_back(entry)
+        for entry in journal.waiting():
+            if not entry.hold():
+                told(entry, "another process is sending it")
+                continue
+            try:
+                told(entry, send(server, journal, entry))
+            finally:
+                entry.release()
 
 
 def send(
@@ -86,22 +90,31 @@ def send(
         If the server does not answer.
     """
     try:
-        publish.send(server, entry, registered)
+        _bring(server, entry, registered)
     except TrackingUnavailableError:
         raise
     except (TrackingRefusedError, ModelNotFoundError, JournalError) as error:
         journal.put_aside(entry, str(error))
-        logger.error("A training is set aside in %s. %s", entry.folder, error)
+        logger.error("A record is set aside in %s. %s", entry.folder, error)
         return f"set aside: {error}"
     except TrackingError as error:
-        logger.error("A training stays in %s until it can be sent. %s", entry.folder, error)
+        logger.error("A record stays in %s until it can be sent. %s", entry.folder, error)
         return f"stays: {error}"
     except Exception as error:
         journal.put_aside(entry, repr(error))
-        logger.exception("A training is set aside in %s.", entry.folder)
+        logger.exception("A record is set aside in %s.", entry.folder)
         return f"set aside: {error!r}"
     journal.remove(entry)
     return SENT
+
+
+def _bring(server: Server, entry: Entry, registered: Registered) -> None:
+    facts = entry.facts()
+    if "what" not in facts:
+        publish.send(server, entry, registered)
+        return
+    entry.check(facts)
+    notes.send(server, entry, facts, registered)
 
 
 def sync_apart(server: Server, journal: Journal) -> subprocess.Popen[str]:
@@ -124,7 +137,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     server = server_at(asked["server"])
     try:
-        server.require()
         sync(server, Journal(Path(asked["journal"])))
     except TrackingUnavailableError as error:
         server.log_outage(error)
