@@ -85,7 +85,7 @@ def test_everything_that_records_is_harmless_and_one_outage_is_one_error(away, h
         OneClassSVMService(settings=away).train(healthy)
         service.log_params({"operator": "night shift"})
         service.log_metrics({"custom_metric_1": 0.95})
-        assert service.log_model(IsolationForest(5).fit(healthy), "model") is None
+        assert service.log_model(IsolationForest(n_estimators=5).fit(healthy), "model") is None
         service.end_run()
 
     in_time(record)
@@ -300,7 +300,7 @@ def test_a_server_whose_answers_trickle_in_is_not_waited_for(untracked, failing,
     with ThreadPoolExecutor() as pool:
         training = pool.submit(service.train, np.random.default_rng(0).normal(size=(60, 3)))
         assert training.result(timeout=AT_MOST_S)["n_samples"] == 60
-    assert "has not answered" in caplog.text
+    assert "in the background" in caplog.text
 
 
 # A service that starts.
