@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     tracking_patience_s: float = Field(1.5, gt=0)
     """How long a training waits for its record, in seconds, before it goes on without."""
 
-    contamination: float = Field(0.01, gt=0, lt=0.5)
+    contamination: float = Field(0.01, ge=1e-9, lt=0.5)
     """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
     time_ordered: bool = True
     """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
