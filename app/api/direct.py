@@ -212,14 +212,28 @@ def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
 
 async def _json_of(request: Request) -> bytes:
     """Return the body of a request that says it sends JSON."""
-    said = request.headers.get("content-type", "")
-    if said == "application/json":
-        return await request.body()
-    kind = Message()
-    kind["content-type"] = said
-    if kind.get_content_subtype() != "json" and not kind.get_content_subtype().endswith("+json"):
+    said = packed = b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            said = value
+        elif name == b"content-encoding":
+            packed = value
+    if packed and packed.lower() != b"identity":
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is sent as {said or 'nothing in particular'}, but JSON is expected.",
+            f"The body is sent as {packed[:100].decode('latin-1')}, but is not unpacked here.",
         )
+    if said != b"application/json":
+        _refuse_all_but_json(said.decode("latin-1"))
     return await request.body()
+
+
+def _refuse_all_but_json(said: str) -> None:
+    kind = Message()
+    kind["content-type"] = said
+    subtype = kind.get_content_subtype()
+    if subtype != "json" and not subtype.endswith("+json"):
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The body is sent as {said[:100] or 'nothing in particular'}, but JSON is expected.",
+        )
