@@ -14,6 +14,7 @@ from typing import Any
 
 from app import samples
 
+ROWS = samples.healthy(50).data.tolist()
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
 
@@ -51,10 +52,9 @@ ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "latin-1", "utf-7", "utf-8-sig", "
 
 def readings(random: Random, count: int) -> list[dict[str, Any]]:
     """Return readings as they should be, of a few machines and the next few hours."""
-    rows = samples.healthy(50).data
     found = []
     for _ in range(count):
-        row = rows[random.randrange(len(rows))].tolist()
+        row = random.choice(ROWS)
         one: dict[str, Any] = {
             "asset_id": f"pump-{random.randrange(8)}",
             "features": dict(zip(samples.FEATURE_NAMES, row, strict=True)),
@@ -74,7 +74,7 @@ def training(random: Random) -> dict[str, Any]:
     """Return what a training is asked with."""
     count = random.choice([1, 3, 12])
     return {
-        "data": samples.healthy(50).data[:count].tolist(),
+        "data": ROWS[:count],
         "feature_names": list(samples.FEATURE_NAMES),
         "model_names": ["isolation_forest", "one_class_svm"],
     }
@@ -133,7 +133,9 @@ def _changed(random: Random, document: Any) -> Any:
             names = [name for name in ODD if isinstance(name, str) and not isinstance(name, Raw)]
             holder[at] = (random.choice(names), holder[at][1])
         case "many":
-            holder += [(f"{n}", odd) if keyed else odd for n in range(random.choice([3, 1100]))]
+            text = Raw(_written(odd))
+            count = random.choice([3, 1100]) if len(text) < 100 else 3
+            holder += [(f"{n}", text) if keyed else text for n in range(count)]
         case _:
             holder.append((f"more {at}", odd) if keyed else odd)
     return document

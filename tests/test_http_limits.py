@@ -9,13 +9,14 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from app.api.anomalies import Readings
 from app.api.connections import LARGEST_HEAD
 from app.api.problems import MOST_AT_ONCE
 from app.config import Settings
@@ -33,7 +34,7 @@ MAX_BODY = 300_000
 
 TRAINING = TypeAdapter(TrainRequest)
 READING = TypeAdapter(AnomalyDetectionRequest)
-BATCH = TypeAdapter(list[AnomalyDetectionRequest])
+BATCH = TypeAdapter(Readings)
 
 
 def problem_in(response: httpx.Response, status: int) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def nested(levels: int) -> str:
         (TRAINING, '{"data": [[1e999]]}', "data[0][0]", "finite"),
         (TRAINING, '{"data": [[NaN]]}', "data[0][0]", "finite"),
         (TRAINING, '{"data": [[' + "9" * 400 + "]]}", "data[0][0]", "number"),
-        (TRAINING, f'{{"data": [[1]], "feature_names": ["{"a" * 201}"]}}', "feature_names[0]", "200"),
+        (TRAINING, f'{{"data": [[1]], "model_names": ["{"a" * 201}"]}}', "model_names[0]", "200"),
         (BATCH, "{}", "body", "array"),
         (BATCH, "[0]", "[0]", "object"),
         (READING, "[]", "body", "object"),
@@ -116,6 +117,15 @@ def test_a_reading_has_at_most_so_many_features_and_a_row_so_many_values():
     assert refused(TRAINING, json.dumps({"data": [[1.0], [*row, 1.0]]})).field == "data[1]"
 
 
+def test_a_batch_has_at_least_one_reading_and_at_most_so_many():
+    def batch(count: int) -> str:
+        return "[" + ",".join([ONE] * count) + "]"
+
+    assert len(from_json(BATCH, batch(MOST_READINGS).encode())) == MOST_READINGS
+    assert "at most 10000" in refused(BATCH, batch(MOST_READINGS + 1)).message
+    assert refused(BATCH, "[]").field == "body"
+
+
 def test_metadata_are_as_deep_as_they_say_and_brackets_in_text_do_not_count():
     from_json(READING, reading(metadata=nested(DEEPEST)).encode())
     from_json(READING, reading(metadata=f'{{"note": "{"[" * 100}"}}').encode())
@@ -126,7 +136,7 @@ def test_metadata_are_as_deep_as_they_say_and_brackets_in_text_do_not_count():
     [
         (READING, reading(features='{"rms": 1, "rms": 2}'), "features.rms"),
         (READING, reading(features='{"rms": 1, "\\u0072ms": 2}'), "features.rms"),
-        (READING, reading(features='{"rms": 1, "rms": 1}', timestamp='"2026-01-05"'), "features.rms"),
+        (READING, reading(features='{"a": 1, "a": 1}', timestamp='"2026-01-05"'), "features.a"),
         (READING, reading(metadata='{"a": {"b": "x", "b": "x"}}'), "metadata.a.b"),
         (READING, reading(more='{"a": 1, "a": 2}'), "more.a"),
         (READING, ONE[:-1] + ', "asset_id": "other"}', "asset_id"),
@@ -134,7 +144,7 @@ def test_metadata_are_as_deep_as_they_say_and_brackets_in_text_do_not_count():
         (READING, "\ufeff" + ONE[:-1] + ', "asset_id": "other"}', "asset_id"),
         (BATCH, f'[{ONE}, {ONE[:-1]}, "asset_id": "other"}}]', "[1].asset_id"),
         (TRAINING, '{"data": [[1]], "data": [[2]]}', "data"),
-        (TRAINING, '{"data": [[1]], "feature_names": ["a"], "feature_names": ["b"]}', "feature_names"),
+        (TRAINING, '{"data": [[1]], "model_names": ["a"], "model_names": ["b"]}', "model_names"),
     ],
 )  # fmt: skip
 def test_a_key_that_is_given_twice_is_named_since_nobody_knows_which_one_is_meant(
@@ -199,11 +209,9 @@ def head(path: str = "/detect", method: str = "POST", **headers: object) -> byte
 def rest_of(connection: socket.socket) -> bytes:
     """Return what comes until the other side ends the connection."""
     came = b""
-    try:
+    with suppress(ConnectionResetError):
         while data := connection.recv(65536):
             came += data
-    except ConnectionResetError:
-        pass
     return came
 
 
@@ -271,12 +279,11 @@ def test_a_body_shorter_than_it_says_is_not_waited_for(connect):
     assert status_of(rest_of(connection)) == 408
 
 
-def test_a_body_longer_than_it_says_is_answered_and_its_rest_is_no_request(connect):
+def test_what_follows_a_body_that_is_longer_than_it_says_is_no_request(connect):
     connection = connect()
     connection.sendall(head(Content_Length=len(ONE)) + ONE.encode() + b" and so on\r\n\r\n")
     answers = rest_of(connection)
-    assert b"Service Unavailable" in answers
-    assert status_of(answers[answers.rindex(b"HTTP/1.1 400") :]) == 400
+    assert status_of(answers[answers.rindex(b"HTTP/1.1 ") :]) == 400
 
 
 def test_whoever_is_answered_before_all_was_sent_cannot_go_on_sending_for_ever(connect):
@@ -296,10 +303,9 @@ def test_whoever_has_sent_all_after_the_answer_is_not_kept_for_ever(connect):
 def test_whoever_takes_no_answers_is_not_kept_for_ever(connect):
     connection = connect()
     connection.settimeout(PATIENCE_S)
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: vigie\r\n\r\n" * 100
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: vigie\r\n\r\n" * 100_000
     with pytest.raises((TimeoutError, ConnectionError)):
-        while True:
-            connection.sendall(asked)
+        connection.sendall(asked)
     ended = select.poll()
     ended.register(connection, select.POLLHUP)
     assert ended.poll(60_000)
@@ -307,18 +313,16 @@ def test_whoever_takes_no_answers_is_not_kept_for_ever(connect):
 
 def test_a_slow_body_that_gets_on_is_waited_for(connect):
     connection = connect()
-    body = ONE.encode() + b" " * 20_000
-    connection.sendall(head(Content_Length=len(body), Connection="close"))
-    started = time.monotonic()
-    connection.settimeout(0.01)
-    for start in range(0, len(body), 250):
-        connection.sendall(body[start : start + 250])
+    pieces = [b" " * 250] * 100
+    length = len(ONE) + 250 * len(pieces)
+    connection.sendall(head(Content_Length=length, Connection="close"))
+    connection.settimeout(PATIENCE_S / 50)
+    for piece in pieces:
+        connection.sendall(piece)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-        if start + 250 < len(body) - 250:
-            continue
-    assert time.monotonic() - started > PATIENCE_S
     connection.settimeout(30)
+    connection.sendall(ONE.encode())
     assert status_of(rest_of(connection)) == 503
 
 
@@ -363,11 +367,8 @@ def test_a_body_without_a_length_is_none(api, connect):
 )
 def test_headers_beyond_all_measure_are_refused(connect, told):
     connection = connect()
-    with pytest.MonkeyPatch.context():
-        try:
-            connection.sendall(head()[:-2] + told)
-        except ConnectionError:
-            pass
+    with suppress(ConnectionError):
+        connection.sendall(head()[:-2] + told)
     assert status_of(rest_of(connection)) == 431
 
 
@@ -384,7 +385,7 @@ def test_an_address_beyond_all_measure_is_refused(connect):
         b"hello\r\n",
         b"BREW /coffee HTTP/1.1\r\n",
         b"GET /\xff HTTP/1.1\r\n",
-        b"GET * HTTP/1.1\r\n",
+        b"GET * HTTP/1.1\r\nConnection: close\r\n",
         b"CONNECT vigie:443 HTTP/1.1\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: -1\r\n",
@@ -401,8 +402,8 @@ def test_what_is_no_http_is_a_problem_and_no_more(connect, request_line):
 @pytest.mark.parametrize(
     "target",
     [
-        "/%00", "/%ff%fe", "/%2e%2e/%2e%2e/etc/passwd", "/../../etc/passwd", "//vigie//", "/a%3Fb%23c",
-        "/status/", "/status%0d%0aX: y".replace(" ", "%20"), "/%F0%9F%92%A5", "/;a=b", "/detect%2Fbatch",
+        "/%00", "/%ff%fe", "/%2e%2e/%2e%2e/etc/passwd", "/../../etc/passwd", "//vigie//",
+        "/a%3Fb%23c", "/status/", "/status%0d%0aX:%20y", "/%F0%9F%92%A5", "/;a=b",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("query", [b"", b"?\xff=\xfe", b"?a=%ff%00"])
@@ -451,23 +452,6 @@ def test_a_body_is_json_and_says_so(api, headers, status):
     body = gzip.compress(ONE.encode()) if "gzip" in str(headers) else ONE.encode()
     told = [(name.encode(), value.encode()) for name, value in headers.items()]
     problem_in(api.post("/detect", content=body, headers=told), status)
-
-
-@pytest.mark.parametrize("count", [0, MOST_READINGS + 1])
-def test_a_batch_has_at_least_one_reading_and_not_too_many(api, count):
-    least = '{"asset_id":"a","features":{"a":1}}'
-    text = "[" + ",".join([least] * count) + "]"
-    response = api.post("/detect/batch", content=text, headers=JSON)
-    if len(text) > MAX_BODY:
-        problem_in(response, 413)
-        response = httpx.Response(422, json=vars(refused(_batch(), text)))
-    assert response.status_code == 422
-
-
-def _batch() -> TypeAdapter[Any]:
-    from app.api.anomalies import Readings
-
-    return TypeAdapter(Readings)
 
 
 def test_an_answer_says_nothing_of_what_answers(api):

@@ -34,7 +34,7 @@ class Connection(HttpToolsProtocol):
     A client has ``patience_s`` seconds to send the whole of a request, or to send ``SLOWEST`` bytes
     a second of it; then as long to send more. Else it is answered by 408, or, if it has been
     answered already, not at all, and the connection ends. It has as long to take as much of its
-    answer. Between two requests uvicorn's ``timeout_keep_alive`` counts.
+    answer, and to send its next request.
 
     Nothing of this costs a request that comes in one piece more than a comparison.
     """
@@ -43,6 +43,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.timeout_keep_alive = self.patience_s  # type: ignore[assignment]
         # Whoever connects has something to ask.
         self._awaited = Awaited.HEAD
         self._head = self._piece = 0
@@ -84,7 +85,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._awaited = Awaited.BODY
         if self._piece > LARGEST_HEAD:
-            fields = sum(len(name) + len(value) for name, value in self.headers)
+            fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
             if len(self.url) + fields > LARGEST_HEAD:
                 self._refusal = _head_too_large()
                 raise ValueError
