@@ -62,21 +62,21 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         in_head = self._awaited is Awaited.HEAD
-        self._came += len(data)
         self._piece = len(data)
+        self._came += self._piece
         super().data_received(data)
-        if self.transport.is_closing():
-            return
         if self._awaited is Awaited.NOTHING:
-            if not self.flow.write_paused:
+            # Nearly always it came in one piece, and nobody has looked or answered yet.
+            if self._look_again is not None and not self.flow.write_paused:
                 self._look_no_more()
-            self._let_it_rest()
-            return
-        if self._look_again is None:
-            self._look_later()
-        self._head = self._head + len(data) if in_head and self._awaited is Awaited.HEAD else 0
-        if self._head > LARGEST_HEAD:
-            self._refuse(*_head_too_large())
+            if self.cycle.response_complete:
+                self._let_it_rest()
+        elif not self.transport.is_closing():
+            if self._look_again is None:
+                self._look_later()
+            self._head = self._head + len(data) if in_head and self._awaited is Awaited.HEAD else 0
+            if self._head > LARGEST_HEAD:
+                self._refuse(*_head_too_large())
 
     def on_message_begin(self) -> None:
         self._awaited = Awaited.HEAD
@@ -160,11 +160,10 @@ class Connection(HttpToolsProtocol):
 
     def _let_it_rest(self) -> None:
         """Have uvicorn end it in time, where the request was answered before all of it had come."""
-        if self.cycle is not None and self.cycle.response_complete:
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
 
 def patient_for(seconds: float) -> type[Connection]:

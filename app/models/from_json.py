@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -55,15 +54,17 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
     InvalidDataError
         Naming the first place that is wrong; ``faults`` names more.
     """
-    found: T | None = None
-    # pydantic's own parser knows no place inside what it cannot parse, such as half a character;
-    # Python's goes on, and the place is found when its objects are checked.
-    with suppress(ValidationError):
+    found: T | None
+    try:
         found = form.validate_json(data)
-        # Where a key comes twice, that parser forgets the first. But a string has two quotation
-        # marks: if there are no more than those of what was found, nothing has been forgotten.
-        if data.count(b'"') == 2 * n_strings(found):
-            return found
+    except ValidationError:
+        # pydantic's own parser knows no place inside what it cannot parse, such as half a
+        # character; Python's goes on, and the place is found when its objects are checked.
+        found = None
+    # Where a key comes twice, that parser forgets the first. But a string has two quotation marks:
+    # if there are no more than those of what was found, nothing has been forgotten.
+    if found is not None and data.count(b'"') == 2 * _n_strings(found):
+        return found
     document = _document(data)
     if found is not None:
         return found
@@ -86,10 +87,7 @@ def n_strings(value: Any) -> int:
         return sum(map(n_strings, value))
     if isinstance(value, dict):
         return len(value) + sum(map(n_strings, value.values()))
-    if isinstance(value, str):
-        return 1
-    counted: int = getattr(value, "n_strings", 0)
-    return counted
+    return isinstance(value, str)
 
 
 def nested_within(value: Any, levels: int) -> bool:
@@ -98,6 +96,12 @@ def nested_within(value: Any, levels: int) -> bool:
         return True
     inner = value.values() if isinstance(value, dict) else value
     return levels > 0 and all(nested_within(item, levels - 1) for item in inner)
+
+
+def _n_strings(found: Counted | list[Any]) -> int:
+    if isinstance(found, list):
+        return sum([item.n_strings for item in found])
+    return found.n_strings
 
 
 def _document(data: bytes) -> Any:
