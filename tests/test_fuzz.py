@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -162,6 +164,34 @@ def test_no_training_is_asked_for_too_oddly_to_be_refused(plant):
     assert all(error.field and not INSIDE.search(str(error)) for _, error in odd)
     statuses = send(plant, (("/train", body) for body, _ in random.sample(odd, TRAININGS)))
     assert statuses == {422: TRAININGS}
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--exclude-path-regex=train", "--max-examples=60"),
+        # Each costs a process, so only some, and none that trains.
+        ("--include-path-regex=train", "--max-examples=5", "--phases=fuzzing", "--mode=negative"),
+    ],
+    ids=["readings", "trainings"],
+)
+def test_what_the_openapi_document_says_is_true(plant, asked):
+    command = [sys.executable, "-m", "schemathesis.cli", "run", "--generation-deterministic"]
+    # A reading may be all that the document asks for, and still lack what the models look at.
+    command += ["--exclude-checks=positive_data_acceptance", "--warnings=off", "--no-color", *asked]
+    done = subprocess.run(
+        [*command, str(plant.api.base_url.join("/openapi.json"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+    assert counted, done.stdout
+    logger.info("Schemathesis: %s", counted[0])
+    assert counted[1] == counted[2]
 
 
 @pytest.mark.usefixtures("known")
