@@ -168,6 +168,25 @@ def test_no_training_is_asked_for_too_oddly_to_be_refused(plant):
 
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "0," * 15_000_000 + "0]",
+        "[" + "{}," * 10_000_000 + "{}]",
+        '{"asset_id": "a", "features": {' + '"a": 1,' * 4_000_000 + '"a": 1}}',
+        '{"asset_id": "a", "features": {"a": 1}, "metadata": {"a": [' + "0," * 15_000_000 + "0]}}",
+    ],
+    ids=["zeros", "objects", "one key", "metadata"],
+)
+@pytest.mark.parametrize("path", ["/detect", "/detect/batch"])
+def test_millions_of_values_are_refused_unread(plant, path, text):
+    response = plant.api.post(path, content=text, headers=JSON)
+    assert response.status_code == 422
+    assert "values" in response.json()["detail"]
+    assert response.json()["remedy"]
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize(
     "asked",
     [
         ("--exclude-path-regex=train", "--max-examples=60"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
@@ -13,17 +14,22 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from app.api.anomalies import Readings
 from app.api.connections import LARGEST_HEAD
 from app.api.problems import MOST_AT_ONCE
 from app.config import Settings
+from app.detectors.data import Table
 from app.errors import InvalidDataError
+from app.main import create_app
 from app.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest
 from app.models.from_json import from_json
 from app.models.training import TrainRequest
+from app.services.training_process import train_each
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
@@ -470,3 +476,51 @@ def test_an_answer_says_nothing_of_what_answers(api):
         assert response.status_code >= 400
         told = "\n".join(f"{name}: {value}" for name, value in response.headers.items())
         assert not inside.search(told + response.text), told + response.text
+
+
+def ask(app: FastAPI, path: str) -> httpx.Response:
+    """Return what an application answers that is not started, nor served by anything."""
+
+    async def asked() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://vigie") as client:
+            return await client.get(path)
+
+    return asyncio.run(asked())
+
+
+def test_an_answer_says_nothing_of_the_server_behind_it(tmp_path, caplog):
+    behind = "http://plant:secret@127.0.0.1:9"
+    app = create_app(Settings(mlflow_tracking_uri=behind, state_dir=tmp_path))
+    response = ask(app, f"{PREFIX}/metrics")
+    assert "doctor" in problem_in(response, 502)["remedy"]
+    assert "127.0.0.1" not in response.text
+    assert "127.0.0.1:9" in caplog.text
+    assert "secret" not in caplog.text + response.text
+
+
+def test_a_fault_of_the_service_is_answered_by_a_number_that_stands_in_the_log(untracked, caplog):
+    def bug() -> None:
+        raise RuntimeError("/var/lib/vigie has no such thing")
+
+    app = create_app(untracked)
+    app.add_api_route("/bug", bug)
+    response = ask(app, "/bug")
+    found = response.json()
+    assert (response.status_code, found["status"]) == (500, 500)
+    assert found["incident"] in found["detail"]
+    assert "such thing" not in response.text
+    [record] = [record for record in caplog.records if found["incident"] in record.getMessage()]
+    assert "such thing" in str(record.exc_info[1])
+
+
+def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_number(caplog):
+    class Broken:
+        def train(self, *given: Any, **named: Any) -> None:
+            raise RuntimeError("/var/lib/vigie has no such thing")
+
+    [(name, outcome)] = train_each({"broken": Broken()}, Table(np.zeros((1, 1)), ("a",)))
+    assert (name, outcome["status"]) == ("broken", "failed")
+    assert "such thing" not in outcome["error"]
+    [record] = caplog.records
+    assert outcome["error"].rstrip(".").rpartition(" ")[2] in record.getMessage()

@@ -21,11 +21,14 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
-from app.errors import VigieError
+from app.errors import InvalidDataError, VigieError
 from app.models.from_json import from_json
 
 TINY, LARGE = 4 * 1024, 128 * 1024
 """Bytes of a body that is a reading or a few, and of one that takes the interpreter for long."""
+
+MOST_VALUES = 500_000
+"""In a body that is judged here: ten thousand readings of fifty sensors."""
 
 # Few enough that they do not spend their time on taking the interpreter from each other. Of large
 # bodies one at a time: they would not be done sooner together, and whoever else wants the
@@ -51,6 +54,7 @@ class DirectRoute(APIRoute):
         form, result = TypeAdapter(hints["body"]), TypeAdapter(hints["return"])
 
         def answer(data: bytes, service: Any) -> bytes:
+            _refuse_too_many_values(data)
             return result.dump_json(self.endpoint(from_json(form, data), service))
 
         async def handle(request: Request) -> Response:
@@ -187,6 +191,19 @@ class UnreadRoute(APIRoute):
             return Response(result.dump_json(answer), media_type="application/json")
 
         return handle
+
+
+def _refuse_too_many_values(data: bytes) -> None:
+    """Refuse what would keep a parser, and with it the interpreter, busy for seconds.
+
+    Two values that stand in one list or object have a comma between them.
+    """
+    if len(data) > LARGE and data.count(b",") > MOST_VALUES:
+        raise InvalidDataError(
+            f"It holds more than {MOST_VALUES} values.",
+            field="body",
+            remedy="Send fewer readings at once.",
+        )
 
 
 def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
