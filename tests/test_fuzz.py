@@ -111,7 +111,7 @@ def bodies(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
         if random.random() < 0.6:
             yield "/detect", fuzz.wronged(random, fuzz.readings(random, 1)[0])
         else:
-            count = random.choice([1, 2, 5, 30])
+            count = random.choice([1, 2, 5, 10])
             yield "/detect/batch", fuzz.wronged(random, fuzz.readings(random, count))
 
 
