@@ -117,10 +117,12 @@ def serve() -> None:
     """Start the service alone, with the MLflow at MLFLOW_TRACKING_URI."""
     import uvicorn
 
+    from app.api.connections import allow_connections, patient_for
     from app.local import require_free
 
     settings = _settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
+    allow_connections()
     # Having shut down, uvicorn sends itself once more the signal that it was told by.
     with _signals_as_exit():
         uvicorn.run(
@@ -130,6 +132,10 @@ def serve() -> None:
             # A line in the log for each reading would cost as much as a fifth of its verdict.
             access_log=False,
             timeout_graceful_shutdown=ANSWERS_WITHIN_S,
+            http=patient_for(settings.client_patience_s),
+            ws="none",
+            # What answers is nobody's business.
+            server_header=False,
         )
 
 

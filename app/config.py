@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """Port of the service."""
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     """Largest request body; a larger one is refused with 413."""
+    client_patience_s: float = Field(10.0, gt=0)
+    """How long a client may take to send a request, or a kibibyte a second of a long one."""
     registry_poll_s: float = Field(5.0, gt=0)
     """How often the service asks the registry whether another version is to be served."""
     state_dir: Path = Path(".vigie")

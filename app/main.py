@@ -55,6 +55,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="Anomaly detection for machines and their sensors.",
         lifespan=lifespan,
+        # It would be sent elsewhere by addresses that it makes of what the client says it is.
+        redirect_slashes=False,
     )
     app.state.service = service
     readings, prefix = anomalies.readings.routes, anomalies.router.prefix

@@ -18,7 +18,11 @@ from app.api.schemas import (
     VersionMetrics,
 )
 from app.errors import InvalidDataError, NotTrainedError
-from app.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from app.models.anomaly_data import (
+    MOST_READINGS,
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+)
 from app.models.training import TrainRequest
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -34,8 +38,13 @@ def service_of(request: Request) -> AnomalyDetectionService:
 
 
 Service = Annotated[AnomalyDetectionService, Depends(service_of)]
+Readings = Annotated[
+    list[AnomalyDetectionRequest], Body(min_length=1, max_length=MOST_READINGS, fail_fast=True)
+]
 
-INVALID: dict[int | str, dict[str, Any]] = {422: {"model": Problem}, 413: {"model": Problem}}
+INVALID: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (408, 413, 415, 422)
+}
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problem}}
 NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
@@ -62,9 +71,7 @@ def detect(body: AnomalyDetectionRequest, service: Service) -> AnomalyDetectionR
 
 
 @readings.post("/detect/batch", responses=INVALID | NOT_READY)
-def detect_batch(
-    body: Annotated[list[AnomalyDetectionRequest], Body(min_length=1)], service: Service
-) -> list[AnomalyDetectionResult]:
+def detect_batch(body: Readings, service: Service) -> list[AnomalyDetectionResult]:
     """Judge readings, each as if it had come alone; results in the same order."""
     return service.detect_anomalies_batch(body)
 

@@ -21,11 +21,14 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api import problems
-from app.errors import VigieError
+from app.errors import InvalidDataError, VigieError
 from app.models.from_json import from_json
 
 TINY, LARGE = 4 * 1024, 128 * 1024
 """Bytes of a body that is a reading or a few, and of one that takes the interpreter for long."""
+
+MOST_VALUES = 500_000
+"""In a body that is judged here: ten thousand readings of fifty sensors."""
 
 # Few enough that they do not spend their time on taking the interpreter from each other. Of large
 # bodies one at a time: they would not be done sooner together, and whoever else wants the
@@ -51,6 +54,7 @@ class DirectRoute(APIRoute):
         form, result = TypeAdapter(hints["body"]), TypeAdapter(hints["return"])
 
         def answer(data: bytes, service: Any) -> bytes:
+            _refuse_too_many_values(data)
             return result.dump_json(self.endpoint(from_json(form, data), service))
 
         async def handle(request: Request) -> Response:
@@ -189,6 +193,19 @@ class UnreadRoute(APIRoute):
         return handle
 
 
+def _refuse_too_many_values(data: bytes) -> None:
+    """Refuse what would keep a parser, and with it the interpreter, busy for seconds.
+
+    Two values that stand in one list or object have a comma between them.
+    """
+    if len(data) > LARGE and data.count(b",") > MOST_VALUES:
+        raise InvalidDataError(
+            f"It holds more than {MOST_VALUES} values.",
+            field="body",
+            remedy="Send fewer readings at once.",
+        )
+
+
 def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
     try:
         return work()
@@ -212,14 +229,28 @@ def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
 
 async def _json_of(request: Request) -> bytes:
     """Return the body of a request that says it sends JSON."""
-    said = request.headers.get("content-type", "")
-    if said == "application/json":
-        return await request.body()
-    kind = Message()
-    kind["content-type"] = said
-    if kind.get_content_subtype() != "json" and not kind.get_content_subtype().endswith("+json"):
+    said = packed = b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            said = value
+        elif name == b"content-encoding":
+            packed = value
+    if packed and packed.lower() != b"identity":
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is sent as {said or 'nothing in particular'}, but JSON is expected.",
+            f"The body is sent as {packed[:100].decode('latin-1')}, but is not unpacked here.",
         )
+    if said != b"application/json":
+        _refuse_all_but_json(said.decode("latin-1"))
     return await request.body()
+
+
+def _refuse_all_but_json(said: str) -> None:
+    kind = Message()
+    kind["content-type"] = said
+    subtype = kind.get_content_subtype()
+    if subtype != "json" and not subtype.endswith("+json"):
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The body is sent as {said[:100] or 'nothing in particular'}, but JSON is expected.",
+        )

@@ -80,6 +80,13 @@ class HealthResponse(BaseModel):
     version: str
 
 
+class Fault(BaseModel):
+    """One place of a body that is wrong."""
+
+    field: str
+    message: str
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 
@@ -87,6 +94,10 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    instance: str
+    instance: str | None = None
     field: str | None = None
     remedy: str | None = None
+    errors: list[Fault] | None = None
+    """Of a body: the first place that is wrong, and more of them."""
+    incident: str | None = None
+    """Of a fault of the service: what its log has it as."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import accumulate
 from math import isfinite
 from typing import Annotated, Any
 
@@ -14,19 +13,49 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    GetCoreSchemaHandler,
     Strict,
     TypeAdapter,
     field_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
+from app.models.from_json import n_strings, nested_within
+
+MOST_READINGS = 10_000
+"""Of one batch; their verdicts are some ten megabytes."""
+MOST_FEATURES = 1000
+"""Of a reading, and so of a row to train on."""
 DEEPEST = 32
-_NESTING = {"{": 1, "[": 1, "}": -1, "]": -1}
+"""Levels of metadata."""
 
 Value = Annotated[FiniteFloat, Strict()]
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL cannot keep that character."""
 _FINITE = TypeAdapter(dict[str, Value | None])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+
+
+def _no_number(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        raise ValueError("A number could be seconds or less; give 2026-01-05T08:00:00Z")  # noqa: TRY004
+    return value
+
+
+class _Said:
+    """Not a number, of which pydantic would guess by its size what it counts."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        moment = handler(source)
+        # What a strict parser of JSON refuses is looked at again, as Python's objects.
+        return core_schema.json_or_python_schema(
+            core_schema.datetime_schema(strict=True),
+            core_schema.no_info_before_validator_function(_no_number, moment),
+        )
+
+
+Moment = Annotated[datetime, _Said]
 
 
 class CriticalityLevel(StrEnum):
@@ -77,10 +106,14 @@ class AnomalyDetectionRequest(BaseModel):
     sensor_id: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = None
     """The group of sensors on it that the features come from, where there are several; each has
     its own history and its own state."""
-    features: Annotated[dict[Name, Annotated[float, Strict()] | None], Field(min_length=1)]
+    features: Annotated[
+        dict[Name, Annotated[float, Strict()] | None],
+        Field(min_length=1, max_length=MOST_FEATURES, fail_fast=True),
+    ]
     """Values by feature name, in the units of the training data; null where there is none."""
-    timestamp: datetime | None = None
-    """When it was measured; now, where not given. Without an offset it is taken as UTC."""
+    timestamp: Moment | None = None
+    """When it was measured, as ISO 8601 has it; now, where not given. Without an offset it is taken
+    as UTC."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Anything to be handed back with the result."""
 
@@ -97,13 +130,12 @@ class AnomalyDetectionRequest(BaseModel):
     def _can_be_handed_back(cls, value: dict[str, Any]) -> dict[str, Any]:
         if not value:
             return value
-        try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-            text.encode()
-        except (RecursionError, TypeError, ValueError):
-            raise ValueError("It holds what JSON cannot: give text, numbers and lists") from None
-        if max(accumulate(_NESTING.get(character, 0) for character in text)) > DEEPEST:
+        if not nested_within(value, DEEPEST):
             raise ValueError(f"It is nested more than {DEEPEST} deep")
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError):
+            raise ValueError("It holds what JSON cannot: give text, numbers and lists") from None
         return value
 
     @field_validator("timestamp")
@@ -115,6 +147,13 @@ class AnomalyDetectionRequest(BaseModel):
             return value.astimezone(UTC)
         except OverflowError:
             raise ValueError("The time lies outside the calendar.") from None
+
+    @property
+    def n_strings(self) -> int:
+        """How many strings the JSON of this reading has, if it says nothing else."""
+        n_values = 1 + (self.sensor_id is not None) + (self.timestamp is not None)
+        n_keys = len(self.__pydantic_fields_set__) + len(self.features)
+        return n_keys + n_values + (n_strings(self.metadata) if self.metadata else 0)
 
 
 class SensorContribution(BaseModel):

@@ -7,7 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.models.anomaly_data import Name, Value
+from app.models.anomaly_data import MOST_FEATURES, Name, Value
+
+MOST_ROWS = 1_000_000
+
+Row = Annotated[list[Value], Field(max_length=MOST_FEATURES, fail_fast=True)]
 
 
 def _example_rows() -> list[JsonValue]:
@@ -38,9 +42,17 @@ class TrainRequest(BaseModel):
         },
     )
 
-    data: Annotated[list[list[Value]], Field(min_length=1)]
+    data: Annotated[list[Row], Field(min_length=1, max_length=MOST_ROWS, fail_fast=True)]
     """Readings of healthy operation, in time order; one row each."""
-    feature_names: list[Name] | None = None
+    feature_names: Annotated[list[Name], Field(max_length=MOST_FEATURES, fail_fast=True)] | None = (
+        None
+    )
     """Names of the columns; by default feature_1, feature_2 ..."""
-    model_names: list[Name] | None = None
+    model_names: Annotated[list[Name], Field(max_length=100, fail_fast=True)] | None = None
     """Which detectors; by default all."""
+
+    @property
+    def n_strings(self) -> int:
+        """How many strings the JSON of this request has."""
+        names = (self.feature_names or []) + (self.model_names or [])
+        return len(self.__pydantic_fields_set__) + len(names)

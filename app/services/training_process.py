@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,10 +76,12 @@ def train_each(
         except VigieError as error:
             logger.error("%s was not trained. %s", name, error)
             yield name, {"status": "failed", "error": str(error)}
-        except Exception as error:
+        except Exception:
             # The libraries raise what they like; one detector must not take the others along.
-            logger.exception("%s was not trained.", name)
-            yield name, {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            incident = uuid.uuid4().hex
+            logger.exception("%s was not trained. Incident %s", name, incident)
+            said = f"This is a fault of the service, not of the data. Its log has it as {incident}."
+            yield name, {"status": "failed", "error": said}
         else:
             version = service.served.version if service.served else None
             yield name, {"status": "trained", "version": version, "metrics": metrics}
