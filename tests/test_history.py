@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ def test_tables_that_cannot_be_changed_stay_as_they_were(new_history: NewHistory
     history = History(url)
     assert [reading.features for reading in kept(history, "pump")] == FEATURES
     history.close()
+
+
+def test_many_histories_may_be_made_at_once_in_one_process(new_history: NewHistory) -> None:
+    urls = [new_history() for _ in range(8)]
+    with ThreadPoolExecutor(len(urls)) as pool:
+        for history in pool.map(History, urls):
+            history.close()
+    assert all(tables(url) == tables(urls[0]) for url in urls)
 
 
 def test_the_tables_of_a_newer_version_are_refused_and_left_alone(new_history: NewHistory) -> None:

@@ -6,6 +6,7 @@ nothing else: a new database goes through all of them, an old one through those 
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -18,13 +19,8 @@ something."""
 VERSION_TABLE = "history_version"
 """Alembic's own name for it is taken where MLflow has its tables in the same database."""
 
-
-def revision(connection: Connection) -> str | None:
-    """Return the revision that a database is noted to have; None if nothing is noted in it."""
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    noted: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return noted
+_alembic = threading.Lock()
+"""What Alembic is doing stands in a module of its own: one thing at a time in a process."""
 
 
 def upgrade(connection: Connection) -> None:
@@ -37,7 +33,7 @@ def upgrade(connection: Connection) -> None:
     HistoryError
         If a newer Vigie has made them.
     """
-    noted = revision(connection)
+    noted = _noted(connection)
     if noted == NEWEST:
         return
     from alembic import command
@@ -49,15 +45,24 @@ def upgrade(connection: Connection) -> None:
     folder = str(Path(__file__).with_name("migrations")).replace("%", "%%")
     config.set_main_option("script_location", folder)
     try:
-        if noted is None and (unnoted := _unnoted(connection)):
-            command.stamp(config, unnoted)
-        command.upgrade(config, NEWEST)
+        with _alembic:
+            if noted is None and (unnoted := _unnoted(connection)):
+                command.stamp(config, unnoted)
+            command.upgrade(config, NEWEST)
     except CommandError as error:
         raise HistoryError(
             f"The history has been used by a newer Vigie: its tables have revision {noted}, and "
             f"this one knows them up to {NEWEST}.",
             remedy="Go back to the newer Vigie, or restore the copy from before the upgrade.",
         ) from error
+
+
+def _noted(connection: Connection) -> str | None:
+    """Return the revision that a database is noted to have; None if nothing is noted in it."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    noted: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return noted
 
 
 def _unnoted(connection: Connection) -> str | None:
