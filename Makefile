@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 READY  := $(VENV)/.ready
+TOOLS  := $(VENV)/.tools
 
 # Which build of PyTorch: `auto` looks at the machine's GPU, if any, and spares a machine without
 # one gigabytes of CUDA. Set it empty (make setup TORCH_BACKEND=) to take the index's own build.
@@ -20,21 +21,24 @@ demo: $(READY)  ## Start everything, train, promote, and find a fault; ends by i
 run: $(READY)  ## Start MLflow and the service, and stay.
 	$(BIN)/vigie up
 
-setup: $(READY)  ## Make .venv with the exact versions of requirements.lock.
+setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what tests and checks it.
 
-test: $(READY)  ## Run every test.
+test: $(TOOLS)  ## Run every test.
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## Lint, check formatting, types and who imports whom.
+check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: $(READY)  ## Renew requirements.lock from pyproject.toml.
-	$(UV) pip compile pyproject.toml --extra dev --extra s3 --python-version 3.11 $(FROM) \
-		--no-annotate --no-header --quiet --output-file requirements.lock
-	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+COMPILE = $(UV) pip compile pyproject.toml --extra auth --extra postgresql --extra s3 \
+	--python-version 3.11 $(FROM) --no-annotate --no-header --quiet --upgrade-package torch
+
+lock: $(READY)  ## Renew both locks from pyproject.toml.
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock requirements-dev.lock
 
 clean:  ## Remove the environment and all local state.
 	rm -rf $(VENV) .vigie
@@ -46,3 +50,7 @@ $(READY): requirements.lock pyproject.toml
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	$(BIN)/python -c "import app.detectors.growing, app.detectors.learning; from app.detectors.kernels import warm_up; warm_up()"
 	touch $(READY)
+
+$(TOOLS): $(READY) requirements-dev.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(FROM) -r requirements-dev.lock
+	touch $(TOOLS)

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     reading; only a batch has a past, its own."""
     history_url: str | None = None
     """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
+    history_retention_days: float | None = Field(None, gt=0, le=36_500)
+    """Age at which a reading is deleted, in days; by default none is. The newest 1000 of each
+    asset stay, so that no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
     """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
     data: Path = Path("../shared/data")

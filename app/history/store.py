@@ -15,29 +15,17 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    UniqueConstraint,
-    create_engine,
-    event,
-    func,
-    make_url,
-    select,
-)
+from sqlalchemy import Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import HistoryError, InvalidDataError
+from app.history import schema
 from app.history.reading import Reading
 
 PATIENCE_MS = 60_000
 """How long a turn waits for that of another process."""
+SPARED = 1000
+"""The newest readings of an asset, which are never deleted: more than a verdict looks back on."""
 _OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
 _ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
 STATEMENTS = {
@@ -50,6 +38,14 @@ STATEMENTS = {
     "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
     "ON CONFLICT (asset_id, sensor_id, measured_us) DO UPDATE SET "
     "id = excluded.id, features = excluded.features, result = excluded.result",
+    # An asset with fewer readings has no time here, and nothing is before that.
+    "forget": f"DELETE FROM readings WHERE id IN (SELECT id {_OURS} AND measured_us < :stop "
+    f"AND measured_us < (SELECT measured_us {_OURS} ORDER BY measured_us DESC "
+    "LIMIT 1 OFFSET :spared) ORDER BY measured_us LIMIT :n)",
+    # The oldest reading of the next asset, from one place in the index to another.
+    "next asset": "SELECT asset_id, sensor_id, measured_us FROM readings "
+    "WHERE (asset_id, sensor_id) > (:asset_id, :sensor_id) "
+    "ORDER BY asset_id, sensor_id, measured_us LIMIT 1",
 }
 """What a turn asks, in words that both databases know. It asks them of the driver itself, for
 SQLAlchemy's care for a statement costs more than the statement."""
@@ -63,22 +59,6 @@ class Mark(NamedTuple):
     """The number of the reading that was kept last."""
     newest_us: int | None
     """When the newest was measured, in microseconds since 1970."""
-
-
-_metadata = MetaData()
-
-_readings = Table(
-    "readings",
-    _metadata,
-    # SQLite counts up by itself only in an INTEGER column.
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("asset_id", String(200), nullable=False),
-    Column("sensor_id", String(200), nullable=False),
-    Column("measured_us", BigInteger, nullable=False),
-    Column("features", JSON, nullable=False),
-    Column("result", JSON, nullable=False),
-    UniqueConstraint("asset_id", "sensor_id", "measured_us", name="one_reading_at_a_time"),
-)
 
 
 class History:
@@ -114,11 +94,15 @@ class History:
         }
         # Who waits inside SQLite asks again and again, and may be passed over until time is up.
         self._in_line: AbstractContextManager[Any] = _Line() if self._is_sqlite else nullcontext()
-        with self._as_history_error(), self.engine.begin() as connection:
-            if not self._is_sqlite:
-                # Two services that come to a new database at once must not both make its tables.
-                connection.execute(select(func.pg_advisory_xact_lock(_lock_number("", None))))
-            _metadata.create_all(connection)
+        try:
+            with self._as_history_error(), self.engine.begin() as connection:
+                if not self._is_sqlite:
+                    # Two services that come to a database at once must not both change its tables.
+                    connection.execute(select(func.pg_advisory_xact_lock(_lock_number("", None))))
+                schema.upgrade(connection)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def turn(self, asset_id: str, sensor_id: str | None) -> Iterator[Turn]:
@@ -127,28 +111,44 @@ class History:
         What happens in the block is kept when it ends, all or, after an error, nothing. Another
         process that wants the same asset waits; SQLite has one turn for all.
         """
-        with self._in_line, self._as_history_error():
-            connection = self.engine.raw_connection()
-            try:
-                cursor = connection.cursor()
-                if self._is_sqlite:
-                    # Left to itself the driver begins only with the first write, and two processes
-                    # that have read the same past could then both write what follows from it.
-                    cursor.execute("BEGIN IMMEDIATE")
-                else:
-                    key = _lock_number(asset_id, sensor_id)
-                    cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
-                yield Turn(cursor, self._statements, asset_id, sensor_id)
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-            finally:
-                connection.close()
+        with self._in_line, self._as_history_error(), self._cursor() as cursor:
+            if self._is_sqlite:
+                # Left to itself the driver begins only with the first write, and two processes
+                # that have read the same past could then both write what follows from it.
+                cursor.execute("BEGIN IMMEDIATE")
+            else:
+                key = _lock_number(asset_id, sensor_id)
+                cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
+            yield Turn(cursor, self._statements, asset_id, sensor_id)
+
+    def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
+        """Yield asset and sensor group of all that have readings from before a time."""
+        last: tuple[str, str] | None = ("", "")
+        while last is not None:
+            with self._as_history_error(), self._cursor() as cursor:
+                of_last = dict(zip(("asset_id", "sensor_id"), last, strict=True))
+                cursor.execute(self._statements["next asset"], of_last)
+                found = cursor.fetchone()
+            last = found and found[:2]
+            if found and found[2] < _microseconds(moment):
+                yield found[0], found[1] or None
 
     def close(self) -> None:
         """Give the database's connections back."""
         self.engine.dispose()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """Give the driver's cursor; what is done with it is kept, or after an error undone."""
+        connection = self.engine.raw_connection()
+        try:
+            yield connection.cursor()
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        finally:
+            connection.close()
 
     @contextmanager
     def _as_history_error(self) -> Iterator[None]:
@@ -218,6 +218,17 @@ class Turn:
                 for reading in readings
             ],
         )
+
+    def forget(self, before: datetime, at_most: int) -> int:
+        """Delete the oldest readings from before a time; return how many.
+
+        The ``SPARED`` newest stay, however old they are, so that the next verdict and the state
+        of the asset are what they would have been.
+        """
+        values = self._of_asset(stop=_microseconds(before), n=at_most, spared=SPARED - 1)
+        self._cursor.execute(self._statements["forget"], values)
+        n_deleted: int = self._cursor.rowcount
+        return n_deleted
 
     def _of_asset(self, **values: Any) -> dict[str, Any]:
         return {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}

@@ -41,6 +41,7 @@ from app.services.timeline import (
 from app.services.verdict import Judged, criticality, judge, look_back
 
 if TYPE_CHECKING:
+    from app.history.retention import Retention
     from app.history.store import History, Turn
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Detection:
         self.settings = settings
         self._opening = threading.Lock()
         self._history: History | None = None
+        self._retention: Retention | None = None
         self._memory = Memory()
         self._learnt: _Learnt | None = None
 
@@ -93,6 +95,8 @@ class Detection:
 
     def close(self) -> None:
         """Give back what is held open."""
+        if self._retention is not None:
+            self._retention.close()
         if self._history is not None:
             self._history.close()
 
@@ -107,9 +111,12 @@ class Detection:
         with self._opening:
             if self._history is None:
                 # Imported here, for SQLAlchemy would be a third of the service's start.
+                from app.history.retention import Retention
                 from app.history.store import History
 
                 self._history = History(history_url(self.settings))
+                if days := self.settings.history_retention_days:
+                    self._retention = Retention(self._history, days)
             return self._history
 
     def _learnt_by(self, serving: Mapping[str, Served]) -> _Learnt:

@@ -49,7 +49,13 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/{endpoint}"
     answer = requests.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
-    found = answer.json() if answer.content else {}
+    try:
+        found = answer.json() if answer.content else {}
+    except requests.JSONDecodeError:
+        if answer.ok:
+            raise
+        # Whoever lets nobody in says so in words of its own.
+        found = {}
     return answer.status_code, found if isinstance(found, dict) else {}
 
 

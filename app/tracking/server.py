@@ -49,6 +49,9 @@ PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 """What MLflow says of a request that it will not take another time either."""
 
+NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+"""What MLflow's client makes of a 401."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -127,6 +130,8 @@ class Server:
                 outage = self._unavailable(_first_line(error))
                 outage.timed_out = "timed out" in str(error) or "timeout" in str(error)
                 raise outage from error
+            if error.error_code in NOT_LET_IN:
+                raise self._shut() from error
             raise _refusal(_first_line(error), error.error_code) from error
         except Exception as error:
             # Artifact stores raise whatever their own client raises; a training must not care.
@@ -190,6 +195,8 @@ class Server:
         if status >= 500:
             self._mark_down()
             raise self._unavailable(f"it answers {status}")
+        if status == 401:
+            raise self._shut()
         self._has_answered()
         return status, answer
 
@@ -241,6 +248,14 @@ class Server:
             f"The MLflow server at {self.masked_uri} cannot be reached ({reason}).",
             remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
             "MLFLOW_ENABLED=false to do without.",
+        )
+
+    def _shut(self) -> TrackingUnavailableError:
+        # As good as away, but asked again at once: a probe finds nothing wrong with it.
+        return TrackingUnavailableError(
+            f"The MLflow server at {self.masked_uri} does not let Vigie in (401).",
+            remedy="Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment "
+            "(MLflow does not read .env), or MLFLOW_ENABLED=false to do without.",
         )
 
 

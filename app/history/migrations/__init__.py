@@ -1,0 +1,1 @@
+"""Revisions of the history's tables, for Alembic; ``app.history.schema`` runs them."""
