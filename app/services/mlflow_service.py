@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from app.config import Settings
 from app.detectors.trained import TrainedModel
 from app.errors import InvalidDataError, ModelRefusedError, TrackingError, TrackingUnavailableError
-from app.tracking import flavors, registry, runs
+from app.tracking import flavors, registry, runs, stages
 from app.tracking.journal import Entry, Journal
 from app.tracking.publish import TrainingRecord, create_run, experiment_id, register, write
 from app.tracking.registry import Version
@@ -271,7 +271,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        return registry.move(self.server, model_name, version, stage)
+        return stages.move(self.server, model_name, version, stage)
 
     def rollback(self, model_name: str) -> tuple[Version, Version] | None:
         """Put into Production again what served before; return both versions, the old one first.
@@ -289,7 +289,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        return registry.rollback(self.server, model_name)
+        return stages.rollback(self.server, model_name)
 
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[Version]:
         """Return the newest version of a model in each stage, newest first.
