@@ -125,9 +125,7 @@ def test_no_request_fails_and_none_is_answered_by_two_versions_while_they_are_pr
             stop.set()
         for one in asking:
             one.result()
-    mixed = [
-        said for said in answers if 0 < len({*said} & {*renamed.items()}) < len(renamed)
-    ]
+    mixed = [said for said in answers if 0 < len({*said} & {*renamed.items()}) < len(renamed)]
     assert mixed == []
     assert len(set(answers)) >= 3
 

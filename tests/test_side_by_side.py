@@ -119,9 +119,7 @@ def _own_fluent_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_trainings_at_once_leave_each_its_own_run_and_version(kind, settings, client, caplog):
     with KINDS[kind](WORKERS) as (pool, _):
-        told = list(
-            pool.map(train, range(WORKERS), [settings] * WORKERS, [TRAININGS] * WORKERS)
-        )
+        told = list(pool.map(train, range(WORKERS), [settings] * WORKERS, [TRAININGS] * WORKERS))
     made = [training for worker in told for training in worker]
     assert len(made) == WORKERS * TRAININGS
     assert [training for training in made if training.version is None] == []

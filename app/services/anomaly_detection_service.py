@@ -60,7 +60,6 @@ DETECTORS: dict[str, Callable[..., DetectorService]] = {
 }
 
 
-
 class AnomalyDetectionService:
     """Train the detectors, serve their versions, and judge readings by all of them.
 
@@ -610,6 +609,7 @@ class AnomalyDetectionService:
             "run_name": name,
             "metrics": metrics,
         }
+
 
 @dataclass(frozen=True)
 class Refusal:

@@ -48,6 +48,6 @@ def _unknown_sensors(
         return set()
     sensors = {who: set(served.model.feature_names) for who, served in serving.items()}
     then = sensors | {who: set(served.model.feature_names) for who, served in coming.items()}
+    new = then[name].difference(*sensors.values())
     beside = [then[who] for who in sensors if who != name and sensors[who] & sensors[name]]
-    new = then[name] - set().union(*sensors.values())
-    return new - set.intersection(*beside) if beside else set()
+    return {sensor for sensor in new if not all(sensor in known for known in beside)}

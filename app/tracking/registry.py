@@ -203,7 +203,7 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
     except OSError as error:
         raise ModelRefusedError(
             f"'{version.name}' version {version.version} cannot be kept in {cache}: {error}.",
-            remedy="Give the disk more room, or set VIGIE_STATE_DIR to a folder that can be written.",
+            remedy="Make room on the disk, or set VIGIE_STATE_DIR to a folder that can be written.",
         ) from error
 
 
@@ -358,9 +358,9 @@ def _fetched(server: Server, version: Version, folder: Path) -> TrainedModel:
 
 def _discard(folder: Path) -> None:
     """Remove a copy, in one step for whoever looks at it meanwhile."""
-    with tempfile.TemporaryDirectory(prefix=".damaged-", dir=folder.parent) as scratch:
-        with suppress(OSError):
-            folder.rename(Path(scratch) / folder.name)
+    scratch = tempfile.TemporaryDirectory(prefix=".damaged-", dir=folder.parent)
+    with scratch as path, suppress(OSError):
+        folder.rename(Path(path) / folder.name)
 
 
 def _put_in_place(fetched: Path, folder: Path) -> None:

@@ -35,7 +35,7 @@ from app.tracking.server import Server
 logger = logging.getLogger(__name__)
 
 MOVING = "vigie.moving."
-"""How the tag of a move begins; its name goes on with the time, so that names in order are turns."""
+"""How the tag of a move begins; it goes on with the time, so that tags in order are turns."""
 LIVES_MS, LOOKS_EVERY_S = 30_000, 0.05
 """For how long a move is believed to be under way, and how often one that waits looks again."""
 ROUNDS = 3
@@ -65,11 +65,11 @@ def move(server: Server, name: str, version: int | str, stage: str) -> Version:
             if stage == "Production" and not now.promoted_ms:
                 # Another tool has put it there, and nothing else will tell that it has served.
                 _tag(server, now, _now_ms() - 1)
-        _put(server, wanted, stage)
         if stage != "Production":
+            _put(server, wanted, stage)
             return replace(wanted, stage=stage)
         promoted_ms = _now_ms()
-        _tag(server, wanted, promoted_ms)
+        _put(server, wanted, stage, promoted_ms)
         return replace(wanted, stage=stage, promoted_ms=promoted_ms)
 
 
@@ -187,8 +187,8 @@ def _others_moving(server: Server, name: str, own: str) -> set[str]:
     return moving
 
 
-def _put(server: Server, version: Version, stage: str) -> None:
-    """Move a version, and see that it is where it was put.
+def _put(server: Server, version: Version, stage: str, promoted_ms: int | None = None) -> None:
+    """Move a version, date it if that is a promotion, and see that it is where it was put.
 
     Raises
     ------
@@ -196,6 +196,9 @@ def _put(server: Server, version: Version, stage: str) -> None:
         If another tool has put another one there meanwhile.
     """
     _set(server, version, stage)
+    if promoted_ms is not None:
+        # Last, so that one who is killed here has promoted what counts as put there by others.
+        _tag(server, version, promoted_ms)
     if stage not in ALIASED:
         return
     for _ in range(ROUNDS):
@@ -206,6 +209,8 @@ def _put(server: Server, version: Version, stage: str) -> None:
             break
         _set(server, holder, stage)
     if holder is None or holder.version != version.version:
+        if promoted_ms is not None:
+            _tag(server, version, version.promoted_ms or 0)
         raise _lost(version, holder)
 
 
