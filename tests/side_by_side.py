@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,34 +26,28 @@ from app.services.mlflow_service import MLflowService
 
 AT_MOST_S = 300
 """For those who wait for each other: not a stopwatch, but a way out."""
-_together: Any = None
+
+KINDS = ("threads", "processes")
+
+
+class Workers:
+    """Threads, or processes, that can wait for each other."""
+
+    def __init__(self, pool: Executor, barriers: Any):
+        self.pool, self.barrier = pool, barriers.Barrier
 
 
 @contextmanager
-def threads(n: int, others: int = 0) -> Iterator[tuple[Executor, Any]]:
-    """Threads that can wait for each other, and for ``others`` beside them."""
-    barrier = threading.Barrier(n + others)
-    _meet_at(barrier)
-    with ThreadPoolExecutor(n) as pool:
-        yield pool, barrier
-
-
-@contextmanager
-def processes(n: int, others: int = 0) -> Iterator[tuple[Executor, Any]]:
-    """Processes that can wait for each other, and for ``others`` beside them."""
+def workers(kind: str, n: int) -> Iterator[Workers]:
+    """Have n threads, or n processes, as long as a block lasts."""
+    if kind == "threads":
+        with ThreadPoolExecutor(n) as threads:
+            yield Workers(threads, threading)
+        return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    barrier = context.Barrier(n + others)
-    with ProcessPoolExecutor(n, context, _meet_at, (barrier,)) as pool:
-        yield pool, barrier
-
-
-def _meet_at(barrier: Any) -> None:
-    global _together
-    _together = barrier
-
-
-KINDS: dict[str, Callable[..., Any]] = {"threads": threads, "processes": processes}
+    with context.Manager() as manager, ProcessPoolExecutor(n, context) as processes:
+        yield Workers(processes, manager)
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class Made:
     fluent_run_id: str
 
 
-def train(worker: int, settings: Settings, n_trainings: int) -> list[Made]:
+def train(worker: int, settings: Settings, n_trainings: int, together: Any) -> list[Made]:
     """Train in turns under a name that all share and one of one's own, amid MLflow's own run.
 
     Every second pair of trainings goes into a run that this worker has opened.
@@ -78,7 +72,7 @@ def train(worker: int, settings: Settings, n_trainings: int) -> list[Made]:
     tracking, rng = MLflowService(settings), np.random.default_rng(worker)
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     made = []
-    _together.wait(AT_MOST_S)
+    together.wait(AT_MOST_S)
     with mlflow.start_run(run_name="fluent") as fluent:
         for number in range(n_trainings):
             # No two trainings have as many rows, or the same contamination.
@@ -124,11 +118,11 @@ Move = tuple[str, str, int]
 """Name, stage or 'rollback', and version."""
 
 
-def move(plan: list[Move], settings: Settings) -> list[Moved]:
+def move(plan: list[Move], settings: Settings, together: Any) -> list[Moved]:
     """Make moves, each when all others are about to make theirs, and wait after each for all."""
     tracking, outcome = MLflowService(settings), []
     for name, stage, version in plan:
-        _together.wait(AT_MOST_S)
+        together.wait(AT_MOST_S)
         try:
             if stage == "rollback":
                 moved: int | None = tracking.rollback(name)[1].version
@@ -138,5 +132,5 @@ def move(plan: list[Move], settings: Settings) -> list[Moved]:
         except (ConflictError, ModelNotFoundError) as error:
             moved, reason = None, str(error)
         outcome.append(Moved(moved, reason, time.monotonic()))
-        _together.wait(AT_MOST_S)
+        together.wait(AT_MOST_S)
     return outcome

@@ -20,7 +20,7 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from side_by_side import AT_MOST_S, KINDS, Move, Moved, move, train
+from side_by_side import AT_MOST_S, KINDS, Move, Moved, Workers, move, train, workers
 
 from app.config import Settings
 from app.local import await_health, running
@@ -101,6 +101,13 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def at_once(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """Eight threads or processes."""
+    with workers(request.param, WORKERS) as found:
+        yield found
+
+
 @pytest.fixture
 def client(settings: Settings) -> MlflowClient:
     return MLflowService(settings).server.client
@@ -116,10 +123,13 @@ def _own_fluent_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_own_fluent_state")
-@pytest.mark.parametrize("kind", KINDS)
-def test_trainings_at_once_leave_each_its_own_run_and_version(kind, settings, client, caplog):
-    with KINDS[kind](WORKERS) as (pool, _):
-        told = list(pool.map(train, range(WORKERS), [settings] * WORKERS, [TRAININGS] * WORKERS))
+def test_trainings_at_once_leave_each_its_own_run_and_version(at_once, settings, client, caplog):
+    together = at_once.barrier(WORKERS)
+    training_now = [
+        at_once.pool.submit(train, worker, settings, TRAININGS, together)
+        for worker in range(WORKERS)
+    ]
+    told = [worker.result() for worker in training_now]
     made = [training for worker in told for training in worker]
     assert len(made) == WORKERS * TRAININGS
     assert [training for training in made if training.version is None] == []
@@ -189,33 +199,31 @@ def check(client: MlflowClient) -> int | None:
 
 
 def all_move(
-    kind: str, plans: list[list[Move]], settings: Settings, client: MlflowClient
+    at_once: Workers, plans: list[list[Move]], settings: Settings, client: MlflowClient
 ) -> Iterator[tuple[int | None, list[Moved]]]:
     """Let all make the moves of their plan together, and yield after each what came of it."""
-    production = []
-    with KINDS[kind](len(plans), 1) as (pool, together):
-        movers = [pool.submit(move, plan, settings) for plan in plans]
-        try:
-            for _ in plans[0]:
-                together.wait(AT_MOST_S)
-                together.wait(AT_MOST_S)
-                production.append(check(client))
-        finally:
-            # Nobody is there to be waited for any more.
-            together.abort()
-        outcomes = [mover.result() for mover in movers]
+    production, together = [], at_once.barrier(len(plans) + 1)
+    movers = [at_once.pool.submit(move, plan, settings, together) for plan in plans]
+    try:
+        for _ in plans[0]:
+            together.wait(AT_MOST_S)
+            together.wait(AT_MOST_S)
+            production.append(check(client))
+    finally:
+        # Nobody is there to be waited for any more.
+        together.abort()
+    outcomes = [mover.result() for mover in movers]
     for number, holder in enumerate(production):
         yield holder, [outcome[number] for outcome in outcomes]
 
 
 @pytest.mark.usefixtures("four_versions")
-@pytest.mark.parametrize("kind", KINDS)
-def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_so(kind, settings, client):
+def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_so(at_once, settings, client):
     plans: list[list[Move]] = [
         [(NAME, "Production", 1 + (2 * number + mover) % 4) for number in range(ROUNDS)]
         for mover in range(2)
     ]
-    for holder, moved in all_move(kind, plans, settings, client):
+    for holder, moved in all_move(at_once, plans, settings, client):
         won = sorted((one for one in moved if one.version is not None), key=lambda one: one.ended)
         # Both have won only if one of them came so late that it knew of the other.
         assert won
@@ -227,13 +235,13 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_so(kind, setti
 
 
 @pytest.mark.usefixtures("four_versions")
-def test_whatever_is_moved_at_once_the_registry_tells_one_story(settings, client):
+def test_whatever_is_moved_at_once_the_registry_tells_one_story(at_once, settings, client):
     chance = random.Random(0)
     kinds = ("Production", "Production", "Staging", "Archived", "None", "rollback")
     plans: list[list[Move]] = [
         [(NAME, chance.choice(kinds), chance.randint(1, 4)) for _ in range(ROUNDS // 2)]
         for _ in range(5)
     ]
-    outcomes = [moved for _, moved in all_move("threads", plans, settings, client)]
+    outcomes = [moved for _, moved in all_move(at_once, plans, settings, client)]
     assert len(outcomes) == ROUNDS // 2
     assert any(one.version is not None for moved in outcomes for one in moved)
