@@ -23,6 +23,7 @@ from app.config import Settings
 from app.errors import ConflictError, ModelNotFoundError
 from app.services.isolation_forest_service import IsolationForestService
 from app.services.mlflow_service import MLflowService
+from app.tracking.publish import register
 
 AT_MOST_S = 300
 """For those who wait for each other: not a stopwatch, but a way out."""
@@ -134,3 +135,14 @@ def move(plan: list[Move], settings: Settings, together: Any) -> list[Moved]:
         outcome.append(Moved(moved, reason, time.monotonic()))
         together.wait(AT_MOST_S)
     return outcome
+
+
+def register_at_once(
+    settings: Settings, name: str, source: str, run_id: str, n: int, together: Any
+) -> list[int]:
+    """Register versions of one model, each in the same moment as all others do."""
+    server, made = MLflowService(settings).server, []
+    for _ in range(n):
+        together.wait(AT_MOST_S)
+        made.append(register(server, name, source, run_id))
+    return made

@@ -12,19 +12,32 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from side_by_side import AT_MOST_S, KINDS, Move, Moved, Workers, move, train, workers
+from side_by_side import (
+    AT_MOST_S,
+    KINDS,
+    Move,
+    Moved,
+    Workers,
+    move,
+    register_at_once,
+    train,
+    workers,
+)
 
 from app.config import Settings
 from app.local import await_health, running
 from app.services.mlflow_service import MLflowService
+from app.tracking.journal import Journal
 from app.tracking.stages import MOVING
 
 WORKERS = 8
@@ -168,6 +181,21 @@ def test_trainings_at_once_leave_each_its_own_run_and_version(at_once, settings,
         assert model.data_fingerprint == training.fingerprint
 
 
+def test_versions_registered_in_the_same_moment_have_numbers_of_their_own(
+    at_once, settings, client
+):
+    run = client.create_run(client.create_experiment(settings.mlflow_experiment_name))
+    source, together = f"{run.info.artifact_uri}/model", at_once.barrier(WORKERS)
+    registering = [
+        at_once.pool.submit(
+            register_at_once, settings, NAME, source, run.info.run_id, ROUNDS // 2, together
+        )
+        for _ in range(WORKERS)
+    ]
+    made = [version for worker in registering for version in worker.result()]
+    assert sorted(made) == list(range(1, WORKERS * (ROUNDS // 2) + 1))
+
+
 @pytest.fixture
 def four_versions(settings: Settings, client: MlflowClient) -> None:
     """Versions 1 to 4 of a model, none in any stage."""
@@ -245,3 +273,22 @@ def test_whatever_is_moved_at_once_the_registry_tells_one_story(at_once, setting
     outcomes = [moved for _, moved in all_move(at_once, plans, settings, client)]
     assert len(outcomes) == ROUNDS // 2
     assert any(one.version is not None for moved in outcomes for one in moved)
+
+
+def test_an_entry_that_is_being_written_is_not_swept_away(tmp_path):
+    journal, written = Journal(tmp_path / "journal"), threading.Event()
+
+    def sweep() -> None:
+        while not written.is_set():
+            journal.sweep()
+
+    with ThreadPoolExecutor(3) as pool:
+        sweeping = [pool.submit(sweep) for _ in range(3)]
+        try:
+            for _ in range(60):
+                journal.write(lambda folder, name: {}).release()
+        finally:
+            written.set()
+        for one in sweeping:
+            one.result()
+    assert len(journal.waiting()) == 60

@@ -13,7 +13,8 @@ comes next, a later training, the service or ``vigie sync``, sends what is left.
         figures.npz         what the figures are drawn from
         lock                held by the process that is sending it
       set_aside/            trainings that the server does not take, each with reason.txt
-      .writing-…, .sent-…   left behind by a process that was killed there; swept away
+      .begun-…, .writing-…, .sent-…
+                            left behind by a process that was killed there; swept away
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from app.errors import JournalError
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
 UNANSWERED = "unanswered"
 FILES = "files"
-SET_ASIDE, WRITING, SENT = "set_aside", ".writing-", ".sent-"
+SET_ASIDE, BEGUN, WRITING, SENT = "set_aside", ".begun-", ".writing-", ".sent-"
+LOCKED_WITHIN_S = 60.0
+"""How long an entry that has been begun may be without a lock, while others sweep."""
 FORMAT, MS_DIGITS = 1, 13
 NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
 CHANGING = (FACTS, LOCK, REASON, UNANSWERED, "MLmodel")
@@ -199,10 +202,12 @@ class Journal:
         """
         # By time, so that names in order are trainings in order; and as long as a run's id.
         name = f"{time.time_ns() // 1_000_000:0{MS_DIGITS}d}{uuid.uuid4().hex}"[:32]
-        entry = Entry(self.folder / f"{WRITING}{name}")
+        entry = Entry(self.folder / f"{BEGUN}{name}")
         entry.folder.mkdir(parents=True)
         try:
+            # Under this name nobody takes it for abandoned before it is locked.
             entry.lock()
+            entry.move(self.folder / f"{WRITING}{name}")
             facts = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
             text = json.dumps(facts, indent=1)
             (entry.folder / FACTS).write_text(text, encoding="utf-8")
@@ -242,7 +247,8 @@ class Journal:
     def sweep(self) -> None:
         """Remove what processes that were killed have left behind."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if folder.name.startswith(SENT):
+            is_old = folder.name.startswith(BEGUN) and Entry(folder).age_s > LOCKED_WITHIN_S
+            if is_old or folder.name.startswith(SENT):
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.name.startswith(WRITING):
                 # Nobody holds it: who was writing it is not there any more.
