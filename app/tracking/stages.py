@@ -113,7 +113,9 @@ def _before(found: Sequence[Version], current: Version) -> Version:
     dated = [version for version in others if version.promoted_ms]
     if current.promoted_ms:
         earlier = [v for v in dated if (v.promoted_ms or 0) <= current.promoted_ms]
-        unknown = f"No version of '{current.name}' was in Production before {current.version}."
+        unknown = (
+            f"No version of '{current.name}' was in Production before version {current.version}."
+        )
     else:
         earlier = [
             version
