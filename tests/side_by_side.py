@@ -142,7 +142,12 @@ def register_at_once(
 ) -> list[int]:
     """Register versions of one model, each in the same moment as all others do."""
     server, made = MLflowService(settings).server, []
-    for _ in range(n):
-        together.wait(AT_MOST_S)
-        made.append(register(server, name, source, run_id))
+    try:
+        for _ in range(n):
+            together.wait(AT_MOST_S)
+            made.append(register(server, name, source, run_id))
+    except BaseException:
+        # Nobody shall wait for this one any more.
+        together.abort()
+        raise
     return made

@@ -268,7 +268,7 @@ def test_whatever_is_moved_at_once_the_registry_tells_one_story(at_once, setting
     kinds = ("Production", "Production", "Staging", "Archived", "None", "rollback")
     plans: list[list[Move]] = [
         [(NAME, chance.choice(kinds), chance.randint(1, 4)) for _ in range(ROUNDS // 2)]
-        for _ in range(5)
+        for _ in range(4)
     ]
     outcomes = [moved for _, moved in all_move(at_once, plans, settings, client)]
     assert len(outcomes) == ROUNDS // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,8 @@ EXAMPLE_ROWS = 64
 LATEST_S = 120.0
 """How long after we have hung up a server may still carry a request out."""
 METRICS_AT_ONCE = 800
+NUMBER_TAKEN, REGISTERS_TIMES = "Model Version creation error", 5
+"""What MLflow says if others have thrice taken the number for a version, and what we do then."""
 
 
 @dataclass(frozen=True)
@@ -241,15 +244,23 @@ def register(
                 raise
 
     server.call(ensure_model)
-    created = server.call(
-        client.create_model_version,
-        name,
-        source,
-        run_id=run_id,
-        tags=dict(tags or {}),
-        await_creation_for=0,
-    )
-    return int(created.version)
+    for left in reversed(range(REGISTERS_TIMES)):
+        try:
+            created = server.call(
+                client.create_model_version,
+                name,
+                source,
+                run_id=run_id,
+                tags=dict(tags or {}),
+                await_creation_for=0,
+            )
+            return int(created.version)
+        except TrackingError as error:
+            if NUMBER_TAKEN not in error.message or not left:
+                raise
+            # Nothing has been made, so this makes nothing twice.
+            time.sleep(random.uniform(0.0, 0.3))
+    raise AssertionError
 
 
 def _checked(entry: Entry) -> Facts:
