@@ -70,6 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
                 content=body,
                 headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
                 trust_env=False,
+                # Reading the certificates of all authorities takes longer than the request.
+                verify=False,
             )
             if self.server.left < 0 and self.server.how == "kills":
                 os.kill(self.server.victim or os.getpid(), signal.SIGKILL)

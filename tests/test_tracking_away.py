@@ -390,11 +390,14 @@ def test_nothing_is_remembered_of_another_registry_or_of_none(registry_and_versi
 
 
 def test_a_damaged_copy_is_not_served(registry_and_versions, caplog):
-    _, settings = registry_and_versions
+    server, settings = registry_and_versions
     [arrays] = (settings.state_dir / "models").rglob("*.safetensors")
     arrays.write_bytes(arrays.read_bytes() + b"?")
+    server.left = 0
+    server_at(settings.mlflow_tracking_uri)._mark_down()
     service = started(settings)
     assert versions_of(service) == {}
+    assert "version 1" in service.get_model_status()["one_class_svm"]["problem"]
     assert "one_class_svm waits for the registry" in caplog.text
     service.close()
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from app.services.isolation_forest_service import IsolationForestService
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.services.peers import unfit
 from app.services.sensors import Sensors
 from app.services.stream import Stream
 from app.services.timeline import Times
@@ -49,6 +50,8 @@ SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
 """How old a training in the journal is before the service sends it, and how often it tries."""
 WARN_EVERY_S = 3600.0
 """How often the service says that much, or old records, wait in the journal."""
+REFUSED_FOR_S = 60.0
+"""How long a version that was refused is not fetched again; another one is at once."""
 REMEMBERED_EVERY = timedelta(minutes=1)
 """How old what is kept for the next start may become while nothing changes."""
 
@@ -79,10 +82,12 @@ class AnomalyDetectionService:
         self._services = {name: self._new_service(name) for name in DETECTORS}
         self._training = threading.Lock()
         self._loading = threading.Lock()
+        self._swapping = threading.Lock()
         self._asked_registry = False
         self._registry_answers = True
         self._detection = Detection(self.settings)
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._problems: dict[str, str] = {}
         self._following: dict[str, Version] = {}
         self._confirmed: datetime | None = None
         self._kept: LastServed | None = None
@@ -334,7 +339,7 @@ class AnomalyDetectionService:
                 "stage": served.stage if served else None,
                 "n_features": served.model.n_features if served else None,
                 "feature_names": service.feature_names,
-                "problem": self._refused.get(name),
+                "problem": self._problems.get(name),
             }
             for name, service in self._services.items()
         }
@@ -411,7 +416,9 @@ class AnomalyDetectionService:
             try:
                 service.serve(version, kept=True)
             except VigieError as error:
-                logger.warning("%s waits for the registry. %s", name, error)
+                if self._problems.get(name) != str(error):
+                    logger.warning("%s waits for the registry. %s", name, error)
+                self._problems[name] = str(error)
                 continue
             self._following[name] = version
             self._confirmed = kept.confirmed
@@ -442,20 +449,25 @@ class AnomalyDetectionService:
         self._detection.close()
 
     def _follow_registry(self) -> None:
-        for name, service in self._services.items():
-            served = service.served
+        """Serve what the registry says; what has changed in it, all at once."""
+        services = dict(self._services)
+        before = {name: served for name, one in services.items() if (served := one.served)}
+        found: dict[str, Version] = {}
+        coming: dict[str, Served] = {}
+        gone: dict[str, Served] = {}
+        problems: dict[str, VigieError] = {}
+        for name, service in services.items():
+            served = before.get(name)
             try:
-                found = registry.pick(self.mlflow_service.server, name)
-                if self._knows_better(served, found):
-                    service.serve(found)
-                    self._following[name] = found
-                self._refused.pop(name, None)
+                version = registry.pick(self.mlflow_service.server, name)
+                if self._knows_better(served, version):
+                    coming[name] = self._opened(service, version)
+                    found[name] = version
             except ModelNotFoundError:
                 # Archived or deleted: it must not be answered from any more.
-                if served is not None and served.version is not None:
-                    service.withdraw(served)
                 self._following.pop(name, None)
-                self._refused.pop(name, None)
+                if served is not None and served.version is not None:
+                    gone[name] = served
             except TrackingUnavailableError as error:
                 self.mlflow_service.server.log_outage(error)
                 self._registry_answers = False
@@ -463,12 +475,40 @@ class AnomalyDetectionService:
                     self.recall()
                 return
             except VigieError as error:
-                if self._refused.get(name) != str(error):
-                    logger.error("%s goes on serving what it served. %s", name, error)
-                self._refused[name] = str(error)
+                problems[name] = error
+        staying = {name: served for name, served in before.items() if name not in gone}
+        misfits = unfit(staying, coming)
+        with self._swapping:
+            for name, served in gone.items():
+                services[name].withdraw(served)
+            for name in coming.keys() - misfits.keys():
+                services[name].answer_by(coming[name])
+                self._following[name] = found[name]
+        self._tell({**problems, **misfits})
         self._registry_answers = True
         self._confirmed = datetime.now(UTC)
         self._remember()
+
+    def _opened(self, service: DetectorService, version: Version) -> Served:
+        """Return what would answer from a version; one that was just refused is not tried again."""
+        known = self._refused.get(service.name)
+        if known is not None and known.version == version and time.monotonic() < known.until:
+            raise known.error
+        try:
+            return service.opened(version)
+        except TrackingUnavailableError:
+            raise
+        except VigieError as error:
+            until = time.monotonic() + REFUSED_FOR_S
+            self._refused[service.name] = Refusal(version, error, until)
+            raise
+
+    def _tell(self, problems: Mapping[str, VigieError]) -> None:
+        """Keep what is wrong with what the registry says, and log what is new of it."""
+        for name, error in problems.items():
+            if self._problems.get(name) != str(error):
+                logger.error("%s goes on serving what it served. %s", name, error)
+        self._problems = {name: str(error) for name, error in problems.items()}
 
     def _knows_better(self, served: Served | None, found: Version) -> bool:
         """Whether the registry's answer takes the place of what serves.
@@ -546,7 +586,7 @@ class AnomalyDetectionService:
         """Note the version of a model that serves, registered after the training's answer."""
         service = self._services[name]
         if (served := service.served) is not None and served.version is None:
-            service.answer_by(replace(served, version=version, run_id=run_id))
+            service.note(served.model, version=version, run_id=run_id)
 
     def _ask_registry_once(self) -> None:
         if not self._asked_registry:
@@ -555,11 +595,12 @@ class AnomalyDetectionService:
     def _serving(self) -> dict[str, Served]:
         """Return one consistent set of models for a whole request."""
         self._ask_registry_once()
-        serving = {
-            name: served
-            for name, service in self._services.items()
-            if (served := service.served) is not None
-        }
+        with self._swapping:
+            serving = {
+                name: served
+                for name, service in self._services.items()
+                if (served := service.served) is not None
+            }
         if not serving:
             registry = "has none" if self._registry_answers else "cannot be reached"
             raise NotTrainedError(
@@ -579,6 +620,15 @@ class AnomalyDetectionService:
             "run_name": name,
             "metrics": metrics,
         }
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that could not be opened, why, and until when (monotonic) it is not tried again."""
+
+    version: Version
+    error: VigieError
+    until: float
 
 
 def _busy() -> ConflictError:

@@ -22,7 +22,7 @@ from app.detectors import training
 from app.detectors.base import Detector, Floats, Progress, untold
 from app.detectors.data import as_row, training_table
 from app.detectors.trained import TrainedModel
-from app.errors import InvalidDataError, NotTrainedError
+from app.errors import InvalidDataError, ModelRefusedError, NotTrainedError
 from app.services.mlflow_service import MLflowService
 from app.tracking import registry
 from app.tracking.publish import TrainingRecord
@@ -82,7 +82,7 @@ class DetectorService(ABC):
                 setattr(self, hyper_parameter, list(value) if isinstance(value, tuple) else value)
         self.mlflow_service = mlflow_service or MLflowService(self.settings)
         self._served: Served | None = None
-        self._noting = threading.Lock()
+        self._changing = threading.Lock()
         self._threshold: float | None = None
 
     @abstractmethod
@@ -176,7 +176,7 @@ class DetectorService(ABC):
         scores = 1.0 - trained.calibration.p_value(raw)
         metrics = self._metrics(trained, raw, scores)
         metrics["training_seconds"] = time.perf_counter() - started
-        self._served = Served(trained)
+        self.answer_by(Served(trained))
         record = TrainingRecord(
             model_name=self.name,
             model=trained,
@@ -193,7 +193,7 @@ class DetectorService(ABC):
         card_sha256 = self.mlflow_service.record_training(
             record, nested=nested, on_version=functools.partial(self._registered, trained)
         )
-        self._note(trained, card_sha256=card_sha256)
+        self.note(trained, card_sha256=card_sha256)
         return metrics
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -308,29 +308,47 @@ class DetectorService(ABC):
         kept : bool, default False
             Only from the copy on this machine, without asking the registry.
         """
+        self.answer_by(self.opened(version, kept=kept))
+
+    def opened(self, version: Version, *, kept: bool = False) -> Served:
+        """Return what would answer from a version; nothing answers from it yet.
+
+        Raises
+        ------
+        ModelRefusedError
+            If it cannot be opened, or is of another kind.
+        """
         served = self._served
         # Numbers begin again after a registered model has been deleted; runs do not.
         if served and (served.version, served.run_id) == (version.version, version.run_id):
-            self._served = replace(served, stage=version.stage)
-            return
-        opened = self.mlflow_service.open_kept if kept else self.mlflow_service.open_version
-        model = opened(version)
+            return replace(served, stage=version.stage)
+        service = self.mlflow_service
+        model = service.open_kept(version) if kept else service.open_version(version)
         if model.algorithm != self.name:
-            raise InvalidDataError(
+            raise ModelRefusedError(
                 f"Version {version.version} of '{version.name}' is a {model.algorithm}.",
                 field="version",
                 remedy=f"Register it as '{model.algorithm}'.",
             )
-        self._served = Served(model, version.version, version.stage, version.run_id)
+        return Served(model, version.version, version.stage, version.run_id)
 
     def answer_by(self, served: Served) -> None:
         """Answer from this model from now on."""
-        self._served = served
+        with self._changing:
+            self._served = served
 
     def withdraw(self, served: Served) -> None:
         """Answer no more from this model, unless another has taken its place."""
-        if self._served is served:
-            self._served = None
+        with self._changing:
+            if self._served is served:
+                self._served = None
+
+    def note(self, trained: TrainedModel, **facts: Any) -> None:
+        """Note what has become known of a model, if that is still the one that answers."""
+        with self._changing:
+            served = self._served
+            if served is not None and served.model is trained:
+                self._served = replace(served, **facts)
 
     def _ready(self) -> Served:
         if self._served is None:
@@ -341,14 +359,7 @@ class DetectorService(ABC):
         return self._served
 
     def _registered(self, trained: TrainedModel, version: int, run_id: str) -> None:
-        self._note(trained, version=version, run_id=run_id)
-
-    def _note(self, trained: TrainedModel, **facts: Any) -> None:
-        """Note what has become known of a model, if that is still the one that answers."""
-        with self._noting:
-            served = self._served
-            if served is not None and served.model is trained:
-                self._served = replace(served, **facts)
+        self.note(trained, version=version, run_id=run_id)
 
     def _params(self, trained: TrainedModel) -> dict[str, Any]:
         return {

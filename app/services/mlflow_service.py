@@ -31,7 +31,7 @@ from app.errors import (
     TrackingRefusedError,
     TrackingUnavailableError,
 )
-from app.tracking import flavors, notes, registry, runs
+from app.tracking import flavors, notes, registry, runs, stages
 from app.tracking.journal import ARTIFACTS, Entry, Journal, new_name
 from app.tracking.publish import TrainingRecord, experiment_id, write
 from app.tracking.registry import Version
@@ -258,7 +258,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        return registry.move(self.server, model_name, version, stage)
+        return stages.move(self.server, model_name, version, stage)
 
     def rollback(self, model_name: str) -> tuple[Version, Version] | None:
         """Put into Production again what served before; return both versions, the old one first.
@@ -276,7 +276,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        return registry.rollback(self.server, model_name)
+        return stages.rollback(self.server, model_name)
 
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[Version]:
         """Return the newest version of a model in each stage, newest first.

@@ -13,7 +13,8 @@ comes next, a later training, the service or ``vigie sync``, sends what is left.
         figures.npz         what the figures are drawn from
         lock                held by the process that is sending it
       set_aside/            trainings that the server does not take, each with reason.txt
-      .writing-…, .sent-…   left behind by a process that was killed there; swept away
+      .begun-…, .writing-…, .sent-…
+                            left behind by a process that was killed there; swept away
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from app.errors import JournalError
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
 UNANSWERED = "unanswered"
 FILES = "files"
-SET_ASIDE, WRITING, SENT = "set_aside", ".writing-", ".sent-"
+SET_ASIDE, BEGUN, WRITING, SENT = "set_aside", ".begun-", ".writing-", ".sent-"
+LOCKED_WITHIN_S = 60.0
+"""How long an entry that has been begun may be without a lock, while others sweep."""
 FORMAT, MS_DIGITS = 1, 13
 LARGE_BYTES, OLD_S = 1_000_000_000, 24 * 3600.0
 """From where on somebody should look after a journal that is not sent."""
@@ -209,10 +212,12 @@ class Journal:
             If the disk does not take it.
         """
         name = name or new_name()
-        entry = Entry(self.folder / f"{WRITING}{name}")
+        entry = Entry(self.folder / f"{BEGUN}{name}")
         entry.folder.mkdir(parents=True)
         try:
+            # Under this name nobody takes it for abandoned before it is locked.
             entry.lock()
+            entry.move(self.folder / f"{WRITING}{name}")
             facts = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
             text = json.dumps(facts, indent=1)
             (entry.folder / FACTS).write_text(text, encoding="utf-8")
@@ -252,7 +257,8 @@ class Journal:
     def sweep(self) -> None:
         """Remove what processes that were killed have left behind."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if folder.name.startswith(SENT):
+            is_old = folder.name.startswith(BEGUN) and Entry(folder).age_s > LOCKED_WITHIN_S
+            if is_old or folder.name.startswith(SENT):
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.name.startswith(WRITING):
                 # Nobody holds it: who was writing it is not there any more.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +17,13 @@ from typing import TYPE_CHECKING, Any
 from app.detectors.base import Floats
 from app.detectors.data_quality import DataQuality
 from app.detectors.trained import TrainedModel
-from app.errors import JournalError, TrackingError, TrackingUnavailableError
-from app.tracking import journal, registry, runs
+from app.errors import (
+    ConflictError,
+    JournalError,
+    TrackingError,
+    TrackingUnavailableError,
+)
+from app.tracking import journal, registry, runs, stages
 from app.tracking.flavors import SERVING, write_model
 from app.tracking.journal import Entry
 from app.tracking.material import Material
@@ -45,6 +51,8 @@ EXAMPLE_ROWS = 64
 LATEST_S = 120.0
 """How long after we have hung up a server may still carry a request out."""
 METRICS_AT_ONCE = 800
+NUMBER_TAKEN, REGISTERS_TIMES = "Model Version creation error", 5
+"""What MLflow says if others have thrice taken the number for a version, and what we do then."""
 
 
 @dataclass(frozen=True)
@@ -356,15 +364,23 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
                 raise
 
     server.call(ensure_model)
-    created = server.call(
-        client.create_model_version,
-        name,
-        source,
-        run_id=run_id,
-        tags=dict(tags),
-        await_creation_for=0,
-    )
-    return int(created.version)
+    for left in reversed(range(REGISTERS_TIMES)):
+        try:
+            created = server.call(
+                client.create_model_version,
+                name,
+                source,
+                run_id=run_id,
+                tags=dict(tags),
+                await_creation_for=0,
+            )
+            return int(created.version)
+        except TrackingError as error:
+            if NUMBER_TAKEN not in error.message or not left:
+                raise
+            # Nothing has been made, so this makes nothing twice.
+            time.sleep(random.uniform(0.0, 0.3))
+    raise AssertionError
 
 
 def _move(server: Server, facts: Facts, version: int, stage: str) -> None:
@@ -380,7 +396,10 @@ def _move(server: Server, facts: Facts, version: int, stage: str) -> None:
             there[0].version,
         )
     elif all(one.version != version for one in there):
-        registry.move(server, name, version, stage)
+        try:
+            stages.move(server, name, version, stage)
+        except ConflictError as error:
+            logger.warning("%s", error)
 
 
 @contextmanager

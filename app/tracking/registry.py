@@ -1,14 +1,16 @@
-"""Which versions there are, which one serves, and how it is opened: as data, from a local copy."""
+"""Which versions there are, which one serves, and how it is opened: as data, from a local copy.
+
+Versions are moved between stages by ``app.tracking.stages``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
-import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import hexdigits
@@ -24,6 +26,8 @@ from app.errors import (
 from app.tracking import artifacts
 from app.tracking.flavors import SERVING
 from app.tracking.server import Server
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
@@ -51,7 +55,9 @@ class Version:
     card_sha256 : str or None
         Content hash of its serving form; None if it was made by another tool.
     promoted_ms : int or None
-        When Vigie put it into Production; None if it never did, or rolled it back since.
+        When Vigie put it into Production; 0 if it has been rolled back since, None if never.
+    updated_ms : int
+        When its stage, among other things, was changed last, by whatever tool.
     """
 
     name: str
@@ -61,21 +67,35 @@ class Version:
     created_ms: int
     card_sha256: str | None
     promoted_ms: int | None
+    updated_ms: int = 0
 
 
 def versions(server: Server, name: str) -> list[Version]:
     """Return all versions of a model, newest first; empty if there is no such model."""
+    listed, aliases = recorded(server, name)
+    return merged(listed, aliases)
+
+
+def recorded(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
+    """Return all versions of a model, newest first, and the number that each alias names.
+
+    Each version is in the stage that the registry says, whatever the aliases say.
+    """
     # Asked first, since an absent server should not even cost the import of MLflow.
     server.require()
     try:
         facts = _asked_by_rest if server.speaks_rest else _asked_by_client
         listed, aliases = facts(server, name)
     except ModelNotFoundError:
-        return []
+        return [], {}
     listed.sort(key=lambda version: -version.version)
-    numbers = {alias.lower(): number for alias, number in aliases.items()}
+    return listed, {alias.lower(): number for alias, number in aliases.items()}
+
+
+def merged(listed: list[Version], aliases: Mapping[str, int]) -> list[Version]:
+    """Return versions in the stages that they have by stage and alias together."""
     for stage in ALIASED:
-        listed = _with_alias(listed, stage, numbers.get(stage.lower()))
+        listed = _with_alias(listed, stage, aliases.get(stage.lower()))
     return listed
 
 
@@ -91,7 +111,17 @@ def pick(
     ModelNotFoundError
         If there is no such version; the message says which there are.
     """
-    found = versions(server, name)
+    return choose(versions(server, name), name, stage=stage, version=version)
+
+
+def choose(
+    found: Sequence[Version],
+    name: str,
+    *,
+    stage: str | None = None,
+    version: int | str | None = None,
+) -> Version:
+    """Return one of the versions found; see ``pick``."""
     if version is not None:
         chosen = [item for item in found if str(item.version) == str(version)]
         wanted = f"version {version}"
@@ -131,79 +161,6 @@ def stage_name(stage: str) -> str:
     )
 
 
-def move(server: Server, name: str, version: int | str, stage: str) -> Version:
-    """Put a version into a stage, and the alias of the same name with it.
-
-    Whatever held Staging or Production before is archived.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is no such version or stage.
-    """
-    stage = stage_name(stage)
-    return _move(server, pick(server, name, version=version), stage, round(time.time() * 1000))
-
-
-def rollback(server: Server, name: str) -> tuple[Version, Version]:
-    """Put into Production again what served before the version there; return both, old first.
-
-    What has been rolled back is not gone back to, until it is promoted again: two rollbacks
-    go two versions back.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If nothing is in Production, or nothing was before it.
-    """
-    current = pick(server, name, stage="Production")
-    since = current.promoted_ms or current.created_ms
-    earlier = [
-        version
-        for version in versions(server, name)
-        if version.promoted_ms is not None
-        and version.version != current.version
-        and version.promoted_ms <= since
-    ]
-    if not earlier:
-        raise ModelNotFoundError(
-            f"No version of '{name}' was in Production before version {current.version}.",
-            remedy=f"Choose one: `vigie models list`, then `vigie models promote {name} VERSION`.",
-        )
-    target = max(earlier, key=lambda version: version.promoted_ms or 0)
-    served = _move(server, target, "Production", target.promoted_ms)
-    number = str(current.version)
-    server.call(server.client.delete_model_version_tag, name, number, PROMOTED)
-    return current, served
-
-
-def _move(server: Server, before: Version, stage: str, promoted_ms: int | None) -> Version:
-    client, name, number = server.client, before.name, str(before.version)
-    # The server fails with 500 if it is asked to archive what it is archiving.
-    archive = stage in ALIASED
-    with warnings.catch_warnings():
-        # Stages are deprecated and what the guide speaks; the alias beside them is their heir.
-        warnings.simplefilter("ignore", FutureWarning)
-        server.call(
-            client.transition_model_version_stage,
-            name,
-            number,
-            stage,
-            archive_existing_versions=archive,
-        )
-    aliases = server.call(client.get_registered_model, name).aliases
-    for aliased in ALIASED:
-        alias = aliased.lower()
-        if aliased == stage:
-            server.call(client.set_registered_model_alias, name, alias, number)
-        elif str(aliases.get(alias)) == number:
-            server.call(client.delete_registered_model_alias, name, alias)
-    if stage == "Production":
-        server.call(client.set_model_version_tag, name, number, PROMOTED, str(promoted_ms))
-        return replace(before, stage=stage, promoted_ms=promoted_ms)
-    return replace(before, stage=stage)
-
-
 def measured(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
     """Return the name and the metrics of the run that made a version; none if it is gone."""
     if version.run_id is None:
@@ -235,9 +192,19 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
             remedy="If you trust its maker, call load_model(..., allow_pickle=True).",
         )
     folder = _place(cache, version.name, version.version, version.card_sha256)
-    if not folder.exists():
-        _fetch(server, version, folder)
-    return _opened(version, folder)
+    if folder.exists():
+        try:
+            return _opened(version, folder)
+        except ModelRefusedError as error:
+            logger.warning("The local copy is fetched again. %s", error)
+            _discard(folder)
+    try:
+        return _fetched(server, version, folder)
+    except OSError as error:
+        raise ModelRefusedError(
+            f"'{version.name}' version {version.version} cannot be kept in {cache}: {error}.",
+            remedy="Make room on the disk, or set VIGIE_STATE_DIR to a folder that can be written.",
+        ) from error
 
 
 def open_kept(version: Version, cache: Path) -> TrainedModel:
@@ -271,8 +238,10 @@ def open_foreign(server: Server, version: Version) -> Any:
 
 
 def _asked_by_rest(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
-    """Return the versions of a model, each in its own stage, and the aliases."""
-    model = server.ask("registered-models/get", name=name)["registered_model"]
+    """Return the versions of a model, each in its own stage, and the aliases.
+
+    In this order: of a move under way meanwhile the answer then holds more than was, never less.
+    """
     found: list[dict[str, Any]] = []
     page: dict[str, str] = {}
     while True:
@@ -282,6 +251,7 @@ def _asked_by_rest(server: Server, name: str) -> tuple[list[Version], dict[str, 
         if not (token := answer.get("next_page_token")):
             break
         page = {"page_token": token}
+    model = server.ask("registered-models/get", name=name)["registered_model"]
     listed = [
         _version(
             name,
@@ -290,6 +260,7 @@ def _asked_by_rest(server: Server, name: str) -> tuple[list[Version], dict[str, 
             item.get("run_id"),
             item.get("creation_timestamp"),
             {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
+            item.get("last_updated_timestamp"),
         )
         for item in found
     ]
@@ -299,8 +270,8 @@ def _asked_by_rest(server: Server, name: str) -> tuple[list[Version], dict[str, 
 def _asked_by_client(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
     """Return the same from what only MLflow's client can ask, such as a database."""
     client = server.client
-    model = server.call(client.get_registered_model, name)
     found = server.call(client.search_model_versions, f"name='{name}'")
+    model = server.call(client.get_registered_model, name)
     listed = [
         _version(
             name,
@@ -309,6 +280,7 @@ def _asked_by_client(server: Server, name: str) -> tuple[list[Version], dict[str
             item.run_id,
             item.creation_timestamp,
             item.tags,
+            item.last_updated_timestamp,
         )
         for item in found
     ]
@@ -322,6 +294,7 @@ def _version(
     run_id: str | None,
     created_ms: int | str | None,
     tags: Mapping[str, str],
+    updated_ms: int | str | None,
 ) -> Version:
     return Version(
         name=name,
@@ -330,7 +303,8 @@ def _version(
         run_id=run_id or None,
         created_ms=int(created_ms or 0),
         card_sha256=tags.get("vigie.card_sha256"),
-        promoted_ms=int(tags[PROMOTED]) if tags.get(PROMOTED) else None,
+        promoted_ms=int(tags[PROMOTED]) if tags.get(PROMOTED, "").isdigit() else None,
+        updated_ms=int(updated_ms or 0),
     )
 
 
@@ -354,27 +328,39 @@ def _place(cache: Path, name: str, version: int, card_sha256: str) -> Path:
 
 def _opened(version: Version, folder: Path) -> TrainedModel:
     """Open a folder, if it holds what was registered."""
+    who = f"'{version.name}' version {version.version}"
     try:
         card = (folder / CARD).read_bytes()
     except OSError as error:
-        raise ModelRefusedError(
-            f"'{version.name}' version {version.version} is not kept here: {error}."
-        ) from error
+        raise ModelRefusedError(f"{who} is not kept here: {error}.") from error
     if hashlib.sha256(card).hexdigest() != version.card_sha256:
         raise ModelRefusedError(
-            f"The card of '{version.name}' version {version.version} is not the one registered.",
-            remedy=f"Delete {folder} to fetch it again; if that fails too, train again.",
+            f"The card of {who} is not the one registered.",
+            remedy="It is damaged, or has been replaced: train the model again.",
         )
-    return TrainedModel.load(folder)
+    try:
+        return TrainedModel.load(folder)
+    except ModelRefusedError as error:
+        raise ModelRefusedError(f"{who}: {error.message}", remedy=error.remedy) from error
 
 
-def _fetch(server: Server, version: Version, folder: Path) -> None:
+def _fetched(server: Server, version: Version, folder: Path) -> TrainedModel:
+    """Open what the artifact store holds, and keep it if it is what was registered."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
         with _readable(version):
             uri = f"{_download_uri(server, version)}/{SERVING}"
             fetched = artifacts.fetch(server, uri, (CARD, ARRAYS), Path(scratch))
+        model = _opened(version, fetched)
         _put_in_place(fetched, folder)
+    return model
+
+
+def _discard(folder: Path) -> None:
+    """Remove a copy, in one step for whoever looks at it meanwhile."""
+    scratch = tempfile.TemporaryDirectory(prefix=".damaged-", dir=folder.parent)
+    with scratch as path, suppress(OSError):
+        folder.rename(Path(path) / folder.name)
 
 
 def _put_in_place(fetched: Path, folder: Path) -> None:
@@ -415,13 +401,15 @@ def _with_alias(listed: list[Version], stage: str, number: int | None) -> list[V
     """Return versions with a stage given to the holder of its alias, if that was said later.
 
     We move stage and alias together; other tools move one of them. If the stage still lies where
-    we put it last, it is the alias that has been moved since; else it is the stage.
+    we put it last, it is the alias that has been moved since; else it is the stage. Of several
+    in the stage it is the one with the alias.
     """
     holder = next((version for version in listed if version.version == number), None)
     staged = next((version for version in listed if version.stage == stage), None)
-    if holder is None or holder is staged:
+    if holder is None:
         return listed
-    if staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
+    moved = holder.stage != stage
+    if moved and staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
         return listed
     return [
         replace(version, stage=stage)

@@ -1,0 +1,347 @@
+"""A service that follows the registry: what is promoted serves, and what cannot serve does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from faults import AT_MOST_S, Failing, eventually
+
+from app import samples
+from app.config import Settings
+from app.detectors.trained import ARRAYS, TrainedModel
+from app.services import anomaly_detection_service
+from app.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from app.services.detector_service import Served
+from app.services.mlflow_service import MLflowService
+from app.services.peers import unfit
+from app.tracking import registry
+
+FOREST, SVM = "isolation_forest", "one_class_svm"
+SENSORS = tuple(samples.FEATURE_NAMES)
+MORE = (*SENSORS[:-1], "oil_level")
+"""One sensor has been replaced by another."""
+
+
+@pytest.fixture
+def settings(tracked: Settings) -> Settings:
+    update = {"n_estimators": 10, "calibration_folds": 2, "history_enabled": False}
+    return tracked.model_copy(update=update)
+
+
+@pytest.fixture
+def make(settings: Settings, healthy: np.ndarray) -> Callable[..., int]:
+    """Train a version, which is all the better known for its number of rows."""
+
+    def train(name: str, n_rows: int = 100, sensors: Sequence[str] = SENSORS) -> int:
+        service = DETECTORS[name](settings=settings)
+        service.train(healthy[:n_rows, : len(sensors)], sensors)
+        assert service.mlflow_service.flush(AT_MOST_S)
+        assert service.served is not None
+        assert service.served.version is not None
+        return service.served.version
+
+    return train
+
+
+@pytest.fixture
+def promote(settings: Settings) -> Callable[[str, int], Any]:
+    tracking = MLflowService(settings)
+    return lambda name, version: tracking.transition_model_stage(name, version, "Production")
+
+
+def served(service: AnomalyDetectionService) -> dict[str, int]:
+    status = service.get_model_status()
+    return {name: model["version"] for name, model in status.items() if model["trained"]}
+
+
+def problem(service: AnomalyDetectionService, name: str = FOREST) -> str | None:
+    found: str | None = service.get_model_status()[name]["problem"]
+    return found
+
+
+# Under load.
+
+
+def test_no_request_fails_and_none_is_answered_by_two_versions_while_they_are_promoted(
+    settings, make, promote, running, healthy
+):
+    versions = {name: [make(name, n_rows) for n_rows in (100, 200)] for name in (FOREST, SVM)}
+    renamed = {name: make(name, 150, MORE) for name in (FOREST, SVM)}
+    tracking = MLflowService(settings)
+    rows = healthy[:20]
+    expected = {
+        (name, version): tracking.load_model(name, version=version).predict_scores(rows)
+        for name in versions
+        for version in (*versions[name], renamed[name])
+    }
+    # As they come from a plant where the one sensor is being replaced by the other.
+    features = [dict(zip((*SENSORS, MORE[-1]), [*row, row[-1]], strict=True)) for row in rows]
+    body = [{"asset_id": "pump", "features": one} for one in features]
+    for name in versions:
+        promote(name, versions[name][0])
+    answers: list[tuple[tuple[str, int], ...]] = []
+    stop = threading.Event()
+
+    def ask(api: httpx.Client) -> None:
+        while not stop.is_set():
+            answer = api.post("/detect/batch", json=body)
+            assert answer.status_code == 200, answer.text
+            results = answer.json()
+            [said] = {
+                tuple((name, model["version"]) for name, model in result["models"].items())
+                for result in results
+            }
+            answers.append(said)
+            for key in said:
+                scores = [result["models"][key[0]]["score"] for result in results]
+                np.testing.assert_allclose(scores, expected[key], atol=1e-9)
+
+    def is_served(*wanted: tuple[str, int]) -> Callable[[], bool]:
+        return lambda: answers[-1:] == [tuple(sorted(wanted))]
+
+    with running(settings) as api, ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, api) for _ in range(4)]
+        try:
+            for number in cycle((1, 0)):
+                for name in versions:
+                    promote(name, versions[name][number])
+                eventually(is_served(*((name, versions[name][number]) for name in versions)))
+                if len(answers) > 50 and number == 0:
+                    break
+            # Other sensors come to all models at once, or to none.
+            for name in versions:
+                promote(name, renamed[name])
+            eventually(is_served(*renamed.items()))
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+    mixed = [said for said in answers if 0 < len({*said} & {*renamed.items()}) < len(renamed)]
+    assert mixed == []
+    assert len(set(answers)) >= 3
+
+
+# What cannot serve.
+
+
+@pytest.fixture
+def following(settings: Settings, make, promote) -> AnomalyDetectionService:
+    """A service that serves versions 1 of two detectors, both in Production."""
+    for name in (FOREST, SVM):
+        promote(name, make(name))
+    service = AnomalyDetectionService(settings)
+    service.refresh()
+    assert served(service) == {FOREST: 1, SVM: 1}
+    return service
+
+
+def damaged(settings: Settings, make: Callable[..., int], tmp_path: Path) -> int:
+    """A version of which a byte has changed in the artifact store."""
+    version, client = make(FOREST, 120), MLflowService(settings).server.client
+    run_id = client.get_model_version(FOREST, str(version)).run_id
+    where = f"{FOREST}_model/serving"
+    path = Path(client.download_artifacts(run_id, f"{where}/{ARRAYS}", str(tmp_path)))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    client.log_artifact(run_id, str(path), where)
+    return version
+
+
+def lost(settings: Settings, make: Callable[..., int], tmp_path: Path) -> int:
+    """A version whose files are not in the artifact store any more."""
+    version, client = make(FOREST, 120), MLflowService(settings).server.client
+    made = client.get_model_version(FOREST, str(version))
+    elsewhere = f"runs:/{made.run_id}/nowhere"
+    return int(client.create_model_version(FOREST, elsewhere, made.run_id, made.tags).version)
+
+
+def of_other_sensors(settings: Settings, make: Callable[..., int], tmp_path: Path) -> int:
+    return make(FOREST, 120, MORE)
+
+
+def of_another_kind(settings: Settings, make: Callable[..., int], tmp_path: Path) -> int:
+    """A One-Class SVM registered as an isolation forest."""
+    client = MLflowService(settings).server.client
+    made = client.get_model_version(SVM, str(make(SVM)))
+    return int(client.create_model_version(FOREST, made.source, made.run_id, made.tags).version)
+
+
+def a_pickle(settings: Settings, make: Callable[..., int], tmp_path: Path) -> int:
+    """A version that has the files that every other tool makes, and no serving form."""
+    client = MLflowService(settings).server.client
+    made = client.get_model_version(FOREST, str(make(FOREST, 120)))
+    return int(client.create_model_version(FOREST, made.source, made.run_id).version)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (damaged, "not what the card was written for"),
+        (lost, "cannot be read"),
+        (of_other_sensors, "needs oil_level, which the models beside it do not know"),
+        (of_another_kind, "is a one_class_svm"),
+        (a_pickle, "allow_pickle"),
+    ],
+)
+def test_a_version_that_cannot_serve_leaves_the_one_before_and_says_so_until_a_good_one_comes(
+    bad, said, settings, make, promote, following, healthy, caplog, tmp_path
+):
+    version = bad(settings, make, tmp_path)
+    promote(FOREST, version)
+    for _ in range(3):
+        following.refresh()
+    assert served(following) == {FOREST: 1, SVM: 1}
+    assert said in problem(following)
+    assert f"ersion {version}" in problem(following)
+    assert problem(following, SVM) is None
+    [logged] = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert said in logged
+    features = dict(zip(SENSORS, healthy[0], strict=True))
+    verdict = following.detect_anomaly({"asset_id": "pump", "features": features})
+    assert {name: model.version for name, model in verdict.models.items()} == {FOREST: 1, SVM: 1}
+
+    good = make(FOREST, 130)
+    promote(FOREST, good)
+    following.refresh()
+    assert served(following) == {FOREST: good, SVM: 1}
+    assert problem(following) is None
+    following.close()
+
+
+def test_a_version_that_was_refused_is_not_fetched_at_every_look(
+    settings, make, promote, following, failing, tmp_path, monkeypatch
+):
+    server = failing(settings.mlflow_tracking_uri, 10_000, "gone")
+    update = {"mlflow_tracking_uri": server.uri}
+    service = AnomalyDetectionService(settings.model_copy(update=update))
+    promote(FOREST, damaged(settings, make, tmp_path))
+
+    def requests() -> int:
+        before = server.left
+        service.refresh()
+        return before - server.left
+
+    first, second = requests(), requests()
+    assert second < first
+    assert served(service) == {SVM: 1}
+    # But somebody may put it right again.
+    monkeypatch.setattr(anomaly_detection_service, "REFUSED_FOR_S", 0.0)
+    service._refused.clear()
+    assert requests() > second
+
+
+def test_a_damaged_local_copy_is_fetched_again(following, settings):
+    [arrays] = (settings.state_dir / "models" / FOREST).rglob(ARRAYS)
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    service = AnomalyDetectionService(settings)
+    service.refresh()
+    assert served(service) == {FOREST: 1, SVM: 1}
+    assert problem(service) is None
+    [again] = (settings.state_dir / "models" / FOREST).rglob(ARRAYS)
+    assert TrainedModel.load(again.parent).n_samples == 100
+
+
+def test_services_at_once_share_the_local_copies(settings, make, promote):
+    for name in (FOREST, SVM):
+        promote(name, make(name))
+    with ThreadPoolExecutor(8) as pool:
+        services = [AnomalyDetectionService(settings) for _ in range(8)]
+        for one in [pool.submit(service.refresh) for service in services]:
+            one.result()
+    assert [served(service) for service in services] == [{FOREST: 1, SVM: 1}] * 8
+    copies = [path.name for path in (settings.state_dir / "models").glob("*/*")]
+    assert len(copies) == 2, copies
+
+
+# Models of the same readings.
+
+
+def models_of(sensors: dict[str, str]) -> dict[str, Any]:
+    """Return what serves, by name, with a letter for each of its sensors."""
+
+    class Known:
+        def __init__(self, letters: str):
+            self.feature_names = tuple(letters)
+
+    return {name: Served(Known(letters), 1) for name, letters in sensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("serving", "coming", "waiting"),
+    [
+        # One alone that has a new sensor; all together; all but one.
+        ({"a": "xy", "b": "xy"}, {"a": "xyz"}, "a"),
+        ({"a": "xy", "b": "xy"}, {"a": "xyz", "b": "xyz"}, ""),
+        ({"a": "xy", "b": "xy", "c": "xy"}, {"a": "xyz", "b": "xyz"}, "ab"),
+        # One that comes with still another, on which the others' coming depended.
+        ({"a": "xy", "b": "xy"}, {"a": "xyz", "b": "xyzw"}, "ab"),
+        # Fewer sensors, and a sensor that readings bring already.
+        ({"a": "xy", "b": "xy"}, {"a": "x"}, ""),
+        ({"a": "x", "b": "x", "c": "xy"}, {"a": "xy"}, ""),
+        # Nobody beside it, at all or of the same readings; nobody before it.
+        ({"a": "xy"}, {"a": "xz"}, ""),
+        ({"a": "xy", "b": "uv"}, {"a": "xz"}, ""),
+        ({"b": "uv"}, {"a": "xy"}, ""),
+    ],
+)
+def test_a_model_comes_when_readings_bring_what_it_needs(serving, coming, waiting):
+    assert set(unfit(models_of(serving), models_of(coming))) == set(waiting)
+
+
+# The registry is away.
+
+
+def test_a_service_restarted_without_a_registry_is_ready_and_says_how_old_its_knowledge_is(
+    settings: Settings,
+    make: Callable[..., int],
+    promote: Callable[[str, int], Any],
+    running: Callable[[Settings], AbstractContextManager[httpx.Client]],
+    failing: Callable[[str, int, str], Failing],
+    healthy: np.ndarray,
+) -> None:
+    for name in (FOREST, SVM):
+        promote(name, make(name))
+    server = failing(settings.mlflow_tracking_uri, 10_000, "gone")
+    away = settings.model_copy(update={"mlflow_tracking_uri": server.uri})
+    with running(away) as api:
+        status = eventually(
+            lambda: (found := api.get("/status").json())["models"][SVM]["version"] and found
+        )
+        confirmed = status["confirmed"]
+        assert confirmed is not None
+    server.left = 0
+    [arrays] = (settings.state_dir / "models" / FOREST).rglob(ARRAYS)
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+
+    with running(away) as api:
+        assert api.get("/health/ready").status_code == 200
+        status = api.get("/status").json()
+        assert status["ready"] is True
+        assert status["confirmed"] >= confirmed
+        assert status["models"][SVM]["version"] == 1
+        assert status["models"][SVM]["stage"] == "Production"
+        # The copy that is damaged does not serve, and is named.
+        assert status["models"][FOREST]["trained"] is False
+        assert f"'{FOREST}' version 1" in status["models"][FOREST]["problem"]
+        features = dict(zip(SENSORS, healthy[0], strict=True))
+        answer = api.post("/detect", json={"asset_id": "pump", "features": features})
+        assert answer.status_code == 200
+        assert list(answer.json()["models"]) == [SVM]
+
+        # As soon as it is there again, it is asked, and the copy put right.
+        server.left = 10_000
+        eventually(lambda: api.get("/status").json()["models"][FOREST]["trained"])
+        again = api.get("/status").json()
+        assert again["models"][FOREST]["problem"] is None
+        assert again["confirmed"] > status["confirmed"]
+        assert registry.pick(MLflowService(settings).server, FOREST).version == 1

@@ -1,0 +1,265 @@
+"""Versions moved between stages, by us, by other tools, and by somebody who is killed meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from faults import Failing
+from mlflow import MlflowClient
+
+from app.config import Settings
+from app.errors import ConflictError, ModelNotFoundError, VigieError
+from app.services.mlflow_service import MLflowService
+from app.tracking import registry, stages
+from app.tracking.server import Server, server_at
+from app.tracking.stages import MOVING
+
+NAME = "one_class_svm"
+PRODUCTION, STAGING = "Production", "Staging"
+
+
+@pytest.fixture
+def client(tracked: Settings) -> MlflowClient:
+    """A registry that holds versions 1 to 4 of a model, none in any stage."""
+    client = MLflowService(tracked).server.client
+    run = client.create_run(client.create_experiment(tracked.mlflow_experiment_name))
+    client.create_registered_model(NAME)
+    for _ in range(4):
+        client.create_model_version(NAME, f"{run.info.artifact_uri}/model", run.info.run_id)
+    return client
+
+
+@pytest.fixture
+def server(tracked: Settings) -> Server:
+    return server_at(tracked.mlflow_tracking_uri)
+
+
+def promote(server: Server, *versions: int) -> None:
+    for version in versions:
+        stages.move(server, NAME, version, PRODUCTION)
+
+
+def by_stage(client: MlflowClient, version: int, stage: str = PRODUCTION) -> None:
+    """Move a version as a tool of the old kind does."""
+    client.transition_model_version_stage(NAME, str(version), stage, stage == PRODUCTION)
+
+
+def by_alias(client: MlflowClient, version: int) -> None:
+    """Move a version as MLflow's own page does."""
+    client.set_registered_model_alias(NAME, "production", str(version))
+
+
+def recorded(server: Server, stage: str = PRODUCTION) -> tuple[list[int], int | None]:
+    """Return what the registry has in a stage, and under its alias."""
+    listed, aliases = registry.recorded(server, NAME)
+    there = [version.version for version in listed if version.stage == stage]
+    return there, aliases.get(stage.lower())
+
+
+def serving(server: Server) -> int:
+    return registry.pick(server, NAME, stage=PRODUCTION).version
+
+
+# Others who move at the same time.
+
+
+class Meanwhile:
+    """Lets something happen between our look at the registry and our move."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self._monkeypatch = monkeypatch
+
+    def before_our_turn(self, act: Callable[[], object]) -> None:
+        others_moving, acted = stages._others_moving, []
+
+        def look(server: Server, name: str, own: str) -> set[str]:
+            if not acted:
+                acted.append(True)
+                act()
+            return others_moving(server, name, own)
+
+        self._monkeypatch.setattr(stages, "_others_moving", look)
+
+    def after_our_move(self, act: Callable[[], object]) -> None:
+        move, acted = stages._set, []
+
+        def moved(server: Server, version: registry.Version, stage: str) -> None:
+            move(server, version, stage)
+            if not acted:
+                acted.append(True)
+                act()
+
+        self._monkeypatch.setattr(stages, "_set", moved)
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    return Meanwhile(monkeypatch)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("by", [by_stage, by_alias])
+def test_who_comes_second_is_told_what_serves_and_changes_nothing(by, client, server, meanwhile):
+    promote(server, 1)
+    meanwhile.before_our_turn(lambda: by(client, 2))
+    with pytest.raises(ConflictError, match=r"Version 2 .*Production.*version 3 is not.*promote"):
+        promote(server, 3)
+    assert serving(server) == 2
+
+
+def test_promoting_what_another_is_just_promoting_is_no_conflict(client, server, meanwhile):
+    meanwhile.before_our_turn(lambda: by_alias(client, 2))
+    promote(server, 2)
+    assert recorded(server) == ([2], 2)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("by", [by_stage, by_alias])
+def test_a_tool_that_takes_no_turn_wins_and_stage_and_alias_agree(by, client, server, meanwhile):
+    promote(server, 1)
+    meanwhile.after_our_move(lambda: by(client, 2))
+    with pytest.raises(ConflictError, match="Version 2 "):
+        promote(server, 3)
+    assert recorded(server) == ([2], 2)
+
+
+def test_two_that_another_tool_has_left_in_production_become_one(client, server):
+    promote(server, 1)
+    with pytest.warns(FutureWarning):
+        client.transition_model_version_stage(NAME, "2", PRODUCTION)
+    assert serving(server) == 1
+    promote(server, 3)
+    assert recorded(server) == ([3], 3)
+
+
+def test_a_rollback_of_what_serves_no_more_is_refused(client, server, meanwhile):
+    promote(server, 1, 2)
+    meanwhile.before_our_turn(lambda: by_alias(client, 3))
+    with pytest.raises(ConflictError, match=r"Version 3 .*in place of version 2"):
+        stages.rollback(server, NAME)
+    assert serving(server) == 3
+
+
+def test_a_promotion_and_a_move_to_staging_do_not_disturb_each_other(client, server, meanwhile):
+    meanwhile.before_our_turn(lambda: client.set_registered_model_alias(NAME, "staging", "2"))
+    promote(server, 1)
+    stages.move(server, NAME, 2, STAGING)
+    assert recorded(server) == ([1], 1)
+    assert recorded(server, STAGING) == ([2], 2)
+
+
+# Movers who are killed, or whose server is.
+
+
+def test_the_turn_of_one_who_was_killed_passes(client, server, monkeypatch):
+    monkeypatch.setattr(stages, "LIVES_MS", 1500)
+    now = round(time.time() * 1000)
+    for said_ms in (now, now - 3_600_000, now + 3_600_000, "never"):
+        client.set_registered_model_tag(NAME, f"{MOVING}{said_ms}-killed", str(said_ms))
+    promote(server, 1)
+    assert recorded(server) == ([1], 1)
+    assert client.get_registered_model(NAME).tags == {}
+
+
+def test_a_turn_that_never_comes_is_an_answer_too(client, server, monkeypatch):
+    monkeypatch.setattr(stages, "LIVES_MS", 300)
+    monkeypatch.setattr(stages, "_others_moving", lambda *_: {f"{MOVING}0"})
+    with pytest.raises(ConflictError, match="moved by others"):
+        promote(server, 1)
+    assert recorded(server) == ([], None)
+
+
+@pytest.mark.parametrize("act", ["promote", "rollback"])
+def test_a_move_broken_off_anywhere_leaves_one_serving_and_can_be_repeated(
+    act, client, server, failing, monkeypatch
+):
+    # Else a failed server is left alone for some seconds, and this test would have to wait.
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr(stages, "LIVES_MS", 200)
+    before, after = (2, 3) if act == "promote" else (2, 1)
+    promote(server, 1, 2)
+    for requests in range(40):
+        broken: Failing = failing(server.uri, requests, "unanswered")
+        try:
+            act_on(Server(broken.uri), act)
+        except VigieError:
+            assert broken.left < 0
+        else:
+            break
+        assert serving(server) in (before, after)
+        if serving(server) == before or act == "promote":
+            act_on(server, act)
+        else:
+            promote(server, after)
+        assert recorded(server) == ([after], after)
+        # Told from the registry alone, whatever was broken off.
+        if act == "promote":
+            stages.rollback(server, NAME)
+        else:
+            promote(server, before)
+        assert recorded(server) == ([before], before)
+    else:
+        pytest.fail("a move takes more requests than can be")
+    assert requests > 5
+
+
+def act_on(server: Server, act: str) -> None:
+    if act == "promote":
+        promote(server, 3)
+    else:
+        stages.rollback(server, NAME)
+
+
+# What served before, when others had a hand in it.
+
+
+def test_a_rollback_goes_back_to_what_another_tool_had_promoted(client, server):
+    by_alias(client, 2)
+    promote(server, 3)
+    before, now = stages.rollback(server, NAME)
+    assert (before.version, now.version) == (3, 2)
+    assert recorded(server) == ([2], 2)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_promotion_by_another_tool_is_rolled_back_to_what_it_archived(client, server):
+    promote(server, 4)
+    for version in (1, 2, 3):
+        by_stage(client, version)
+        client.set_registered_model_alias(NAME, "production", str(version))
+    before, now = stages.rollback(server, NAME)
+    assert (before.version, now.version) == (3, 2)
+    assert recorded(server) == ([2], 2)
+
+
+def test_a_promotion_by_alias_alone_is_rolled_back_to_the_last_of_ours(client, server, caplog):
+    promote(server, 1, 2)
+    by_alias(client, 3)
+    by_alias(client, 4)
+    before, now = stages.rollback(server, NAME)
+    assert (before.version, now.version) == (4, 2)
+    assert "does not tell what was there before" in caplog.text
+    assert stages.rollback(server, NAME)[1].version == 1
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_where_the_registry_cannot_tell_what_served_before_it_is_said(client, server):
+    by_alias(client, 1)
+    by_alias(client, 2)
+    with pytest.raises(ModelNotFoundError, match=r"Another tool.*does not tell.*promote"):
+        stages.rollback(server, NAME)
+    assert serving(server) == 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_was_rolled_back_is_not_gone_back_to_until_it_is_promoted_again(client, server):
+    by_stage(client, 1)
+    by_stage(client, 2)
+    stages.rollback(server, NAME)
+    with pytest.raises(ModelNotFoundError):
+        stages.rollback(server, NAME)
+    promote(server, 2, 3)
+    assert stages.rollback(server, NAME)[1].version == 2
+    assert stages.rollback(server, NAME)[1].version == 1
