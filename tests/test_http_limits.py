@@ -193,8 +193,13 @@ def api(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         max_body_bytes=MAX_BODY,
         client_patience_s=PATIENCE_S,
     )
-    with running(settings) as client:
-        yield client
+    # A connection that rests between two requests is ended as soon as the others.
+    anew = httpx.Limits(max_keepalive_connections=0)
+    with (
+        running(settings) as client,
+        httpx.Client(base_url=client.base_url, limits=anew, timeout=60, trust_env=False) as api,
+    ):
+        yield api
 
 
 @pytest.fixture
@@ -303,13 +308,13 @@ def test_whoever_has_sent_all_after_the_answer_is_not_kept_for_ever(connect):
     connection.sendall(head("/nowhere", Content_Length=1))
     assert b"404 Not Found" in connection.recv(65536)
     connection.sendall(b" ")
-    assert rest_of(connection) == b""
+    assert b"HTTP/1.1" not in rest_of(connection)
 
 
 def test_whoever_takes_no_answers_is_not_kept_for_ever(connect):
     connection = connect()
     connection.settimeout(PATIENCE_S)
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: vigie\r\n\r\n" * 100_000
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: vigie\r\n\r\n" * 500_000
     with pytest.raises((TimeoutError, ConnectionError)):
         connection.sendall(asked)
     ended = select.poll()
