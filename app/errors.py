@@ -92,7 +92,15 @@ class TrainingInterruptedError(VigieError):
 
 
 class HistoryError(VigieError):
-    """The database of readings and results cannot be read or written."""
+    """The database of readings and results cannot be read or written.
+
+    Attributes
+    ----------
+    is_outage : bool
+        Whether whoever asks next would only wait for the same.
+    """
+
+    is_outage = False
 
 
 class TrackingError(VigieError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -498,8 +500,40 @@ def test_detection_goes_on_when_the_history_cannot_be_used(tmp_path, caplog, bro
     [result] = one_by_one(service, readings("pump", absurd))
     assert result.is_anomaly
     assert result.asset.state is AssetState.UNKNOWN
-    assert "1 readings were not kept" in caplog.text
+    # However many readings it does not keep.
+    [error] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "not kept" in error.getMessage()
     service.close()
+
+
+def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
+    folder = tmp_path / "not-yet"
+    service = trained(tmp_path, QUICKEST, history_url=f"sqlite:///{folder / 'history.db'}")
+    requests = readings("pump", FAULTY[:3])
+    one_by_one(service, requests[:2])
+    folder.mkdir()
+    [result] = one_by_one(service, requests[2:])
+    assert result.asset.state is NORMAL
+    assert "2 readings were not kept" in caplog.text
+    service.close()
+
+
+def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 1000.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        url = f"postgresql+psycopg://vigie@127.0.0.1:{port}/vigie?sslmode=disable"
+        service = trained(tmp_path, QUICKEST, history_url=url)
+        results = one_by_one(service, readings("pump", FAULTY[:20]))
+        assert set(states(results)) == {AssetState.UNKNOWN}
+        service.close()
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):

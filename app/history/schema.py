@@ -50,11 +50,13 @@ def upgrade(connection: Connection) -> None:
                 command.stamp(config, unnoted)
             command.upgrade(config, NEWEST)
     except CommandError as error:
-        raise HistoryError(
+        refusal = HistoryError(
             f"The history has been used by a newer Vigie: its tables have revision {noted}, and "
             f"this one knows them up to {NEWEST}.",
             remedy="Go back to the newer Vigie, or restore the copy from before the upgrade.",
-        ) from error
+        )
+        refusal.is_outage = True
+        raise refusal from error
 
 
 def _noted(connection: Connection) -> str | None:

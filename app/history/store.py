@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 from sqlalchemy import Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.errors import HistoryError, InvalidDataError
 from app.history import schema
@@ -24,6 +24,9 @@ from app.history.reading import Reading
 
 PATIENCE_MS = 60_000
 """How long a turn waits for that of another process."""
+BOUNDS = {"connect_timeout": "3", "tcp_user_timeout": "10000"}
+"""How long PostgreSQL is waited for: to connect, in seconds, and for the network to take what is
+sent, in milliseconds. An URL may say otherwise."""
 SPARED = 1000
 """The newest readings of an asset, which are never deleted: more than a verdict looks back on."""
 _OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
@@ -155,10 +158,14 @@ class History:
         try:
             yield
         except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
-            raise HistoryError(
+            failure = HistoryError(
                 f"The history cannot be used: {error}",
                 remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
-            ) from error
+            )
+            # As against a value that the database does not take.
+            kinds = (OperationalError, self.engine.dialect.loaded_dbapi.OperationalError)
+            failure.is_outage = isinstance(error, kinds)
+            raise failure from error
 
 
 @dataclass(frozen=True)
@@ -262,8 +269,11 @@ class _Line:
 def _engine(url: str) -> Engine:
     # A connection is given back after a commit or a rollback, so nothing need be undone there; and
     # only one through a network can have died meanwhile.
-    is_file = make_url(url).get_backend_name() == "sqlite"
-    engine = create_engine(url, pool_pre_ping=not is_file, pool_reset_on_return=None)
+    where = make_url(url)
+    is_file = where.get_backend_name() == "sqlite"
+    if where.get_backend_name() == "postgresql":
+        where = where.update_query_dict({**BOUNDS, **where.query})
+    engine = create_engine(where, pool_pre_ping=not is_file, pool_reset_on_return=None)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
 UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
+QUIET_AFTER_FAILURE_S = 5.0
+"""How long a history that has failed is not asked again."""
 PART = 100
 """Readings of an asset that are judged in one turn of the history."""
 
@@ -66,6 +69,7 @@ class Detection:
         self._opening = threading.Lock()
         self._history: History | None = None
         self._retention: Retention | None = None
+        self._outage = _Outage()
         self._memory = Memory()
         self._learnt: _Learnt | None = None
 
@@ -106,15 +110,20 @@ class Detection:
         Raises
         ------
         HistoryError
-            If it cannot be opened.
+            If it cannot be opened, or could not be used a moment ago.
         """
         with self._opening:
+            self._outage.check()
             if self._history is None:
                 # Imported here, for SQLAlchemy would be a third of the service's start.
                 from app.history.retention import Retention
                 from app.history.store import History
 
-                self._history = History(history_url(self.settings))
+                try:
+                    self._history = History(history_url(self.settings))
+                except HistoryError as error:
+                    self._outage.begin(error)
+                    raise
                 if days := self.settings.history_retention_days:
                     self._retention = Retention(self._history, days)
             return self._history
@@ -177,8 +186,10 @@ class Detection:
             except HistoryError as error:
                 # A full disk must not blind the plant: the verdict is given all the same.
                 rest = [index for left in parts[number:] for index in left]
-                logger.error("%d readings were not kept. %s", len(rest), error)
+                self._outage.begin(error)
+                self._outage.tell(error, len(rest))
                 return results | self._answer_for(question, asset, rest, None).results
+            self._outage.end()
             results |= answer.results
             if answer.past is not None:
                 self._memory.keep(asset, mark, answer.past)
@@ -320,6 +331,40 @@ class Detection:
     @property
     def _imputes(self) -> bool:
         return self.settings.faulty_values == "impute"
+
+
+class _Outage:
+    """A history that cannot be used: left alone for a moment, and told of once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: HistoryError | None = None
+        self._until = 0.0
+        self._n_lost = 0
+
+    def check(self) -> None:
+        """Raise what it failed with a moment ago, so that a reading need not wait for it again."""
+        if self._error is not None and time.monotonic() < self._until:
+            raise self._error.with_traceback(None)
+
+    def begin(self, error: HistoryError) -> None:
+        """Leave it alone for a moment."""
+        if error.is_outage and error is not self._error:
+            self._error, self._until = error, time.monotonic() + QUIET_AFTER_FAILURE_S
+
+    def tell(self, error: HistoryError, n_readings: int) -> None:
+        """Log the first of the readings that it does not keep, and count the others."""
+        with self._lock:
+            is_first, self._n_lost = self._n_lost == 0, self._n_lost + n_readings
+        if is_first:
+            logger.error("Readings are judged, but not kept. %s", error)
+
+    def end(self) -> None:
+        """Say how many it has not kept, if any."""
+        if self._n_lost:
+            with self._lock:
+                n_lost, self._n_lost = self._n_lost, 0
+            logger.warning("The history is there again; %d readings were not kept.", n_lost)
 
 
 def history_url(settings: Settings) -> str:
