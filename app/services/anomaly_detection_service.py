@@ -395,6 +395,8 @@ class AnomalyDetectionService:
 
     def open_history(self) -> None:
         """Open the history ahead of the first reading, which else would wait for it."""
+        if not self.settings.history_enabled:
+            return
         with suppress(HistoryError):
             # A reading will say it again, and be judged all the same.
             self._detection.history()
