@@ -23,7 +23,7 @@ from app.config import Settings
 from app.errors import ConflictError, ModelNotFoundError
 from app.services.isolation_forest_service import IsolationForestService
 from app.services.mlflow_service import MLflowService
-from app.tracking.publish import register
+from app.tracking import publish
 
 AT_MOST_S = 300
 """For those who wait for each other: not a stopwatch, but a way out."""
@@ -132,6 +132,10 @@ def move(plan: list[Move], settings: Settings, together: Any) -> list[Moved]:
             reason = ""
         except (ConflictError, ModelNotFoundError) as error:
             moved, reason = None, str(error)
+        except BaseException:
+            # Nobody shall wait for this one any more.
+            together.abort()
+            raise
         outcome.append(Moved(moved, reason, time.monotonic()))
         together.wait(AT_MOST_S)
     return outcome
@@ -145,7 +149,7 @@ def register_at_once(
     try:
         for _ in range(n):
             together.wait(AT_MOST_S)
-            made.append(register(server, name, source, run_id))
+            made.append(publish._register(server, name, source, run_id, {}))
     except BaseException:
         # Nobody shall wait for this one any more.
         together.abort()

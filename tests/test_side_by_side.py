@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from servers import PostgreSQL
 from side_by_side import (
     AT_MOST_S,
     KINDS,
@@ -48,51 +45,25 @@ NAME = "isolation_forest"
 
 @pytest.fixture(scope="module")
 def mlflow_on_postgresql(
-    new_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+    postgresql: PostgreSQL,
+    new_port: Callable[[], int],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """A real MLflow server on a PostgreSQL of its own."""
-    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    if (on_path := shutil.which("initdb")) is not None:
-        found.append(Path(on_path).resolve())
-    if not found:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    state = tmp_path_factory.mktemp("mlflow-on-postgresql")
-    with tempfile.TemporaryDirectory() as folder:
-        # The server refuses to run as root, and its socket needs a short path.
-        other: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            other = {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(folder, "postgres", "postgres")
-
-        def run(program: str, *arguments: str) -> None:
-            subprocess.run(
-                [found[0].parent / program, "-D", f"{folder}/data", *arguments],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                cwd=folder,
-                **other,
-            )
-
-        run("initdb", "-U", "vigie", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses='' -k {folder} -F"
-        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
-        port = new_port()
-        database = f"postgresql+psycopg://vigie@/postgres?host={folder}"
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", database, "--artifacts-destination", str(state / "artifacts")),
-        ]
-        environment = {
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-        try:
-            with running(command, environment, state / "log") as process:
-                url = f"http://127.0.0.1:{port}"
-                await_health("MLflow", process, f"{url}/health", state / "log")
-                yield url
-        finally:
-            run("pg_ctl", "stop", "-m", "immediate")
+    """A real MLflow server on PostgreSQL."""
+    state, port = tmp_path_factory.mktemp("mlflow-on-postgresql"), new_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", postgresql.new_database()),
+        *("--artifacts-destination", str(state / "artifacts")),
+    ]
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with running(command, environment, state / "log") as process:
+        url = f"http://127.0.0.1:{port}"
+        await_health("MLflow", process, f"{url}/health", state / "log")
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -237,8 +208,10 @@ def all_move(
             together.wait(AT_MOST_S)
             together.wait(AT_MOST_S)
             production.append(check(client))
+    except threading.BrokenBarrierError:
+        # One of them tells why.
+        pass
     finally:
-        # Nobody is there to be waited for any more.
         together.abort()
     outcomes = [mover.result() for mover in movers]
     for number, holder in enumerate(production):

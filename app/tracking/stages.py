@@ -217,26 +217,37 @@ def _put(server: Server, version: Version, stage: str, promoted_ms: int | None =
 
 
 def _set(server: Server, version: Version, stage: str) -> None:
-    """Set the stage of a version, and the aliases as they belong to it."""
-    client, name, number = server.client, version.name, str(version.version)
+    """Set the stage of a version, the aliases as they belong to it, and archive what was there.
+
+    In this order, in which there is never none: of two in a stage the one with the alias counts.
+    """
+    client, name = server.client, version.name
+    _transition(server, version, stage)
+    listed, aliases = registry.recorded(server, name)
+    for aliased in ALIASED:
+        alias = aliased.lower()
+        if aliased == stage:
+            server.call(client.set_registered_model_alias, name, alias, str(version.version))
+        elif aliases.get(alias) == version.version:
+            server.call(client.delete_registered_model_alias, name, alias)
+    for other in listed:
+        if stage in ALIASED and other.stage == stage and other.version != version.version:
+            _transition(server, other, "Archived")
+
+
+def _transition(server: Server, version: Version, stage: str) -> None:
     with warnings.catch_warnings():
         # Stages are deprecated and what the guide speaks; the alias beside them is their heir.
         warnings.simplefilter("ignore", FutureWarning)
         server.call(
-            client.transition_model_version_stage,
-            name,
-            number,
+            server.client.transition_model_version_stage,
+            version.name,
+            str(version.version),
             stage,
-            # The server fails with 500 if it is asked to archive what it is archiving.
-            archive_existing_versions=stage in ALIASED,
+            # MLflow's own way to archive fails on PostgreSQL with psycopg 3, for it compares
+            # numbers with text, and on two that archive each other.
+            archive_existing_versions=False,
         )
-    aliases = server.call(client.get_registered_model, name).aliases
-    for aliased in ALIASED:
-        alias = aliased.lower()
-        if aliased == stage:
-            server.call(client.set_registered_model_alias, name, alias, number)
-        elif str(aliases.get(alias)) == number:
-            server.call(client.delete_registered_model_alias, name, alias)
 
 
 def _tag(server: Server, version: Version, promoted_ms: int) -> None:
