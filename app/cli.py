@@ -432,12 +432,12 @@ def main() -> None:
 
         if not isinstance(error, ValidationError):
             raise
-        from app.config import Settings
+        from app.config import Settings, masked
 
         for fault in error.errors():
             message = fault["msg"].removeprefix("Value error, ")
             variable = Settings.variable(str(fault["loc"][0]))
-            _complain(f"{variable}: {message}, but it is {fault['input']!r}.")
+            _complain(f"{variable}: {message}, but it is {masked(repr(fault['input']))}.")
         sys.exit(1)
 
 

@@ -7,11 +7,22 @@ with ``VIGIE_``. Arguments given in code win over the environment, the environme
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+"""What a history may be kept in."""
+SECRETS = (
+    # user:password@host, whatever the password holds; a lone token@host; ...?password=...
+    (re.compile(r"([\w.+-]*):[^\s/'\"]+@"), r"\1:***@"),
+    (re.compile(r"://[^\s/:@'\"]+@"), "://***@"),
+    (re.compile(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+"), r"\1***"),
+)
 
 Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
 Range = tuple[float | None, float | None]
@@ -22,7 +33,13 @@ class Settings(BaseSettings):
     """Everything that can be set, with its default and its unit."""
 
     model_config = SettingsConfigDict(
-        env_prefix="VIGIE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        # They may hold passwords.
+        hide_input_in_errors=True,
+        env_prefix="VIGIE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     mlflow_tracking_uri: str = Field(
@@ -110,6 +127,22 @@ class Settings(BaseSettings):
             raise ValueError("An address is expected, such as http://localhost:5000")
         return value
 
+    @field_validator("history_url")
+    @classmethod
+    def _is_a_database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        kind = value.partition(":")[0]
+        if "://" not in value or kind not in DATABASES:
+            raise ValueError(f"A database is expected: {', '.join(DATABASES)}")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValueError(
+                "Its port is no number; a password's @ : / are written %40 %3A %2F"
+            ) from None
+        return value
+
     @field_validator("max_samples", mode="before")
     @classmethod
     def _one_is_ambiguous(cls, value: Any) -> Any:
@@ -142,3 +175,10 @@ class Settings(BaseSettings):
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"The range of {name} must have its lower end first")
         return value
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the addresses in it, for logs and answers."""
+    for found, put in SECRETS:
+        text = found.sub(put, text)
+    return text

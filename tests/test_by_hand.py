@@ -212,3 +212,41 @@ def test_a_stage_given_later_does_not_undo_what_was_decided_since(behind, health
     recovered(service, server)
     late, decided = service.list_versions(NAME)
     assert (late.stage, decided.stage) == ("None", "Production")
+
+
+def test_of_trainings_to_be_promoted_later_the_last_one_serves(behind, healthy):
+    service, server = behind(0, "gone")
+    for rows in (healthy[:200], healthy):
+        OneClassSVMService(settings=service.settings).train(rows, stage="Production")
+    recovered(service, server)
+    newer, older = service.list_versions(NAME)
+    assert (newer.stage, older.stage) == ("Production", "Archived")
+    assert service.load_model(NAME, stage="Production").n_samples == len(healthy)
+
+
+@pytest.mark.parametrize("stage", ["Production", "Staging"])
+def test_what_another_tool_has_decided_since_is_not_undone_later(stage, behind, healthy):
+    service, server = behind(10_000, "gone")
+    OneClassSVMService(settings=service.settings).train(healthy[:200])
+    assert service.flush(AT_MOST_S)
+    server.left = 0
+    OneClassSVMService(settings=service.settings).train(healthy, stage=stage)
+    assert service.flush(AT_MOST_S)
+    server.left = 10_000
+    service.server.client.transition_model_version_stage(NAME, "1", stage)
+    recovered(service, server)
+    late, decided = service.list_versions(NAME)
+    assert (late.stage, decided.stage) == ("None", stage)
+
+
+def test_a_server_that_hangs_holds_up_what_is_recorded_by_hand_once(behind):
+    service, server = behind(10_000, "silent")
+    service.start_run("night shift")
+    server.left = 1
+    for step in range(5):
+        service.log_metrics({"vibration": 0.5}, step=step)
+    # Asked once in vain, and then no more for a while.
+    assert server.left == -1
+    service.end_run()
+    server.released.set()
+    assert service.journal.summary().waiting == 5

@@ -33,6 +33,24 @@ from app.tracking.server import _OURS as limits
 NAME = "one_class_svm"
 
 
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:500])
+
+
+def _changed(file: Path) -> None:
+    file.write_text(file.read_text().replace('"contamination": "0.01"', '"contamination": "0.91"'))
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "arrays cut": ("*.safetensors", _cut),
+    "figures cut": ("figures.npz", _cut),
+    "description gone": ("MLmodel", Path.unlink),
+    "description emptied": ("MLmodel", lambda file: file.write_text("")),
+    "facts gone": ("entry.json", Path.unlink),
+    "a fact changed": ("entry.json", _changed),
+}
+
+
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server that has failed is left alone for some seconds."""
@@ -297,21 +315,13 @@ def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
     assert str(aside.folder) in error
 
 
-@pytest.mark.parametrize("damage", ["arrays", "MLmodel", "figures", "facts"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_an_entry_that_the_disk_has_damaged_is_not_sent_in_part(damage, behind, healthy):
     settings, server = behind(0, "gone")
     train(settings, healthy)
     [entry] = MLflowService(settings).journal.waiting()
-    if damage == "facts":
-        facts = json.loads((entry.folder / "entry.json").read_text())
-        (entry.folder / "entry.json").write_text(json.dumps({**facts, "parent": None}))
-        facts.pop("metrics")
-        (entry.folder / "entry.json").write_text(json.dumps(facts))
-    elif damage == "MLmodel":
-        next(entry.folder.rglob("MLmodel")).unlink()
-    else:
-        file = next(entry.folder.rglob("figures.npz" if damage == "figures" else "*.safetensors"))
-        file.write_bytes(file.read_bytes()[:500])
+    pattern, spoil = DAMAGES[damage]
+    spoil(next(entry.folder.rglob(pattern)))
     recovered(settings, server)
     assert runs(settings) == versions(settings) == []
     [aside] = MLflowService(settings).journal.set_aside()

@@ -129,7 +129,7 @@ def test_two_that_another_tool_has_left_in_production_become_one(client, server)
     promote(server, 1)
     with pytest.warns(FutureWarning):
         client.transition_model_version_stage(NAME, "2", PRODUCTION)
-    assert serving(server) == 1
+    assert serving(server) == 2
     promote(server, 3)
     assert recorded(server) == ([3], 3)
 
@@ -232,6 +232,22 @@ def test_a_promotion_by_another_tool_is_rolled_back_to_what_it_archived(client, 
     before, now = stages.rollback(server, NAME)
     assert (before.version, now.version) == (3, 2)
     assert recorded(server) == ([2], 2)
+
+
+def test_a_promotion_by_mlflows_client_that_archives_nothing_serves(client, server):
+    promote(server, 1)
+    client.transition_model_version_stage(NAME, "3", PRODUCTION)
+    assert serving(server) == 3
+    promote(server, 2)
+    assert recorded(server) == ([2], 2)
+
+
+@pytest.mark.parametrize("said", ["²", "9" * 5000, "soon", ""])
+def test_a_tag_that_is_no_time_is_none(said, client, server):
+    promote(server, 1)
+    client.set_model_version_tag(NAME, "2", registry.PROMOTED, said)
+    assert serving(server) == 1
+    assert [version.version for version in registry.versions(server, NAME)] == [4, 3, 2, 1]
 
 
 def test_a_promotion_by_alias_alone_is_rolled_back_to_the_last_of_ours(client, server, caplog):

@@ -605,6 +605,8 @@ class AnomalyDetectionService:
             }
         if not serving:
             registry = "has none" if self._registry_answers else "cannot be reached"
+            if self._refused:
+                registry = "has versions that cannot be used; /status says why"
             raise NotTrainedError(
                 f"No model can answer: none is trained here, and the registry {registry}.",
                 remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "

@@ -35,7 +35,7 @@ from app.tracking import flavors, notes, registry, runs, stages
 from app.tracking.journal import ARTIFACTS, Entry, Journal, new_name
 from app.tracking.publish import TrainingRecord, experiment_id, write
 from app.tracking.registry import Version
-from app.tracking.server import Server, server_at
+from app.tracking.server import Server, impatiently, server_at
 from app.tracking.sync import Registered, Told, send, sync
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class MLflowService:
         for name, value in metrics.items():
             try:
                 entries.append((str(name), float(value), now, step or 0))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise InvalidDataError(
                     f"{value!r} is not a number.",
                     field=f"metrics.{name}",
@@ -484,7 +484,8 @@ class MLflowService:
             if run is None or run.run_id:
                 # Asked first, since an absent server should not even cost the import of MLflow.
                 self.server.require()
-                return send(), False
+                with impatiently():
+                    return send(), False
         except TrackingUnavailableError as error:
             unanswered = error.timed_out
             error.message += _kept_in(self.journal)
@@ -493,7 +494,7 @@ class MLflowService:
             logger.error("Not recorded in MLflow: %s. %s", facts["what"], error)
             return None, False
         except TrackingError as error:
-            logger.error("Not recorded in MLflow yet: %s. %s", facts["what"], error)
+            self.server.log_refusal(error, f"Not recorded in MLflow yet: {facts['what']}.")
         try:
             self.journal.write(functools.partial(notes.write, facts, unanswered), name).release()
         except OSError as error:

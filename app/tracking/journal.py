@@ -39,7 +39,7 @@ from app.errors import JournalError
 
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
 UNANSWERED = "unanswered"
-FILES = "files"
+FILES, DIGEST = "files", "sha256"
 SET_ASIDE, BEGUN, WRITING, SENT = "set_aside", ".begun-", ".writing-", ".sent-"
 LOCKED_WITHIN_S = 60.0
 """How long an entry that has been begun may be without a lock, while others sweep."""
@@ -47,8 +47,10 @@ FORMAT, MS_DIGITS = 1, 13
 LARGE_BYTES, OLD_S = 1_000_000_000, 24 * 3600.0
 """From where on somebody should look after a journal that is not sent."""
 NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
-CHANGING = (FACTS, LOCK, REASON, UNANSWERED, "MLmodel")
-"""Files that are written again while an entry is sent."""
+CHANGING = (FACTS, LOCK, REASON, UNANSWERED)
+"""Files that are written, or written again, after an entry is complete."""
+IDS = re.compile(rb"[0-9a-f]{32}")
+"""What changes in a model's description when its run is known."""
 
 
 class Entry:
@@ -86,7 +88,7 @@ class Entry:
             self._lock.acquire()
         except (Timeout, FileNotFoundError):
             return False
-        if (self.folder / FACTS).exists():
+        if any(path.name != LOCK for path in self.folder.iterdir()):
             return True
         # Somebody has just sent it, and the library made the folder again to put the lock there.
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -107,14 +109,18 @@ class Entry:
         """
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-            if facts["format"] == FORMAT and isinstance(facts[FILES], dict):
+            if facts["format"] != FORMAT:
+                reason = f"its format is {facts['format']}"
+            elif facts.pop(DIGEST) != _digest_of(facts):
+                reason = "it is not what was written"
+            else:
                 return facts
-            reason = f"its format is {facts['format']}"
         except (OSError, KeyError, TypeError, ValueError) as error:
             reason = repr(error)
         raise JournalError(
             f"The journal's entry {self.name} cannot be read: {reason}.",
-            remedy="It was written by another version of Vigie, or the disk has lost some of it.",
+            remedy="It was written by another version of Vigie, or the disk has lost some of it. "
+            "Train again, and delete this entry.",
         )
 
     def check(self, facts: Mapping[str, Any]) -> None:
@@ -218,8 +224,10 @@ class Journal:
             # Under this name nobody takes it for abandoned before it is locked.
             entry.lock()
             entry.move(self.folder / f"{WRITING}{name}")
-            facts = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
-            text = json.dumps(facts, indent=1)
+            written = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
+            # As they are read again, tuples being lists then.
+            facts = json.loads(json.dumps(written))
+            text = json.dumps({**facts, DIGEST: _digest_of(facts)}, indent=1)
             (entry.folder / FACTS).write_text(text, encoding="utf-8")
             _to_disk(entry.folder)
             entry.move(self.folder / name)
@@ -288,12 +296,19 @@ def _digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the files of an entry that never change, by their path in it."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(CHANGING):
+        if not path.is_file() or path.name.startswith(CHANGING):
+            continue
+        if path.name == "MLmodel":
+            digest = hashlib.sha256(IDS.sub(b"", path.read_bytes()))
+        else:
             with path.open("rb") as file:
-                found[str(path.relative_to(folder))] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
+                digest = hashlib.file_digest(file, "sha256")
+        found[str(path.relative_to(folder))] = digest.hexdigest()
     return found
+
+
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _to_disk(folder: Path) -> None:

@@ -51,6 +51,7 @@ EXAMPLE_ROWS = 64
 LATEST_S = 120.0
 """How long after we have hung up a server may still carry a request out."""
 METRICS_AT_ONCE = 800
+MOVES_TIMES = 5
 NUMBER_TAKEN, REGISTERS_TIMES = "Model Version creation error", 5
 """What MLflow says if others have thrice taken the number for a version, and what we do then."""
 
@@ -189,6 +190,8 @@ def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun],
     name_run(entry, path, run)
     server.call(server.client.log_artifacts, run.run_id, str(entry.artifacts))
     tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"]}
+    if facts.get("stage"):
+        tags[registry.ASKED] = str(facts["ended_ms"])
     version = version_of(server, entry, facts["model_name"], path, run, tags)
     if stage := facts.get("stage"):
         _move(server, facts, version, stage)
@@ -385,21 +388,28 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
 
 def _move(server: Server, facts: Facts, version: int, stage: str) -> None:
     """Move a new version to the stage asked for, unless somebody has decided otherwise since."""
-    name = facts["model_name"]
-    there = [one for one in registry.versions(server, name) if one.stage == stage]
-    if any((one.promoted_ms or 0) > facts["ended_ms"] for one in there):
-        logger.warning(
-            "Version %d of '%s' does not go to %s: version %d was moved there after its training.",
-            version,
-            name,
-            stage,
-            there[0].version,
-        )
-    elif all(one.version != version for one in there):
+    name, asked_ms = facts["model_name"], facts["ended_ms"]
+    for left in reversed(range(MOVES_TIMES)):
+        there = [one for one in registry.versions(server, name) if one.stage == stage]
+        if any(one.version == version for one in there):
+            return
+        if later := [one for one in there if one.decided_ms > asked_ms]:
+            logger.warning(
+                "Version %d of '%s' does not go to %s: that version %d is there was decided after "
+                "its training.",
+                version,
+                name,
+                stage,
+                later[0].version,
+            )
+            return
         try:
-            stages.move(server, name, version, stage)
+            stages.move(server, name, version, stage, asked_ms)
+            return
         except ConflictError as error:
-            logger.warning("%s", error)
+            # Whoever was faster may have been asked earlier.
+            if not left:
+                logger.warning("%s", error)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
+ASKED = "vigie.asked_ms"
 PROMOTED = "vigie.promoted_ms"
 MOST_AT_ONCE = "1000"
 DOWNLOAD_REMEDY = "See `vigie models list`; `vigie doctor` checks whether artifacts are readable."
@@ -58,6 +59,8 @@ class Version:
         When Vigie put it into Production; 0 if it has been rolled back since, None if never.
     updated_ms : int
         When its stage, among other things, was changed last, by whatever tool.
+    asked_ms : int or None
+        When its training asked for a stage, if it did.
     """
 
     name: str
@@ -68,6 +71,14 @@ class Version:
     card_sha256: str | None
     promoted_ms: int | None
     updated_ms: int = 0
+    asked_ms: int | None = None
+
+    @property
+    def decided_ms(self) -> int:
+        """When it was decided that it is in its stage, which may be long before it got there."""
+        if self.asked_ms and self.promoted_ms in (None, self.asked_ms):
+            return self.asked_ms
+        return max(self.promoted_ms or 0, self.updated_ms)
 
 
 def versions(server: Server, name: str) -> list[Version]:
@@ -88,6 +99,11 @@ def recorded(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
         listed, aliases = facts(server, name)
     except ModelNotFoundError:
         return [], {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrackingError(
+            f"What answers at {server.masked_uri} does not answer as MLflow does: {error!r}.",
+            remedy="`vigie doctor` checks the server step by step.",
+        ) from error
     listed.sort(key=lambda version: -version.version)
     return listed, {alias.lower(): number for alias, number in aliases.items()}
 
@@ -202,7 +218,8 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
         return _fetched(server, version, folder)
     except OSError as error:
         raise ModelRefusedError(
-            f"'{version.name}' version {version.version} cannot be kept in {cache}: {error}.",
+            f"'{version.name}' version {version.version} cannot be kept in VIGIE_STATE_DIR: "
+            f"{error.strerror}.",
             remedy="Make room on the disk, or set VIGIE_STATE_DIR to a folder that can be written.",
         ) from error
 
@@ -303,9 +320,15 @@ def _version(
         run_id=run_id or None,
         created_ms=int(created_ms or 0),
         card_sha256=tags.get("vigie.card_sha256"),
-        promoted_ms=int(tags[PROMOTED]) if tags.get(PROMOTED, "").isdigit() else None,
+        promoted_ms=moment_of(tags.get(PROMOTED)),
+        asked_ms=moment_of(tags.get(ASKED)),
         updated_ms=int(updated_ms or 0),
     )
+
+
+def moment_of(tag: str | None) -> int | None:
+    """Return the milliseconds that a tag holds, or None; anybody may write anything there."""
+    return int(tag) if tag and tag.isascii() and tag.isdigit() and len(tag) < 16 else None
 
 
 def _place(cache: Path, name: str, version: int, card_sha256: str) -> Path:
@@ -402,15 +425,18 @@ def _with_alias(listed: list[Version], stage: str, number: int | None) -> list[V
 
     We move stage and alias together; other tools move one of them. If the stage still lies where
     we put it last, it is the alias that has been moved since; else it is the stage. Of several
-    in the stage it is the one with the alias.
+    in the stage, where MLflow's client leaves them unless told to archive, it is the last to come.
     """
     holder = next((version for version in listed if version.version == number), None)
-    staged = next((version for version in listed if version.stage == stage), None)
+    there = [version for version in listed if version.stage == stage]
+    staged = max(there, key=lambda version: version.updated_ms, default=None)
     if holder is None:
         return listed
-    moved = holder.stage != stage
-    if moved and staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
-        return listed
+    if holder.stage != stage:
+        if staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
+            return listed
+    elif staged is not None and staged.updated_ms > holder.updated_ms:
+        holder = staged
     return [
         replace(version, stage=stage)
         if version is holder

@@ -9,7 +9,6 @@ create a second run.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from app.config import masked
 from app.detectors.trained import MOST_BYTES
 from app.errors import (
     ModelNotFoundError,
@@ -39,12 +39,12 @@ PROBE_TIMEOUT_S = (0.5, 1.0)
 PATIENT_PROBE_TIMEOUT_S = (5.0, 20.0)
 """For whoever has nothing else to do; a server may be as slow as the sum of it takes."""
 CALL_TIMEOUT_S = 20
-QUIET_AFTER_FAILURE_S = 5.0
+BY_HAND_TIMEOUT_S = 2
+"""For whoever stands and waits for it."""
+QUIET_AFTER_FAILURE_S, QUIET_AFTER_SILENCE_S = 5.0, 60.0
 """How long a failed server is not asked again; a training never pays for an outage twice."""
 TRUST_AFTER_ANSWER_S = 2.0
 """How long a server that has answered is taken to be there without another probe."""
-
-PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 
 AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 """What MLflow says of a request that it will not take another time either."""
@@ -57,6 +57,7 @@ T = TypeVar("T")
 
 _importing = threading.RLock()
 _limits: ContextVar[dict[str, int] | None] = ContextVar("tracking_limits", default=None)
+_timeout: ContextVar[int] = ContextVar("call_timeout", default=CALL_TIMEOUT_S)
 _probe: ContextVar[tuple[float, float]] = ContextVar("probe_timeout", default=PROBE_TIMEOUT_S)
 
 _OURS = {
@@ -77,6 +78,7 @@ class Server:
         self._down_until = 0.0
         self._answered_at = float("-inf")
         self._outage_logged = False
+        self._refusal_logged = ""
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -126,9 +128,9 @@ class Server:
                 answer = function(*args, **kwargs)
         except MlflowException as error:
             if _is_outage(error):
-                self._mark_down()
                 outage = self._unavailable(_first_line(error))
                 outage.timed_out = "timed out" in str(error) or "timeout" in str(error)
+                self._mark_down(hangs=outage.timed_out)
                 raise outage from error
             if error.error_code in NOT_LET_IN:
                 raise self._shut() from error
@@ -228,6 +230,12 @@ class Server:
             raise self._unavailable(reason)
         self._answered_at = time.monotonic()
 
+    def log_refusal(self, error: TrackingError, what: str) -> None:
+        """Log that something could not be recorded, once for each reason in a row."""
+        with self._lock:
+            first, self._refusal_logged = self._refusal_logged != str(error), str(error)
+        logger.log(logging.ERROR if first else logging.DEBUG, "%s %s", what, error)
+
     def log_outage(self, error: TrackingUnavailableError) -> None:
         """Log an outage as one error, however many calls it fails."""
         with self._lock:
@@ -239,8 +247,10 @@ class Server:
         with self._lock:
             self._outage_logged = False
 
-    def _mark_down(self) -> None:
-        self._down_until = time.monotonic() + QUIET_AFTER_FAILURE_S
+    def _mark_down(self, *, hangs: bool = False) -> None:
+        # One that says that it is there, and then does nothing, would be believed again at once.
+        quiet = QUIET_AFTER_SILENCE_S if hangs else QUIET_AFTER_FAILURE_S
+        self._down_until = time.monotonic() + quiet
         self._answered_at = float("-inf")
 
     def _unavailable(self, reason: str) -> TrackingUnavailableError:
@@ -259,15 +269,20 @@ class Server:
         )
 
 
-def masked(text: str) -> str:
-    """Return a text without the passwords of the addresses in it, for logs and answers."""
-    return PASSWORD.sub(r"\1***@", text)
-
-
 @lru_cache
 def server_at(uri: str) -> Server:
     """Return the one ``Server`` of this process for a URI."""
     return Server(uri)
+
+
+@contextmanager
+def impatiently() -> Iterator[None]:
+    """Wait for no answer longer than a program bears that records by hand."""
+    token = _timeout.set(BY_HAND_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        _timeout.reset(token)
 
 
 @contextmanager
@@ -289,7 +304,7 @@ def importing_mlflow() -> Iterator[None]:
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    token = _limits.set(_OURS)
+    token = _limits.set({**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": _timeout.get()})
     try:
         yield
     finally:

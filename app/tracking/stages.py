@@ -41,10 +41,21 @@ LIVES_MS, LOOKS_EVERY_S = 30_000, 0.05
 ROUNDS = 3
 
 
-def move(server: Server, name: str, version: int | str, stage: str) -> Version:
+def move(
+    server: Server, name: str, version: int | str, stage: str, asked_ms: int | None = None
+) -> Version:
     """Put a version into a stage, and the alias of the same name with it.
 
     Whatever held Staging or Production before is archived.
+
+    Parameters
+    ----------
+    server : Server
+        Where.
+    name, version, stage
+        What to put where.
+    asked_ms : int, optional
+        When that was asked for, in Unix milliseconds; by default now.
 
     Raises
     ------
@@ -68,7 +79,7 @@ def move(server: Server, name: str, version: int | str, stage: str) -> Version:
         if stage != "Production":
             _put(server, wanted, stage)
             return replace(wanted, stage=stage)
-        promoted_ms = _now_ms()
+        promoted_ms = asked_ms or _now_ms()
         _put(server, wanted, stage, promoted_ms)
         return replace(wanted, stage=stage, promoted_ms=promoted_ms)
 
@@ -181,7 +192,7 @@ def _others_moving(server: Server, name: str, own: str) -> set[str]:
     for tag, said_ms in found.items():
         if not tag.startswith(MOVING) or tag == own:
             continue
-        if said_ms.isdigit() and abs(_now_ms() - int(said_ms)) < LIVES_MS:
+        if abs(_now_ms() - (registry.moment_of(said_ms) or 0)) < LIVES_MS:
             moving.add(tag)
         else:
             # Who said so was killed, or could not reach the server any more.
@@ -219,7 +230,7 @@ def _put(server: Server, version: Version, stage: str, promoted_ms: int | None =
 def _set(server: Server, version: Version, stage: str) -> None:
     """Set the stage of a version, the aliases as they belong to it, and archive what was there.
 
-    In this order, in which there is never none: of two in a stage the one with the alias counts.
+    In this order, in which there is never none: of two in a stage the last to come counts.
     """
     client, name = server.client, version.name
     _transition(server, version, stage)

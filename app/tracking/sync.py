@@ -64,8 +64,12 @@ def sync(
             with suppress(FileNotFoundError):
                 journal.put_back(entry)
         for entry in journal.waiting():
-            if not entry.hold():
-                told(entry, "another process is sending it")
+            try:
+                if not entry.hold():
+                    told(entry, "another process is sending it")
+                    continue
+            except OSError as error:
+                told(entry, _unwritable(entry, error))
                 continue
             try:
                 told(entry, send(server, journal, entry))
@@ -98,14 +102,25 @@ def send(
         logger.error("A record is set aside in %s. %s", entry.folder, error)
         return f"set aside: {error}"
     except TrackingError as error:
-        logger.error("A record stays in %s until it can be sent. %s", entry.folder, error)
+        server.log_refusal(error, f"Records stay in {journal.folder} until they can be sent.")
         return f"stays: {error}"
+    except OSError as error:
+        return _unwritable(entry, error)
     except Exception as error:
         journal.put_aside(entry, repr(error))
         logger.exception("A record is set aside in %s.", entry.folder)
         return f"set aside: {error!r}"
     journal.remove(entry)
     return SENT
+
+
+def _unwritable(entry: Entry, error: OSError) -> str:
+    logger.error(
+        "A record stays in %s, for the journal must be writable to be sent: %s.",
+        entry.folder,
+        error,
+    )
+    return f"stays: {error}. Make room on the disk, or the folder writable."
 
 
 def _bring(server: Server, entry: Entry, registered: Registered) -> None:

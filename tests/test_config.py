@@ -1,0 +1,50 @@
+"""Settings from the environment: what they refuse, and what they keep to themselves."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from app.cli import main
+from app.config import Settings, masked
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["foo", "mysql://u:p@h/db", "postgresql+nosuch://h/db", "postgresql://u:p@h:port/db"],
+)
+def test_a_history_that_can_be_kept_nowhere_stops_the_start(url, monkeypatch):
+    monkeypatch.setenv("VIGIE_HISTORY_URL", url)
+    with pytest.raises(ValidationError, match="history_url"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://bob:hunter2@localhost:5000",
+        "http://bob:hun@ter2hunter2@localhost:5000",
+        "bob:hunter2@localhost:5000",
+        "http://hunter2@localhost:5000",
+        "postgresql://h/db?user=bob&password=hunter2",
+        "cannot reach 'postgresql://:hunter2@h/db' now",
+    ],
+)
+def test_no_form_of_a_password_in_an_address_is_told(address):
+    assert "ter2" not in masked(address)
+    assert "hunter" not in masked(address)
+
+
+def test_an_address_without_a_password_is_told_as_it_is():
+    for address in ("http://localhost:5000/a", "sqlite:///mlflow.db", "at 10:30 a@b.org wrote"):
+        assert masked(address) == address
+
+
+def test_a_setting_that_cannot_be_used_is_said_without_its_password(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "bob:hunter2@localhost:5000")
+    monkeypatch.setattr("sys.argv", ["vigie", "doctor"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert "MLFLOW_TRACKING_URI" in told
+    assert "hunter2" not in told
