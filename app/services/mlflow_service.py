@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -389,16 +390,19 @@ class MLflowService:
         return content_hash
 
     def prepare(self, *, windows: bool) -> None:
-        """Import what a record takes while something else is being done.
+        """Import what a record takes, and see if the server is there, while the model is fitted.
 
-        The import takes longer than a small training's whole record.
+        The import takes longer than a small training's whole record, as does a server's silence.
 
         Parameters
         ----------
         windows : bool
             Whether a detector of windows is to be recorded, or one of single rows.
         """
-        if self.enabled and f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
+        if not self.enabled:
+            return
+        _uploads.submit(self._look)
+        if f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
             _uploads.submit(flavors.take_in, windows)
 
     @property
@@ -548,6 +552,11 @@ class MLflowService:
             if journal.folder != self.journal.folder:
                 shutil.rmtree(journal.folder, ignore_errors=True)
         self._send_rest()
+
+    def _look(self) -> None:
+        """Find out whether the server answers; whoever needs it says so if it does not."""
+        with suppress(TrackingUnavailableError):
+            self.server.require()
 
     def _send_rest(self) -> None:
         try:
