@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     """The experiment that training runs go to; made if it does not exist."""
     mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
     """False: no run, no version, no call; every tracking method returns silently."""
-    tracking_patience_s: float = Field(1.5, gt=0)
+    tracking_patience_s: float = Field(1.2, gt=0)
     """How long a training waits for its record, in seconds, before it goes on without."""
 
     contamination: float = Field(0.01, ge=1e-9, lt=0.5)
