@@ -605,7 +605,7 @@ class AnomalyDetectionService:
             }
         if not serving:
             registry = "has none" if self._registry_answers else "cannot be reached"
-            if self._refused:
+            if self._problems:
                 registry = "has versions that cannot be used; /status says why"
             raise NotTrainedError(
                 f"No model can answer: none is trained here, and the registry {registry}.",

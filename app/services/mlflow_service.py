@@ -533,8 +533,9 @@ class MLflowService:
         try:
             # Asked first, since an absent server should not even cost a try.
             self.server.require()
-            parent = entry.facts().get("parent") or entry.facts().get("run") or {}
-            if parent.get("entry"):
+            facts = entry.facts()
+            into = facts.get("parent") or facts.get("run")
+            if into and into["entry"]:
                 # The run that it goes into comes first.
                 sync(self.server, journal)
             send(self.server, journal, entry, registered)

@@ -96,7 +96,7 @@ def write(facts: Facts, unanswered: bool, folder: Path, name: str) -> dict[str, 
     if "run" in facts:
         return dict(facts)
     if unanswered:
-        mark(folder, "run")
+        mark(folder, "run").touch()
     return {**facts, "origin": origin()}
 
 
@@ -127,7 +127,7 @@ def open_run(server: Server, name: str, facts: Facts, entry: Entry | None = None
                 client.create_run,
                 where,
                 start_time=facts["started_ms"],
-                tags={**facts.get("origin", origin()), **tags, OPENED: name},
+                tags={**(facts.get("origin") or origin()), **tags, OPENED: name},
                 run_name=facts["run_name"],
             )
     else:

@@ -419,7 +419,7 @@ def once(entry: Entry, what: str) -> Iterator[None]:
     A request that nobody waits for any more, for it took too long or who waited was killed, is
     carried out all the same once the server can.
     """
-    asked = _mark(entry.folder, what)
+    asked = mark(entry.folder, what)
     if asked.exists() and (left := LATEST_S - (time.time() - asked.stat().st_mtime)) > 0:
         raise TrackingError(
             f"The server may still carry out a request that it has not answered; {left:.0f} s are "
@@ -438,12 +438,8 @@ def once(entry: Entry, what: str) -> Iterator[None]:
             asked.unlink(missing_ok=True)
 
 
-def mark(folder: Path, what: str) -> None:
-    """Note in an entry's folder that the server has been asked to create something."""
-    _mark(folder, what).touch()
-
-
-def _mark(folder: Path, what: str) -> Path:
+def mark(folder: Path, what: str) -> Path:
+    """Return the file in an entry's folder that says that the server was asked to create this."""
     return folder / f"{journal.UNANSWERED}-{what}"
 
 

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -275,24 +275,14 @@ def server_at(uri: str) -> Server:
     return Server(uri)
 
 
-@contextmanager
-def impatiently() -> Iterator[None]:
+def impatiently() -> AbstractContextManager[None]:
     """Wait for no answer longer than a program bears that records by hand."""
-    token = _timeout.set(BY_HAND_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        _timeout.reset(token)
+    return _meanwhile(_timeout, BY_HAND_TIMEOUT_S)
 
 
-@contextmanager
-def patiently() -> Iterator[None]:
+def patiently() -> AbstractContextManager[None]:
     """Take a server that is slow to say that it is there for one that is there."""
-    token = _probe.set(PATIENT_PROBE_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        _probe.reset(token)
+    return _meanwhile(_probe, PATIENT_PROBE_TIMEOUT_S)
 
 
 @contextmanager
@@ -302,13 +292,18 @@ def importing_mlflow() -> Iterator[None]:
         yield
 
 
+def _bounded() -> AbstractContextManager[None]:
+    return _meanwhile(_limits, {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": _timeout.get()})
+
+
 @contextmanager
-def _bounded() -> Iterator[None]:
-    token = _limits.set({**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": _timeout.get()})
+def _meanwhile(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Give a variable of this thread or task a value as long as a block lasts."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _limits.reset(token)
+        variable.reset(token)
 
 
 class _Limit:
