@@ -235,16 +235,18 @@ def victim(tmp_path: Path, healthy: np.ndarray) -> Callable[[Settings], subproce
     return start
 
 
-@pytest.mark.parametrize("after", [0, 2, 4, 6, 8, 10])
+@pytest.mark.parametrize("after", [0, 1, 2, 4, 6, 8, 10])
 def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after, behind, victim):
     settings, server = behind(after, "kills")
     process = victim(settings)
     server.victim = process.pid
     process.communicate("go\n", timeout=2 * AT_MOST_S)
     assert process.returncode == -signal.SIGKILL
-    assert waiting(settings) == 1
+    n_written = waiting(settings)
+    # The first request asks whether the server is there, be it before there is a model.
+    assert n_written == 1 or (n_written == 0 and after == 0)
     recovered(settings, server)
-    assert len(runs(settings)) == len(versions(settings)) == 1
+    assert len(runs(settings)) == len(versions(settings)) == n_written
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim, tmp_path):
