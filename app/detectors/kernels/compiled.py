@@ -12,11 +12,32 @@ from typing import Any, TypeVar
 
 import numba
 from numba import types
+from numba.np import linalg
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FAITHFUL: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 """Sums are added in the order in which they stand; a product and a sum may share one rounding."""
+
+
+def _take_in_arrays() -> None:
+    """Have numba take in its functions of arrays, but not scipy.linalg to see if that has a BLAS.
+
+    It has, whenever a function asks for it; no kernel does, and it is a quarter of the time to the
+    first score of a process.
+    """
+
+    def not_yet() -> None:
+        raise ImportError
+
+    asked, linalg.ensure_blas = linalg.ensure_blas, not_yet
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = asked
+
+
+_take_in_arrays()
 
 
 def given(dtype: Any, ndim: int) -> types.Array:
