@@ -34,6 +34,8 @@ class Failing(ThreadingHTTPServer):
     ----------
     delay_s : float
         How long each answer takes.
+    at : str
+        What the path of a request ends with that may fail or takes long; by default any.
     """
 
     daemon_threads = True
@@ -45,6 +47,7 @@ class Failing(ThreadingHTTPServer):
         self.credentials: set[str | None] = set()
         self.victim: int | None = None
         self.delay_s = 0.0
+        self.at = ""
         self.uri = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -57,13 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.credentials.add(self.headers.get("Authorization"))
-        self.server.left -= 1
-        if self.server.left < 0 and self.server.how == "slow":
+        meant = self.path.endswith(self.server.at)
+        self.server.left -= meant
+        fails = meant and self.server.left < 0
+        if fails and self.server.how == "slow":
             self.server.released.wait(timeout=AT_MOST_S)
-        self.server.released.wait(timeout=self.server.delay_s)
+        if meant:
+            self.server.released.wait(timeout=self.server.delay_s)
         asks = self.command == "GET" or self.path.endswith("/search")
         done_all_the_same = self.server.how in ("slow", "unanswered", "kills")
-        if self.server.left >= 0 or done_all_the_same or (self.server.how == "readonly" and asks):
+        if not fails or done_all_the_same or (self.server.how == "readonly" and asks):
             answer = httpx.request(
                 self.command,
                 self.server.upstream + self.path,
@@ -73,9 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
                 # Reading the certificates of all authorities takes longer than the request.
                 verify=False,
             )
-            if self.server.left < 0 and self.server.how == "kills":
+            if fails and self.server.how == "kills":
                 os.kill(self.server.victim or os.getpid(), signal.SIGKILL)
-            elif self.server.left >= 0 or self.server.how in ("slow", "readonly"):
+            elif not fails or self.server.how in ("slow", "readonly"):
                 self._send(answer.status_code, answer.content)
         elif self.server.how in ("500", "readonly"):
             self._send(500, b"<html>something is broken</html>")

@@ -28,7 +28,7 @@ from app.local import mlflow_server
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
-from app.tracking.server import _OURS as limits
+from app.tracking.server import impatiently
 
 NAME = "one_class_svm"
 
@@ -198,7 +198,6 @@ import sys
 import numpy as np
 
 from app.services.one_class_svm_service import OneClassSVMService
-from app.tracking.server import _OURS as limits
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
@@ -350,31 +349,23 @@ def test_a_training_goes_to_the_server_whose_address_was_corrected(tracked, heal
     assert len(runs(tracked)) == len(versions(tracked)) == 1
 
 
-def test_what_the_server_may_still_be_at_is_not_asked_for_again(
-    tracked, behind, healthy, monkeypatch
-):
+def test_what_the_server_may_still_be_at_is_not_asked_for_again(tracked, behind, healthy):
     """A request that was given up on is carried out later all the same."""
-    monkeypatch.setitem(limits, "MLFLOW_HTTP_REQUEST_TIMEOUT", 1)
-    journal = MLflowService(tracked).journal
-    for after in count(2):
-        settings, server = behind(after, "slow")
-        settings = settings.model_copy(update={"tracking_patience_s": 0.5})
-        train(settings, healthy)
-        if list(journal.folder.rglob("unanswered-*")):
-            break
-        server.released.set()
-        recovered(tracked, server)
-    n_before = len(runs(tracked))
+    settings, server = behind(0, "slow")
+    server.at = "/runs/create"
+    with impatiently():
+        train(settings.model_copy(update={"tracking_patience_s": 0.5}), healthy)
+    assert waiting(tracked) == 1
     outcomes: list[str] = []
     # The server is well again, but has not come to what hangs there.
     MLflowService(tracked).sync(lambda entry, outcome: outcomes.append(outcome))
     assert len(outcomes) == 1
     assert "not answered" in outcomes[0]
-    assert len(runs(tracked)) == n_before
+    assert len(runs(tracked)) == 0
     server.released.set()
-    eventually(lambda: len(runs(tracked)) == n_before + 1)
+    eventually(lambda: len(runs(tracked)) == 1)
     recovered(tracked, server)
-    assert len(runs(tracked)) == len(versions(tracked)) == n_before + 1
+    assert len(runs(tracked)) == len(versions(tracked)) == 1
 
 
 def test_an_experiment_that_was_deleted_keeps_its_trainings_until_it_is_restored(
@@ -470,11 +461,11 @@ def test_a_journal_that_grows_is_warned_of(behind, healthy, caplog, monkeypatch)
 def test_sync_reaches_a_server_that_takes_long_to_say_that_it_is_there(behind, healthy):
     settings, server = behind(0, "gone")
     train(settings, healthy)
-    server.left, server.delay_s = 10_000, 1.2
+    server.left, server.delay_s, server.at = 10_000, 1.2, "/health"
     service = MLflowService(settings)
     with pytest.raises(TrackingUnavailableError):
         service.load_model(NAME)
-    service.sync(lambda entry, outcome: setattr(server, "delay_s", 0.0))
+    service.sync()
     assert waiting(settings) == 0
     assert len(versions(settings)) == 1
 
@@ -566,7 +557,6 @@ import sys
 import numpy as np
 
 from app.services.one_class_svm_service import OneClassSVMService
-from app.tracking.server import _OURS as limits
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
