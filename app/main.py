@@ -19,6 +19,7 @@ from fastapi.responses import RedirectResponse
 from app import __version__
 from app.api import anomalies, problems
 from app.api.direct import Shortcut
+from app.api.in_one_go import InOneGo
 from app.config import Settings
 from app.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -45,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await asyncio.to_thread(service.start)
         _share_the_interpreter()
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
-        with _told_to_end(service.stop_training):
+        with _told_to_end(service.stop_training), _in_one_go(app):
             yield
         follower.cancel()
         await asyncio.to_thread(service.close)
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # It would be sent elsewhere by addresses that it makes of what the client says it is.
         redirect_slashes=False,
     )
-    app.state.service = service
+    app.state.service, app.state.in_one_go = service, None
     readings, prefix = anomalies.readings.routes, anomalies.router.prefix
     app.add_middleware(Shortcut, routes=readings, prefix=prefix)
     app.add_middleware(problems.BodyLimit, max_bytes=settings.max_body_bytes)
@@ -70,6 +71,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return RedirectResponse("/docs")
 
     return app
+
+
+@contextmanager
+def _in_one_go(app: FastAPI) -> Iterator[None]:
+    """Have tiny bodies answered one after the other, if no reading waits for a history."""
+    if app.state.service.settings.history_enabled:
+        yield
+        return
+    with InOneGo() as app.state.in_one_go:
+        yield
+    app.state.in_one_go = None
 
 
 def _share_the_interpreter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -105,6 +106,44 @@ def test_an_untrained_service_says_what_to_call(untrained, healthy):
         body = problem(response, 503, "not-trained")
         assert "POST /api/v1/anomalies/train" in body["remedy"]
         assert "vigie train" in body["remedy"]
+
+
+@pytest.fixture(scope="module")
+def forgetful(
+    running: Running, tmp_path_factory: pytest.TempPathFactory, healthy: np.ndarray
+) -> Iterator[httpx.Client]:
+    """A service without a history."""
+    settings = Settings(
+        mlflow_enabled=False,
+        history_enabled=False,
+        state_dir=tmp_path_factory.mktemp("state"),
+        n_estimators=25,
+    )
+    with running(settings) as api:
+        body = {"data": healthy.tolist(), "feature_names": list(samples.FEATURE_NAMES)}
+        answer(api.post("/train", json=body | {"model_names": ["isolation_forest"]}))
+        yield api
+
+
+def test_readings_sent_at_once_without_a_history_are_each_answered_for_themselves(
+    forgetful, healthy
+):
+    def ask(number: int) -> httpx.Response:
+        body = reading(f"pump-{number}", healthy[number])
+        if number % 5 == 0:
+            # One that is no good must not be the fault of those beside it.
+            del body["features"]
+        return forgetful.post("/detect", json=body)
+
+    with ThreadPoolExecutor(8) as elsewhere:
+        at_once = list(elsewhere.map(ask, range(40)))
+    for number, response in enumerate(at_once):
+        alone = ask(number)
+        if number % 5 == 0:
+            problem(response, 422, "invalid-data")
+        else:
+            assert answer(response)["asset_id"] == f"pump-{number}"
+            assert answer(response)["final_score"] == answer(alone)["final_score"]
 
 
 def test_an_untrained_service_is_alive_and_tells_its_status(untrained):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from functools import partial
@@ -58,70 +58,20 @@ class DirectRoute(APIRoute):
             return result.dump_json(self.endpoint(from_json(form, data), service))
 
         async def handle(request: Request) -> Response:
-            data, service = await _json_of(request), request.app.state.service
-            loop = asyncio.get_running_loop()
+            data, state = await _json_of(request), request.app.state
+            loop, service = asyncio.get_running_loop(), state.service
             if len(data) > LARGE:
                 content = await loop.run_in_executor(
                     large_bodies, _uncollected, answer, data, service
                 )
-            elif len(data) > TINY or service.settings.history_enabled:
+            elif len(data) > TINY or state.in_one_go is None:
                 content = await loop.run_in_executor(small_bodies, answer, data, service)
             else:
-                content = await _tiny_bodies.answer(partial(answer, data, service))
+                content = await state.in_one_go.answer(partial(answer, data, service))
             return Response(content, media_type="application/json")
 
         self.answered_by = handle
         return handle
-
-
-class _InOneGo:
-    """Has what came while the last answers were made answered in one go, in a thread.
-
-    Without a history a reading waits for nobody, and to hand it to a thread and back takes longer
-    than to judge it; so all that wait are handed over together.
-    """
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tiny-bodies")
-        self._waiting: list[tuple[Callable[[], bytes], asyncio.Future[bytes]]] = []
-        self._busy = False
-
-    async def answer(self, work: Callable[[], bytes]) -> bytes:
-        """Return what the work returns, or raise what it raises."""
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, answered))
-        self._hand_over()
-        return await answered
-
-    def _hand_over(self) -> None:
-        if self._busy or not self._waiting:
-            return
-        self._busy = True
-        loop, asked = asyncio.get_running_loop(), self._waiting
-        self._waiting = []
-
-        def work() -> None:
-            outcomes = [_outcome(work) for work, _ in asked]
-            loop.call_soon_threadsafe(self._deliver, [future for _, future in asked], outcomes)
-
-        self._thread.submit(work)
-
-    def _deliver(
-        self, futures: Sequence[asyncio.Future[bytes]], outcomes: Sequence[bytes | Exception]
-    ) -> None:
-        self._busy = False
-        for future, outcome in zip(futures, outcomes, strict=True):
-            # Who has hung up meanwhile waits for nothing.
-            if future.cancelled():
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-        self._hand_over()
-
-
-_tiny_bodies = _InOneGo()
 
 
 class Shortcut:
@@ -204,14 +154,6 @@ def _refuse_too_many_values(data: bytes) -> None:
             field="body",
             remedy="Send fewer readings at once.",
         )
-
-
-def _outcome(work: Callable[[], bytes]) -> bytes | Exception:
-    try:
-        return work()
-    except Exception as error:
-        # Whoever asked gets it, as from any other thread.
-        return error
 
 
 def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
