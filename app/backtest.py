@@ -459,7 +459,7 @@ def _since(seen: Judged, first: int) -> Judged:
     """
     return replace(
         seen,
-        at=seen.at[first:],
+        first=seen.first + first,
         raw={name: scores[first:] for name, scores in seen.raw.items()},
         p_values={name: p_values[first:] for name, p_values in seen.p_values.items()},
         trends={name: p_values[first:] for name, p_values in seen.trends.items()},

@@ -512,6 +512,9 @@ def test_a_reading_in_a_batch_sees_the_history_between_it_and_the_one_before(pla
     # The first reading again, as after a lost answer, together with the newest.
     results = answer(plant.api.post("/detect/batch", json=[readings[0], readings[7]]))
     assert results[1]["abstained"] == {}
+    # What was kept in between is seen as it was measured, each in its place.
+    at_once = answer(plant.api.post("/detect/batch", json=recording(f"{asset}-2", healthy[:8])))
+    assert results[1]["models"] == at_once[7]["models"]
 
 
 def test_after_a_gap_the_window_starts_afresh(plant, asset, healthy):

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.detectors import kernels
 from app.detectors.base import Floats
 
 TAIL_SHARE = 0.1
@@ -122,9 +123,7 @@ class Calibration:
         return float(self.tail_start + self.tail_scale * depth)
 
     def _judged(self, raw_scores: Floats, *, as_surprise: bool) -> Floats:
-        from app.detectors.kernels import odds
-
-        return odds.judged(self, raw_scores, as_surprise=as_surprise)
+        return kernels.odds.judged(self, raw_scores, as_surprise=as_surprise)
 
     def _depth_of_last_knot(self) -> float:
         """Return minus the natural logarithm of the tail's survival function there."""
@@ -154,12 +153,10 @@ def combine(p_values: Floats, weights: Floats | None = None) -> Floats:
     ----------
     Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
     """
-    from app.detectors.kernels import evidence
-
     p_values = np.ascontiguousarray(p_values, dtype=np.float64)
     shares = np.ones(len(p_values)) if weights is None else np.ascontiguousarray(weights)
     combined = np.empty(p_values.shape[1])
-    evidence.combine(p_values, shares, combined)
+    kernels.evidence.combine(p_values, shares, combined)
     return combined
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from app.detectors import kernels
 from app.detectors.base import Floats
 from app.detectors.calibration import combine
 from app.models.anomaly_data import AssetState
@@ -103,10 +104,8 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
     ndarray of shape (n_last,)
         NaN where there are too few readings.
     """
-    from app.detectors.kernels import evidence as kernels
-
     found = np.empty(len(reach))
-    kernels.twice_the_median(p_values, reach, READINGS, found)
+    kernels.evidence.twice_the_median(p_values, reach, READINGS, found)
     return found
 
 
@@ -182,13 +181,11 @@ def where_it_began(values: Floats) -> int:
 
 def _codes(before: Standing | None, p_values: Floats, contamination: float) -> NDArray[np.uint8]:
     """Return the code of the state after each reading, by the evidence at each."""
-    from app.detectors.kernels import evidence as kernels
-
     weak = min(CLEAR * contamination, WEAKEST_CLEAR)
     strong = min(ALARM * contamination, WEAKEST_ALARM)
     code = 0 if before is None else OFF_DELAY * STATES.index(before.state) + before.calm
     codes = np.empty(len(p_values), np.uint8)
-    kernels.follow(p_values, weak, strong, MOVES, code, codes)
+    kernels.evidence.follow(p_values, weak, strong, MOVES, code, codes)
     return codes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.config import Settings
 from app.detectors.data import as_row
@@ -199,76 +200,70 @@ class Detection:
         self, question: _Question, asset: Asset, indices: list[int], turn: Turn | None
     ) -> _Answer:
         """Judge readings of one asset, given in time order."""
-        learnt, contamination = question.learnt, self.settings.contamination
-        past: Past = learnt.no_past
+        past: Past = question.learnt.no_past
         between: list[Reading] = []
         if turn is not None:
             first, last = question.times[indices[0]], question.times[indices[-1]]
-            past, between = self._past(learnt, asset, turn, first, last)
-        # A reading sent again replaces itself: it is not its own past. Readings that were kept in
-        # between are judged again, for they have a new past.
-        rows: dict[datetime, Reading | int] = {reading.timestamp: reading for reading in between}
-        rows |= {question.times[index]: index for index in indices}
-        ordered = sorted(rows.items()) if between else list(rows.items())
-        asked = [row if isinstance(row, int) else None for _, row in ordered]
-        examined = _together(past, question.examined, asked, between)
-        times = as_times([moment for moment, _ in ordered])
-        if len(past):
-            times = np.concatenate([past.times, times])
+            past, between = self._past(question.learnt, asset, turn, first, last)
+        rows = _in_order(question, indices, past, between)
+        reach = reach_of(rows.times, self.settings.max_gap_s)
         judged = judge(
             question.serving,
-            Timeline(
-                learnt.sensors, times, examined.usable, reach_of(times, self.settings.max_gap_s)
-            ),
-            np.arange(len(past), len(times)),
+            Timeline(question.learnt.sensors, rows.times, rows.examined.usable, reach),
+            len(past),
             past.p_values,
-            contamination,
-            {
-                name: np.array([index in found for index in asked])
-                for name, found in question.lacking.items()
-                if found
-            },
+            self.settings.contamination,
+            {name: rows.of(found) for name, found in question.lacking.items() if found},
         )
         standings = judged.standings(past.standing)
-        remembered = (
-            None
-            if turn is None or between
-            else _remembered(examined, times, judged, standings[-1], past, learnt.look_back)
-        )
-        new = {place: index for place, index in enumerate(asked) if index is not None}
-        is_anomaly = judged.is_anomaly.tolist()
-        unsettled = [place for place in new if standings[place].state in UNSETTLED]
-        why = judged.reasons(np.array([p for p in new if is_anomaly[p]], dtype=np.intp))
-        drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
+        results = self._results(question, rows, judged, standings, turn)
+        if turn is None:
+            return _Answer(results, [], None)
+        kept = _to_keep(question, asset, rows, judged, standings, results)
+        if between:
+            return _Answer(results, kept, None)
+        n_rows = question.learnt.look_back
+        return _Answer(results, kept, _remembered(rows, judged, standings[-1], past, n_rows))
+
+    def _results(
+        self,
+        question: _Question,
+        rows: _Rows,
+        judged: Judged,
+        standings: Sequence[Standing],
+        turn: Turn | None,
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Return what is answered to each of the readings that were asked for."""
+        contamination = judged.contamination
         combined, evidence = judged.combined.tolist(), judged.asset.tolist()
-        supported = judged.supported.tolist()
-        at_once: dict[datetime, list[int]] = {}
-        for index in indices:
-            at_once.setdefault(question.times[index], []).append(index)
+        places = [place for place, here in enumerate(rows.asked) if here]
+        why = judged.reasons([place for place in places if combined[place] < contamination])
+        drivers = judged.trend_reasons(
+            [place for place in places if standings[place].state in UNSETTLED]
+        )
         results: dict[int, AnomalyDetectionResult] = {}
-        kept: list[Reading] = []
-        for place, index_of_last in new.items():
-            moment, standing, row = ordered[place][0], standings[place], len(past) + place
-            verdicts, score, state = judged.verdicts(place), _score(combined[place]), standing.state
+        for place in places:
+            standing, row = standings[place], judged.first + place
+            verdicts, state = judged.verdicts(place), standing.state
             if turn is None and state is NORMAL:
                 # A batch may show an alarm by itself, but not that there was none before it.
                 state = UNKNOWN
-            # Of two readings with one time, the one given last stands for both.
-            for index in at_once[moment]:
+            imputed = question.examined.unusable(rows.asked[place][-1]) if self._imputes else {}
+            for index in rows.asked[place]:
                 reading = question.readings[index]
                 results[index] = AnomalyDetectionResult(
                     asset_id=reading.asset_id,
                     sensor_id=reading.sensor_id,
-                    timestamp=moment,
+                    timestamp=question.times[index],
                     models=verdicts,
                     abstained=self._abstained(question, verdicts, index, judged, place, turn),
-                    final_score=score,
+                    final_score=_score(combined[place]),
                     threshold=1.0 - contamination,
-                    is_anomaly=is_anomaly[place],
+                    is_anomaly=combined[place] < contamination,
                     criticality=criticality(combined[place], contamination),
                     sensors=why.get(place, []),
-                    imputed=question.examined.unusable(index_of_last) if self._imputes else {},
-                    frozen=examined.frozen(row),
+                    imputed=imputed,
+                    frozen=rows.examined.frozen(row),
                     asset=AssetVerdict(
                         state=state,
                         since=as_datetime(standing.since),
@@ -278,19 +273,7 @@ class Detection:
                     ),
                     metadata=reading.metadata,
                 )
-            if turn is not None:
-                what = {
-                    "final_score": score,
-                    "is_anomaly": is_anomaly[place],
-                    "p_value": None if isnan(supported[place]) else supported[place],
-                    "state": state,
-                    "since": str(standing.since),
-                    "began": None if standing.began is None else str(standing.began),
-                    "calm": standing.calm,
-                    "held": examined.held_for(row),
-                }
-                kept.append(Reading(*asset, moment, reading.features, what))
-        return _Answer(results, kept, remembered)
+        return results
 
     def _past(
         self, learnt: _Learnt, asset: Asset, turn: Turn, first: datetime, last: datetime
@@ -315,7 +298,7 @@ class Detection:
         """Return the models that say nothing of a reading, and why."""
         if len(verdicts) == len(question.serving):
             return {}
-        reach, why = int(judged.timeline.reach[judged.at[place]]), ""
+        reach, why = int(judged.timeline.reach[judged.first + place]), ""
         if not self.settings.history_enabled:
             why = ", for the history is switched off"
         elif turn is None:
@@ -404,6 +387,23 @@ class _Question:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """Rows of one asset in time order, each with the readings of that time that were asked for.
+
+    Of several with one time, the one given last stands for all. None was asked for where a reading
+    was kept in between. ``times`` and ``examined`` begin with the past.
+    """
+
+    asked: Sequence[Sequence[int]]
+    times: Times
+    examined: Examined
+
+    def of(self, readings: Container[int]) -> NDArray[np.bool_]:
+        """Mark the rows for which one of these readings stands, shape (n_asked,)."""
+        return np.array([bool(here) and here[-1] in readings for here in self.asked])
+
+
+@dataclass(frozen=True)
 class _Answer:
     """Results by the place of their reading, what is to be kept, and what to remember of it."""
 
@@ -412,45 +412,70 @@ class _Answer:
     past: Past | None
 
 
-def _together(
-    past: Past, examined: Examined, asked: Sequence[int | None], between: Sequence[Reading]
-) -> Examined:
-    """Return rows of the past and those to be judged: asked ones, and None for one in between."""
-    if between:
-        # Those in between follow those asked for, and each is taken in its turn.
-        kept = Past.of(past.sensors, between)
-        turn = iter(range(len(examined.values), len(examined.values) + len(between)))
-        places = [next(turn) if index is None else index for index in asked]
-        values = np.concatenate([examined.values, kept.values])[places]
-        usable = np.concatenate([examined.usable, kept.usable])[places]
-    elif asked == list(range(len(examined.values))):
-        values, usable = examined.values, examined.usable
-    else:
-        places = [index for index in asked if index is not None]
-        values, usable = examined.values[places], examined.usable[places]
-    if len(past) == 0:
-        return Examined(past.sensors, values, usable, {})
-    values = np.concatenate([past.values, values])
-    usable = np.concatenate([past.usable, usable])
-    return Examined(past.sensors, values, usable, {}, past.held[0])
+def _in_order(
+    question: _Question, indices: Sequence[int], past: Past, between: Sequence[Reading]
+) -> _Rows:
+    """Return the readings asked for and those kept in between, which have a new past now."""
+    asked: dict[datetime, list[int]] = {}
+    for index in indices:
+        asked.setdefault(question.times[index], []).append(index)
+    examined, last = question.examined, [here[-1] for here in asked.values()]
+    if last != list(range(len(examined.values))):
+        examined = examined.at(last)
+    # A reading sent again replaces itself: it is not its own past.
+    kept = [reading for reading in between if reading.timestamp not in asked]
+    if kept:
+        moments = [*asked, *(reading.timestamp for reading in kept)]
+        order = sorted(range(len(moments)), key=moments.__getitem__)
+        asked = {moments[place]: asked.get(moments[place], []) for place in order}
+        found = Past.of(past.sensors, kept)
+        values = np.concatenate([examined.values, found.values])
+        usable = np.concatenate([examined.usable, found.usable])
+        examined = Examined(past.sensors, values, usable, {}).at(order)
+    times = as_times(list(asked))
+    if len(past):
+        times = np.concatenate([past.times, times])
+    return _Rows(list(asked.values()), times, past.before(examined))
 
 
-def _remembered(
-    examined: Examined,
-    times: Times,
+def _to_keep(
+    question: _Question,
+    asset: Asset,
+    rows: _Rows,
     judged: Judged,
-    standing: Standing,
-    past: Past,
-    n_rows: int,
-) -> Past:
+    standings: Sequence[Standing],
+    results: Mapping[int, AnomalyDetectionResult],
+) -> list[Reading]:
+    """Return what the history is to know of the readings that were asked for."""
+    kept, supported = [], judged.supported.tolist()
+    for place, here in enumerate(rows.asked):
+        for index in here:
+            result, standing = results[index], standings[place]
+            what = {
+                "final_score": result.final_score,
+                "is_anomaly": result.is_anomaly,
+                "p_value": None if isnan(supported[place]) else supported[place],
+                "state": standing.state,
+                "since": str(standing.since),
+                "began": None if standing.began is None else str(standing.began),
+                "calm": standing.calm,
+                "held": rows.examined.held_for(judged.first + place),
+            }
+            kept.append(Reading(*asset, result.timestamp, question.readings[index].features, what))
+    return kept
+
+
+def _remembered(rows: _Rows, judged: Judged, standing: Standing, past: Past, n_rows: int) -> Past:
     """Return the last rows as the past of what comes next."""
+    examined = rows.examined
     held = np.concatenate([past.held, examined.held[len(past) :]])
     p_values = np.concatenate([past.p_values, judged.supported])
+    values = examined.values[-n_rows:]
     return Past(
         past.sensors,
-        times[-n_rows:],
-        examined.values[-n_rows:],
-        examined.usable[-n_rows:],
+        rows.times[-n_rows:],
+        values,
+        values if examined.sound else examined.usable[-n_rows:],
         held[-n_rows:],
         p_values[-n_rows:],
         standing,

@@ -15,7 +15,7 @@ from app.detectors.base import Floats
 from app.history.reading import Reading
 from app.models.anomaly_data import AssetState
 from app.services.asset import Standing
-from app.services.sensors import Sensors
+from app.services.sensors import Examined, Sensors
 from app.services.timeline import Times, as_times
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ class Past:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def before(self, examined: Examined) -> Examined:
+        """Return these rows and those that come after them, without what is wrong with them."""
+        if len(self) == 0:
+            return examined
+        values = usable = np.concatenate([self.values, examined.values])
+        if self.usable is not self.values or not examined.sound:
+            usable = np.concatenate([self.usable, examined.usable])
+        return Examined(self.sensors, values, usable, {}, self.held[0])
 
 
 class Memory:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.detectors import kernels
 from app.detectors.base import Floats
 from app.detectors.data_quality import TOO_LARGE, Kind, Range, SensorFault, faulty
 from app.detectors.trained import TrainedModel
@@ -67,10 +68,8 @@ class Sensors:
 
     def examine(self, values: Floats) -> Examined:
         """Find what is wrong with rows of shape (n_rows, n_sensors)."""
-        from app.detectors.kernels import rows
-
         values = np.ascontiguousarray(values)
-        if rows.all_within(values, *self._surely_sound):
+        if kernels.rows.all_within(values, *self._surely_sound):
             return Examined(self, values, values, {})
         masks = faulty(values, self.names, self.ranges, self.magnitude)
         bad = masks["missing"] | masks["out_of_range"] | masks["wrong_unit"]
@@ -85,6 +84,11 @@ class Sensors:
         # A little less than what is too large, for that is found by a division.
         limit = np.where(self.magnitude > 0.0, 0.99 * TOO_LARGE * self.magnitude, LARGEST)
         return np.maximum(low, -limit), np.minimum(high, limit)
+
+    @cached_property
+    def soonest_still(self) -> int:
+        """How many rows with one value it takes at least until a sensor stands still."""
+        return int(self._longest_held.min()) + 1
 
     @cached_property
     def _longest_held(self) -> NDArray[np.intp]:
@@ -113,21 +117,29 @@ class Examined:
     masks: Mapping[Kind, NDArray[np.bool_]]
     held_before: NDArray[np.intp] | None = None
 
+    @property
+    def sound(self) -> bool:
+        """Whether every value can be used, as far as that is known without a look at them."""
+        return self.usable is self.values
+
     @cached_property
     def held(self) -> NDArray[np.intp]:
         """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
-        from app.detectors.kernels import rows
-
         before = self.held_before
         counts = np.empty(self.values.shape, np.int64)
         once = np.ones(self.values.shape[1], np.int64)
-        rows.held(self.values, once if before is None else before, counts)
+        kernels.rows.held(self.values, once if before is None else before, counts)
         return counts
 
     @cached_property
     def still(self) -> NDArray[np.bool_]:
         """Where a sensor stands still, shape (n_rows, n_sensors)."""
         return self.held > self.sensors._longest_held
+
+    def at(self, rows: Sequence[int]) -> Examined:
+        """Return some rows, one after the other, without what is wrong with them."""
+        values = self.values[rows]
+        return Examined(self.sensors, values, values if self.sound else self.usable[rows], {})
 
     def since(self, row: int) -> Examined:
         """Return what is wrong from a row on, counted from there."""
@@ -145,6 +157,8 @@ class Examined:
 
     def frozen(self, row: int) -> dict[str, int]:
         """Return the sensors that stand still at a row, with the rows since when."""
+        if self.held_before is None and row + 1 < self.sensors.soonest_still:
+            return {}
         return self._told(row, self.held[row] > self.sensors._longest_held)
 
     def held_for(self, row: int) -> dict[str, int]:

@@ -60,7 +60,7 @@ class Part:
     course: Course
 
     def __len__(self) -> int:
-        return len(self.judged.at)
+        return len(self.judged)
 
     @property
     def examined(self) -> Examined:
@@ -92,7 +92,7 @@ class Part:
         for name, served in judged.serving.items():
             model, p_values = served.model, judged.p_values[name][rows]
             known = np.flatnonzero(~np.isnan(p_values))
-            why = model.explain(examples(model, judged.timeline, judged.at[rows[known]]))
+            why = model.explain(examples(model, judged.timeline, judged.first + rows[known]))
             columns = np.array([names.index(sensor) for sensor in model.feature_names])
             surprise = -np.log10(p_values[known])[:, None]
             shares[np.ix_(known, columns)] += surprise * why.shares
@@ -197,16 +197,14 @@ class Stream:
     def _score(self, taken: tuple[Timeline, Examined]) -> Judged:
         """Return what the models say of the next rows, without what was said of earlier ones."""
         timeline, now = taken
-        n_rows = len(timeline.times)
-        at = np.arange(n_rows - len(now.values), n_rows)
-        judged = judge(self.serving, timeline, at, np.empty(0), self.contamination)
+        first = len(timeline.times) - len(now.values)
+        judged = judge(self.serving, timeline, first, np.empty(0), self.contamination)
         return replace(judged, examined=now)
 
     def _follow(self, judged: Judged) -> Part:
         """Put what was said of earlier rows before what is said of the next ones."""
-        n_past = len(judged.timeline.times) - len(judged.at)
-        judged = replace(judged, before=self._supported[len(self._supported) - n_past :])
-        times = judged.timeline.times[judged.at]
+        judged = replace(judged, before=self._supported[len(self._supported) - judged.first :])
+        times = judged.timeline.times[judged.first :]
         course = asset.course(self._standing, times, judged.asset, self.contamination)
         if len(times):
             self._standing = _last(course, judged)

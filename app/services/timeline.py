@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from app.detectors import kernels
 from app.detectors.base import Floats
 from app.services.sensors import Sensors
 
@@ -45,7 +46,7 @@ class Timeline:
     @cached_property
     def complete(self) -> bool:
         """Whether every sensor has a usable value in every row."""
-        return not np.isnan(self.usable).any()
+        return kernels.rows.none_missing(self.usable)
 
     def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""
@@ -71,7 +72,7 @@ class Timeline:
 
     def stretch(
         self, names: tuple[str, ...], length: int, first: int, stop: int
-    ) -> tuple[Floats, NDArray[np.intp]]:
+    ) -> tuple[Floats, slice | NDArray[np.intp]]:
         """Return rows in which the windows of consecutive rows lie one after the other.
 
         Parameters
@@ -88,12 +89,14 @@ class Timeline:
         rows : ndarray of shape (n, n_names)
             All rows that any of these windows sees; NaN before the first row and in a gap, as
             many as keep the windows apart.
-        windows : ndarray of int of shape (stop - first,)
+        windows : slice or ndarray of int of shape (stop - first,)
             Where in ``rows`` the window of each row begins.
         """
+        if length == 1:
+            return self.rows(names, slice(first, stop)), slice(0, stop - first)
         begin = first + 1 - min(length, int(self.reach[first]))
         if begin == first + 1 - length and stop - int(self.reach[stop - 1]) <= begin:
-            return self.rows(names, slice(begin, stop)), np.arange(stop - first)
+            return self.rows(names, slice(begin, stop)), slice(0, stop - first)
         n_gaps = np.cumsum(self.reach[begin:stop] == 1)
         n_gaps -= n_gaps[0]
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
@@ -104,10 +107,8 @@ class Timeline:
 
 def reach_of(times: Times, longest_gap_s: float) -> NDArray[np.int64]:
     """Return for each row how many there are since the last gap longer than that, (n_rows,)."""
-    from app.detectors.kernels import rows
-
     reach = np.empty(len(times), np.int64)
-    rows.reach(times.view(np.int64), round(longest_gap_s * 1e6), reach)
+    kernels.rows.reach(times.view(np.int64), round(longest_gap_s * 1e6), reach)
     return reach
 
 

@@ -27,6 +27,8 @@ BLOCK = 16_384
 LOOK_BACK = 2 * asset.READINGS
 """Rows among which the beginning of a change is looked for."""
 
+Rows = Sequence[int] | NDArray[np.intp]
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -38,8 +40,8 @@ class Judged:
         The models that were asked, by name.
     timeline : Timeline
         The rows, with those before the first one judged.
-    at : ndarray of int of shape (n,)
-        Where the judged rows stand in the timeline.
+    first : int
+        Where in the timeline the first of the judged rows stands.
     raw, p_values : mapping of str to ndarray of shape (n,)
         Raw scores and p-values of the readings by model name; NaN where it abstains.
     trends : mapping of str to ndarray of shape (n,)
@@ -54,13 +56,21 @@ class Judged:
 
     serving: Mapping[str, Served]
     timeline: Timeline
-    at: NDArray[np.intp]
+    first: int
     raw: Mapping[str, Floats]
     p_values: Mapping[str, Floats]
     trends: Mapping[str, Floats]
     before: Floats
     contamination: float
     examined: Examined | None = None
+
+    def __len__(self) -> int:
+        return len(self.timeline.times) - self.first
+
+    @property
+    def at(self) -> NDArray[np.intp]:
+        """Where the judged rows stand in the timeline, shape (n,)."""
+        return np.arange(self.first, len(self.timeline.times))
 
     @cached_property
     def combined(self) -> Floats:
@@ -83,16 +93,16 @@ class Judged:
         """
         single = [name for name, served in self.serving.items() if served.model.window == 1]
         if not single:
-            return np.full(len(self.at), np.nan)
+            return np.full(len(self), np.nan)
         return _combined([self._supported(name) for name in single])
 
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
         if not self.trends and len(self.timeline.times) < asset.READINGS:
-            return np.full(len(self.at), np.nan)
+            return np.full(len(self), np.nan)
         readings = np.concatenate([self.before, self.supported])
-        together = asset.together(readings, self.timeline.reach[self.at])
+        together = asset.together(readings, self.timeline.reach[self.first :])
         return asset.evidence(list(self.trends.values()), together)
 
     def alone(self, name: str) -> Judged:
@@ -107,7 +117,8 @@ class Judged:
 
     def standings(self, before: Standing | None = None) -> list[Standing]:
         """Return the state of the asset after each reading, from the one before the first."""
-        found = asset.follow(before, self.timeline.times[self.at], self.asset, self.contamination)
+        times = self.timeline.times[self.first :]
+        found = asset.follow(before, times, self.asset, self.contamination)
         began: np.datetime64 | None = None
         for row, standing in enumerate(found):
             if standing.state is ALARM and standing.began is None:
@@ -119,37 +130,26 @@ class Judged:
     def verdicts(self, row: int) -> dict[str, ModelVerdict]:
         """Return what each model that answered says of one reading."""
         found = {}
-        for name, (scores, errors) in self._scores.items():
-            if isnan(score := scores[row]):
+        for name, served in self.serving.items():
+            score, model = 1.0 - self.p_values[name].item(row), served.model
+            if isnan(score):
                 continue
-            served = self.serving[name]
             found[name] = ModelVerdict(
                 score=score,
-                threshold=served.model.threshold,
-                is_anomaly=score > served.model.threshold,
+                threshold=model.threshold,
+                is_anomaly=score > model.threshold,
                 version=served.version,
                 stage=served.stage,
-                reconstruction_error=errors[row],
+                reconstruction_error=self.raw[name].item(row) if model.reconstructs else None,
             )
         return found
 
-    @cached_property
-    def _scores(self) -> dict[str, tuple[list[float], Sequence[float | None]]]:
-        """Scores and errors of reconstruction by model, as Python's own numbers."""
-        return {
-            name: (
-                (1.0 - self.p_values[name]).tolist(),
-                self.raw[name].tolist() if served.model.reconstructs else [None] * len(self.at),
-            )
-            for name, served in self.serving.items()
-        }
-
-    def reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
+    def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that readings come from, the largest share of the surprise first."""
         models = {name: served.model for name, served in self.serving.items()}
         return self._reasons(models, self.p_values, rows)
 
-    def trend_reasons(self, rows: NDArray[np.intp]) -> dict[int, list[SensorContribution]]:
+    def trend_reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that the state of the asset comes from, at these readings."""
         models = {name: self.serving[name].model.trend for name in self.trends}
         known = {name: model for name, model in models.items() if model is not None}
@@ -159,7 +159,7 @@ class Judged:
         self,
         models: Mapping[str, TrainedModel],
         p_values: Mapping[str, Floats],
-        rows: NDArray[np.intp],
+        rows: Rows,
     ) -> dict[int, list[SensorContribution]]:
         """Return for each row its sensors, by every model that has judged it.
 
@@ -167,11 +167,12 @@ class Judged:
         """
         if len(rows) == 0:
             return {}
-        found: dict[int, dict[str, SensorContribution]] = {int(row): {} for row in rows}
+        rows = np.asarray(rows, dtype=np.intp)
+        found: dict[int, dict[str, SensorContribution]] = {row: {} for row in rows.tolist()}
         weights = dict.fromkeys(found, 0.0)
         for name, model in models.items():
             judged = rows[~np.isnan(p_values[name][rows])]
-            why = model.explain(examples(model, self.timeline, self.at[judged]))
+            why = model.explain(examples(model, self.timeline, self.first + judged))
             for place, row in enumerate(judged.tolist()):
                 weight = -float(np.log10(p_values[name][row]))
                 weights[row] += weight
@@ -182,7 +183,7 @@ class Judged:
                     known.share += weight * float(why.shares[place, column])
                     if why.readings_ago is not None:
                         known.readings_ago = ago = int(why.readings_ago[place, column])
-                        known.when = as_datetime(self.timeline.times[self.at[row] - ago])
+                        known.when = as_datetime(self.timeline.times[self.first + row - ago])
                     found[row][sensor] = known
         told = {}
         for row, sensors in found.items():
@@ -198,9 +199,9 @@ class Judged:
 
     def began(self, row: int) -> np.datetime64:
         """Return when the sensor that drives an alarm changed, seen from the row that raised it."""
-        stop = int(self.at[row]) + 1
+        stop = self.first + row + 1
         start = stop - min(LOOK_BACK, int(self.timeline.reach[stop - 1]))
-        why = self.trend_reasons(np.array([row])) or self.reasons(np.array([row]))
+        why = self.trend_reasons([row]) or self.reasons([row])
         if why:
             first = why[row][0]
             values = self.timeline.rows((first.name,), slice(start, stop))[:, 0]
@@ -233,7 +234,7 @@ def _imputed(model: TrainedModel, timeline: Timeline, rows: Floats) -> Floats:
 def judge(
     serving: Mapping[str, Served],
     timeline: Timeline,
-    at: NDArray[np.intp],
+    first: int,
     before: Floats,
     contamination: float,
     silent: Mapping[str, NDArray[np.bool_]] = {},
@@ -242,19 +243,20 @@ def judge(
 
     A model does not look at the rows that ``silent`` marks for it, shape (n,).
     """
-    n_rows, nothing = len(timeline.times), np.full(len(at), np.nan)
+    n_rows = len(timeline.times)
     raw, p_values, trends = {}, {}, {}
     for name, served in serving.items():
         model, trend = served.model, served.model.trend
-        raw[name] = p_values[name] = nothing
         if n_rows >= _needed(model):
-            raw[name] = _raw_scores(model, timeline, at)
+            raw[name] = _raw_scores(model, timeline, first)
             if name in silent:
                 raw[name][silent[name]] = np.nan
             p_values[name] = model.calibration.p_value(raw[name])
+        else:
+            raw[name] = p_values[name] = np.full(n_rows - first, np.nan)
         if trend is not None and n_rows >= _needed(trend):
-            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, at))
-    return Judged(serving, timeline, at, raw, p_values, trends, before, contamination)
+            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, first))
+    return Judged(serving, timeline, first, raw, p_values, trends, before, contamination)
 
 
 def look_back(serving: Mapping[str, Served]) -> int:
@@ -291,17 +293,15 @@ def _needed(model: TrainedModel) -> int:
     return model.window - int(spare)
 
 
-def _raw_scores(model: TrainedModel, timeline: Timeline, at: NDArray[np.intp]) -> Floats:
-    """Return the scores of consecutive rows."""
-    scores = np.empty(len(at))
-    for start in range(0, len(at), BLOCK):
-        part = at[start : start + BLOCK]
-        rows, windows = timeline.stretch(
-            model.feature_names, model.window, int(part[0]), int(part[-1]) + 1
-        )
+def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
+    """Return the scores of the rows from the first one on."""
+    n_rows, scores = len(timeline.times), []
+    for start in range(first, n_rows, BLOCK):
+        stop = min(start + BLOCK, n_rows)
+        rows, windows = timeline.stretch(model.feature_names, model.window, start, stop)
         found = model.raw_scores_along(_imputed(model, timeline, rows))
-        scores[start : start + BLOCK] = found[windows]
-    return scores
+        scores.append(found[windows])
+    return scores[0] if len(scores) == 1 else np.concatenate([np.empty(0), *scores])
 
 
 def _contribution(model: TrainedModel, column: int, value: float) -> SensorContribution:

@@ -4,20 +4,28 @@ Each function computes what the fitted estimator of its algorithm would, from th
 algorithm took out of it. Larger means more unusual; NaN where a value is NaN. A row's score is the
 same, to the last bit, alone and among others.
 
-The compiled parts stand in modules of their own, imported where something is first scored: numba
-takes a third of a second to import, which no process shall pay that only starts.
+The compiled parts stand in modules of their own, each imported when it is first asked for, as in
+``kernels.rows``: numba takes a third of a second to import, which no process shall pay that only
+starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from app.detectors.base import Arrays, Floats
 from app.detectors.kernels.blocks import in_blocks
 
+if TYPE_CHECKING:
+    from app.detectors.kernels import averaging, evidence, forest, lstm, odds, rows, svm  # noqa: F401
+
+COMPILED = ("averaging", "evidence", "forest", "lstm", "odds", "rows", "svm")
+"""Modules of compiled kernels."""
 FARTHEST = 1e100
 """In standard deviations; beyond it, squares and products would not stay finite."""
 FARTHEST_BEYOND = 100.0
@@ -30,6 +38,13 @@ IN_FULL: Arrays = {
 """Limits for averages in which every value counts in full."""
 BLOCK = 2048
 """Examples averaged at a time, so that memory stays bounded however long the input is."""
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a module of compiled kernels; from then on it is an attribute like any other."""
+    if name not in COMPILED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
 
 
 def isolation_forest(arrays: Arrays, params: Mapping[str, Any], X: Floats) -> Floats:
@@ -165,15 +180,8 @@ def warm_up() -> None:
 
     May be called any number of times, from any thread.
     """
-    from app.detectors.kernels import (  # noqa: F401
-        averaging,
-        evidence,
-        forest,
-        lstm,
-        odds,
-        rows,
-        svm,
-    )
+    for name in COMPILED:
+        import_module(f"{__name__}.{name}")
 
 
 def _in_a_row(X: Floats) -> Floats:

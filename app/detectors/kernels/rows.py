@@ -23,6 +23,18 @@ def all_within(values: Floats, least: Floats, most: Floats) -> bool:
     return True
 
 
+@compiled(given(float64, 2), returns=boolean, fastmath=False)
+def none_missing(values: Floats) -> bool:
+    """Return whether no value of (n_rows, n_sensors) is NaN."""
+    for row in range(values.shape[0]):
+        known = True
+        for column in range(values.shape[1]):
+            known &= values[row, column] == values[row, column]
+        if not known:
+            return False
+    return True
+
+
 @compiled(given(float64, 2), given(int64, 1), filled(int64, 2), fastmath=False)
 def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
     """Write for how many rows each value of (n_rows, n_sensors) has been there.
