@@ -1,4 +1,8 @@
-"""Connections that end when their client does not get on, for uvicorn waits without end."""
+"""Connections that end when their client does not get on, for uvicorn waits without end.
+
+And whose answers leave in one piece, for uvicorn sends a head by itself: one more call of the
+system, after which a client has to be woken twice.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.problems import http_problem
 
@@ -89,7 +93,11 @@ class Connection(HttpToolsProtocol):
             if len(self.url) + fields > LARGEST_HEAD:
                 self._refusal = _head_too_large()
                 raise ValueError
+        before = self.cycle
         super().on_headers_complete()
+        # The answer to HEAD is nothing but a head.
+        if self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = InOnePiece(self.cycle)
 
     def on_message_complete(self) -> None:
         self._awaited = Awaited.NOTHING
@@ -164,6 +172,36 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+
+class InOnePiece(asyncio.Transport):
+    """What one answer is written to: its head waits for the first part of its body.
+
+    Parameters
+    ----------
+    cycle : RequestResponseCycle
+        The request and its answer.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle):
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head: bytes | None = None
+
+    def write(self, data: Any) -> None:
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+        else:
+            # Before any head there is only "100 Continue", which is to come at once.
+            self._transport.write(self._head + data if self._head else data)
+            self._head = self._head and b""
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 def patient_for(seconds: float) -> type[Connection]:
