@@ -118,11 +118,11 @@ def follow(
     """
     standings: list[Standing] = []
     codes = _codes(before, p_values, contamination).tolist()
-    for time, code in zip(times, codes, strict=True):
+    for row, code in enumerate(codes):
         state, calm = STATES[code // OFF_DELAY], code % OFF_DELAY
-        before = before or Standing(NORMAL, time)
+        before = before or Standing(NORMAL, times[row])
         if state is not before.state:
-            before = Standing(state, time)
+            before = Standing(state, times[row])
         elif calm != before.calm:
             before = replace(before, calm=calm)
         standings.append(before)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from math import isnan
 from operator import is_
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,7 @@ class Detection:
 
     def _learnt_by(self, serving: Mapping[str, Served]) -> _Learnt:
         """Return what the models that serve know of the sensors; it changes only with them."""
-        models = tuple(served.model for served in serving.values())
+        models = [served.model for served in serving.values()]
         learnt = self._learnt
         if learnt is None or not _same(learnt.models, models):
             sensors = Sensors.of(models, self.settings.sensor_ranges)
@@ -368,14 +368,13 @@ def history_url(settings: Settings) -> str:
 class _Learnt:
     """What some models know of the sensors, and how many earlier readings they may look at."""
 
-    models: tuple[TrainedModel, ...]
+    models: Sequence[TrainedModel]
     sensors: Sensors
     no_past: Past
     look_back: int
 
 
-@dataclass(frozen=True)
-class _Question:
+class _Question(NamedTuple):
     """Readings, and what answers them."""
 
     serving: Mapping[str, Served]
@@ -386,8 +385,7 @@ class _Question:
     lacking: Mapping[str, Mapping[int, str]]
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(NamedTuple):
     """Rows of one asset in time order, each with the readings of that time that were asked for.
 
     Of several with one time, the one given last stands for all. None was asked for where a reading
@@ -403,8 +401,7 @@ class _Rows:
         return np.array([bool(here) and here[-1] in readings for here in self.asked])
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):
     """Results by the place of their reading, what is to be kept, and what to remember of it."""
 
     results: dict[int, AnomalyDetectionResult]

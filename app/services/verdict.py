@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isnan
@@ -146,18 +146,17 @@ class Judged:
 
     def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that readings come from, the largest share of the surprise first."""
-        models = {name: served.model for name, served in self.serving.items()}
+        models = ((name, served.model) for name, served in self.serving.items())
         return self._reasons(models, self.p_values, rows)
 
     def trend_reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that the state of the asset comes from, at these readings."""
-        models = {name: self.serving[name].model.trend for name in self.trends}
-        known = {name: model for name, model in models.items() if model is not None}
-        return self._reasons(known, self.trends, rows)
+        models = ((name, self.serving[name].model.trend) for name in self.trends)
+        return self._reasons(models, self.trends, rows)
 
     def _reasons(
         self,
-        models: Mapping[str, TrainedModel],
+        models: Iterable[tuple[str, TrainedModel | None]],
         p_values: Mapping[str, Floats],
         rows: Rows,
     ) -> dict[int, list[SensorContribution]]:
@@ -170,7 +169,9 @@ class Judged:
         rows = np.asarray(rows, dtype=np.intp)
         found: dict[int, dict[str, SensorContribution]] = {row: {} for row in rows.tolist()}
         weights = dict.fromkeys(found, 0.0)
-        for name, model in models.items():
+        for name, model in models:
+            if model is None:
+                continue
             judged = rows[~np.isnan(p_values[name][rows])]
             why = model.explain(examples(model, self.timeline, self.first + judged))
             for place, row in enumerate(judged.tolist()):
