@@ -24,6 +24,7 @@ from app.api import problems
 from app.errors import InvalidDataError, VigieError
 from app.models.from_json import from_json
 
+JSON = "application/json"
 TINY, LARGE = 4 * 1024, 128 * 1024
 """Bytes of a body that is a reading or a few, and of one that takes the interpreter for long."""
 
@@ -57,20 +58,20 @@ class DirectRoute(APIRoute):
             _refuse_too_many_values(data)
             return result.dump_json(self.endpoint(from_json(form, data), service))
 
-        async def handle(request: Request) -> Response:
-            data, state = await _json_of(request), request.app.state
+        async def content(scope: Scope, receive: Receive) -> bytes:
+            data, state = await _json_of(scope, receive), scope["app"].state
             loop, service = asyncio.get_running_loop(), state.service
             if len(data) > LARGE:
-                content = await loop.run_in_executor(
-                    large_bodies, _uncollected, answer, data, service
-                )
-            elif len(data) > TINY or state.in_one_go is None:
-                content = await loop.run_in_executor(small_bodies, answer, data, service)
-            else:
-                content = await state.in_one_go.answer(partial(answer, data, service))
-            return Response(content, media_type="application/json")
+                return await loop.run_in_executor(large_bodies, _uncollected, answer, data, service)
+            if len(data) > TINY or state.in_one_go is None:
+                return await loop.run_in_executor(small_bodies, answer, data, service)
+            found: bytes = await state.in_one_go.answer(partial(answer, data, service))
+            return found
 
-        self.answered_by = handle
+        async def handle(request: Request) -> Response:
+            return Response(await content(request.scope, request.receive), media_type=JSON)
+
+        self.content = content
         return handle
 
 
@@ -89,26 +90,27 @@ class Shortcut:
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], prefix: str):
         self.app = app
-        self._answered_by = {
-            prefix + route.path: route.answered_by
-            for route in routes
-            if isinstance(route, DirectRoute)
+        self._content_of = {
+            prefix + route.path: route.content for route in routes if isinstance(route, DirectRoute)
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handle = self._answered_by.get(scope.get("path", ""))
-        if handle is None or scope["type"] != "http" or scope["method"] != "POST":
+        content_of = self._content_of.get(scope.get("path", ""))
+        if content_of is None or scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        request = Request(scope, receive)
         try:
-            response = await handle(request)
+            content = await content_of(scope, receive)
         except ClientDisconnect:
             # Nobody is there to be answered.
             return
         except (VigieError, HTTPException) as error:
-            response = problems.answer(request, error)
-        await response(scope, receive, send)
+            await problems.answer(Request(scope), error)(scope, receive, send)
+            return
+        # What a Response would send, without all that it could.
+        headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON.encode())]
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
 
 class Unread(Generic[T]):
@@ -119,7 +121,7 @@ class Unread(Generic[T]):
 
     async def read(self) -> bytes:
         """Return the body as it came."""
-        return await _json_of(self._request)
+        return await _json_of(self._request.scope, self._request.receive)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -138,7 +140,7 @@ class UnreadRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             answer = await self.endpoint(Unread(request), request.app.state.service)
-            return Response(result.dump_json(answer), media_type="application/json")
+            return Response(result.dump_json(answer), media_type=JSON)
 
         return handle
 
@@ -169,10 +171,10 @@ def _uncollected(work: Callable[..., bytes], *arguments: Any) -> bytes:
         gc.enable()
 
 
-async def _json_of(request: Request) -> bytes:
+async def _json_of(scope: Scope, receive: Receive) -> bytes:
     """Return the body of a request that says it sends JSON."""
     said = packed = b""
-    for name, value in request.scope["headers"]:
+    for name, value in scope["headers"]:
         if name == b"content-type":
             said = value
         elif name == b"content-encoding":
@@ -182,9 +184,17 @@ async def _json_of(request: Request) -> bytes:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"The body is sent as {packed[:100].decode('latin-1')}, but is not unpacked here.",
         )
-    if said != b"application/json":
+    if said != JSON.encode():
         _refuse_all_but_json(said.decode("latin-1"))
-    return await request.body()
+    # As Request.body() does, without its two generators.
+    parts, is_all = [], False
+    while not is_all:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        is_all = not message.get("more_body", False)
+    return b"".join(parts)
 
 
 def _refuse_all_but_json(said: str) -> None:

@@ -1,9 +1,9 @@
 """A thread beside the event loop that answers tiny requests, for little more than they take.
 
-To judge a reading takes a tenth of a millisecond, and an executor takes longer to have that done in
-a thread and brought back. What is dear is to be woken up: its queue and its futures are locks, and a
-thread that is woken by one that holds the interpreter comes to nothing and goes to sleep again.
-Whoever writes into a pipe has let go of the interpreter, so a pipe each way costs a third of it.
+To judge a reading takes a tenth of a millisecond, and an executor takes longer to have that done
+in a thread and brought back. What is dear is to be woken up: its queue and its futures are locks,
+and a thread that is woken by one that holds the interpreter comes to nothing and goes to sleep
+again. Whoever writes into a pipe has let go of the interpreter, so a pipe each way costs a third.
 """
 
 from __future__ import annotations
