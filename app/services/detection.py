@@ -237,10 +237,10 @@ class Detection:
         contamination = judged.contamination
         combined, evidence = judged.combined.tolist(), judged.asset.tolist()
         places = [place for place, here in enumerate(rows.asked) if here]
-        why = judged.reasons([place for place in places if combined[place] < contamination])
-        drivers = judged.trend_reasons(
-            [place for place in places if standings[place].state in UNSETTLED]
-        )
+        odd = [place for place in places if combined[place] < contamination]
+        unsettled = [place for place in places if standings[place].state in UNSETTLED]
+        why = judged.reasons(odd) if odd else {}
+        drivers = judged.trend_reasons(unsettled) if unsettled else {}
         results: dict[int, AnomalyDetectionResult] = {}
         for place in places:
             standing, row = standings[place], judged.first + place

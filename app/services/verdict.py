@@ -93,14 +93,14 @@ class Judged:
         """
         single = [name for name, served in self.serving.items() if served.model.window == 1]
         if not single:
-            return np.full(len(self), np.nan)
+            return _nothing(len(self))
         return _combined([self._supported(name) for name in single])
 
     @cached_property
     def asset(self) -> Floats:
         """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
         if not self.trends and len(self.timeline.times) < asset.READINGS:
-            return np.full(len(self), np.nan)
+            return _nothing(len(self))
         readings = np.concatenate([self.before, self.supported])
         together = asset.together(readings, self.timeline.reach[self.first :])
         return asset.evidence(list(self.trends.values()), together)
@@ -254,7 +254,7 @@ def judge(
                 raw[name][silent[name]] = np.nan
             p_values[name] = model.calibration.p_value(raw[name])
         else:
-            raw[name] = p_values[name] = np.full(n_rows - first, np.nan)
+            raw[name] = p_values[name] = _nothing(n_rows - first)
         if trend is not None and n_rows >= _needed(trend):
             trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, first))
     return Judged(serving, timeline, first, raw, p_values, trends, before, contamination)
@@ -282,6 +282,13 @@ def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
     decades = np.log10(contamination / np.where(p_values < contamination, p_values, contamination))
     found = np.minimum(decades.astype(np.intp), len(LEVELS) - 1)
     return np.where(p_values < contamination, found, -1)
+
+
+def _nothing(n: int) -> Floats:
+    """Return what is said where nothing can be; for one number ``np.full`` takes twice as long."""
+    found = np.empty(n)
+    found.fill(np.nan)
+    return found
 
 
 def _combined(p_values: Sequence[Floats]) -> Floats:
