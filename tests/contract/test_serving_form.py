@@ -359,6 +359,18 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
 # Compilation
 
 
+def test_what_is_scored_while_the_interpreter_ends_is_scored_all_the_same():
+    script = """
+import atexit
+from app.detectors.kernels.blocks import in_blocks
+done = []
+atexit.register(lambda: print(sorted(done)))
+atexit.register(in_blocks, lambda start, stop: done.append((start, stop)), 5, 2)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("[(0, 2), (2, 4), (4, 5)]\n", "")
+
+
 def test_warming_up_may_be_done_often_and_by_several_threads():
     threads = [threading.Thread(target=warm_up) for _ in range(4)]
     for thread in threads:
