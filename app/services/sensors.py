@@ -144,8 +144,10 @@ class Examined:
     def since(self, row: int) -> Examined:
         """Return what is wrong from a row on, counted from there."""
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
-        held = self.held[row] if row < len(self.held) else None
-        return Examined(self.sensors, self.values[row:], self.usable[row:], masks, held)
+        later = Examined(self.sensors, self.values[row:], self.usable[row:], masks)
+        # It has been counted already.
+        later.__dict__["held"] = self.held[row:]
+        return later
 
     def unusable(self, row: int) -> dict[str, Kind]:
         """Return the sensors of a row that have no usable value, and why."""

@@ -89,6 +89,15 @@ def test_a_forest_of_any_size_scores_as_the_estimator(n_estimators, max_samples)
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.parametrize("n_rows", [30, 103, 104, 300])
+def test_trees_somewhat_higher_than_most_score_as_the_estimator(n_rows):
+    fitted = forest(9, 1.0, rows(4000))
+    assert 11 <= fitted.arrays["levels"].max() <= 13
+    expected = fitted.estimator.decision_function(trials(n_rows))
+    scores = raw_scores("isolation_forest", fitted.arrays, {}, trials(n_rows))
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
+
+
 def test_a_tree_twenty_levels_deep_scores_as_the_estimator():
     fitted = forest(1, 1.0, rows(600_000))
     assert fitted.arrays["levels"].max() >= 20
@@ -348,6 +357,18 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
 
 
 # Compilation
+
+
+def test_what_is_scored_while_the_interpreter_ends_is_scored_all_the_same():
+    script = """
+import atexit
+from app.detectors.kernels.blocks import in_blocks
+done = []
+atexit.register(lambda: print(sorted(done)))
+atexit.register(in_blocks, lambda start, stop: done.append((start, stop)), 5, 2)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("[(0, 2), (2, 4), (4, 5)]\n", "")
 
 
 def test_warming_up_may_be_done_often_and_by_several_threads():

@@ -26,7 +26,12 @@ def in_blocks(work: Callable[[int, int], None], n: int, size: int) -> None:
         for start in starts:
             work(start, min(start + size, n))
 
-    helpers = [_threads().submit(take_turns) for _ in range(min(CORES, -(-n // size)) - 1)]
+    try:
+        helpers = [_threads().submit(take_turns) for _ in range(min(CORES, -(-n // size)) - 1)]
+    except RuntimeError:
+        # No thread takes on anything once the interpreter ends. What is done then, such as the
+        # figures of a training that are still to be sent, is done without help.
+        helpers = []
     try:
         take_turns()
     finally:

@@ -2,7 +2,7 @@
 
 Every function has one signature, so importing its module compiles it, or reads what was compiled
 before; no call ever does. A change in ``functions.py`` does not reach what is kept of the modules
-that use it: numba looks at the file of the function alone.
+that use it: numba looks at the text of the function's own file alone.
 """
 
 from __future__ import annotations
@@ -51,12 +51,24 @@ def filled(dtype: Any, ndim: int) -> types.Array:
 
 
 def compiled(
-    *arguments: Any, returns: Any = types.void, **options: Any
+    *arguments: Any, returns: Any = types.void, in_vectors: bool = False, **options: Any
 ) -> Callable[[Function], Function]:
-    """Compile a function for arguments of these types."""
+    """Compile a function for arguments of these types.
+
+    Parameters
+    ----------
+    *arguments, returns : numba types
+        Its signature.
+    in_vectors : bool
+        Make vector instructions of straight-line code as well, not of loops alone. Compilers of C
+        always do; numba has to be told, and walks side by side are slower for it.
+    **options
+        Of numba, beside or instead of ``FAITHFUL``.
+    """
     signature = returns(*arguments)
 
     def compile_it(function: Function) -> Function:
+        numba.config.SLP_VECTORIZE = int(in_vectors)
         try:
             kernel: Function = numba.njit(signature, cache=True, **FAITHFUL | options)(function)
         except (OSError, RuntimeError):

@@ -5,16 +5,23 @@ on side by side, of eight rows down one tree, or of one row down eight trees, an
 for memory the others compare. There is no branch to mispredict: a leaf points at itself, and every
 walk has as many steps as its tree has levels.
 
-Many rows go down a tree as a tile, and are spared steps in one of two ways:
+Many rows are spared these steps in one of two ways:
 
 - Neighbours in time are alike, averages of them all the more. A box around a few of them walks in
   their place, for as long as no cut goes through it; mostly that is down to a leaf.
-- Where they are not, the first levels of a tree, its crown, are so few nodes that all rows are
-  compared with all of them: no step waits for another, and vector instructions do eight at once.
+- Where they are not, 256 of them go together, a bit for each: at a node, those beyond its cut turn
+  right and the others left, which is two instructions for all of them, whether any are there or
+  not. Which rows are beyond which cut is found out column by column, for all trees at once, by
+  where their values lie among the sorted cuts.
 
 Whatever the way, a row ends in the same leaves, and what stands there is added up tree by tree.
 
 How a forest stands in memory: ``trees.py``.
+
+References
+----------
+Lucchese et al. QuickScorer: a fast algorithm to rank documents with additive ensembles of
+regression trees. SIGIR 2015 (cuts sorted by column, and sets as bits; there of leaves, for a row).
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ from app.detectors.kernels.compiled import compiled, filled, given, part_of_kern
 Ints: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int32]
 Packed: TypeAlias = NDArray[np.int64]
+Bits: TypeAlias = NDArray[np.uint64]
 Place: TypeAlias = Any
 """An unsigned index, for numba wraps signed ones around the end of an array, which takes time."""
 Eight: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
@@ -45,12 +53,25 @@ TILE, TOGETHER = 128, 8
 BOX = 16
 """Neighbouring rows that a box goes around; a tile is eight boxes."""
 N_BOXES = TILE // BOX
-CROWN = 4
-"""Levels of a tree in its crown."""
 FEW = 24
 """Fewer rows are not worth a tile."""
 TRIALS = 8
-"""Trees after which a tile goes on with boxes or without them."""
+"""Trees that tell whether rows are alike enough for boxes."""
+FLOCK = 2 * TILE
+"""Rows that go through a crown together."""
+WORD = 64
+WORDS = FLOCK // WORD
+"""Whole numbers that hold a bit for each of them."""
+MANY = 104
+"""Fewer rows are not worth a flock."""
+CROWN, LOW_CROWN = 10, 6
+"""Levels of a tree in its crown: all of them, if no tree of the forest has more than ten; else the
+first six, for with each level there are twice as many nodes, and only one more step."""
+BELOW = (1 << CROWN) - 1
+"""Stands for what is no inner node of a crown, which has one less at most."""
+EACH_BIT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+SPREAD = EACH_BIT.view(np.uint64).reshape(-1)
+"""The eight bits of each byte, as the lowest ones of eight bytes."""
 LARGEST = float(np.finfo(np.float32).max)
 COLUMN, CHILD, LENGTH = np.uintp(trees.COLUMN), np.uintp(trees.CHILD), np.uintp(trees.LENGTH)
 TWICE = np.uintp(2)
@@ -138,60 +159,118 @@ def _eight_boxes(low: Ints, high: Ints, nodes: Packed, n_steps: int) -> Eight:
 
 
 @part_of_kernels
-def _through_crown(tile: Keys, cuts: Ints, columns: Ints, ends: Ints, at: Ints) -> None:
-    """Write the nodes below the crown of a tree at which the rows of a tile come out."""
-    x0, k0 = tile[columns[0]], cuts[0]
-    x1, k1 = tile[columns[1]], cuts[1]
-    x2, k2 = tile[columns[2]], cuts[2]
-    x3, k3 = tile[columns[3]], cuts[3]
-    x4, k4 = tile[columns[4]], cuts[4]
-    x5, k5 = tile[columns[5]], cuts[5]
-    x6, k6 = tile[columns[6]], cuts[6]
-    x7, k7 = tile[columns[7]], cuts[7]
-    x8, k8 = tile[columns[8]], cuts[8]
-    x9, k9 = tile[columns[9]], cuts[9]
-    x10, k10 = tile[columns[10]], cuts[10]
-    x11, k11 = tile[columns[11]], cuts[11]
-    x12, k12 = tile[columns[12]], cuts[12]
-    x13, k13 = tile[columns[13]], cuts[13]
-    x14, k14 = tile[columns[14]], cuts[14]
-    e0, e1, e2, e3, e4, e5, e6, e7 = (
-        ends[0],
-        ends[1],
-        ends[2],
-        ends[3],
-        ends[4],
-        ends[5],
-        ends[6],
-        ends[7],
-    )
-    e8, e9, e10, e11, e12, e13, e14, e15 = (
-        ends[8],
-        ends[9],
-        ends[10],
-        ends[11],
-        ends[12],
-        ends[13],
-        ends[14],
-        ends[15],
-    )
-    for row in range(TILE):
-        p14 = e15 if x14[row] > k14 else e14
-        p13 = e13 if x13[row] > k13 else e12
-        p12 = e11 if x12[row] > k12 else e10
-        p11 = e9 if x11[row] > k11 else e8
-        p10 = e7 if x10[row] > k10 else e6
-        p9 = e5 if x9[row] > k9 else e4
-        p8 = e3 if x8[row] > k8 else e2
-        p7 = e1 if x7[row] > k7 else e0
-        p6 = p14 if x6[row] > k6 else p13
-        p5 = p12 if x5[row] > k5 else p11
-        p4 = p10 if x4[row] > k4 else p9
-        p3 = p8 if x3[row] > k3 else p7
-        p2 = p6 if x2[row] > k2 else p5
-        p1 = p4 if x1[row] > k1 else p3
-        p0 = p2 if x0[row] > k0 else p1
-        at[row] = p0
+def _count_below(own: Keys, cuts: Keys, first: Place, stop: Place, counts: Ints) -> None:
+    """Write for each key of a column how many of its cuts, in ascending order, are below.
+
+    A binary search without branches; all rows take a step before any takes the next.
+    """
+    n_rows, n_cuts = len(own), stop - first
+    # First the stretch between two of sixteen cuts, by vector instructions.
+    left = (n_cuts + np.uintp(15)) // np.uintp(16)
+    counts[:] = 0
+    for pivot in range(first + left - np.uintp(1), stop - np.uintp(1), left):
+        cut = cuts[pivot]
+        for row in range(n_rows):
+            counts[row] += own[row] > cut
+    last = stop - left
+    for row in range(n_rows):
+        counts[row] = min(first + left * np.uintp(counts[row]), last)
+    while left > np.uintp(1):
+        half = left // np.uintp(2)
+        for row in range(n_rows):
+            at = np.uintp(counts[row])
+            is_below = np.uintp(cuts[at + half - np.uintp(1)] < own[row])
+            counts[row] = at + (half & (np.uintp(0) - is_below))
+        left -= half
+    for row in range(n_rows):
+        at = np.uintp(counts[row])
+        counts[row] = at + np.uintp(cuts[at] < own[row]) - first
+
+
+@part_of_kernels
+def _compare(
+    flock: Keys, cuts: Keys, columns: Ints, places: Ints, counts: Ints, marks: Bits, beyond: Bits
+) -> None:
+    """Write for each cut of all crowns which rows of a flock are beyond it, a bit for each.
+
+    They are those beyond the next larger one, and those between the two.
+    """
+    for column in range(len(columns) - 1):
+        first, stop = np.uintp(columns[column]), np.uintp(columns[column + 1])
+        if first == stop:
+            continue
+        for tile in range(len(flock)):
+            own = counts[TILE * tile : TILE * (tile + 1)]
+            _count_below(flock[tile, column], cuts, first, stop, own)
+        marks[: np.uintp(WORDS) * (stop - first + np.uintp(1))] = np.uint64(0)
+        for row in range(FLOCK):
+            place = np.uintp(WORDS) * np.uintp(counts[row]) + np.uintp(row) // np.uintp(WORD)
+            marks[place] |= np.uint64(1) << (np.uint64(row) % np.uint64(WORD))
+        rows0 = rows1 = rows2 = rows3 = np.uint64(0)
+        cut = stop
+        while cut > first:
+            between = np.uintp(WORDS) * (cut - first)
+            cut -= np.uintp(1)
+            rows0 |= marks[between]
+            rows1 |= marks[between + np.uintp(1)]
+            rows2 |= marks[between + np.uintp(2)]
+            rows3 |= marks[between + np.uintp(3)]
+            place = np.uintp(WORDS) * np.uintp(places[cut])
+            beyond[place] = rows0
+            beyond[place + np.uintp(1)] = rows1
+            beyond[place + np.uintp(2)] = rows2
+            beyond[place + np.uintp(3)] = rows3
+
+
+@part_of_kernels
+def _through_crown(beyond: Bits, children: Any, levels: Ints, here: Bits, turns: Bits) -> None:
+    """Send the rows of a flock down a crown; write which of them turn right at each level.
+
+    ``here`` has room for which rows are at each node.
+    """
+    root = np.uintp(levels[0])
+    here[:WORDS] = ~np.uint64(0)
+    for level in range(len(levels) - 1):
+        node, stop = np.uintp(levels[level]), np.uintp(levels[level + 1])
+        turns0 = turns1 = turns2 = turns3 = np.uint64(0)
+        while node < stop:
+            at, cut = np.uintp(WORDS) * (node - root), np.uintp(WORDS) * node
+            left = np.uintp(WORDS) * np.uintp(children[np.uintp(2) * node])
+            right = np.uintp(WORDS) * np.uintp(children[np.uintp(2) * node + np.uintp(1)])
+            all0, all1 = here[at], here[at + np.uintp(1)]
+            all2, all3 = here[at + np.uintp(2)], here[at + np.uintp(3)]
+            right0, right1 = all0 & beyond[cut], all1 & beyond[cut + np.uintp(1)]
+            right2 = all2 & beyond[cut + np.uintp(2)]
+            right3 = all3 & beyond[cut + np.uintp(3)]
+            left0, left1, left2, left3 = all0 ^ right0, all1 ^ right1, all2 ^ right2, all3 ^ right3
+            turns0, turns1 = turns0 | right0, turns1 | right1
+            turns2, turns3 = turns2 | right2, turns3 | right3
+            here[right], here[right + np.uintp(1)] = right0, right1
+            here[right + np.uintp(2)], here[right + np.uintp(3)] = right2, right3
+            here[left], here[left + np.uintp(1)] = left0, left1
+            here[left + np.uintp(2)], here[left + np.uintp(3)] = left2, left3
+            node += np.uintp(1)
+        place = np.uintp(WORDS) * np.uintp(level)
+        turns[place], turns[place + np.uintp(1)] = turns0, turns1
+        turns[place + np.uintp(2)], turns[place + np.uintp(3)] = turns2, turns3
+
+
+@part_of_kernels
+def _as_numbers(turns: Any, first_eight: Bits, others: Bits) -> None:
+    """Write the turns of each row one after the other, as the bits of two bytes.
+
+    ``turns`` has a byte for every eight rows, level by level; they come out as eight bytes.
+    """
+    n = FLOCK // 8
+    for i in range(n):
+        bits = SPREAD[turns[i]]
+        for level in range(1, 8):
+            bits |= SPREAD[turns[n * level + i]] << np.uint64(level)
+        first_eight[i] = bits
+        bits = SPREAD[turns[n * 8 + i]]
+        for level in range(9, CROWN):
+            bits |= SPREAD[turns[n * level + i]] << np.uint64(level - 8)
+        others[i] = bits
 
 
 # A fused product and sum would round a reading in another way than the estimator does.
@@ -353,13 +432,18 @@ def _spread(held: Eight, at: Ints) -> None:
 
 
 @part_of_kernels
-def _fill_tile(keys: Keys, first: int, tile: Keys, low: Keys, high: Keys) -> None:
-    """Write the keys of a tile by column, the last row filling up, and the boxes around them."""
-    for row in range(TILE):
+def _by_column(keys: Keys, first: int, tile: Keys) -> None:
+    """Write the keys of a tile by column, the last row filling up."""
+    for row in range(tile.shape[1]):
         same = min(first + row, len(keys) - 1)
         for column in range(keys.shape[1]):
             tile[column, row] = keys[same, column]
-    for column in range(keys.shape[1]):
+
+
+@part_of_kernels
+def _box(tile: Keys, low: Keys, high: Keys) -> None:
+    """Write the boxes around the rows of a tile."""
+    for column in range(len(tile)):
         for box in range(N_BOXES):
             least = most = tile[column, box * BOX]
             for row in range(box * BOX + 1, (box + 1) * BOX):
@@ -369,7 +453,7 @@ def _fill_tile(keys: Keys, first: int, tile: Keys, low: Keys, high: Keys) -> Non
 
 @compiled(
     *(given(int32, 2), given(int64, 1), given(uint16, 1), given(uint8, 1), given(int32, 1)),
-    *(given(float64, 1), *3 * [given(int32, 2)], float64, given(float64, 1), filled(float64, 1)),
+    *(given(float64, 1), float64, given(float64, 1), filled(float64, 1)),
     fastmath=False,
 )
 def _walk_in_tiles(
@@ -379,9 +463,6 @@ def _walk_in_tiles(
     heights: NDArray[np.uint8],
     starts: Ints,
     lengths: Floats,
-    cuts: Keys,
-    columns: Ints,
-    ends: Ints,
     normaliser: float,
     distances: Floats,
     scores: Floats,
@@ -395,7 +476,8 @@ def _walk_in_tiles(
     flat = tile.reshape(-1)
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
-        _fill_tile(keys, first, tile, low, high)
+        _by_column(keys, first, tile)
+        _box(tile, low, high)
         sums[:] = 0.0
         whole = 0
         for tree in range(len(starts) - 1):
@@ -404,26 +486,111 @@ def _walk_in_tiles(
             n_todo = 0
             if tree < TRIALS or 4 * whole > tree * N_BOXES:
                 _spread(_eight_boxes(low, high, own, own_heights[0]), at)
-                for box in range(0, n_rows, BOX):
-                    node = np.uintp(at[box])
-                    if own_heights[node] == 0:
-                        whole += 1
-                        length = lengths[own_which[node]]
-                        for row in range(box, box + BOX):
-                            sums[row] += length
-                    else:
-                        for row in range(box, box + BOX):
-                            at[row] = at[box]
-                        for row in range(box, min(box + BOX, n_rows), TOGETHER):
-                            todo[n_todo], n_steps[n_todo] = row, own_heights[node]
-                            n_todo += 1
             else:
-                _through_crown(tile, cuts[tree], columns[tree], ends[tree], at)
-                for row in range(0, n_rows, TOGETHER):
-                    todo[n_todo], n_steps[n_todo] = row, own_heights[0] - CROWN
-                    n_todo += 1
+                at[:] = 0
+            for box in range(0, n_rows, BOX):
+                node = np.uintp(at[box])
+                if own_heights[node] == 0:
+                    whole += 1
+                    length = lengths[own_which[node]]
+                    for row in range(box, box + BOX):
+                        sums[row] += length
+                else:
+                    for row in range(box, box + BOX):
+                        at[row] = at[box]
+                    for row in range(box, min(box + BOX, n_rows), TOGETHER):
+                        todo[n_todo], n_steps[n_todo] = row, own_heights[node]
+                        n_todo += 1
             _add_walks(flat, own, lengths, own_which, at, todo[:n_todo], n_steps, sums)
         for row in range(n_rows):
+            scores[first + row] = _score(sums[row], normaliser, distances[first + row])
+
+
+@compiled(
+    *(given(int32, 2), given(int64, 1), given(uint8, 1), given(int32, 1)),
+    returns=boolean,
+    fastmath=False,
+)
+def _are_alike(keys: Keys, nodes: Packed, heights: NDArray[np.uint8], starts: Ints) -> bool:
+    """Return whether half of the boxes around rows reach a leaf, in the first trees and tile."""
+    width = keys.shape[1]
+    tile, at = np.empty((width, TILE), np.int32), np.empty(TILE, np.int32)
+    low, high = np.empty(width * N_BOXES, np.int32), np.empty(width * N_BOXES, np.int32)
+    _by_column(keys, 0, tile)
+    _box(tile, low, high)
+    whole = 0
+    n_trees = min(TRIALS, len(starts) - 1)
+    for tree in range(n_trees):
+        own, own_heights = nodes[starts[tree] :], heights[starts[tree] :]
+        _spread(_eight_boxes(low, high, own, own_heights[0]), at)
+        for box in range(0, TILE, BOX):
+            whole += own_heights[at[box]] == 0
+    return 2 * whole > n_trees * N_BOXES
+
+
+@compiled(
+    *(given(int32, 2), given(int64, 1), given(uint16, 1), given(uint8, 1), given(int32, 1)),
+    *(given(float64, 1), *3 * [given(int32, 1)], given(uint16, 1), given(int32, 2)),
+    *(given(uint16, 2), float64, given(float64, 1), filled(float64, 1)),
+    in_vectors=True,
+    fastmath=False,
+)
+def _through_crowns(
+    keys: Keys,
+    nodes: Packed,
+    which: NDArray[np.uint16],
+    heights: NDArray[np.uint8],
+    starts: Ints,
+    lengths: Floats,
+    cuts: Keys,
+    columns: Ints,
+    places: Ints,
+    children: NDArray[np.uint16],
+    levels: Ints,
+    ends: NDArray[np.uint16],
+    normaliser: float,
+    distances: Floats,
+    scores: Floats,
+) -> None:
+    """Write the score of each row; for the parameters see ``Grove`` and ``_walk_alone``."""
+    n, width = keys.shape
+    n_levels = levels.shape[1] - 1
+    flock = np.empty((FLOCK // TILE, width, TILE), np.int32)
+    at, sums = np.empty(FLOCK, np.int32), np.empty(FLOCK)
+    all_rows = np.arange(0, TILE, TOGETHER).astype(np.uintp)
+    most_cuts = (columns[1:] - columns[:-1]).max()
+    marks = np.empty(WORDS * (most_cuts + 1), np.uint64)
+    beyond = np.empty(WORDS * len(cuts), np.uint64)
+    here, turns = np.empty(WORDS << CROWN, np.uint64), np.zeros(WORDS * CROWN, np.uint64)
+    ways, more = np.empty(FLOCK // 8, np.uint64), np.empty(FLOCK // 8, np.uint64)
+    turns_of_eight, low, high = turns.view(np.uint8), ways.view(np.uint8), more.view(np.uint8)
+    n_steps = np.empty(len(all_rows), np.int32)
+    for first in range(0, n, FLOCK):
+        for tile in range(len(flock)):
+            _by_column(keys, first + TILE * tile, flock[tile])
+        _compare(flock, cuts, columns, places, at, marks, beyond)
+        sums[:] = 0.0
+        for tree in range(len(starts) - 1):
+            _through_crown(beyond, children, levels[tree], here, turns)
+            _as_numbers(turns_of_eight, ways, more)
+            own_ends, start, stop = ends[tree], starts[tree], starts[tree + 1]
+            if heights[start] <= n_levels:
+                for row in range(FLOCK):
+                    way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
+                    sums[row] += lengths[own_ends[way]]
+            else:
+                for row in range(FLOCK):
+                    way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
+                    at[row] = own_ends[way]
+                n_steps[:] = heights[start] - n_levels
+                own, own_which = nodes[start:stop], which[start:stop]
+                for tile in range(len(flock)):
+                    flat, rows = flock[tile].reshape(-1), TILE * tile
+                    _add_walks(
+                        *(flat, own, lengths, own_which),
+                        *(at[rows:], all_rows, n_steps, sums[rows:]),
+                    )
+        for row in range(min(FLOCK, n - first)):
             scores[first + row] = _score(sums[row], normaliser, distances[first + row])
 
 
@@ -434,6 +601,58 @@ def _measure_heights(nodes: Ints, heights: NDArray[np.uint8]) -> None:
     for node in range(len(heights) - 1, -1, -1):
         child = nodes[trees.PER_NODE * node + trees.CHILD] // trees.PER_NODE
         heights[node] = 0 if child == node else 1 + max(heights[child], heights[child + 1])
+
+
+@compiled(
+    *(given(int32, 1), given(int32, 1), given(uint16, 1), given(uint8, 1)),
+    *(filled(int32, 1), filled(uint16, 1), filled(int32, 2), filled(uint16, 2)),
+    returns=int64,
+    fastmath=False,
+)
+def _lay_out_crowns(
+    nodes: Ints,
+    starts: Ints,
+    which: NDArray[np.uint16],
+    heights: NDArray[np.uint8],
+    inner: Ints,
+    children: NDArray[np.uint16],
+    levels: Ints,
+    ends: NDArray[np.uint16],
+) -> int:
+    """Write what ``Grove`` has of the crowns, and return how many nodes they have."""
+    n_levels, most = levels.shape[1] - 1, ends.shape[1]
+    reached, below = np.empty(most, np.int32), np.empty(most, np.int32)
+    ways, ways_below = np.empty(most, np.int32), np.empty(most, np.int32)
+    links, links_below = np.empty(most, np.int32), np.empty(most, np.int32)
+    n_inner = 0
+    for tree in range(len(starts) - 1):
+        root = starts[tree]
+        reached[0], ways[0], links[0], n_reached = root, 0, -1, 1
+        for level in range(n_levels + 1):
+            levels[tree, level] = n_inner
+            n_below = 0
+            for i in range(n_reached):
+                node = reached[i]
+                is_leaf = heights[node] == 0
+                if is_leaf or level == n_levels:
+                    is_done = heights[root] <= n_levels
+                    ends[tree, ways[i]] = which[node] if is_done else node - root
+                    continue
+                if links[i] >= 0:
+                    children[links[i]] = n_inner - levels[tree, 0]
+                inner[n_inner] = node
+                child = nodes[trees.PER_NODE * node + trees.CHILD] // trees.PER_NODE
+                for side in range(2):
+                    below[n_below] = child + side
+                    ways_below[n_below] = ways[i] | side << level
+                    links_below[n_below] = 2 * n_inner + side
+                    n_below += 1
+                n_inner += 1
+            reached, below = below, reached
+            ways, ways_below = ways_below, ways
+            links, links_below = links_below, links
+            n_reached = n_below
+    return n_inner
 
 
 @dataclass(frozen=True)
@@ -452,11 +671,22 @@ class Grove:
     starts : ndarray of int32 of shape (n_trees + 1,)
         The first node of each tree; the last number is where they all end.
     lengths : ndarray of shape (n_lengths,)
-    cuts, columns : ndarray of int32 of shape (n_trees, 15)
-        Of the nodes in each crown: the root, its children, theirs, from left to right. Where a
-        leaf has no children, it stands in place of both.
-    ends : ndarray of int32 of shape (n_trees, 16)
-        The children of the last of them, counted from the root.
+    cuts : ndarray of int32 of shape (n_inner,)
+        Of all nodes in crowns that are no leaves, column by column in ascending order.
+    columns : ndarray of int32 of shape (n_features + 2,)
+        Where the cuts of each column begin; the last number is where they all end.
+    places : ndarray of int32 of shape (n_inner,)
+        Which node of the crowns each of the cuts belongs to. They stand tree by tree, those nearer
+        to the root first.
+    children : ndarray of uint16 of shape (2 * n_inner,)
+        The left and the right child of each of these nodes, counted from the root; ``BELOW`` for
+        a leaf, and for what is no part of the crown.
+    levels : ndarray of int32 of shape (n_trees, n_levels + 1)
+        Where among these nodes each level of each tree begins.
+    ends : ndarray of uint16 of shape (n_trees, 2 ** n_levels)
+        Where a way through a crown ends, which has a bit for each turn to the right, the lowest
+        for that at the root: which of ``lengths`` stands there. Of a tree that is higher than its
+        crown, the node itself, counted from the root.
     """
 
     nodes: Packed
@@ -466,7 +696,10 @@ class Grove:
     lengths: Floats
     cuts: Keys
     columns: Ints
-    ends: Ints
+    places: Ints
+    children: NDArray[np.uint16]
+    levels: Ints
+    ends: NDArray[np.uint16]
 
     @classmethod
     def of(cls, arrays: Arrays) -> Grove | None:
@@ -477,33 +710,37 @@ class Grove:
         roots = np.unique(arrays["roots"]) // trees.PER_NODE
         starts = np.append(roots, len(cut)).astype(np.int32)
         sizes = np.diff(starts)
-        root = np.repeat(roots, sizes)
-        offset = child - root
+        offset = child - np.repeat(roots, sizes)
         largest = max(sizes.max(), TILE * (column.max() + 1), len(arrays["lengths"]))
         in_order = arrays["roots"][: len(roots)] == trees.PER_NODE * roots
         if not (in_order.all() and roots[0] == 0 and (offset < np.repeat(sizes, sizes)).all()):
             return None
         if largest > np.iinfo(np.uint16).max or arrays["levels"].max() > np.iinfo(np.uint8).max:
             return None
+        table, which = arrays["nodes"].reshape(-1), which.astype(np.uint16)
         heights = np.empty(len(cut), np.uint8)
-        _measure_heights(arrays["nodes"].reshape(-1), heights)
-        packed = cut.astype(np.int64) << 32 | offset.astype(np.int64) << 16 | TILE * column
-        levels = [starts[:-1, None]]
-        for _ in range(CROWN):
-            left = child[levels[-1]]
-            right = left + (left != levels[-1])
-            levels.append(np.stack([left, right], axis=2).reshape(len(left), -1))
-        crown = np.concatenate(levels[:-1], axis=1)
-        ends = levels[-1] - starts[:-1, None]
+        _measure_heights(table, heights)
+        inner = np.empty(len(cut), np.int32)
+        children = np.full(2 * len(cut), BELOW, np.uint16)
+        n_levels = CROWN if heights[roots].max() <= CROWN else LOW_CROWN
+        levels = np.empty((len(roots), n_levels + 1), np.int32)
+        ends = np.zeros((len(roots), 1 << n_levels), np.uint16)
+        n_inner = _lay_out_crowns(table, starts, which, heights, inner, children, levels, ends)
+        inner = inner[:n_inner]
+        in_order = np.lexsort((cut[inner], column[inner]))
+        n_columns = np.bincount(column[inner], minlength=int(column.max()) + 1)
         return cls(
-            nodes=packed,
-            which=which.astype(np.uint16),
+            nodes=cut.astype(np.int64) << 32 | offset.astype(np.int64) << 16 | TILE * column,
+            which=which,
             heights=heights,
             starts=starts,
             lengths=arrays["lengths"],
-            cuts=cut[crown],
-            columns=column[crown],
-            ends=ends.astype(np.int32),
+            cuts=cut[inner[in_order]],
+            columns=np.append(0, np.cumsum(n_columns)).astype(np.int32),
+            places=in_order.astype(np.int32),
+            children=children[: 2 * n_inner],
+            levels=levels,
+            ends=ends,
         )
 
 
@@ -544,8 +781,11 @@ def raw_scores(arrays: Arrays, X: Floats) -> Floats:
             _walk_alone(keys, nodes, roots, levels, lengths, *found)
         else:
             packed = grove.nodes, grove.which, grove.heights, grove.starts, grove.lengths
-            crowns = grove.cuts, grove.columns, grove.ends
-            _walk_in_tiles(keys, *packed, *crowns, *found)
+            if len(keys) < MANY or _are_alike(keys, grove.nodes, grove.heights, grove.starts):
+                _walk_in_tiles(keys, *packed, *found)
+            else:
+                crowns = grove.cuts, grove.columns, grove.places, grove.children
+                _through_crowns(keys, *packed, *crowns, grove.levels, grove.ends, *found)
 
     in_blocks(work, len(X), BLOCK)
     return scores

@@ -41,14 +41,13 @@ def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -
 
     ``before`` has it for the first row, shape (n_sensors,).
     """
-    for row in range(values.shape[0]):
+    if len(values):
+        counts[0] = before
+    for row in range(1, len(values)):
+        now, last = values[row], values[row - 1]
         for column in range(values.shape[1]):
-            if row == 0:
-                counts[row, column] = before[column]
-            elif values[row, column] == values[row - 1, column]:
-                counts[row, column] = counts[row - 1, column] + 1
-            else:
-                counts[row, column] = 1
+            # Without a branch, so that several columns are done at once.
+            counts[row, column] = 1 + (now[column] == last[column]) * counts[row - 1, column]
 
 
 @compiled(given(int64, 1), int64, filled(int64, 1))
