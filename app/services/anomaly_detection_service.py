@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from app.config import Settings
@@ -408,8 +409,7 @@ class AnomalyDetectionService:
         """
         if not self.mlflow_service.enabled:
             return
-        kept = last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
-        if kept is None:
+        if (kept := self._kept_before) is None:
             return
         for name, version in kept.versions.items():
             service = self._services.get(name)
@@ -449,6 +449,11 @@ class AnomalyDetectionService:
             self._sync.wait()
         self._remember(at_once=True)
         self._detection.close()
+
+    @cached_property
+    def _kept_before(self) -> LastServed | None:
+        """What an earlier process has left; read once, so that a fault in it is told once."""
+        return last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
 
     def _follow_registry(self) -> None:
         """Serve what the registry says; what has changed in it, all at once."""
