@@ -200,7 +200,7 @@ def sync(
     ] = False,
 ) -> None:
     """Send to MLflow what was trained while it was away."""
-    from app.tracking.sync import SENT
+    from app.tracking.sync import SENT, SENT_BY_ANOTHER
 
     service = _mlflow()
     journal = service.journal
@@ -224,11 +224,12 @@ def sync(
             progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
 
         service.sync(told, again=again)
-    left = len(outcomes) - outcomes.count(SENT)
-    out.print(f"{outcomes.count(SENT)} sent, {left} left.", highlight=False)
-    for outcome in outcomes:
-        if outcome != SENT:
-            err.print(f"[red]Not sent:[/] {escape(outcome)}")
+    left = [outcome for outcome in outcomes if outcome not in (SENT, SENT_BY_ANOTHER)]
+    by_another = outcomes.count(SENT_BY_ANOTHER)
+    said = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
+    out.print(f"{said}{len(left)} left.", highlight=False)
+    for outcome in left:
+        err.print(f"[red]Not sent:[/] {escape(outcome)}")
     if left:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
@@ -28,7 +28,9 @@ from app.local import mlflow_server
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.journal import Entry
 from app.tracking.server import impatiently
+from app.tracking.sync import SENT, send
 
 NAME = "one_class_svm"
 
@@ -523,6 +525,63 @@ def test_sync_tells_what_it_would_send_and_then_sends_it(behind, healthy, monkey
     assert "1 sent, 0 left" in sent.output
     assert len(runs(settings)) == len(versions(settings)) == 1
     assert "empty" in run(app, ["sync"]).output
+
+
+@pytest.fixture
+def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen[str]]]:
+    """A ``vigie sync`` that waits for somebody who is sending one of two trainings: for us."""
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    server.left = 10_000
+    entry = MLflowService(settings).journal.waiting()[0]
+    assert entry.hold()
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "sync"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "Another process is sending" in process.stderr.readline()
+        yield settings, entry, process
+
+
+def test_of_two_who_sync_at_once_the_second_waits_for_the_first_and_succeeds_too(syncing):
+    settings, entry, process = syncing
+    service = MLflowService(settings)
+    assert send(service.server, service.journal, entry) == SENT
+    entry.release()
+    said, _ = process.communicate(timeout=2 * AT_MOST_S)
+    assert "1 sent, 1 by another process, 0 left" in said
+    assert process.returncode == 0
+    assert len(runs(settings)) == len(versions(settings)) == 2
+
+
+def test_what_the_other_who_syncs_has_left_is_sent_by_the_one_who_waits(syncing):
+    settings, entry, process = syncing
+    entry.release()
+    said, _ = process.communicate(timeout=2 * AT_MOST_S)
+    assert "2 sent, 0 left" in said
+    assert process.returncode == 0
+    assert len(runs(settings)) == len(versions(settings)) == 2
+
+
+def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, monkeypatch):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    server.left = 10_000
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setattr("app.services.mlflow_service.WAIT_S", 0.1)
+    [entry] = MLflowService(settings).journal.waiting()
+    assert entry.hold()
+    stuck = CliRunner().invoke(app, ["sync"])
+    assert stuck.exit_code == 1
+    assert "0 sent, 1 left" in stuck.output
+    assert "another process is sending it" in stuck.output
+    entry.release()
+    assert CliRunner().invoke(app, ["sync"]).exit_code == 0
 
 
 def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(

@@ -37,7 +37,7 @@ from app.tracking.journal import ARTIFACTS, Entry, Journal, new_name
 from app.tracking.publish import TrainingRecord, experiment_id, write
 from app.tracking.registry import Version
 from app.tracking.server import Server, impatiently, server_at
-from app.tracking.sync import Registered, Told, send, sync
+from app.tracking.sync import WAIT_S, Registered, Told, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -411,7 +411,9 @@ class MLflowService:
         return Journal(self.settings.state_dir / "journal")
 
     def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
-        """Send what is in the journal; see ``app.tracking.sync.sync``.
+        """Send what is in the journal, and wait for what another process is sending.
+
+        See ``app.tracking.sync.sync``.
 
         Raises
         ------
@@ -419,7 +421,7 @@ class MLflowService:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.journal, told, again=again)
+            sync(self.server, self.journal, told, again=again, within_s=WAIT_S)
 
     def warn_of_journal(self) -> None:
         """Log a warning if much has been waiting in the journal, or for long."""

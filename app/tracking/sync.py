@@ -28,7 +28,9 @@ Registered = Callable[[int, runs.OpenRun], None]
 """Told version and run of a training as soon as there are."""
 Told = Callable[[Entry, str], None]
 """Told of an entry that it is sent, or why it is not."""
-SENT = "sent"
+SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
+WAIT_S = 120.0
+"""How long somebody who has asked for it waits for an entry that another process is sending."""
 
 
 def sync(
@@ -37,6 +39,7 @@ def sync(
     told: Told = lambda entry, outcome: None,
     *,
     again: bool = False,
+    within_s: float = 0.0,
 ) -> None:
     """Send all that is in a journal, oldest first.
 
@@ -50,6 +53,8 @@ def sync(
         Told what became of each.
     again : bool, default False
         Also those that were set aside.
+    within_s : float, default 0
+        How long to wait for each that another process is sending.
 
     Raises
     ------
@@ -63,10 +68,16 @@ def sync(
             # Two who try again at once would else fetch the same one back.
             with suppress(FileNotFoundError):
                 journal.put_back(entry)
+        said = False
         for entry in journal.waiting():
             try:
-                if not entry.hold():
-                    told(entry, "another process is sending it")
+                held = entry.hold()
+                if not held and within_s and entry.exists():
+                    if not said:
+                        logger.info("Another process is sending this journal; it is waited for.")
+                    held, said = entry.hold(within_s), True
+                if not held:
+                    told(entry, _done_by_another(journal, entry))
                     continue
             except OSError as error:
                 told(entry, _unwritable(entry, error))
@@ -112,6 +123,14 @@ def send(
         return f"set aside: {error!r}"
     journal.remove(entry)
     return SENT
+
+
+def _done_by_another(journal: Journal, entry: Entry) -> str:
+    """Return what has become of an entry that is not ours to send."""
+    if entry.exists():
+        return "another process is sending it"
+    aside = any(one.name == entry.name for one in journal.set_aside())
+    return f"set aside by another process, in {journal.folder}" if aside else SENT_BY_ANOTHER
 
 
 def _unwritable(entry: Entry, error: OSError) -> str:
