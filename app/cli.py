@@ -211,7 +211,7 @@ def sync(
             try:
                 facts = entry.facts()
                 name = facts.get("what") or facts["run_name"]
-            except (JournalError, KeyError) as error:
+            except (JournalError, KeyError, OSError) as error:
                 name = f"[red]cannot be sent:[/] {escape(str(error))}"
             written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)
             out.print(f"{written:%Y-%m-%d %H:%M:%S} UTC  {name}", highlight=False)

@@ -90,6 +90,12 @@ def waiting(settings: Settings) -> int:
     return MLflowService(settings).journal.summary().waiting
 
 
+def files(client: Any, run_id: str, path: str | None = None) -> set[str]:
+    found = client.list_artifacts(run_id, path)
+    nested = (files(client, run_id, one.path) if one.is_dir else {one.path} for one in found)
+    return set().union(*nested)
+
+
 def recovered(settings: Settings, server: Failing) -> None:
     """Let the server be well, and send what it has missed."""
     server.left = 10_000
@@ -131,12 +137,7 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
         assert [m.step for m in one] == [m.step for m in other]
         assert all(before <= m.timestamp <= after for m in other)
 
-    def files(run: Any, path: str | None = None) -> set[str]:
-        found = client.list_artifacts(run.info.run_id, path)
-        nested = (files(run, one.path) if one.is_dir else {one.path} for one in found)
-        return set().union(*nested)
-
-    assert files(later) == files(at_once)
+    assert files(client, later.info.run_id) == files(client, at_once.info.run_id)
     newest, oldest = MLflowService(settings).list_versions("lstm_autoencoder")
     assert (oldest.version, newest.version) == (1, 2)
     assert newest.run_id == later.info.run_id
@@ -162,6 +163,29 @@ def test_a_server_that_fails_at_any_request_has_each_training_once(ways, behind,
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len({(len(run.data.params), len(run.data.metrics)) for run in found}) == 1
     assert {run.info.run_id for run in found} == {version.run_id for version in versions(settings)}
+
+
+@pytest.mark.parametrize("how", ["{}", "200", "cut", "400", "404"])
+def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
+    how, behind, healthy, tmp_path, monkeypatch
+):
+    settings, server = behind(10_000, how)
+    client, where = MLflowService(settings).server.client, tmp_path / "where"
+    where.mkdir()
+    monkeypatch.chdir(where)
+    train(settings, healthy)
+    asked = ("runs/create", "runs/get", "model.pkl", "model-versions/create", "spread.png")
+    server.left = 0
+    for server.at in asked:
+        train(settings, healthy)
+        # It is all there already, or on its way, but given up it is not.
+        assert MLflowService(settings).journal.set_aside() == []
+    server.at = ""
+    recovered(settings, server)
+    found = runs(settings)
+    assert len(found) == len(versions(settings)) == 1 + len(asked)
+    assert len({tuple(sorted(files(client, run.info.run_id))) for run in found}) == 1
+    assert list(where.iterdir()) == []
 
 
 def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
@@ -316,6 +340,19 @@ def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
     assert "cannot be read" in (aside.folder / "reason.txt").read_text()
     [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert str(aside.folder) in error
+
+
+def test_what_cannot_even_be_set_aside_keeps_no_other_back(behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    journal = MLflowService(settings).journal
+    (journal.waiting()[0].folder / "entry.json").write_text("{}")
+    (journal.folder / "set_aside").write_text("no folder")
+    server.left = 10_000
+    MLflowService(settings).sync()
+    assert waiting(settings) == 1
+    assert len(runs(settings)) == len(versions(settings)) == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -113,7 +113,9 @@ class Entry:
         Raises
         ------
         JournalError
-            If it cannot be read, or is of another format.
+            If it is not there, damaged, or of another format.
+        OSError
+            If the disk does not hand it out, which says nothing of what is on it.
         """
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
@@ -123,7 +125,7 @@ class Entry:
                 reason = "it is not what was written"
             else:
                 return facts
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             reason = repr(error)
         raise JournalError(
             f"The journal's entry {self.name} cannot be read: {reason}.",

@@ -17,6 +17,7 @@ from app.errors import (
     TrackingError,
     TrackingRefusedError,
     TrackingUnavailableError,
+    VigieError,
 )
 from app.tracking import notes, publish, runs
 from app.tracking.journal import Entry, Journal
@@ -80,7 +81,7 @@ def sync(
                     told(entry, _done_by_another(journal, entry))
                     continue
             except OSError as error:
-                told(entry, _unwritable(entry, error))
+                told(entry, _stays(entry, error))
                 continue
             try:
                 told(entry, send(server, journal, entry))
@@ -106,22 +107,18 @@ def send(
     """
     try:
         _bring(server, entry, registered)
+        journal.remove(entry)
     except TrackingUnavailableError:
         raise
     except (TrackingRefusedError, ModelNotFoundError, JournalError) as error:
-        journal.put_aside(entry, str(error))
-        logger.error("A record is set aside in %s. %s", entry.folder, error)
-        return f"set aside: {error}"
+        return _put_aside(journal, entry, error)
     except TrackingError as error:
         server.log_refusal(error, f"Records stay in {journal.folder} until they can be sent.")
         return f"stays: {error}"
-    except OSError as error:
-        return _unwritable(entry, error)
+    except (OSError, MemoryError) as error:
+        return _stays(entry, error)
     except Exception as error:
-        journal.put_aside(entry, repr(error))
-        logger.exception("A record is set aside in %s.", entry.folder)
-        return f"set aside: {error!r}"
-    journal.remove(entry)
+        return _put_aside(journal, entry, error)
     return SENT
 
 
@@ -133,13 +130,26 @@ def _done_by_another(journal: Journal, entry: Entry) -> str:
     return f"set aside by another process, in {journal.folder}" if aside else SENT_BY_ANOTHER
 
 
-def _unwritable(entry: Entry, error: OSError) -> str:
+def _put_aside(journal: Journal, entry: Entry, fault: Exception) -> str:
+    known = isinstance(fault, VigieError)
+    reason = str(fault) if known else repr(fault)
+    try:
+        journal.put_aside(entry, reason)
+    except OSError as error:
+        return _stays(entry, error)
+    where = entry.folder
+    logger.error("A record is set aside in %s. %s", where, reason, exc_info=not known)
+    return f"set aside: {reason}"
+
+
+def _stays(entry: Entry, error: OSError | MemoryError) -> str:
     logger.error(
-        "A record stays in %s, for the journal must be writable to be sent: %s.",
+        "A record stays in %s, for this machine cannot send it: %r. Free its disk or memory, and "
+        "let the folder be written.",
         entry.folder,
         error,
     )
-    return f"stays: {error}. Make room on the disk, or the folder writable."
+    return f"stays: {error!r}. Free the disk or memory, and let the folder be written."
 
 
 def _bring(server: Server, entry: Entry, registered: Registered) -> None:
