@@ -200,9 +200,11 @@ def sync(
     ] = False,
 ) -> None:
     """Send to MLflow what was trained while it was away."""
+    from app.state import require_writable
     from app.tracking.sync import SENT, SENT_BY_ANOTHER
 
     service = _mlflow()
+    require_writable(service.settings.state_dir)
     journal = service.journal
     entries = journal.waiting() + (journal.set_aside() if again else [])
     if dry_run or not entries:

@@ -235,6 +235,37 @@ service.mlflow_service.flush()
 """
 
 
+LAST_WORDS = """
+import sys
+
+import numpy as np
+
+from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+
+LSTMAutoencoderService(epochs=1).train(np.load(sys.argv[1]))
+"""
+
+
+def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healthy, tmp_path):
+    settings, server = behind(10_000, "gone")
+    server.delay_s = 0.05
+    np.save(tmp_path / "rows.npy", healthy)
+    done = subprocess.run(
+        [sys.executable, "-c", LAST_WORDS, str(tmp_path / "rows.npy")],
+        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+        capture_output=True,
+        text=True,
+        timeout=4 * AT_MOST_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(MLflowService(settings).journal.summary()) == "empty"
+    [run] = runs(settings)
+    client = MLflowService(settings).server.client
+    assert client.list_artifacts(run.info.run_id, "figures")
+
+
 @pytest.fixture
 def victim(tmp_path: Path, healthy: np.ndarray) -> Callable[[Settings], subprocess.Popen[str]]:
     """Start a process that trains when it is told to."""

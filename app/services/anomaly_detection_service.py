@@ -40,6 +40,7 @@ from app.services.stream import Stream
 from app.services.timeline import Times
 from app.services.training_process import Outcome, Result, TrainingProcess, train_each
 from app.services.verdict import Judged
+from app.state import require_writable
 from app.tracking import last_served, registry
 from app.tracking.last_served import LastServed
 from app.tracking.registry import Version
@@ -391,6 +392,10 @@ class AnomalyDetectionService:
 
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
+        try:
+            require_writable(self.settings.state_dir)
+        except InvalidDataError as error:
+            logger.error("%s The service goes on, and forgets all when it ends.", error)
         kernels.warm_up()
         self.recall()
 

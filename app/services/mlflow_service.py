@@ -14,6 +14,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
-"""Joined when the interpreter exits, so that nothing on its way is lost."""
 _pending: dict[Future[Any], str] = {}
 
 T = TypeVar("T")
@@ -504,7 +504,12 @@ class MLflowService:
         try:
             self.journal.write(functools.partial(notes.write, facts, unanswered), name).release()
         except OSError as error:
-            logger.error("Lost, for the journal cannot be written (%s): %s.", error, facts["what"])
+            logger.error(
+                "Lost, for the journal cannot be written (%s): %s. Set VIGIE_STATE_DIR to a folder "
+                "that can be written.",
+                error,
+                facts["what"],
+            )
             return None, False
         return None, True
 
@@ -518,7 +523,7 @@ class MLflowService:
             except OSError as error:
                 logger.error(
                     "The journal in %s cannot be written (%s). %s is lost if the MLflow server "
-                    "does not take it now.",
+                    "does not take it now. Set VIGIE_STATE_DIR to a folder that can be written.",
                     self.journal.folder,
                     error,
                     what,
@@ -605,6 +610,17 @@ def _in_background(what: str, function: Callable[..., None], *arguments: Any) ->
     _pending[upload] = what
     upload.add_done_callback(lambda done: _pending.pop(done, None))
     return upload
+
+
+def _finish() -> None:
+    """Wait for what is on its way, lest anything be left when the program ends."""
+    while _pending:
+        wait(list(_pending))
+
+
+# Before the interpreter joins threads: by then it starts no others, which drawing figures and
+# uploading take. There is no public way to be asked that early (python/cpython#86813).
+threading._register_atexit(_finish)  # type: ignore[attr-defined]
 
 
 def _kept_in(journal: Journal) -> str:

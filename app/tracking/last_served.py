@@ -58,7 +58,7 @@ def read(folder: Path, registry: str) -> LastServed | None:
     try:
         # Strict: what is not of the type that was written has not been written by us.
         kept = _FORM.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         logger.warning(
