@@ -107,6 +107,14 @@ def test_an_untrained_service_says_what_to_call(untrained, healthy):
         assert "vigie train" in body["remedy"]
 
 
+@pytest.mark.parametrize("path", ["/status", "/health", "/health/ready"])
+def test_head_says_what_get_says_without_the_body(untrained, path):
+    head, get = untrained.head(path), untrained.get(path)
+    assert head.status_code == get.status_code
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.content == b""
+
+
 def test_an_untrained_service_is_alive_and_tells_its_status(untrained):
     assert answer(untrained.get("/health"))["status"] == "ok"
     status = answer(untrained.get("/status"))
