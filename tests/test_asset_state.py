@@ -549,6 +549,24 @@ def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     assert not (tmp_path / "history.db").exists()
 
 
+@pytest.mark.parametrize("history_enabled", [True, False])
+def test_readings_of_one_time_each_have_their_own_verdict(tmp_path, history_enabled):
+    service = trained(tmp_path, QUICKEST, history_enabled=history_enabled)
+    usual = FAULTY[0]
+    odd = usual + 20 * UNIT
+    for number, rows in enumerate(([odd, usual], [usual, odd], [usual, odd, usual])):
+        alone = [
+            service.detect_anomaly(one).is_anomaly
+            for place, row in enumerate(rows)
+            for one in readings(f"alone {number} {place}", np.array([row]))
+        ]
+        together = readings(f"together {number}", np.array(rows), [0.0] * len(rows))
+        assert [one.is_anomaly for one in service.detect_anomalies_batch(together)] == alone
+        assert any(alone)
+        assert not all(alone)
+    service.close()
+
+
 def test_services_on_one_history_go_on_from_each_other(tmp_path):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     services = [trained(tmp_path / name, QUICKEST, history_url=url) for name in ("one", "other")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from operator import is_
+from operator import is_, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,9 +207,15 @@ class Detection:
             past, between = self._past(learnt, asset, turn, first, last)
         # A reading sent again replaces itself: it is not its own past. Readings that were kept in
         # between are judged again, for they have a new past.
-        rows: dict[datetime, Reading | int] = {reading.timestamp: reading for reading in between}
-        rows |= {question.times[index]: index for index in indices}
-        ordered = sorted(rows.items()) if between else list(rows.items())
+        alike = question.alike(indices, by_time=turn is not None)
+        new_times = {question.times[index] for index in alike} if between else set()
+        rows: list[tuple[datetime, Reading | int]] = [
+            (reading.timestamp, reading)
+            for reading in between
+            if reading.timestamp not in new_times
+        ]
+        rows += [(question.times[index], index) for index in alike]
+        ordered = sorted(rows, key=itemgetter(0)) if between else rows
         asked = [row if isinstance(row, int) else None for _, row in ordered]
         examined = _together(past, question.examined, asked, between)
         times = as_times([moment for moment, _ in ordered])
@@ -242,19 +248,15 @@ class Detection:
         drivers = judged.trend_reasons(np.array(unsettled, dtype=np.intp))
         combined, evidence = judged.combined.tolist(), judged.asset.tolist()
         supported = judged.supported.tolist()
-        at_once: dict[datetime, list[int]] = {}
-        for index in indices:
-            at_once.setdefault(question.times[index], []).append(index)
         results: dict[int, AnomalyDetectionResult] = {}
         kept: list[Reading] = []
-        for place, index_of_last in new.items():
+        for place, stands_for in new.items():
             moment, standing, row = ordered[place][0], standings[place], len(past) + place
             verdicts, score, state = judged.verdicts(place), _score(combined[place]), standing.state
             if turn is None and state is NORMAL:
                 # A batch may show an alarm by itself, but not that there was none before it.
                 state = UNKNOWN
-            # Of two readings with one time, the one given last stands for both.
-            for index in at_once[moment]:
+            for index in alike[stands_for]:
                 reading = question.readings[index]
                 results[index] = AnomalyDetectionResult(
                     asset_id=reading.asset_id,
@@ -267,7 +269,7 @@ class Detection:
                     is_anomaly=is_anomaly[place],
                     criticality=criticality(combined[place], contamination),
                     sensors=why.get(place, []),
-                    imputed=question.examined.unusable(index_of_last) if self._imputes else {},
+                    imputed=question.examined.unusable(stands_for) if self._imputes else {},
                     frozen=examined.frozen(row),
                     asset=AssetVerdict(
                         state=state,
@@ -401,6 +403,24 @@ class _Question:
     times: Sequence[datetime]
     examined: Examined
     lacking: Mapping[str, Mapping[int, str]]
+
+    def alike(self, indices: Sequence[int], *, by_time: bool) -> dict[int, list[int]]:
+        """Return which readings of an asset are one reading, by the last of them.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Of the readings, in time order.
+        by_time : bool
+            Whether their times alone say so, as in a history, where the last replaces the others.
+            Where nothing is kept nothing is replaced: only what says the same is the same.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for index in indices:
+            moment = self.times[index]
+            said = () if by_time else tuple(self.readings[index].features.items())
+            groups.setdefault((moment, said), []).append(index)
+        return {group[-1]: group for group in groups.values()}
 
 
 @dataclass(frozen=True)
