@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -534,6 +535,22 @@ def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch)
         listener.accept()[0].close()
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplog, monkeypatch):
+    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("app.history.postgresql.PatientConnection.patience_s", 0.5)
+    service = trained(tmp_path, QUICKEST, history_url=postgresql.new_database())
+    requests = readings("pump", FAULTY[:4])
+    before = one_by_one(service, requests[:2])
+    with postgresql.frozen(), ThreadPoolExecutor(1) as pool:
+        [frozen] = pool.submit(one_by_one, service, requests[2:3]).result(timeout=30)
+    after = one_by_one(service, requests[3:])
+    assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
+    [error] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "Readings are judged, but not kept" in error.getMessage()
+    assert "1 readings were not kept" in caplog.text
+    service.close()
 
 
 def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
