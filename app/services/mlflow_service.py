@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SERVERS_SHARE = 0.75
+"""Of the patience, however long a record takes to be written."""
 _uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
 _pending: dict[Future[Any], str] = {}
 
@@ -367,6 +369,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
+        began = time.monotonic()
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
@@ -384,7 +387,7 @@ class MLflowService:
 
         content_hash = str(entry.facts()["content_hash"])
         upload = _in_background(record.run_name, self._send, journal, entry, note)
-        self._await(registered, upload)
+        self._await(registered, upload, time.monotonic() - began)
         if registered.done():
             runs.made(registered.result())
         return content_hash
@@ -574,16 +577,21 @@ class MLflowService:
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
 
-    def _await(self, registered: Future[Any], upload: Future[Any]) -> None:
-        """Wait for a version, or for the end of an upload without one, but not for long."""
-        patience = self.settings.tracking_patience_s if self.server.is_remote else None
-        wait([registered, upload], timeout=patience, return_when=FIRST_COMPLETED)
+    def _await(self, registered: Future[Any], upload: Future[Any], spent_s: float) -> None:
+        """Wait for a version, or for the end of an upload without one, but not for long.
+
+        To have written the record counts too, which in a new process takes as long as the server
+        takes for it; but most of the patience is the server's.
+        """
+        patience = self.settings.tracking_patience_s
+        left = max(patience - spent_s, SERVERS_SHARE * patience) if self.server.is_remote else None
+        wait([registered, upload], timeout=left, return_when=FIRST_COMPLETED)
         if not registered.done() and not upload.done():
             logger.warning(
                 "The MLflow server at %s has not taken all of it after %.1f s; the training goes "
                 "on, and its record is completed in the background.",
                 self.server.masked_uri,
-                patience,
+                left,
             )
 
     @property
