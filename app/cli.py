@@ -200,9 +200,11 @@ def sync(
     ] = False,
 ) -> None:
     """Send to MLflow what was trained while it was away."""
-    from app.tracking.sync import SENT
+    from app.state import require_writable
+    from app.tracking.sync import SENT, SENT_BY_ANOTHER
 
     service = _mlflow()
+    require_writable(service.settings.state_dir)
     journal = service.journal
     entries = journal.waiting() + (journal.set_aside() if again else [])
     if dry_run or not entries:
@@ -211,7 +213,7 @@ def sync(
             try:
                 facts = entry.facts()
                 name = facts.get("what") or facts["run_name"]
-            except (JournalError, KeyError) as error:
+            except (JournalError, KeyError, OSError) as error:
                 name = f"[red]cannot be sent:[/] {escape(str(error))}"
             written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)
             out.print(f"{written:%Y-%m-%d %H:%M:%S} UTC  {name}", highlight=False)
@@ -224,11 +226,12 @@ def sync(
             progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
 
         service.sync(told, again=again)
-    left = len(outcomes) - outcomes.count(SENT)
-    out.print(f"{outcomes.count(SENT)} sent, {left} left.", highlight=False)
-    for outcome in outcomes:
-        if outcome != SENT:
-            err.print(f"[red]Not sent:[/] {escape(outcome)}")
+    left = [outcome for outcome in outcomes if outcome not in (SENT, SENT_BY_ANOTHER)]
+    by_another = outcomes.count(SENT_BY_ANOTHER)
+    said = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
+    out.print(f"{said}{len(left)} left.", highlight=False)
+    for outcome in left:
+        err.print(f"[red]Not sent:[/] {escape(outcome)}")
     if left:
         raise typer.Exit(1)
 

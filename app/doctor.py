@@ -9,6 +9,7 @@ from app.config import Settings
 from app.errors import VigieError
 from app.services.anomaly_detection_service import DETECTORS
 from app.services.mlflow_service import MLflowService
+from app.state import require_writable
 from app.tracking import registry
 from app.tracking.registry import Version
 
@@ -25,6 +26,7 @@ class Check:
 
 def examine(settings: Settings) -> Iterator[Check]:
     """Check the way to MLflow in its order; what depends on a failed check is not asked."""
+    yield _state(settings)
     if not settings.mlflow_enabled:
         yield Check(
             "Tracking enabled?",
@@ -62,6 +64,15 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield _stages(name, found)
     for version in readable:
         yield _artifacts(service, version)
+
+
+def _state(settings: Settings) -> Check:
+    question = "Local state kept?"
+    try:
+        require_writable(settings.state_dir)
+    except VigieError as error:
+        return Check(question, False, error.message, f"{error.field}: {error.remedy}")
+    return Check(question, True, f"in {settings.state_dir.absolute()}.")
 
 
 def _journal(service: MLflowService) -> Check:

@@ -17,6 +17,7 @@ import httpx
 
 from app.config import Settings
 from app.errors import ConflictError, TrackingError, VigieError
+from app.state import require_writable
 
 START_TIMEOUT_S = 90.0
 AFTER_US = """read nothing
@@ -40,6 +41,8 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
         If the port is in use.
     TrackingError
         If the tracking URI is not an address of this machine, or the server does not start.
+    InvalidDataError
+        If nothing can be kept in the state folder.
     """
     address = urlsplit(settings.mlflow_tracking_uri)
     if address.scheme != "http" or address.hostname not in HERE:
@@ -54,6 +57,7 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     require_free(port, f"set MLFLOW_TRACKING_URI={another} to start MLflow on another port, "
                        "or use `vigie serve` if the MLflow there is the one you want")  # fmt: skip
     state = settings.state_dir.resolve()
+    require_writable(state)
     state.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "mlflow", "server"),
@@ -86,9 +90,12 @@ def service(settings: Settings) -> Iterator[str]:
     ------
     ConflictError
         If the port is in use.
+    InvalidDataError
+        If nothing can be kept in the state folder.
     """
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
     url = f"http://127.0.0.1:{settings.port}"
+    require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app.cli", "serve"]
     log = settings.state_dir / "vigie.log"

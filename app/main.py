@@ -15,6 +15,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 
 from app import __version__
 from app.api import anomalies, problems
@@ -65,8 +66,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(problems.BodyLimit, max_bytes=settings.max_body_bytes)
     problems.install(app)
     app.include_router(anomalies.router)
+    for route in anomalies.router.routes:
+        # RFC 9110, 9.1: who answers GET answers HEAD.
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            app.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 

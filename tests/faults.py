@@ -25,10 +25,11 @@ class Failing(ThreadingHTTPServer):
         The real server.
     after : int
         How many requests it lets through.
-    how : {'gone', 'silent', 'slow', 'trickling', '500', 'readonly', 'unanswered', 'kills'}
-        What becomes of the others; 'slow' answers them when it is released, 'readonly' only tells
-        what there is, 'unanswered' does what is asked and does not say so, 'kills' does it and
-        kills ``victim``.
+    how : str
+        What becomes of the others: 'gone', 'silent', 'trickling'; a status such as '500' or '200',
+        with which a proxy answers a page of its own; '{}', which says nothing; 'slow' answers them
+        when it is released, 'readonly' only tells what there is, 'unanswered' does what is asked
+        and does not say so, 'cut' says half of it, 'kills' does it and kills ``victim``.
 
     Attributes
     ----------
@@ -60,16 +61,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.credentials.add(self.headers.get("Authorization"))
-        meant = self.path.endswith(self.server.at)
+        meant = self.path.partition("?")[0].endswith(self.server.at)
         self.server.left -= meant
-        fails = meant and self.server.left < 0
-        if fails and self.server.how == "slow":
+        how, fails = self.server.how, meant and self.server.left < 0
+        if fails and how == "slow":
             self.server.released.wait(timeout=AT_MOST_S)
         if meant:
             self.server.released.wait(timeout=self.server.delay_s)
         asks = self.command == "GET" or self.path.endswith("/search")
-        done_all_the_same = self.server.how in ("slow", "unanswered", "kills")
-        if not fails or done_all_the_same or (self.server.how == "readonly" and asks):
+        done_all_the_same = how in ("slow", "unanswered", "cut", "kills")
+        if not fails or done_all_the_same or (how == "readonly" and asks):
             answer = httpx.request(
                 self.command,
                 self.server.upstream + self.path,
@@ -79,15 +80,19 @@ class _Handler(BaseHTTPRequestHandler):
                 # Reading the certificates of all authorities takes longer than the request.
                 verify=False,
             )
-            if fails and self.server.how == "kills":
+            if fails and how == "kills":
                 os.kill(self.server.victim or os.getpid(), signal.SIGKILL)
-            elif not fails or self.server.how in ("slow", "readonly"):
+            elif not fails or how in ("slow", "readonly"):
                 self._send(answer.status_code, answer.content)
-        elif self.server.how in ("500", "readonly"):
-            self._send(500, b"<html>something is broken</html>")
-        elif self.server.how == "silent":
+            elif how == "cut":
+                self._send(answer.status_code, answer.content[: len(answer.content) // 2])
+        elif how == "{}":
+            self._send(200, b"{}")
+        elif how == "readonly" or how.isdigit():
+            self._send(500 if how == "readonly" else int(how), b"<html>not what was asked</html>")
+        elif how == "silent":
             self.server.released.wait(timeout=AT_MOST_S)
-        elif self.server.how == "trickling":
+        elif how == "trickling":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,20 @@ class PostgreSQL:
         name = url.partition("?")[0].rpartition("/")[2]
         self._run(f"DROP DATABASE {name} WITH (FORCE)")
         self._run(f"CREATE DATABASE {name}")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep the server from doing anything, as long as a block lasts; its socket stays."""
+        number = int(Path(self.folder, "data", "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        processes = [number, *map(int, children)]
+        for one in processes:
+            os.kill(one, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in processes:
+                os.kill(one, signal.SIGCONT)
 
     def _run(self, command: str) -> None:
         with psycopg.connect(

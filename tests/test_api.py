@@ -146,6 +146,14 @@ def test_readings_sent_at_once_without_a_history_are_each_answered_for_themselve
             assert answer(response)["final_score"] == answer(alone)["final_score"]
 
 
+@pytest.mark.parametrize("path", ["/status", "/health", "/health/ready"])
+def test_head_says_what_get_says_without_the_body(untrained, path):
+    head, get = untrained.head(path), untrained.get(path)
+    assert head.status_code == get.status_code
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.content == b""
+
+
 def test_an_untrained_service_is_alive_and_tells_its_status(untrained):
     assert answer(untrained.get("/health"))["status"] == "ok"
     status = answer(untrained.get("/status"))

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -536,6 +537,22 @@ def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch)
             listener.accept()
 
 
+def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplog, monkeypatch):
+    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("app.history.postgresql.PatientConnection.patience_s", 0.5)
+    service = trained(tmp_path, QUICKEST, history_url=postgresql.new_database())
+    requests = readings("pump", FAULTY[:4])
+    before = one_by_one(service, requests[:2])
+    with postgresql.frozen(), ThreadPoolExecutor(1) as pool:
+        [frozen] = pool.submit(one_by_one, service, requests[2:3]).result(timeout=30)
+    after = one_by_one(service, requests[3:])
+    assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
+    [error] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "Readings are judged, but not kept" in error.getMessage()
+    assert "1 readings were not kept" in caplog.text
+    service.close()
+
+
 def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     service = trained(tmp_path, history_enabled=False)
     results = one_by_one(service, readings("pump", FAULTY[:90]))
@@ -547,6 +564,24 @@ def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     assert IN_ALARM in states(service.detect_anomalies_batch(readings("pump", FAULTY)))
     service.close()
     assert not (tmp_path / "history.db").exists()
+
+
+@pytest.mark.parametrize("history_enabled", [True, False])
+def test_readings_of_one_time_each_have_their_own_verdict(tmp_path, history_enabled):
+    service = trained(tmp_path, QUICKEST, history_enabled=history_enabled)
+    usual = FAULTY[0]
+    odd = usual + 20 * UNIT
+    for number, rows in enumerate(([odd, usual], [usual, odd], [usual, odd, usual])):
+        alone = [
+            service.detect_anomaly(one).is_anomaly
+            for place, row in enumerate(rows)
+            for one in readings(f"alone {number} {place}", np.array([row]))
+        ]
+        together = readings(f"together {number}", np.array(rows), [0.0] * len(rows))
+        assert [one.is_anomaly for one in service.detect_anomalies_batch(together)] == alone
+        assert any(alone)
+        assert not all(alone)
+    service.close()
 
 
 def test_services_on_one_history_go_on_from_each_other(tmp_path):

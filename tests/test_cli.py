@@ -265,6 +265,27 @@ def test_the_doctor_names_a_server_that_is_away_with_its_remedy(away):
     assert "Traceback" not in away["doctor"].stderr
 
 
+def test_a_state_folder_that_cannot_be_made_is_named_with_its_variable(shell, new_port):
+    (shell.folder / "file").write_text("no folder")
+    uri, state = f"http://localhost:{new_port()}", str(shell.folder / "file" / "state")
+
+    def vigie(*arguments: str) -> Finished:
+        return shell.run(*arguments, MLFLOW_TRACKING_URI=uri, VIGIE_STATE_DIR=state)
+
+    for command in ("sync", "up"):
+        error = error_of(vigie(command))
+        assert f"VIGIE_STATE_DIR: Nothing can be kept in {state}" in error
+        assert "Set it to a folder that can be written" in error
+    said = words(vigie("doctor").stdout)
+    assert f"Nothing can be kept in {state}" in said
+    assert "VIGIE_STATE_DIR: Set it to" in said
+    # There is a model all the same.
+    trained = vigie("train", "healthy.csv", "--model", "one_class_svm")
+    assert trained.returncode == 0
+    assert "Set VIGIE_STATE_DIR to a folder that can be written" in words(trained.stderr)
+    assert "Traceback" not in trained.stderr
+
+
 def test_a_registry_that_cannot_be_asked_is_not_called_empty(away):
     error = error_of(away["detect"])
     assert "cannot be reached" in error
@@ -291,9 +312,10 @@ class Workplace:
     def tracking(self) -> MLflowService:
         return MLflowService(self.settings)
 
-    def vigie(self, *arguments: str) -> Finished:
+    def vigie(self, *arguments: str, **environment: str) -> Finished:
         return self.shell.run(
             *arguments,
+            **environment,
             MLFLOW_TRACKING_URI=self.settings.mlflow_tracking_uri,
             MLFLOW_EXPERIMENT_NAME=self.settings.mlflow_experiment_name,
         )
@@ -380,6 +402,16 @@ def test_a_recording_is_judged_as_events_with_the_sensor_at_fault(shown):
     assert "vibration_kurtosis" in said
     assert "–300" in said
     assert "isolation_forest v1, one_class_svm v1, lstm_autoencoder v1" in said
+
+
+def test_a_recording_is_judged_without_a_state_folder_too(shown, workplace):
+    (workplace.shell.folder / "file").write_text("no folder")
+    state = str(workplace.shell.folder / "file" / "state")
+    judged = workplace.vigie("detect", "fault.parquet", VIGIE_STATE_DIR=state)
+    assert judged.returncode == 0
+    assert judged.stdout == shown["table"].stdout
+    assert "set VIGIE_STATE_DIR to a folder that can be written" in words(judged.stderr)
+    assert "Traceback" not in judged.stderr
 
 
 def test_json_is_all_that_stands_on_standard_output(shown):

@@ -251,6 +251,23 @@ def test_a_damaged_local_copy_is_fetched_again(following, settings):
     assert TrainedModel.load(again.parent).n_samples == 100
 
 
+def test_a_service_that_can_keep_nothing_serves_all_the_same_and_says_so_once(
+    settings, make, promote, tmp_path, caplog
+):
+    promote(SVM, make(SVM))
+    (tmp_path / "file").write_text("no folder")
+    service = AnomalyDetectionService(
+        settings.model_copy(update={"state_dir": tmp_path / "file" / "state"})
+    )
+    service.start()
+    for _ in range(3):
+        service.refresh()
+    assert served(service) == {SVM: 1}
+    [error] = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert error.startswith("VIGIE_STATE_DIR: Nothing can be kept in")
+    service.close()
+
+
 def test_services_at_once_share_the_local_copies(settings, make, promote):
     for name in (FOREST, SVM):
         promote(name, make(name))

@@ -91,6 +91,8 @@ def nested(levels: int) -> str:
         (READING, reading(features='{"rms": ' + "9" * 400 + "}"), "features.rms", "number"),
         (READING, reading(features='{"rms": ' + "9" * 5000 + "}"), "body", "thousands of digits"),
         (READING, reading(timestamp="1767600000"), "timestamp", "2026-01-05T08:00:00Z"),
+        (READING, reading(timestamp='"1767600000"'), "timestamp", "2026-01-05T08:00:00Z"),
+        (READING, reading(timestamp='"20260105"'), "timestamp", "2026-01-05T08:00:00Z"),
         (TRAINING, '{"data": [[1e999]]}', "data[0][0]", "finite"),
         (TRAINING, '{"data": [[NaN]]}', "data[0][0]", "finite"),
         (TRAINING, '{"data": [[' + "9" * 400 + "]]}", "data[0][0]", "number"),

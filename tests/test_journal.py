@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
@@ -28,7 +28,9 @@ from app.local import mlflow_server
 from app.services.lstm_autoencoder_service import LSTMAutoencoderService
 from app.services.mlflow_service import MLflowService
 from app.services.one_class_svm_service import OneClassSVMService
+from app.tracking.journal import Entry
 from app.tracking.server import impatiently
+from app.tracking.sync import SENT, send
 
 NAME = "one_class_svm"
 
@@ -88,6 +90,12 @@ def waiting(settings: Settings) -> int:
     return MLflowService(settings).journal.summary().waiting
 
 
+def files(client: Any, run_id: str, path: str | None = None) -> set[str]:
+    found = client.list_artifacts(run_id, path)
+    nested = (files(client, run_id, one.path) if one.is_dir else {one.path} for one in found)
+    return set().union(*nested)
+
+
 def recovered(settings: Settings, server: Failing) -> None:
     """Let the server be well, and send what it has missed."""
     server.left = 10_000
@@ -129,12 +137,7 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
         assert [m.step for m in one] == [m.step for m in other]
         assert all(before <= m.timestamp <= after for m in other)
 
-    def files(run: Any, path: str | None = None) -> set[str]:
-        found = client.list_artifacts(run.info.run_id, path)
-        nested = (files(run, one.path) if one.is_dir else {one.path} for one in found)
-        return set().union(*nested)
-
-    assert files(later) == files(at_once)
+    assert files(client, later.info.run_id) == files(client, at_once.info.run_id)
     newest, oldest = MLflowService(settings).list_versions("lstm_autoencoder")
     assert (oldest.version, newest.version) == (1, 2)
     assert newest.run_id == later.info.run_id
@@ -160,6 +163,29 @@ def test_a_server_that_fails_at_any_request_has_each_training_once(ways, behind,
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len({(len(run.data.params), len(run.data.metrics)) for run in found}) == 1
     assert {run.info.run_id for run in found} == {version.run_id for version in versions(settings)}
+
+
+@pytest.mark.parametrize("how", ["{}", "200", "cut", "400", "404"])
+def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
+    how, behind, healthy, tmp_path, monkeypatch
+):
+    settings, server = behind(10_000, how)
+    client, where = MLflowService(settings).server.client, tmp_path / "where"
+    where.mkdir()
+    monkeypatch.chdir(where)
+    train(settings, healthy)
+    asked = ("runs/create", "runs/get", "model.pkl", "model-versions/create", "spread.png")
+    server.left = 0
+    for server.at in asked:
+        train(settings, healthy)
+        # It is all there already, or on its way, but given up it is not.
+        assert MLflowService(settings).journal.set_aside() == []
+    server.at = ""
+    recovered(settings, server)
+    found = runs(settings)
+    assert len(found) == len(versions(settings)) == 1 + len(asked)
+    assert len({tuple(sorted(files(client, run.info.run_id))) for run in found}) == 1
+    assert list(where.iterdir()) == []
 
 
 def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
@@ -207,6 +233,37 @@ service.train(rows)
 print("trained", flush=True)
 service.mlflow_service.flush()
 """
+
+
+LAST_WORDS = """
+import sys
+
+import numpy as np
+
+from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+
+LSTMAutoencoderService(epochs=1).train(np.load(sys.argv[1]))
+"""
+
+
+def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healthy, tmp_path):
+    settings, server = behind(10_000, "gone")
+    server.delay_s = 0.05
+    np.save(tmp_path / "rows.npy", healthy)
+    done = subprocess.run(
+        [sys.executable, "-c", LAST_WORDS, str(tmp_path / "rows.npy")],
+        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+        capture_output=True,
+        text=True,
+        timeout=4 * AT_MOST_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(MLflowService(settings).journal.summary()) == "empty"
+    [run] = runs(settings)
+    client = MLflowService(settings).server.client
+    assert client.list_artifacts(run.info.run_id, "figures")
 
 
 @pytest.fixture
@@ -314,6 +371,19 @@ def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
     assert "cannot be read" in (aside.folder / "reason.txt").read_text()
     [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert str(aside.folder) in error
+
+
+def test_what_cannot_even_be_set_aside_keeps_no_other_back(behind, healthy):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    journal = MLflowService(settings).journal
+    (journal.waiting()[0].folder / "entry.json").write_text("{}")
+    (journal.folder / "set_aside").write_text("no folder")
+    server.left = 10_000
+    MLflowService(settings).sync()
+    assert waiting(settings) == 1
+    assert len(runs(settings)) == len(versions(settings)) == 1
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -523,6 +593,63 @@ def test_sync_tells_what_it_would_send_and_then_sends_it(behind, healthy, monkey
     assert "1 sent, 0 left" in sent.output
     assert len(runs(settings)) == len(versions(settings)) == 1
     assert "empty" in run(app, ["sync"]).output
+
+
+@pytest.fixture
+def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen[str]]]:
+    """A ``vigie sync`` that waits for somebody who is sending one of two trainings: for us."""
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    train(settings, healthy)
+    server.left = 10_000
+    entry = MLflowService(settings).journal.waiting()[0]
+    assert entry.hold()
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "sync"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "Another process is sending" in process.stderr.readline()
+        yield settings, entry, process
+
+
+def test_of_two_who_sync_at_once_the_second_waits_for_the_first_and_succeeds_too(syncing):
+    settings, entry, process = syncing
+    service = MLflowService(settings)
+    assert send(service.server, service.journal, entry) == SENT
+    entry.release()
+    said, _ = process.communicate(timeout=2 * AT_MOST_S)
+    assert "1 sent, 1 by another process, 0 left" in said
+    assert process.returncode == 0
+    assert len(runs(settings)) == len(versions(settings)) == 2
+
+
+def test_what_the_other_who_syncs_has_left_is_sent_by_the_one_who_waits(syncing):
+    settings, entry, process = syncing
+    entry.release()
+    said, _ = process.communicate(timeout=2 * AT_MOST_S)
+    assert "2 sent, 0 left" in said
+    assert process.returncode == 0
+    assert len(runs(settings)) == len(versions(settings)) == 2
+
+
+def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, monkeypatch):
+    settings, server = behind(0, "gone")
+    train(settings, healthy)
+    server.left = 10_000
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setattr("app.services.mlflow_service.WAIT_S", 0.1)
+    [entry] = MLflowService(settings).journal.waiting()
+    assert entry.hold()
+    stuck = CliRunner().invoke(app, ["sync"])
+    assert stuck.exit_code == 1
+    assert "0 sent, 1 left" in stuck.output
+    assert "another process is sending it" in stuck.output
+    entry.release()
+    assert CliRunner().invoke(app, ["sync"]).exit_code == 0
 
 
 def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(

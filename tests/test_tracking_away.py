@@ -402,13 +402,61 @@ def test_a_damaged_copy_is_not_served(registry_and_versions, caplog):
     service.close()
 
 
-@pytest.mark.parametrize("kept", ["", "[]", "{}", '{"registry": 1, "versions": []}'])
-def test_a_memory_that_cannot_be_read_is_none(registry_and_versions, kept):
+WRONGLY_TYPED = {
+    "a hash that is a number": ("card_sha256", 5),
+    "a version that is a text": ("version", "1"),
+    "a name that is a list": ("name", ["one_class_svm"]),
+    "a time that is a text": ("updated_ms", "today"),
+    "a time that is a list": ("promoted_ms", []),
+    "a stage that is none": ("stage", None),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONGLY_TYPED)
+def test_a_service_starts_beside_a_memory_with_a_wrong_type_and_says_so_once(
+    wrong, registry_and_versions, caplog, monkeypatch
+):
+    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    server, settings = registry_and_versions
+    file = settings.state_dir / "last_served.json"
+    kept = json.loads(file.read_text())
+    field, value = WRONGLY_TYPED[wrong]
+    kept["versions"]["one_class_svm"][field] = value
+    file.write_text(json.dumps(kept))
+    server.left = 0
+    server_at(settings.mlflow_tracking_uri)._mark_down()
+    service = started(settings)
+    for _ in range(3):
+        service.refresh()
+    assert not service.is_ready()
+    [said] = [r.getMessage() for r in caplog.records if str(file) in r.getMessage()]
+    assert f"one_class_svm.{field}" in said
+    assert "Delete the file" in said
+
+    server.left = 10_000
+    service.refresh()
+    assert versions_of(service) == {"one_class_svm": 1}
+    service.close()
+    # Nobody has deleted it: what serves now stands there.
+    server.left = 0
+    assert versions_of(started(settings)) == {"one_class_svm": 1}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(b"", b"[]", b"{}", b"\xff", b'{"registry": 1, "versions": []}', b"[" * 100_000),
+        b'{"registry": "", "confirmed": "2026-01-05T08:00:00", "versions": {}}',
+        b'{"registry": "", "confirmed": 1700000000, "versions": {}}',
+    ],
+)
+def test_a_memory_that_cannot_be_read_is_none(registry_and_versions, kept, caplog):
     _, settings = registry_and_versions
-    (settings.state_dir / "last_served.json").write_text(kept)
+    (settings.state_dir / "last_served.json").write_bytes(kept)
     service = started(settings)
     assert service.confirmed is None
     assert versions_of(service) == {"one_class_svm": 1}
+    assert "last_served.json" in caplog.text
     service.close()
 
 

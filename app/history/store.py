@@ -9,13 +9,13 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
-from sqlalchemy import Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.errors import HistoryError, InvalidDataError
@@ -99,10 +99,14 @@ class History:
         self._in_line: AbstractContextManager[Any] = _Line() if self._is_sqlite else nullcontext()
         try:
             with self._as_history_error(), self.engine.begin() as connection:
-                if not self._is_sqlite:
-                    # Two services that come to a database at once must not both change its tables.
-                    connection.execute(select(func.pg_advisory_xact_lock(_lock_number("", None))))
-                schema.upgrade(connection)
+                if self._is_sqlite:
+                    schema.upgrade(connection)
+                else:
+                    with _without_hurry(connection):
+                        # Two services that come to a database at once must not both change it.
+                        number = _lock_number("", None)
+                        connection.execute(select(func.pg_advisory_xact_lock(number)))
+                        schema.upgrade(connection)
         except BaseException:
             self.close()
             raise
@@ -148,7 +152,9 @@ class History:
             yield connection.cursor()
             connection.commit()
         except BaseException:
-            connection.rollback()
+            # Of one that has been given up the first error tells more.
+            with suppress(self.engine.dialect.loaded_dbapi.Error):
+                connection.rollback()
             raise
         finally:
             connection.close()
@@ -274,6 +280,14 @@ def _engine(url: str) -> Engine:
     if where.get_backend_name() == "postgresql":
         where = where.update_query_dict({**BOUNDS, **where.query})
     engine = create_engine(where, pool_pre_ping=not is_file, pool_reset_on_return=None)
+    if engine.dialect.name == "postgresql":
+        # Here, for the driver takes longer to import than a history of ours to open.
+        from app.history.postgresql import PatientConnection
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(dialect: Any, record: Any, arguments: Any, named: Any) -> Any:
+            return PatientConnection.connect(*arguments, **named)
+
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -296,6 +310,17 @@ def _engine(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+@contextmanager
+def _without_hurry(connection: Connection) -> Iterator[None]:
+    """Let PostgreSQL take its time: large tables take theirs to be changed."""
+    driver: Any = connection.connection.driver_connection
+    patience_s, driver.patience_s = driver.patience_s, None
+    try:
+        yield
+    finally:
+        driver.patience_s = patience_s
 
 
 def _lock_number(asset_id: str, sensor_id: str | None) -> int:

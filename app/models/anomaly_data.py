@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
@@ -14,10 +15,12 @@ from pydantic import (
     Field,
     FiniteFloat,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Strict,
     TypeAdapter,
     field_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from app.models.from_json import n_strings, nested_within
@@ -37,22 +40,34 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 def _no_number(value: Any) -> Any:
-    if isinstance(value, (int, float)):
-        raise ValueError("A number could be seconds or less; give 2026-01-05T08:00:00Z")  # noqa: TRY004
+    is_number = isinstance(value, (int, float))
+    if isinstance(value, str):
+        with suppress(ValueError):
+            float(value)
+            is_number = True
+    if is_number:
+        raise ValueError("A number could be seconds or less; give 2026-01-05T08:00:00Z")
     return value
 
 
 class _Said:
-    """Not a number, of which pydantic would guess by its size what it counts."""
+    """Not a number, be it as text, of which pydantic would guess by its size what it counts."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         moment = handler(source)
-        # What a strict parser of JSON refuses is looked at again, as Python's objects.
+        # What is refused here is looked at again, as Python's objects.
+        begins_with_a_year = core_schema.str_schema(pattern=r"^\d{4}-", strict=True)
         return core_schema.json_or_python_schema(
-            core_schema.datetime_schema(strict=True),
+            core_schema.chain_schema([begins_with_a_year, moment]),
             core_schema.no_info_before_validator_function(_no_number, moment),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "format": "date-time"}
 
 
 Moment = Annotated[datetime, _Said]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from app.config import Settings
@@ -39,6 +40,7 @@ from app.services.stream import Stream
 from app.services.timeline import Times
 from app.services.training_process import Outcome, Result, TrainingProcess, train_each
 from app.services.verdict import Judged
+from app.state import require_writable
 from app.tracking import last_served, registry
 from app.tracking.last_served import LastServed
 from app.tracking.registry import Version
@@ -390,6 +392,10 @@ class AnomalyDetectionService:
 
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
+        try:
+            require_writable(self.settings.state_dir)
+        except InvalidDataError as error:
+            logger.error("%s The service goes on, and forgets all when it ends.", error)
         kernels.warm_up()
         self.recall()
 
@@ -408,8 +414,7 @@ class AnomalyDetectionService:
         """
         if not self.mlflow_service.enabled:
             return
-        kept = last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
-        if kept is None:
+        if (kept := self._kept_before) is None:
             return
         for name, version in kept.versions.items():
             service = self._services.get(name)
@@ -449,6 +454,11 @@ class AnomalyDetectionService:
             self._sync.wait()
         self._remember(at_once=True)
         self._detection.close()
+
+    @cached_property
+    def _kept_before(self) -> LastServed | None:
+        """What an earlier process has left; read once, so that a fault in it is told once."""
+        return last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
 
     def _follow_registry(self) -> None:
         """Serve what the registry says; what has changed in it, all at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
@@ -205,7 +205,8 @@ class Detection:
         if turn is not None:
             first, last = question.times[indices[0]], question.times[indices[-1]]
             past, between = self._past(question.learnt, asset, turn, first, last)
-        rows = _in_order(question, indices, past, between)
+        alike = question.alike(indices, by_time=turn is not None)
+        rows = _in_order(question, alike, past, between)
         reach = reach_of(rows.times, self.settings.max_gap_s)
         judged = judge(
             question.serving,
@@ -384,11 +385,28 @@ class _Question(NamedTuple):
     examined: Examined
     lacking: Mapping[str, Mapping[int, str]]
 
+    def alike(self, indices: Sequence[int], *, by_time: bool) -> list[list[int]]:
+        """Return readings of an asset, in groups of those that are one and the same.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Of the readings, in time order.
+        by_time : bool
+            Whether their times alone say so, as in a history, where the last replaces the others.
+            Where nothing is kept nothing is replaced: only what says the same is the same.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for index in indices:
+            said = () if by_time else tuple(self.readings[index].features.items())
+            groups.setdefault((self.times[index], said), []).append(index)
+        return list(groups.values())
+
 
 class _Rows(NamedTuple):
-    """Rows of one asset in time order, each with the readings of that time that were asked for.
+    """Rows of one asset in time order, each with the readings asked for that are this one.
 
-    Of several with one time, the one given last stands for all. None was asked for where a reading
+    Of several, the one given last stands for all. None was asked for where a reading
     was kept in between. ``times`` and ``examined`` begin with the past.
     """
 
@@ -410,29 +428,30 @@ class _Answer(NamedTuple):
 
 
 def _in_order(
-    question: _Question, indices: Sequence[int], past: Past, between: Sequence[Reading]
+    question: _Question, alike: Sequence[Sequence[int]], past: Past, between: Sequence[Reading]
 ) -> _Rows:
     """Return the readings asked for and those kept in between, which have a new past now."""
-    asked: dict[datetime, list[int]] = {}
-    for index in indices:
-        asked.setdefault(question.times[index], []).append(index)
-    examined, last = question.examined, [here[-1] for here in asked.values()]
+    asked, last = list(alike), [here[-1] for here in alike]
+    moments = [question.times[index] for index in last]
+    examined = question.examined
     if last != list(range(len(examined.values))):
         examined = examined.at(last)
     # A reading sent again replaces itself: it is not its own past.
-    kept = [reading for reading in between if reading.timestamp not in asked]
+    sent = set(moments) if between else set()
+    kept = [reading for reading in between if reading.timestamp not in sent]
     if kept:
-        moments = [*asked, *(reading.timestamp for reading in kept)]
+        moments += [reading.timestamp for reading in kept]
         order = sorted(range(len(moments)), key=moments.__getitem__)
-        asked = {moments[place]: asked.get(moments[place], []) for place in order}
+        moments = [moments[place] for place in order]
+        asked = [asked[place] if place < len(last) else [] for place in order]
         found = Past.of(past.sensors, kept)
         values = np.concatenate([examined.values, found.values])
         usable = np.concatenate([examined.usable, found.usable])
         examined = Examined(past.sensors, values, usable, {}).at(order)
-    times = as_times(list(asked))
+    times = as_times(moments)
     if len(past):
         times = np.concatenate([past.times, times])
-    return _Rows(list(asked.values()), times, past.before(examined))
+    return _Rows(asked, times, past.before(examined))
 
 
 def _to_keep(

@@ -14,6 +14,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -37,15 +38,16 @@ from app.tracking.journal import ARTIFACTS, Entry, Journal, new_name
 from app.tracking.publish import TrainingRecord, experiment_id, write
 from app.tracking.registry import Version
 from app.tracking.server import Server, impatiently, server_at
-from app.tracking.sync import Registered, Told, send, sync
+from app.tracking.sync import WAIT_S, Registered, Told, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
+SERVERS_SHARE = 0.75
+"""Of the patience, however long a record takes to be written."""
 _uploads = ThreadPoolExecutor(thread_name_prefix="vigie-upload")
-"""Joined when the interpreter exits, so that nothing on its way is lost."""
 _pending: dict[Future[Any], str] = {}
 
 T = TypeVar("T")
@@ -367,6 +369,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
+        began = time.monotonic()
         parent = runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
@@ -384,7 +387,7 @@ class MLflowService:
 
         content_hash = str(entry.facts()["content_hash"])
         upload = _in_background(record.run_name, self._send, journal, entry, note)
-        self._await(registered, upload)
+        self._await(registered, upload, time.monotonic() - began)
         if registered.done():
             runs.made(registered.result())
         return content_hash
@@ -411,7 +414,9 @@ class MLflowService:
         return Journal(self.settings.state_dir / "journal")
 
     def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
-        """Send what is in the journal; see ``app.tracking.sync.sync``.
+        """Send what is in the journal, and wait for what another process is sending.
+
+        See ``app.tracking.sync.sync``.
 
         Raises
         ------
@@ -419,7 +424,7 @@ class MLflowService:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.journal, told, again=again)
+            sync(self.server, self.journal, told, again=again, within_s=WAIT_S)
 
     def warn_of_journal(self) -> None:
         """Log a warning if much has been waiting in the journal, or for long."""
@@ -502,7 +507,12 @@ class MLflowService:
         try:
             self.journal.write(functools.partial(notes.write, facts, unanswered), name).release()
         except OSError as error:
-            logger.error("Lost, for the journal cannot be written (%s): %s.", error, facts["what"])
+            logger.error(
+                "Lost, for the journal cannot be written (%s): %s. Set VIGIE_STATE_DIR to a folder "
+                "that can be written.",
+                error,
+                facts["what"],
+            )
             return None, False
         return None, True
 
@@ -516,7 +526,7 @@ class MLflowService:
             except OSError as error:
                 logger.error(
                     "The journal in %s cannot be written (%s). %s is lost if the MLflow server "
-                    "does not take it now.",
+                    "does not take it now. Set VIGIE_STATE_DIR to a folder that can be written.",
                     self.journal.folder,
                     error,
                     what,
@@ -567,16 +577,21 @@ class MLflowService:
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
 
-    def _await(self, registered: Future[Any], upload: Future[Any]) -> None:
-        """Wait for a version, or for the end of an upload without one, but not for long."""
-        patience = self.settings.tracking_patience_s if self.server.is_remote else None
-        wait([registered, upload], timeout=patience, return_when=FIRST_COMPLETED)
+    def _await(self, registered: Future[Any], upload: Future[Any], spent_s: float) -> None:
+        """Wait for a version, or for the end of an upload without one, but not for long.
+
+        To have written the record counts too, which in a new process takes as long as the server
+        takes for it; but most of the patience is the server's.
+        """
+        patience = self.settings.tracking_patience_s
+        left = max(patience - spent_s, SERVERS_SHARE * patience) if self.server.is_remote else None
+        wait([registered, upload], timeout=left, return_when=FIRST_COMPLETED)
         if not registered.done() and not upload.done():
             logger.warning(
                 "The MLflow server at %s has not taken all of it after %.1f s; the training goes "
                 "on, and its record is completed in the background.",
                 self.server.masked_uri,
-                patience,
+                left,
             )
 
     @property
@@ -603,6 +618,17 @@ def _in_background(what: str, function: Callable[..., None], *arguments: Any) ->
     _pending[upload] = what
     upload.add_done_callback(lambda done: _pending.pop(done, None))
     return upload
+
+
+def _finish() -> None:
+    """Wait for what is on its way, lest anything be left when the program ends."""
+    while _pending:
+        wait(list(_pending))
+
+
+# Before the interpreter joins threads: by then it starts no others, which drawing figures and
+# uploading take. There is no public way to be asked that early (python/cpython#86813).
+threading._register_atexit(_finish)  # type: ignore[attr-defined]
 
 
 def _kept_in(journal: Journal) -> str:

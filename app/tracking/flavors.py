@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from app.tracking import networks
 from app.tracking.server import importing_mlflow
 
 SERVING = "serving"
+
+_is_ours: ContextVar[bool] = ContextVar("requirements_are_ours", default=False)
 
 
 def take_in(windows: bool) -> None:
@@ -147,14 +150,37 @@ def _requirements(*names: str) -> list[str]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep MLflow's advice about formats to itself: both forms are saved on purpose."""
+    _spare_checks()
     loggers = [logging.getLogger(name) for name in ("mlflow.sklearn", "mlflow.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    token = _is_ours.set(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        _is_ours.reset(token)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _spare_checks() -> None:
+    """Let MLflow not compare our requirements, which name what is installed, with what is.
+
+    For that it reads the lists of files of all packages, the first time for a quarter of a second.
+    """
+    with importing_mlflow():
+        from mlflow.utils import environment
+
+        check = environment.warn_dependency_requirement_mismatches
+        if getattr(check, "spares_ours", False):
+            return
+
+        def unless_ours(model_requirements: list[str]) -> None:
+            if not _is_ours.get():
+                check(model_requirements)
+
+        unless_ours.spares_ours = True  # type: ignore[attr-defined]
+        environment.warn_dependency_requirement_mismatches = unless_ours

@@ -82,16 +82,20 @@ class Entry:
         """Rename the entry, which takes its lock along."""
         self.folder = self.folder.rename(folder)
 
-    def hold(self) -> bool:
-        """Keep others from sending this; False if one of them does, or it is not there any more."""
-        try:
-            self._lock.acquire()
-        except (Timeout, FileNotFoundError):
-            return False
-        if any(path.name != LOCK for path in self.folder.iterdir()):
-            return True
-        # Somebody has just sent it, and the library made the folder again to put the lock there.
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def hold(self, within_s: float = 0.0) -> bool:
+        """Keep others from sending this; False if one of them does, or it is not there any more.
+
+        Parameters
+        ----------
+        within_s : float
+            How long to wait for whoever is sending it.
+        """
+        with suppress(Timeout, FileNotFoundError):
+            self._lock.acquire(timeout=within_s)
+            if any(path.name != LOCK for path in self.folder.iterdir()):
+                return True
+            # Somebody has just sent it, and the library made the folder again for its lock.
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
         return False
 
@@ -99,13 +103,19 @@ class Entry:
         """Let others send what is left of this."""
         self._lock.release()
 
+    def exists(self) -> bool:
+        """Return whether it is where it was found, neither sent nor set aside since."""
+        return (self.folder / FACTS).exists()
+
     def facts(self) -> dict[str, Any]:
         """Return what stands in ``entry.json``.
 
         Raises
         ------
         JournalError
-            If it cannot be read, or is of another format.
+            If it is not there, damaged, or of another format.
+        OSError
+            If the disk does not hand it out, which says nothing of what is on it.
         """
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
@@ -115,7 +125,7 @@ class Entry:
                 reason = "it is not what was written"
             else:
                 return facts
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             reason = repr(error)
         raise JournalError(
             f"The journal's entry {self.name} cannot be read: {reason}.",

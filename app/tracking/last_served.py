@@ -6,15 +6,18 @@ it answered from before, and when the registry last said so, stands in one small
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
 from app.tracking.registry import Version
+
+logger = logging.getLogger(__name__)
 
 FILE = "last_served.json"
 
@@ -34,33 +37,43 @@ class LastServed:
     """
 
     registry: str
-    confirmed: datetime
+    confirmed: AwareDatetime
     versions: Mapping[str, Version]
 
     def write(self, folder: Path) -> None:
         """Keep this for the next start, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {
-                "registry": self.registry,
-                "confirmed": self.confirmed.isoformat(),
-                "versions": {name: asdict(version) for name, version in self.versions.items()},
-            },
-            indent=1,
-        )
         number, name = tempfile.mkstemp(prefix=".last-served-", dir=folder)
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(number, "wb") as file:
+            file.write(_FORM.dump_json(self, indent=1))
         os.replace(name, folder / FILE)
+
+
+_FORM = TypeAdapter(LastServed)
 
 
 def read(folder: Path, registry: str) -> LastServed | None:
     """Return what served last by this registry; None where nothing usable is kept."""
+    path = folder / FILE
     try:
-        kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        if kept["registry"] != registry:
-            return None
-        versions = {name: Version(**facts) for name, facts in kept["versions"].items()}
-        return LastServed(registry, datetime.fromisoformat(kept["confirmed"]), versions)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+        # Strict: what is not of the type that was written has not been written by us.
+        kept = _FORM.validate_json(path.read_bytes(), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValidationError) as error:
+        logger.warning(
+            "What served last cannot be read from %s (%s), so the registry has to say what serves. "
+            "Delete the file; it is written again when the registry answers.",
+            path,
+            _what_is_wrong(error),
+        )
+        return None
+    return kept if kept.registry == registry else None
+
+
+def _what_is_wrong(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else fault["msg"]

@@ -30,6 +30,8 @@ import numpy as np
 
 from app.detectors.base import Floats
 from app.detectors.trained import TrainedModel
+from app.errors import InvalidDataError
+from app.state import require_writable
 
 ARCHIVE = Path("data", "model.pt2")
 WEIGHTS = "data/weights/model_weights_config.json"
@@ -54,13 +56,15 @@ def traced(model: TrainedModel, requirements: list[str], kept: Path) -> Path:
     code = inspect.getsource(inspect.getmodule(model.estimator) or type(model.estimator))
     libraries = [platform.python_version(), version("torch"), version("mlflow-skinny")]
     facts = json.dumps([shapes, model.window, code, libraries, requirements])
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        kept = Path(_while_the_process_lives().name)
-    folder = kept / hashlib.sha256(facts.encode()).hexdigest()[:32]
-    if folder.is_dir():
+    shape = hashlib.sha256(facts.encode()).hexdigest()[:32]
+    if not (kept / shape).is_dir():
+        try:
+            require_writable(kept)
+        except InvalidDataError:
+            kept = Path(_while_the_process_lives().name)
+    if (folder := kept / shape).is_dir():
         return folder
+    kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="new-", dir=kept) as scratch:
         fresh = Path(scratch) / "network"
         _trace(model, requirements, fresh)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.tracking import runs
+from app.tracking import artifacts, runs
 from app.tracking.journal import Entry
 from app.tracking.publish import (
     OPENED,
@@ -167,6 +167,6 @@ def send(
     if (path := facts.get("artifact_path")) is None:
         return
     name_run(entry, path, run)
-    server.call(server.client.log_artifacts, run.run_id, str(entry.artifacts))
+    artifacts.upload(server, run.run_id, entry.artifacts)
     if (name := facts["model_name"]) is not None:
         registered(version_of(server, entry, name, path, run, {}), run)

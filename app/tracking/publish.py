@@ -23,7 +23,7 @@ from app.errors import (
     TrackingError,
     TrackingUnavailableError,
 )
-from app.tracking import journal, registry, runs, stages
+from app.tracking import artifacts, journal, registry, runs, stages
 from app.tracking.flavors import SERVING, write_model
 from app.tracking.journal import Entry
 from app.tracking.material import Material
@@ -128,13 +128,13 @@ def write(
     name : str
         The entry's. The model's files have it in place of the run's id, which is not known yet.
     """
-    artifacts = folder / journal.ARTIFACTS
-    artifacts.mkdir()
+    files = folder / journal.ARTIFACTS
+    files.mkdir()
     if record.quality is not None:
         quality = json.dumps(record.quality.as_dict(), indent=2)
-        (artifacts / "data_quality.json").write_text(quality)
+        (files / "data_quality.json").write_text(quality)
     content_hash = write_model(
-        record.model, record.X[:EXAMPLE_ROWS], artifacts / record.artifact_path, name, graphs
+        record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )
     Material.of(record.model, record.X, record.scores).save(folder / MATERIAL)
     goes_into = None
@@ -188,7 +188,7 @@ def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun],
         server.call(server.client.log_batch, run.run_id, **batch)
     path = facts["artifact_path"]
     name_run(entry, path, run)
-    server.call(server.client.log_artifacts, run.run_id, str(entry.artifacts))
+    artifacts.upload(server, run.run_id, entry.artifacts)
     tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"]}
     if facts.get("stage"):
         tags[registry.ASKED] = str(facts["ended_ms"])
@@ -459,7 +459,7 @@ def _send_figures(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun)
     material = Material.load(entry.folder / MATERIAL)
     with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
         write_figures(model, material, Path(scratch) / "figures")
-        server.call(server.client.log_artifacts, run.run_id, scratch)
+        artifacts.upload(server, run.run_id, Path(scratch))
 
 
 def _metrics(record: TrainingRecord) -> list[tuple[str, float, int, int]]:

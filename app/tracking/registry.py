@@ -214,13 +214,18 @@ def open_version(server: Server, version: Version, cache: Path) -> TrainedModel:
         except ModelRefusedError as error:
             logger.warning("The local copy is fetched again. %s", error)
             _discard(folder)
+    who = f"'{version.name}' version {version.version}"
+    remedy = "Make room on the disk, or set VIGIE_STATE_DIR to a folder that can be written."
     try:
         return _fetched(server, version, folder)
     except OSError as error:
+        logger.warning("%s is not kept: %s. %s", who, error, remedy)
+    try:
+        with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
+            return _fetched(server, version, Path(scratch) / folder.name)
+    except OSError as error:
         raise ModelRefusedError(
-            f"'{version.name}' version {version.version} cannot be kept in VIGIE_STATE_DIR: "
-            f"{error.strerror}.",
-            remedy="Make room on the disk, or set VIGIE_STATE_DIR to a folder that can be written.",
+            f"{who} cannot be fetched: {error.strerror}.", remedy=remedy
         ) from error
 
 

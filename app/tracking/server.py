@@ -52,6 +52,11 @@ AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 """What MLflow's client makes of a 401."""
 
+NO_JSON = "failed with error code"
+NO_MLFLOW = ("response body was not in a valid JSON format", f"{NO_JSON} 404")
+"""What MLflow's client says of a status without JSON, and where that tells that it is not MLflow
+that has answered, but a proxy or somebody else."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -134,13 +139,19 @@ class Server:
                 raise outage from error
             if error.error_code in NOT_LET_IN:
                 raise self._shut() from error
-            raise _refusal(_first_line(error), error.error_code) from error
+            if any(sign in str(error) for sign in NO_MLFLOW):
+                raise self._foreign() from error
+            # Only MLflow itself, which answers JSON, knows that a request is at fault.
+            code = "" if NO_JSON in str(error) else error.error_code
+            raise _refusal(_first_line(error), code) from error
         except Exception as error:
             # Artifact stores raise whatever their own client raises; a training must not care.
             raise TrackingError(
                 f"The artifact store failed: {masked(repr(error))}",
                 remedy="`vigie doctor` checks the server step by step.",
             ) from error
+        if _is_nameless(answer):
+            raise self._foreign()
         self._has_answered()
         return answer
 
@@ -225,9 +236,10 @@ class Server:
             self._mark_down()
             raise self._unavailable(_reason(error)) from error
         if status == 404 or status >= 500:
+            if status == 404:
+                raise self._foreign()
             self._mark_down()
-            reason = "what answers there is not MLflow" if status == 404 else f"it answers {status}"
-            raise self._unavailable(reason)
+            raise self._unavailable(f"it answers {status}")
         self._answered_at = time.monotonic()
 
     def log_refusal(self, error: TrackingError, what: str) -> None:
@@ -259,6 +271,10 @@ class Server:
             remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
             "MLFLOW_ENABLED=false to do without.",
         )
+
+    def _foreign(self) -> TrackingUnavailableError:
+        self._mark_down()
+        return self._unavailable("what answers there is not MLflow")
 
     def _shut(self) -> TrackingUnavailableError:
         # As good as away, but asked again at once: a probe finds nothing wrong with it.
@@ -345,6 +361,23 @@ def _is_outage(error: Exception) -> bool:
     """Whether no answer came at all, as against an answer that says no."""
     text = str(error)
     return "failed with exception" in text or "failed with timeout exception" in text
+
+
+def _is_nameless(answer: Any) -> bool:
+    """Whether this is what MLflow's client makes of an answer that is none, such as ``{}``."""
+    from mlflow.entities import Experiment, Run
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+    match answer:
+        case Run():
+            return not (answer.info.run_id and answer.info.artifact_uri)
+        case Experiment():
+            return not answer.experiment_id
+        case ModelVersion():
+            return not (answer.name and answer.version)
+        case RegisteredModel():
+            return not answer.name
+    return isinstance(answer, str) and not answer
 
 
 def _reason(error: Exception) -> str:

@@ -17,6 +17,7 @@ from app.errors import (
     TrackingError,
     TrackingRefusedError,
     TrackingUnavailableError,
+    VigieError,
 )
 from app.tracking import notes, publish, runs
 from app.tracking.journal import Entry, Journal
@@ -28,7 +29,9 @@ Registered = Callable[[int, runs.OpenRun], None]
 """Told version and run of a training as soon as there are."""
 Told = Callable[[Entry, str], None]
 """Told of an entry that it is sent, or why it is not."""
-SENT = "sent"
+SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
+WAIT_S = 120.0
+"""How long somebody who has asked for it waits for an entry that another process is sending."""
 
 
 def sync(
@@ -37,6 +40,7 @@ def sync(
     told: Told = lambda entry, outcome: None,
     *,
     again: bool = False,
+    within_s: float = 0.0,
 ) -> None:
     """Send all that is in a journal, oldest first.
 
@@ -50,6 +54,8 @@ def sync(
         Told what became of each.
     again : bool, default False
         Also those that were set aside.
+    within_s : float, default 0
+        How long to wait for each that another process is sending.
 
     Raises
     ------
@@ -63,13 +69,19 @@ def sync(
             # Two who try again at once would else fetch the same one back.
             with suppress(FileNotFoundError):
                 journal.put_back(entry)
+        said = False
         for entry in journal.waiting():
             try:
-                if not entry.hold():
-                    told(entry, "another process is sending it")
+                held = entry.hold()
+                if not held and within_s and entry.exists():
+                    if not said:
+                        logger.info("Another process is sending this journal; it is waited for.")
+                    held, said = entry.hold(within_s), True
+                if not held:
+                    told(entry, _done_by_another(journal, entry))
                     continue
             except OSError as error:
-                told(entry, _unwritable(entry, error))
+                told(entry, _stays(entry, error))
                 continue
             try:
                 told(entry, send(server, journal, entry))
@@ -95,32 +107,49 @@ def send(
     """
     try:
         _bring(server, entry, registered)
+        journal.remove(entry)
     except TrackingUnavailableError:
         raise
     except (TrackingRefusedError, ModelNotFoundError, JournalError) as error:
-        journal.put_aside(entry, str(error))
-        logger.error("A record is set aside in %s. %s", entry.folder, error)
-        return f"set aside: {error}"
+        return _put_aside(journal, entry, error)
     except TrackingError as error:
         server.log_refusal(error, f"Records stay in {journal.folder} until they can be sent.")
         return f"stays: {error}"
-    except OSError as error:
-        return _unwritable(entry, error)
+    except (OSError, MemoryError) as error:
+        return _stays(entry, error)
     except Exception as error:
-        journal.put_aside(entry, repr(error))
-        logger.exception("A record is set aside in %s.", entry.folder)
-        return f"set aside: {error!r}"
-    journal.remove(entry)
+        return _put_aside(journal, entry, error)
     return SENT
 
 
-def _unwritable(entry: Entry, error: OSError) -> str:
+def _done_by_another(journal: Journal, entry: Entry) -> str:
+    """Return what has become of an entry that is not ours to send."""
+    if entry.exists():
+        return "another process is sending it"
+    aside = any(one.name == entry.name for one in journal.set_aside())
+    return f"set aside by another process, in {journal.folder}" if aside else SENT_BY_ANOTHER
+
+
+def _put_aside(journal: Journal, entry: Entry, fault: Exception) -> str:
+    known = isinstance(fault, VigieError)
+    reason = str(fault) if known else repr(fault)
+    try:
+        journal.put_aside(entry, reason)
+    except OSError as error:
+        return _stays(entry, error)
+    where = entry.folder
+    logger.error("A record is set aside in %s. %s", where, reason, exc_info=not known)
+    return f"set aside: {reason}"
+
+
+def _stays(entry: Entry, error: OSError | MemoryError) -> str:
     logger.error(
-        "A record stays in %s, for the journal must be writable to be sent: %s.",
+        "A record stays in %s, for this machine cannot send it: %r. Free its disk or memory, and "
+        "let the folder be written.",
         entry.folder,
         error,
     )
-    return f"stays: {error}. Make room on the disk, or the folder writable."
+    return f"stays: {error!r}. Free the disk or memory, and let the folder be written."
 
 
 def _bring(server: Server, entry: Entry, registered: Registered) -> None:
