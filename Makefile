@@ -24,7 +24,7 @@ run: $(READY)  ## Start MLflow and the service, and stay.
 setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what tests and checks it.
 
 test: $(TOOLS)  ## Run every test.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
 	$(BIN)/ruff check .

@@ -430,14 +430,23 @@ def test_an_odd_address_is_not_found(connect, target, query, host):
 
 
 @pytest.mark.parametrize(
-    "method", ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"]
-)
-@pytest.mark.parametrize("path", ["/detect", "/train", "/status", "/nowhere"])
-def test_a_method_that_is_not_offered_is_a_problem_that_says_which_one_is(api, method, path):
+    ("path", "offered", "method"),
+    [
+        (path, offered, method)
+        for path, offered in [("/detect", "POST"), ("/train", "POST"), ("/status", "GET"),
+                              ("/nowhere", "")]
+        for method in ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"]
+        # What can be got can be asked about.
+        if (method, offered) != ("HEAD", "GET")
+    ],
+)  # fmt: skip
+def test_a_method_that_is_not_offered_is_a_problem_that_says_which_one_is(
+    api, path, offered, method
+):
     response = api.request(method, path)
-    assert response.status_code == (404 if path == "/nowhere" else 405)
-    if response.status_code == 405:
-        assert response.headers["allow"] == ("GET" if path == "/status" else "POST")
+    assert response.status_code == (405 if offered else 404)
+    if offered:
+        assert response.headers["allow"] == offered
     if method != "HEAD":
         problem_in(response, response.status_code)
 

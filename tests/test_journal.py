@@ -174,7 +174,7 @@ def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
     where.mkdir()
     monkeypatch.chdir(where)
     train(settings, healthy)
-    asked = ("runs/create", "runs/get", "model.pkl", "model-versions/create", "spread.png")
+    asked = ("runs/create", "model.pkl", "model-versions/create")
     server.left = 0
     for server.at in asked:
         train(settings, healthy)
