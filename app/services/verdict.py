@@ -67,11 +67,6 @@ class Judged:
     def __len__(self) -> int:
         return len(self.timeline.times) - self.first
 
-    @property
-    def at(self) -> NDArray[np.intp]:
-        """Where the judged rows stand in the timeline, shape (n,)."""
-        return np.arange(self.first, len(self.timeline.times))
-
     @cached_property
     def combined(self) -> Floats:
         """The p-value of each reading by all models together, NaN where all abstain; (n,)."""

@@ -29,8 +29,8 @@ def in_blocks(work: Callable[[int, int], None], n: int, size: int) -> None:
     try:
         helpers = [_threads().submit(take_turns) for _ in range(min(CORES, -(-n // size)) - 1)]
     except RuntimeError:
-        # No thread takes on anything once the interpreter ends. What is done then, such as the
-        # figures of a training that are still to be sent, is done without help.
+        # No thread takes on anything once the interpreter ends; what is scored then, by whoever
+        # asked to be called at its end, is scored without help.
         helpers = []
     try:
         take_turns()

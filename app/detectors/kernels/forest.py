@@ -727,7 +727,7 @@ class Grove:
         ends = np.zeros((len(roots), 1 << n_levels), np.uint16)
         n_inner = _lay_out_crowns(table, starts, which, heights, inner, children, levels, ends)
         inner = inner[:n_inner]
-        in_order = np.lexsort((cut[inner], column[inner]))
+        ascending = np.lexsort((cut[inner], column[inner]))
         n_columns = np.bincount(column[inner], minlength=int(column.max()) + 1)
         return cls(
             nodes=cut.astype(np.int64) << 32 | offset.astype(np.int64) << 16 | TILE * column,
@@ -735,9 +735,9 @@ class Grove:
             heights=heights,
             starts=starts,
             lengths=arrays["lengths"],
-            cuts=cut[inner[in_order]],
+            cuts=cut[inner[ascending]],
             columns=np.append(0, np.cumsum(n_columns)).astype(np.int32),
-            places=in_order.astype(np.int32),
+            places=ascending.astype(np.int32),
             children=children[: 2 * n_inner],
             levels=levels,
             ends=ends,
