@@ -15,14 +15,16 @@ COPY requirements.lock ./
 RUN uv pip install --torch-backend cpu --no-deps --requirements requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
-RUN uv pip install --no-deps .
+COPY vigie ./vigie
+# The wheel holds `vigie` alone; the image has the import paths of the guide as well.
+RUN uv pip install --no-deps . && cp -r app "$VIRTUAL_ENV"/lib/python3.11/site-packages/
 # The kernels are compiled here, for the processor at hand. What is kept goes by the time of the
 # source, of which a layer of an image holds whole seconds.
-RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/app/detectors/kernels \
+RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/vigie/detectors/kernels \
     && touch --date=@1000000000 *.py ../growing.py ../learning.py \
     && "$VIRTUAL_ENV"/bin/python -m compileall -q . ../growing.py ../learning.py \
     && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -c \
-       "import app.detectors.growing, app.detectors.learning; from app.detectors.kernels import warm_up; warm_up()"
+       "import vigie.detectors.growing, vigie.detectors.learning; from vigie.detectors.kernels import warm_up; warm_up()"
 
 FROM python:3.11.15-slim-bookworm
 # A fixed number, so that the owner of a volume survives a rebuild.

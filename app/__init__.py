@@ -1,3 +1,5 @@
-"""Vigie: anomaly detection for machines and their sensors, tracked and versioned in MLflow."""
+"""The guide's import paths, ``app.services...``: every module hands on objects of ``vigie``.
 
-__version__ = "0.1.0"
+New code imports from ``vigie``. This folder belongs to the checkout and the container image. The
+wheel leaves it out, because a project that installs Vigie may have an ``app`` of its own.
+"""

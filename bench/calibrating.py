@@ -12,11 +12,11 @@ from functools import partial
 from figures import Figure, seconds, within
 from lstm import machine_rows
 
-from app.config import Settings
-from app.detectors.base import Detector, untold
-from app.detectors.data import Table
-from app.detectors.training import train
-from app.services.anomaly_detection_service import DETECTORS
+from vigie.config import Settings
+from vigie.detectors.base import Detector, untold
+from vigie.detectors.data import Table
+from vigie.detectors.training import train
+from vigie.services.anomaly_detection_service import DETECTORS
 
 N_FEATURES = 20
 MOST_ADDED = 2.0

@@ -21,12 +21,12 @@ from pyarrow import parquet
 from pyod.models.iforest import IForest
 from servers import mlflow_uri
 
-from app.config import Settings
-from app.detectors.base import Floats
-from app.detectors.isolation_forest import AUTO_SAMPLES
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.base import Floats
+from vigie.detectors.isolation_forest import AUTO_SAMPLES
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 N_SENSORS = 20
 NAMES = [f"sensor_{number:02d}" for number in range(1, N_SENSORS + 1)]
@@ -101,7 +101,7 @@ def detect(
     recording: Path, models: Sequence[str], settings: Settings, rows: str | None = None
 ) -> Spent:
     """Run ``vigie detect`` as a user would, and return what it has cost."""
-    command = [sys.executable, "-m", "app.cli", "detect", str(recording)]
+    command = [sys.executable, "-m", "vigie.cli", "detect", str(recording)]
     command += [word for model in models for word in ("--model", model)]
     command += ["--rows", rows] if rows else []
     environment = {

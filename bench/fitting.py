@@ -10,12 +10,12 @@ from figures import Figure, Spread, compare, seconds, within
 from pyod.models.iforest import IForest
 from sklearn.metrics import roc_auc_score
 
-from app.config import Settings
-from app.detectors.base import Floats, untold
-from app.detectors.isolation_forest import IsolationForest
-from app.detectors.kernels import raw_scores
-from app.detectors.one_class_svm import OneClassSVM
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.base import Floats, untold
+from vigie.detectors.isolation_forest import IsolationForest
+from vigie.detectors.kernels import raw_scores
+from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 ROWS, COLUMNS = 100_000, 20
 FORESTS = ((100, 256), (200, 512))

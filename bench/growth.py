@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from figures import Figure, seconds, within
 
-from app.config import Settings
-from app.detectors.base import Floats
-from app.history.store import History
-from app.local import mlflow_server
-from app.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
-from app.services.detection import history_url
-from app.services.isolation_forest_service import IsolationForestService
-from app.tracking import registry
+from vigie.config import Settings
+from vigie.detectors.base import Floats
+from vigie.history.store import History
+from vigie.local import mlflow_server
+from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from vigie.services.detection import history_url
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.tracking import registry
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "growth.png"
 N_FEATURES = 20

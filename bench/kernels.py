@@ -17,14 +17,14 @@ from figures import Figure, compare
 from pyod.models.iforest import IForest
 from pyod.models.ocsvm import OCSVM
 
-from app.config import Settings
-from app.detectors.base import untold
-from app.detectors.isolation_forest import IsolationForest
-from app.detectors.kernels import raw_scores, warm_up
-from app.detectors.lstm_autoencoder import LSTMAutoencoder
-from app.services.detector_service import DetectorService
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.base import untold
+from vigie.detectors.isolation_forest import IsolationForest
+from vigie.detectors.kernels import raw_scores, warm_up
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.services.detector_service import DetectorService
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 N_FEATURES = 20
 FORESTS = {"PyOD's default, 100 trees of 256": (100, 256), "Vigie's, 200 trees of 512": (200, 512)}

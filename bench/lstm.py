@@ -16,10 +16,10 @@ from figures import Figure, Spread, seconds, within
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from app.config import Settings
-from app.detectors.base import Floats
-from app.detectors.lstm_autoencoder import Autoencoder, Descent, LSTMAutoencoder, Windows
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.config import Settings
+from vigie.detectors.base import Floats
+from vigie.detectors.lstm_autoencoder import Autoencoder, Descent, LSTMAutoencoder, Windows
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 
 UNSEEN = 2000
 LOOK_EVERY = 25

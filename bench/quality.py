@@ -31,17 +31,17 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-import app
-from app.backtest import Confusion, backtest
-from app.config import Settings
-from app.detectors.base import Floats
-from app.errors import VigieError
-from app.files import read_table, times_of
-from app.models.anomaly_data import AssetState
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.one_class_svm_service import OneClassSVMService
+import vigie
+from vigie.backtest import Confusion, backtest
+from vigie.config import Settings
+from vigie.detectors.base import Floats
+from vigie.errors import VigieError
+from vigie.files import read_table, times_of
+from vigie.models.anomaly_data import AssetState
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 TRAINING_SETTINGS = {
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="measure what is known already, too")
     given = parser.parse_args(arguments)
     # What training says of small tables is meant for those who train on them in earnest.
-    logging.getLogger("app").setLevel(logging.ERROR)
+    logging.getLogger("vigie").setLevel(logging.ERROR)
     here = Settings()
     name = "quality-quick.json" if given.quick else "quality.json"
     results = Results(given.results or here.state_dir / name, again=given.again)
@@ -635,7 +635,7 @@ def _block(table: str, goals: Sequence[str]) -> str:
 @cache
 def _code() -> str:
     """Return a hash of what the figures depend on: code without comments, and defaults."""
-    root = Path(app.__file__).parent
+    root = Path(vigie.__file__).parent
     services = [root / "services" / f"{name}.py" for name in ("asset", "timeline", "verdict")]
     digest = hashlib.sha256(plain().model_dump_json(include=TRAINING_SETTINGS).encode())
     for path in [*sorted((root / "detectors").rglob("*.py")), *services, root / "backtest.py"]:

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from app import samples
-from app.config import Settings
-from app.models.anomaly_data import AssetState
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie import samples
+from vigie.config import Settings
+from vigie.models.anomaly_data import AssetState
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 SHOWN = ("vibration_kurtosis", "vibration_rms", "bearing_temperature")

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from app.config import Settings
-from app.local import mlflow_server
+from vigie.config import Settings
+from vigie.local import mlflow_server
 
 _open = ExitStack()
 atexit.register(_open.close)

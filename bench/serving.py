@@ -33,7 +33,7 @@ import numpy as np
 from figures import Figure, Spread, within
 from servers import free_port
 
-from app.local import await_health, running
+from vigie.local import await_health, running
 
 PEERS = Path(__file__).resolve().parent / "peers"
 LARGE_BATCH = 8000
@@ -311,8 +311,8 @@ def _forests(folder: Path, learnt: Rows) -> dict[str, Path]:
     import mlflow
     from pyod.models.iforest import IForest
 
-    from app.config import Settings
-    from app.services.isolation_forest_service import IsolationForestService
+    from vigie.config import Settings
+    from vigie.services.isolation_forest_service import IsolationForestService
 
     files = {kind: folder / kind for kind in ("pickle", "sklearn", "ours", "serving")}
     forest = IForest(n_estimators=N_TREES, random_state=0).fit(learnt)
@@ -347,7 +347,7 @@ def _vigie(state: Path, history: bool, stack: ExitStack) -> Server:
         "VIGIE_HISTORY_ENABLED": str(history).lower(),
         "PYTHONPATH": _path(),
     }
-    command = [sys.executable, "-m", "app.cli", "serve"]
+    command = [sys.executable, "-m", "vigie.cli", "serve"]
     process = stack.enter_context(running(command, environment, state / "log"))
     base = f"http://127.0.0.1:{port}{API}"
     return Server(

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts instead of all")
     parser.add_argument("--quick", action="store_true", help="fewer runs, shown and not written")
     given = parser.parse_args(arguments)
-    logging.getLogger("app").setLevel(logging.ERROR)
+    logging.getLogger("vigie").setLevel(logging.ERROR)
     text = DOCUMENT.read_text(encoding="utf-8")
     for part in given.only or PARTS:
         found = []

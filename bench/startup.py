@@ -21,18 +21,18 @@ import httpx
 import numpy as np
 from servers import free_port, mlflow_uri
 
-from app import samples
-from app.config import Settings
-from app.local import running
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.tracking.last_served import FILE
+from vigie import samples
+from vigie.config import Settings
+from vigie.local import running
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.tracking.last_served import FILE
 
 HEAVY = ("torch", "sklearn", "pyod", "mlflow", "pandas", "pyarrow")
 ROWS = 1000
 FIRST_SCORE = """
 import sys, numpy as np
 from pathlib import Path
-from app.detectors.trained import TrainedModel
+from vigie.detectors.trained import TrainedModel
 model = TrainedModel.load(Path(sys.argv[1]))
 model.predict_scores(np.zeros((1, model.n_features)))
 """
@@ -41,8 +41,8 @@ model.predict_scores(np.zeros((1, model.n_features)))
 def measure(quick: bool) -> Iterator[figures.Figure]:
     """Start real processes, and ask them as a user would."""
     runs = 3 if quick else 7
-    yield _of_processes("import app.main, in a new process", 1.0, runs, "-c", "import app.main")
-    yield _of_processes("vigie --help", 0.5, runs, "-m", "app.cli", "--help")
+    yield _of_processes("import vigie.main, in a new process", 1.0, runs, "-c", "import vigie.main")
+    yield _of_processes("vigie --help", 0.5, runs, "-m", "vigie.cli", "--help")
     with tempfile.TemporaryDirectory(prefix="vigie-bench-") as state:
         settings = Settings(
             mlflow_tracking_uri=mlflow_uri(),
@@ -142,7 +142,7 @@ def _service(
     """Run ``vigie serve`` until the block ends; tell how long it took until it was ready."""
     started = time.perf_counter()
     address = f"http://127.0.0.1:{settings.port}/api/v1/anomalies"
-    command, log = [sys.executable, "-m", "app.cli", "serve"], settings.state_dir / "vigie.log"
+    command, log = [sys.executable, "-m", "vigie.cli", "serve"], settings.state_dir / "vigie.log"
     with (
         running(command, _variables(settings), log) as process,
         httpx.Client(base_url=address, trust_env=False, timeout=300) as api,

@@ -14,11 +14,11 @@ import figures
 import numpy as np
 from servers import mlflow_uri
 
-from app import samples
-from app.config import Settings
-from app.services.anomaly_detection_service import DETECTORS
-from app.services.mlflow_service import MLflowService
-from app.tracking.server import Server
+from vigie import samples
+from vigie.config import Settings
+from vigie.services.anomaly_detection_service import DETECTORS
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking.server import Server
 
 SMALL, LARGE = 1_000, 100_000
 BLOCKING_MS = 100.0

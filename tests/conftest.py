@@ -22,10 +22,10 @@ for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_
 
 from faults import Failing
 
-from app import samples
-from app.config import Settings
-from app.local import mlflow_server, service
-from app.services.mlflow_service import MLflowService
+from vigie import samples
+from vigie.config import Settings
+from vigie.local import mlflow_server, service
+from vigie.services.mlflow_service import MLflowService
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from app import samples
+from vigie import samples
 
 ROWS = samples.healthy(50).data.tolist()
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from app.local import await_health, running
+from vigie.local import await_health, running
 
 HOW_TO_INSTALL = "is not installed: make setup"
 

@@ -18,12 +18,12 @@ from typing import Any
 import mlflow.sklearn
 import numpy as np
 
-import app.tracking.figures  # noqa: F401
-from app.config import Settings
-from app.errors import ConflictError, ModelNotFoundError
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.mlflow_service import MLflowService
-from app.tracking import publish
+import vigie.tracking.figures  # noqa: F401
+from vigie.config import Settings
+from vigie.errors import ConflictError, ModelNotFoundError
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking import publish
 
 AT_MOST_S = 300
 """For those who wait for each other: not a stopwatch, but a way out."""

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from app.errors import InvalidDataError
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.errors import InvalidDataError
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 
 @pytest.fixture

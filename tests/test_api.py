@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
-from app import samples
-from app.config import Settings
-from app.services.mlflow_service import MLflowService
+from vigie import samples
+from vigie.config import Settings
+from vigie.services.mlflow_service import MLflowService
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
@@ -415,7 +415,7 @@ def test_a_service_that_trains_and_judges_never_loads_what_only_training_needs(p
     services = [
         Path(f"/proc/{pid}/maps").read_text()
         for pid in children
-        if b"app.cli\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"vigie.cli\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     assert services
     for library in ("torch", "sklearn", "pandas", "pyarrow", "scipy/linalg"):
@@ -695,7 +695,7 @@ def test_a_restarted_service_answers_the_same_from_the_registry(
 
 
 def test_a_promotion_elsewhere_is_followed_without_a_restart(plant, asset, healthy):
-    from app.services.one_class_svm_service import OneClassSVMService
+    from vigie.services.one_class_svm_service import OneClassSVMService
 
     elsewhere = OneClassSVMService(nu=0.2, settings=plant.settings)
     elsewhere.train(healthy[:200], samples.FEATURE_NAMES)

@@ -24,15 +24,15 @@ from hypothesis import strategies as st
 from quick_training import CHEAP, WINDOW
 from sqlalchemy import create_engine, text
 
-from app import samples
-from app.config import Settings
-from app.detectors.calibration import combine
-from app.errors import VigieError
-from app.history.store import History
-from app.models.anomaly_data import AnomalyDetectionResult, AssetState
-from app.services import asset as state_of
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.asset import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
+from vigie import samples
+from vigie.config import Settings
+from vigie.detectors.calibration import combine
+from vigie.errors import VigieError
+from vigie.history.store import History
+from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
+from vigie.services import asset as state_of
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.asset import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
 
 NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
 SENSORS = ("speed", "pressure", "flow", "current", "vibration")
@@ -510,7 +510,7 @@ def test_detection_goes_on_when_the_history_cannot_be_used(tmp_path, caplog, bro
 def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
     tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
     folder = tmp_path / "not-yet"
     service = trained(tmp_path, QUICKEST, history_url=f"sqlite:///{folder / 'history.db'}")
     requests = readings("pump", FAULTY[:3])
@@ -523,7 +523,7 @@ def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
 
 
 def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 1000.0)
+    monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 1000.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         url = f"postgresql+psycopg://vigie@127.0.0.1:{port}/vigie?sslmode=disable"
@@ -538,8 +538,8 @@ def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch)
 
 
 def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplog, monkeypatch):
-    monkeypatch.setattr("app.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
-    monkeypatch.setattr("app.history.postgresql.PatientConnection.patience_s", 0.5)
+    monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.history.postgresql.PatientConnection.patience_s", 0.5)
     service = trained(tmp_path, QUICKEST, history_url=postgresql.new_database())
     requests = readings("pump", FAULTY[:4])
     before = one_by_one(service, requests[:2])

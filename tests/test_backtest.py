@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import backtest as backtests
-from app import cli, samples
-from app.backtest import Backtest, Confusion, backtest, labels_of, usual_train_rows
-from app.config import Settings
-from app.errors import InvalidDataError, VigieError
+from vigie import backtest as backtests
+from vigie import cli, samples
+from vigie.backtest import Backtest, Confusion, backtest, labels_of, usual_train_rows
+from vigie.config import Settings
+from vigie.errors import InvalidDataError, VigieError
 
 N_ROWS, TRAIN_ROWS, ONSET = 560, 200, 330
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -367,7 +367,7 @@ class Finished:
 def vigie(folder: Path, *arguments: str) -> Finished:
     """Run a command in a folder, with tracking as it is by default: enabled."""
     out, err = io.StringIO(), io.StringIO()
-    level = logging.getLogger("app").level
+    level = logging.getLogger("vigie").level
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("VIGIE_N_ESTIMATORS", "25")
@@ -381,7 +381,7 @@ def vigie(folder: Path, *arguments: str) -> Finished:
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
-            logging.getLogger("app").setLevel(level)
+            logging.getLogger("vigie").setLevel(level)
     return Finished(code, out.getvalue(), err.getvalue())
 
 

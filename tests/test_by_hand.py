@@ -14,10 +14,10 @@ from faults import AT_MOST_S, Failing
 from sklearn.ensemble import IsolationForest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.config import Settings
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.cli import app
+from vigie.config import Settings
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 NAME = "one_class_svm"
 
@@ -25,7 +25,7 @@ NAME = "one_class_svm"
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server that has failed is left alone for some seconds."""
-    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
 
 
 @pytest.fixture

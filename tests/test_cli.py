@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import __version__, samples
-from app.config import Settings
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.mlflow_service import MLflowService
+from vigie import __version__, samples
+from vigie.config import Settings
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.mlflow_service import MLflowService
 
 CHEAP = {
     "VIGIE_N_ESTIMATORS": "25",
@@ -34,8 +34,8 @@ Finished = subprocess.CompletedProcess[str]
 WARM = """
 import json, os, signal, sys
 import pandas, pyarrow.parquet, mlflow.sklearn
-import app.cli, app.doctor, app.files, app.report
-import app.detectors.isolation_forest, app.detectors.one_class_svm, app.tracking.figures
+import vigie.cli, vigie.doctor, vigie.files, vigie.report
+import vigie.detectors.isolation_forest, vigie.detectors.one_class_svm, vigie.tracking.figures
 
 for line in sys.stdin:
     command = json.loads(line)
@@ -49,7 +49,7 @@ for line in sys.stdin:
     for number, name in enumerate((os.devnull, "stdout", "stderr")):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = ["vigie", *command["arguments"]]
-    sys.exit(app.cli.main())
+    sys.exit(vigie.cli.main())
 """
 
 
@@ -130,7 +130,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cold(*arguments: str) -> Finished:
     """Run a command as a new process."""
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
+        [sys.executable, "-m", "vigie.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from app.cli import main
-from app.config import Settings, masked
+from vigie.cli import main
+from vigie.config import Settings, masked
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ import httpx
 import mlflow
 import pytest
 
-from app import cli
-from app.api.problems import STATUS
-from app.config import Settings
-from app.errors import ModelNotFoundError
-from app.services.anomaly_detection_service import DETECTORS
-from app.services.mlflow_service import MLflowService
-from app.tracking.registry import pick
+from vigie import cli
+from vigie.api.problems import STATUS
+from vigie.config import Settings
+from vigie.errors import ModelNotFoundError
+from vigie.services.anomaly_detection_service import DETECTORS
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking.registry import pick
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from quick_training import CHEAP, WINDOW
 
-from app.config import Settings
-from app.detectors.data_quality import frozen_after
-from app.errors import InvalidDataError
-from app.models.anomaly_data import AnomalyDetectionResult, AssetState
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.config import Settings
+from vigie.detectors.data_quality import frozen_after
+from vigie.errors import InvalidDataError
+from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 Request = dict[str, Any]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from faults import AT_MOST_S, Failing, eventually
 
-from app import samples
-from app.config import Settings
-from app.detectors.trained import ARRAYS, TrainedModel
-from app.services import anomaly_detection_service
-from app.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
-from app.services.detector_service import Served
-from app.services.mlflow_service import MLflowService
-from app.services.peers import unfit
-from app.tracking import registry
+from vigie import samples
+from vigie.config import Settings
+from vigie.detectors.trained import ARRAYS, TrainedModel
+from vigie.services import anomaly_detection_service
+from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from vigie.services.detector_service import Served
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.peers import unfit
+from vigie.tracking import registry
 
 FOREST, SVM = "isolation_forest", "one_class_svm"
 SENSORS = tuple(samples.FEATURE_NAMES)

@@ -21,10 +21,10 @@ import fuzz
 import httpx
 import pytest
 
-from app import samples
-from app.config import Settings
-from app.errors import InvalidDataError
-from app.services.training_process import _asked
+from vigie import samples
+from vigie.config import Settings
+from vigie.errors import InvalidDataError
+from vigie.services.training_process import _asked
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Plant:
         for task in Path("/proc/self/task").iterdir():
             for pid in (task / "children").read_text().split():
                 process = Path("/proc", pid)
-                if b"app.cli\0serve" in (process / "cmdline").read_bytes():
+                if b"vigie.cli\0serve" in (process / "cmdline").read_bytes():
                     status = (process / "status").read_text()
                     found = re.search(r"VmRSS:\s+(\d+) kB", status)
                     assert found

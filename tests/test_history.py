@@ -17,14 +17,14 @@ from faults import eventually
 from quick_training import CHEAP
 from sqlalchemy import create_engine, inspect, make_url, text
 
-from app import samples
-from app.config import Settings
-from app.errors import HistoryError
-from app.history.reading import Reading
-from app.history.retention import PORTION, prune
-from app.history.schema import VERSION_TABLE
-from app.history.store import SPARED, History
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie import samples
+from vigie.config import Settings
+from vigie.errors import HistoryError
+from vigie.history.reading import Reading
+from vigie.history.retention import PORTION, prune
+from vigie.history.schema import VERSION_TABLE
+from vigie.history.store import SPARED, History
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 START = datetime.fromtimestamp(old_histories.START_US / 1e6, UTC)
 FEATURES = [{"rms": float(second)} for second in range(30)]
@@ -171,7 +171,7 @@ def test_a_history_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) 
     url = f"sqlite:///{tmp_path / 'history.db'}"
     History(url).close()
     code = (
-        "import sys; from app.history.store import History; "
+        "import sys; from vigie.history.store import History; "
         f"History({url!r}).close(); print('alembic' in sys.modules)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

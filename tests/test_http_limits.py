@@ -19,17 +19,17 @@ import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from app.api.anomalies import Readings
-from app.api.connections import LARGEST_HEAD
-from app.api.problems import MOST_AT_ONCE
-from app.config import Settings
-from app.detectors.data import Table
-from app.errors import InvalidDataError
-from app.main import create_app
-from app.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest
-from app.models.from_json import from_json
-from app.models.training import TrainRequest
-from app.services.training_process import train_each
+from vigie.api.anomalies import Readings
+from vigie.api.connections import LARGEST_HEAD
+from vigie.api.problems import MOST_AT_ONCE
+from vigie.config import Settings
+from vigie.detectors.data import Table
+from vigie.errors import InvalidDataError
+from vigie.main import create_app
+from vigie.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest
+from vigie.models.from_json import from_json
+from vigie.models.training import TrainRequest
+from vigie.services.training_process import train_each
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 

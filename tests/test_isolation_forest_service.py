@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.mlflow_service import MLflowService
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.mlflow_service import MLflowService
 
 
 def test_a_training_is_a_run_with_parameters_metrics_and_the_model(tracked, healthy, names):

@@ -21,16 +21,16 @@ import pytest
 from faults import AT_MOST_S, Failing, eventually
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.config import Settings
-from app.errors import TrackingUnavailableError
-from app.local import mlflow_server
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
-from app.tracking.journal import Entry
-from app.tracking.server import impatiently
-from app.tracking.sync import SENT, send
+from vigie.cli import app
+from vigie.config import Settings
+from vigie.errors import TrackingUnavailableError
+from vigie.local import mlflow_server
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
+from vigie.tracking.journal import Entry
+from vigie.tracking.server import impatiently
+from vigie.tracking.sync import SENT, send
 
 NAME = "one_class_svm"
 
@@ -56,7 +56,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server that has failed is left alone for some seconds."""
-    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ import sys
 
 import numpy as np
 
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
@@ -240,7 +240,7 @@ import sys
 
 import numpy as np
 
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 
 LSTMAutoencoderService(epochs=1).train(np.load(sys.argv[1]))
 """
@@ -340,7 +340,7 @@ def test_many_who_send_at_once_send_each_training_once(behind, healthy):
              "journal": str(MLflowService(settings).journal.folder)}  # fmt: skip
     others = [
         subprocess.Popen(
-            [sys.executable, "-m", "app.tracking.sync"], stdin=subprocess.PIPE, text=True
+            [sys.executable, "-m", "vigie.tracking.sync"], stdin=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
@@ -518,7 +518,7 @@ def test_a_slow_server_is_not_waited_for_and_has_it_in_the_end(behind, healthy, 
 
 def test_a_journal_that_grows_is_warned_of(behind, healthy, caplog, monkeypatch):
     settings, _ = behind(0, "gone")
-    monkeypatch.setattr("app.tracking.journal.LARGE_BYTES", 100_000)
+    monkeypatch.setattr("vigie.tracking.journal.LARGE_BYTES", 100_000)
     train(settings, healthy)
     caplog.clear()
     for _ in range(3):
@@ -605,7 +605,7 @@ def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen
     entry = MLflowService(settings).journal.waiting()[0]
     assert entry.hold()
     with subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "sync"],
+        [sys.executable, "-m", "vigie.cli", "sync"],
         env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -641,7 +641,7 @@ def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, m
     train(settings, healthy)
     server.left = 10_000
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr("app.services.mlflow_service.WAIT_S", 0.1)
+    monkeypatch.setattr("vigie.services.mlflow_service.WAIT_S", 0.1)
     [entry] = MLflowService(settings).journal.waiting()
     assert entry.hold()
     stuck = CliRunner().invoke(app, ["sync"])
@@ -683,7 +683,7 @@ import sys
 
 import numpy as np
 
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])

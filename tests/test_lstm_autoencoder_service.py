@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.mlflow_service import MLflowService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.mlflow_service import MLflowService
 
 # Small enough for a test; the defaults learn more, and take seconds instead of a moment.
 SMALL = {"encoder_layers": [8], "decoder_layers": [8], "sequence_length": 5, "epochs": 3}

@@ -20,12 +20,12 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.linear_model import LinearRegression
 
-from app import samples
-from app.config import Settings
-from app.errors import InvalidDataError, ModelNotFoundError, ModelRefusedError
-from app.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie import samples
+from vigie.config import Settings
+from vigie.errors import InvalidDataError, ModelNotFoundError, ModelRefusedError
+from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 CHEAP = {
     "n_estimators": 25,
@@ -120,12 +120,12 @@ import importlib.abc, json, sys
 
 class WithoutVigie(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "app":
+        if name.partition(".")[0] == "vigie":
             raise ImportError("Vigie is not installed here")
 
 sys.meta_path.insert(0, WithoutVigie())
 try:
-    import app
+    import vigie
 except ImportError:
     pass
 else:
@@ -155,7 +155,7 @@ json.dump(answers, open("answers.json", "w"))
 ANOTHER_PROCESS = """
 import json, sys
 import numpy as np
-from app.services.mlflow_service import MLflowService
+from vigie.services.mlflow_service import MLflowService
 
 rows, tracking = np.load("rows.npy"), MLflowService()
 answers = {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 
 def test_a_training_is_a_run_with_parameters_metrics_and_the_model(tracked, healthy, names):

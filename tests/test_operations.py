@@ -19,14 +19,14 @@ import servers
 from faults import eventually
 from quick_training import CHEAP
 
-from app import samples
-from app.config import Settings
-from app.doctor import examine
-from app.local import await_health, mlflow_server
-from app.local import running as process_running
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie import samples
+from vigie.config import Settings
+from vigie.doctor import examine
+from vigie.local import await_health, mlflow_server
+from vigie.local import running as process_running
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 PAGE = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
 NAME = "one_class_svm"

@@ -9,12 +9,12 @@ import pytest
 from faults import Failing
 from mlflow import MlflowClient
 
-from app.config import Settings
-from app.errors import ConflictError, ModelNotFoundError, VigieError
-from app.services.mlflow_service import MLflowService
-from app.tracking import registry, stages
-from app.tracking.server import Server, server_at
-from app.tracking.stages import MOVING
+from vigie.config import Settings
+from vigie.errors import ConflictError, ModelNotFoundError, VigieError
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking import registry, stages
+from vigie.tracking.server import Server, server_at
+from vigie.tracking.stages import MOVING
 
 NAME = "one_class_svm"
 PRODUCTION, STAGING = "Production", "Staging"
@@ -176,7 +176,7 @@ def test_a_move_broken_off_anywhere_leaves_one_serving_and_can_be_repeated(
     act, client, server, failing, monkeypatch
 ):
     # Else a failed server is left alone for some seconds, and this test would have to wait.
-    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
     monkeypatch.setattr(stages, "LIVES_MS", 200)
     before, after = (2, 3) if act == "promote" else (2, 1)
     promote(server, 1, 2)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from quick_training import CHEAP, WINDOW
 
-from app import samples
-from app.config import Settings
-from app.detectors.explanation import normalised, shares
-from app.detectors.kernels import RAW_SCORES
-from app.detectors.trained import TrainedModel
-from app.models.anomaly_data import SensorContribution
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.verdict import Judged
+from vigie import samples
+from vigie.config import Settings
+from vigie.detectors.explanation import normalised, shares
+from vigie.detectors.kernels import RAW_SCORES
+from vigie.detectors.trained import TrainedModel
+from vigie.models.anomaly_data import SensorContribution
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.verdict import Judged
 
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "lstm_autoencoder"]

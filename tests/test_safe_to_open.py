@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 import yaml
 
-from app.config import Settings
-from app.detectors.trained import ARRAYS, CARD, TrainedModel
-from app.errors import ModelRefusedError
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.trained import ARRAYS, CARD, TrainedModel
+from vigie.errors import ModelRefusedError
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 NAME = "one_class_svm"
 
@@ -233,7 +233,7 @@ class _Bomb(BaseHTTPRequestHandler):
 
 def test_a_bomb_is_not_unpacked(untracked, monkeypatch):
     # The real limit would take the test a while to reach.
-    monkeypatch.setattr("app.tracking.server.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("vigie.tracking.server.MOST_BYTES", 1 << 20)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Bomb)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     uri = f"http://127.0.0.1:{server.server_port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.samples import FAULTS, FEATURE_NAMES, SENSORS, faulty, healthy
+from vigie.samples import FAULTS, FEATURE_NAMES, SENSORS, faulty, healthy
 
 SEEDS = (1, 2, 3)
 ONSET = 600

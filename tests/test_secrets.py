@@ -14,10 +14,10 @@ import pytest
 from faults import AT_MOST_S, Failing
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.config import Settings
-from app.services.mlflow_service import MLflowService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.cli import app
+from vigie.config import Settings
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 SECRET = "hunter2"
 IN_THE_ENVIRONMENT = {
@@ -43,7 +43,7 @@ def confided(
     for name, value in IN_THE_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.geturl())
-    monkeypatch.setattr("app.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
     return Settings(), server
 
 

@@ -31,11 +31,11 @@ from side_by_side import (
     workers,
 )
 
-from app.config import Settings
-from app.local import await_health, running
-from app.services.mlflow_service import MLflowService
-from app.tracking.journal import Journal
-from app.tracking.stages import MOVING
+from vigie.config import Settings
+from vigie.local import await_health, running
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking.journal import Journal
+from vigie.tracking.stages import MOVING
 
 WORKERS = 8
 TRAININGS = int(os.environ.get("SIDE_BY_SIDE", "2"))

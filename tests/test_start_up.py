@@ -15,7 +15,7 @@ import pytest
 HEAVY = ("torch", "mlflow", "pyod", "sklearn", "numba", "pandas", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.cli"])
+@pytest.mark.parametrize("module", ["vigie.main", "vigie.cli"])
 def test_starting_imports_nothing_that_only_training_needs(module):
     code = f"import sys, {module}; print(*sorted(set({HEAVY}) & set(sys.modules)))"
     process = subprocess.run(
@@ -28,7 +28,7 @@ def test_starting_imports_nothing_that_only_training_needs(module):
 STARTED_AND_KILLED = """
 import os, signal, sys
 from pathlib import Path
-from app.local import running
+from vigie.local import running
 
 with running(["sleep", "1000"], {}, Path("log")) as process:
     print(process.pid, flush=True)
@@ -62,7 +62,7 @@ def test_the_demo_finds_the_fault_and_leaves_nothing_running(tmp_path, new_port)
     mlflow_port, service_port = new_port(), new_port()
     (tmp_path / "no-data").mkdir()
     process = subprocess.run(
-        [sys.executable, "-m", "app.cli", "demo"],
+        [sys.executable, "-m", "vigie.cli", "demo"],
         env={
             **os.environ,
             "MLFLOW_TRACKING_URI": f"http://localhost:{mlflow_port}",

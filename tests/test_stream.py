@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import files, samples
-from app.config import Settings
-from app.errors import InvalidDataError
-from app.export import Writer
-from app.files import Recording, read_table
-from app.report import MOST_EXPLAINED, MOST_TOLD, Events, Rows
-from app.services.anomaly_detection_service import AnomalyDetectionService
-from app.services.stream import Faults, Part, ahead
+from vigie import files, samples
+from vigie.config import Settings
+from vigie.errors import InvalidDataError
+from vigie.export import Writer
+from vigie.files import Recording, read_table
+from vigie.report import MOST_EXPLAINED, MOST_TOLD, Events, Rows
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.stream import Faults, Part, ahead
 
 NAMES = list(samples.FEATURE_NAMES)
 N_ROWS = 900

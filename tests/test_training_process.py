@@ -20,10 +20,10 @@ import httpx
 import numpy as np
 import pytest
 
-from app.config import Settings
-from app.errors import ConflictError, InvalidDataError, TrainingInterruptedError
-from app.main import create_app
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.config import Settings
+from vigie.errors import ConflictError, InvalidDataError, TrainingInterruptedError
+from vigie.main import create_app
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 JSON = {"Content-Type": "application/json"}
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
@@ -89,8 +89,8 @@ def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
 
 WITHOUT_LIBRARIES = """
 import json, sys
-from app import samples
-from app.services.anomaly_detection_service import AnomalyDetectionService
+from vigie import samples
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 bench = samples.healthy(100)
 service = AnomalyDetectionService()

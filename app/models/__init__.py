@@ -1,1 +1,1 @@
-"""The words of the API."""
+"""Hands on what is asked and answered."""

@@ -1,1 +1,1 @@
-"""What can be done with Vigie from Python: the guide's services."""
+"""Hands on the services."""

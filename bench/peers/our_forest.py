@@ -5,7 +5,7 @@ from typing import Any
 
 import mlflow
 
-from app.detectors.trained import TrainedModel
+from vigie.detectors.trained import TrainedModel
 
 
 class Forest(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]

@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 import torch
 
-from app.config import Settings
-from app.detectors.trained import TrainedModel
-from app.errors import InvalidDataError, ModelRefusedError
-from app.services.detector_service import DetectorService
-from app.services.isolation_forest_service import IsolationForestService
-from app.services.lstm_autoencoder_service import LSTMAutoencoderService
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.trained import TrainedModel
+from vigie.errors import InvalidDataError, ModelRefusedError
+from vigie.services.detector_service import DetectorService
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 NAMES = ["temperature", "pressure", "current", "vibration"]
 WINDOW = 6
@@ -820,9 +820,9 @@ def test_a_constant_column_is_warned_about_and_learnt_with(make, caplog):
     rows = ROWS.copy()
     rows[:, 2] = 8.0
     service = make()
-    with caplog.at_level(logging.WARNING, logger="app.detectors.data"):
+    with caplog.at_level(logging.WARNING, logger="vigie.detectors.data"):
         service.train(rows, NAMES)
-    [record] = [record for record in caplog.records if record.name == "app.detectors.data"]
+    [record] = [record for record in caplog.records if record.name == "vigie.detectors.data"]
     assert "'current' is constant" in record.getMessage()
     healthy = FRESH.copy()
     healthy[:, 2] = 8.0

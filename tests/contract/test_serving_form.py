@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from app.detectors.base import Fitted, untold
-from app.detectors.calibration import Calibration
-from app.detectors.data import Table
-from app.detectors.isolation_forest import IsolationForest
-from app.detectors.kernels import raw_scores, warm_up
-from app.detectors.kernels.trees import CHILD, COLUMN, LENGTH
-from app.detectors.lstm_autoencoder import LSTMAutoencoder
-from app.detectors.one_class_svm import OneClassSVM
-from app.detectors.trained import TrainedModel
-from app.detectors.training import train
-from app.errors import ModelRefusedError
+from vigie.detectors.base import Fitted, untold
+from vigie.detectors.calibration import Calibration
+from vigie.detectors.data import Table
+from vigie.detectors.isolation_forest import IsolationForest
+from vigie.detectors.kernels import raw_scores, warm_up
+from vigie.detectors.kernels.trees import CHILD, COLUMN, LENGTH
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.trained import TrainedModel
+from vigie.detectors.training import train
+from vigie.errors import ModelRefusedError
 
 N_FEATURES = 5
 SEED = 3
@@ -362,7 +362,7 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
 def test_what_is_scored_while_the_interpreter_ends_is_scored_all_the_same():
     script = """
 import atexit
-from app.detectors.kernels.blocks import in_blocks
+from vigie.detectors.kernels.blocks import in_blocks
 done = []
 atexit.register(lambda: print(sorted(done)))
 atexit.register(in_blocks, lambda start, stop: done.append((start, stop)), 5, 2)
@@ -381,7 +381,7 @@ def test_warming_up_may_be_done_often_and_by_several_threads():
 
 
 def test_a_process_that_can_keep_nothing_compiled_scores_all_the_same():
-    code = "from app.detectors.kernels import averages, IN_FULL; import numpy as np;" + (
+    code = "from vigie.detectors.kernels import averages, IN_FULL; import numpy as np;" + (
         "print(averages(IN_FULL, np.arange(6.0).reshape(3, 2), 3, 3).tolist())"
     )
     nowhere = {

@@ -30,14 +30,14 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom
 
-from app.detectors.base import Detector, Floats
-from app.detectors.calibration import combine
-from app.detectors.data import Table
-from app.detectors.isolation_forest import IsolationForest
-from app.detectors.lstm_autoencoder import LSTMAutoencoder
-from app.detectors.one_class_svm import OneClassSVM
-from app.detectors.trained import TrainedModel
-from app.detectors.training import train
+from vigie.detectors.base import Detector, Floats
+from vigie.detectors.calibration import combine
+from vigie.detectors.data import Table
+from vigie.detectors.isolation_forest import IsolationForest
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.trained import TrainedModel
+from vigie.detectors.training import train
 
 # About a hundred comparisons with two sides each: one false rejection in a million runs.
 CHANCE = 5e-9

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.detectors.calibration import CEILING, Calibration, combine
+from vigie.detectors.calibration import CEILING, Calibration, combine
 
 DRAWS = {
     "normal": lambda rng, n: rng.normal(size=n),

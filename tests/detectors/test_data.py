@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.detectors.data import Table, as_matrix, as_row, training_table
-from app.errors import InvalidDataError
+from vigie.detectors.data import Table, as_matrix, as_row, training_table
+from vigie.errors import InvalidDataError
 
 AB = ("a", "b")
 

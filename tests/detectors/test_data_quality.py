@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.detectors.data_quality import (
+from vigie.detectors.data_quality import (
     examine,
     faulty,
     frozen_after,
     longest_runs,
     magnitude,
 )
-from app.errors import InvalidDataError
+from vigie.errors import InvalidDataError
 
 SENSORS = {
     "temperature": lambda rng, n: rng.normal(60.0, 2.0, n),

@@ -13,13 +13,13 @@ from pyod.models.ocsvm import OCSVM
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
-from app.config import Settings
-from app.detectors.base import Detector, untold
-from app.detectors.isolation_forest import IsolationForest, _grown
-from app.detectors.kernels import raw_scores
-from app.detectors.one_class_svm import OneClassSVM
-from app.detectors.sampling import spread_rows
-from app.services.one_class_svm_service import OneClassSVMService
+from vigie.config import Settings
+from vigie.detectors.base import Detector, untold
+from vigie.detectors.isolation_forest import IsolationForest, _grown
+from vigie.detectors.kernels import raw_scores
+from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.sampling import spread_rows
+from vigie.services.one_class_svm_service import OneClassSVMService
 
 ROWS = np.random.default_rng(1).normal(size=(700, 5)) * [1.0, 10.0, 0.1, 1.0, 5.0] + 20.0
 FRESH = np.random.default_rng(2).normal(size=(300, 5)) * [2.0, 20.0, 0.2, 2.0, 10.0] + 20.0

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from app.detectors import lstm_autoencoder
-from app.detectors.base import untold
-from app.detectors.kernels import raw_scores
-from app.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors import lstm_autoencoder
+from vigie.detectors.base import untold
+from vigie.detectors.kernels import raw_scores
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
 
 if not torch.cuda.is_available():
     pytest.skip("skipped: PyTorch sees no GPU here", allow_module_level=True)

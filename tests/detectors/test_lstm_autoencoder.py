@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from app.detectors.base import untold
-from app.detectors.kernels import raw_scores
-from app.detectors.lstm_autoencoder import LSTMAutoencoder, Windows, _starts
+from vigie.detectors.base import untold
+from vigie.detectors.kernels import raw_scores
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder, Windows, _starts
 
 WINDOW = 5
 NETWORK = LSTMAutoencoder((6,), (6,), WINDOW, 128, 12, 0.02, random_state=1)
@@ -68,7 +68,7 @@ def test_few_rows_are_all_learnt_from():
 def test_a_training_ends_when_more_epochs_gain_nothing(caplog):
     told: list[str] = []
     long = replace(NETWORK, sequence_length=2, epochs=100, batch_size=16, learning_rate=0.05)
-    with caplog.at_level(logging.INFO, logger="app.detectors.lstm_autoencoder"):
+    with caplog.at_level(logging.INFO, logger="vigie.detectors.lstm_autoencoder"):
         fitted = long.fit([noise(1200)], lambda step, share: told.append(step))
     assert len(fitted.loss_by_epoch) <= len(told) < 100
     assert f"that of epoch {len(fitted.loss_by_epoch)} is kept" in caplog.text

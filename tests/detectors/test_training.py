@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.detectors.base import Detector, untold
-from app.detectors.data import Table
-from app.detectors.isolation_forest import IsolationForest
-from app.detectors.lstm_autoencoder import LSTMAutoencoder
-from app.detectors.one_class_svm import OneClassSVM
-from app.detectors.trained import TrainedModel
-from app.detectors.training import train
-from app.errors import InvalidDataError
+from vigie.detectors.base import Detector, untold
+from vigie.detectors.data import Table
+from vigie.detectors.isolation_forest import IsolationForest
+from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.trained import TrainedModel
+from vigie.detectors.training import train
+from vigie.errors import InvalidDataError
 
 WINDOW = 5
 DETECTORS: dict[str, Detector] = {

@@ -1,1 +1,0 @@
-"""Revisions of the history's tables, for Alembic; ``app.history.schema`` runs them."""

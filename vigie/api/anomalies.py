@@ -1,0 +1,121 @@
+"""``/api/v1/anomalies``: train, detect, and what serves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+
+from vigie import __version__
+from vigie.api.direct import DirectRoute, Unread, UnreadRoute
+from vigie.api.schemas import (
+    HealthResponse,
+    Problem,
+    StatusResponse,
+    TrainResponse,
+    VersionMetrics,
+)
+from vigie.errors import InvalidDataError, NotTrainedError
+from vigie.models.anomaly_data import (
+    MOST_READINGS,
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+)
+from vigie.models.training import TrainRequest
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+
+router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
+readings = APIRouter(route_class=DirectRoute)
+trainings = APIRouter(route_class=UnreadRoute)
+
+
+def service_of(request: Request) -> AnomalyDetectionService:
+    """Return the application's one service."""
+    service: AnomalyDetectionService = request.app.state.service
+    return service
+
+
+Service = Annotated[AnomalyDetectionService, Depends(service_of)]
+Readings = Annotated[
+    list[AnomalyDetectionRequest], Body(min_length=1, max_length=MOST_READINGS, fail_fast=True)
+]
+
+INVALID: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (408, 413, 415, 422)
+}
+NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problem}}
+NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
+BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
+
+
+@trainings.post("/train", responses=INVALID | BUSY | NOT_READY)
+async def train(body: Annotated[Unread[TrainRequest], Body()], service: Service) -> TrainResponse:
+    """Train detectors on healthy rows; each training is a run and a new version in MLflow.
+
+    One detector that fails does not stop the others; the answer says which and why.
+    """
+    service.refuse_a_second_training()
+    outcome = await run_in_threadpool(service.train_apart, await body.read())
+    if all(model["status"] == "failed" for model in outcome.values()):
+        reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
+        raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
+    return TrainResponse.model_validate({"models": outcome})
+
+
+@readings.post("/detect", responses=INVALID | NOT_READY)
+def detect(body: AnomalyDetectionRequest, service: Service) -> AnomalyDetectionResult:
+    """Judge one reading by all models that can answer."""
+    return service.detect_anomaly(body)
+
+
+@readings.post("/detect/batch", responses=INVALID | NOT_READY)
+def detect_batch(body: Readings, service: Service) -> list[AnomalyDetectionResult]:
+    """Judge readings, each as if it had come alone; results in the same order."""
+    return service.detect_anomalies_batch(body)
+
+
+router.include_router(trainings)
+router.include_router(readings)
+
+
+@router.get("/status")
+def status(service: Service) -> StatusResponse:
+    """Tell whether the service can answer, and by which version of each model."""
+    kept = service.mlflow_service.journal.summary() if service.mlflow_service.enabled else None
+    return StatusResponse.model_validate(
+        {
+            "ready": service.is_ready(),
+            "confirmed": service.confirmed,
+            "pending": service.pending(),
+            "journal": kept and asdict(kept),
+            "models": service.get_model_status(),
+        }
+    )
+
+
+@router.get("/metrics", responses=NO_REGISTRY)
+def metrics(service: Service) -> dict[str, list[VersionMetrics]]:
+    """Return the newest versions of each model with their stage, run and metrics."""
+    return {
+        name: [VersionMetrics.model_validate(version) for version in versions]
+        for name, versions in service.get_metrics().items()
+    }
+
+
+@router.get("/health")
+def health() -> HealthResponse:
+    """Tell that the process is alive, whatever it can answer."""
+    return HealthResponse(status="ok", version=__version__)
+
+
+@router.get("/health/ready", responses=NOT_READY)
+def ready(service: Service) -> HealthResponse:
+    """Tell whether a reading would be answered: 200, or 503 with what to call."""
+    if not service.is_ready():
+        raise NotTrainedError(
+            "No model can answer yet.",
+            remedy="Train with POST /api/v1/anomalies/train or `vigie train FILE`.",
+        )
+    return HealthResponse(status="ready", version=__version__)

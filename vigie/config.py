@@ -1,0 +1,184 @@
+"""Settings: the only place that reads the environment and ``.env``.
+
+The three MLflow variables keep the names that MLflow's users know; every other variable begins
+with ``VIGIE_``. Arguments given in code win over the environment, the environment over ``.env``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+"""What a history may be kept in."""
+SECRETS = (
+    # user:password@host, whatever the password holds; a lone token@host; ...?password=...
+    (re.compile(r"([\w.+-]*):[^\s/'\"]+@"), r"\1:***@"),
+    (re.compile(r"://[^\s/:@'\"]+@"), "://***@"),
+    (re.compile(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+"), r"\1***"),
+)
+
+Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
+Range = tuple[float | None, float | None]
+Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default and its unit."""
+
+    model_config = SettingsConfigDict(
+        # They may hold passwords.
+        hide_input_in_errors=True,
+        env_prefix="VIGIE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    mlflow_tracking_uri: str = Field(
+        "http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI"
+    )
+    """Where runs and models are kept; a server's address, or a database such as sqlite:///x.db."""
+    mlflow_experiment_name: str = Field(
+        "anomaly-detection", validation_alias="MLFLOW_EXPERIMENT_NAME", min_length=1
+    )
+    """The experiment that training runs go to; made if it does not exist."""
+    mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
+    """False: no run, no version, no call; every tracking method returns silently."""
+    tracking_patience_s: float = Field(1.2, gt=0)
+    """How long a training waits for its record, in seconds, before it goes on without."""
+
+    contamination: float = Field(0.01, ge=1e-9, lt=0.5)
+    """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
+    time_ordered: bool = True
+    """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
+    calibration_folds: int = Field(5, ge=2)
+    """Blocks of the cross-conformal calibration; fewer blocks allow for slower drift."""
+    trend_window: int = Field(20, ge=2)
+    """Readings whose average tells how an asset is doing, as against a single reading."""
+    random_state: int = 42
+    """Seed of every training, so that the same data give the same model."""
+
+    n_estimators: int = Field(200, gt=0)
+    max_samples: Share | Literal["auto"] = "auto"
+    nu: float = Field(0.5, gt=0, lt=1)
+    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
+    gamma: (
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["local", "scale", "auto"]
+    ) = "local"
+    svm_rows: Annotated[int, Field(ge=2)] | Literal["all"] = 4096
+    encoder_layers: Layers = (32, 16)
+    decoder_layers: Layers = (16, 32)
+    sequence_length: int = Field(10, ge=2)
+    batch_size: int = Field(64, gt=0)
+    epochs: int = Field(20, gt=0)
+    learning_rate: float = Field(0.01, gt=0, le=1)
+
+    faulty_values: Literal["refuse", "impute"] = "refuse"
+    """A reading with a missing or impossible value: refuse it, or go on without that sensor."""
+    sensor_ranges: Annotated[dict[str, Range], NoDecode] = Field(default_factory=dict)
+    """What a sensor can physically read, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
+
+    host: str = "127.0.0.1"
+    """Address that the service listens on; 0.0.0.0 for every interface."""
+    port: int = Field(8084, ge=0, le=65535)
+    """Port of the service."""
+    max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    """Largest request body; a larger one is refused with 413."""
+    client_patience_s: float = Field(10.0, gt=0)
+    """How long a client may take to send a request, or a kibibyte a second of a long one."""
+    registry_poll_s: float = Field(5.0, gt=0)
+    """How often the service asks the registry whether another version is to be served."""
+    state_dir: Path = Path(".vigie")
+    """Local state: cached models, the history, and the embedded MLflow's database."""
+    history_enabled: bool = True
+    """False: nothing is kept of a reading, so there are no windows and no states from reading to
+    reading; only a batch has a past, its own."""
+    history_url: str | None = None
+    """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
+    history_retention_days: float | None = Field(None, gt=0, le=36_500)
+    """Age at which a reading is deleted, in days; by default none is. The newest 1000 of each
+    asset stay, so that no verdict depends on it."""
+    max_gap_s: float = Field(3600.0, gt=0)
+    """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
+    data: Path = Path("../shared/data")
+    """Folder of public data sets for the demo and the benchmarks, where there is one."""
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the environment variable that sets a field."""
+        if field.isupper():
+            return field
+        known = cls.model_fields.get(field)
+        alias = known.validation_alias if known else None
+        return alias if isinstance(alias, str) else f"VIGIE_{field.upper()}"
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _has_a_scheme(cls, value: str) -> str:
+        if "://" not in value and value != "databricks":
+            raise ValueError("An address is expected, such as http://localhost:5000")
+        return value
+
+    @field_validator("history_url")
+    @classmethod
+    def _is_a_database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        kind = value.partition(":")[0]
+        if "://" not in value or kind not in DATABASES:
+            raise ValueError(f"A database is expected: {', '.join(DATABASES)}")
+        try:
+            _ = urlsplit(value).port
+        except ValueError:
+            raise ValueError(
+                "Its port is no number; a password's @ : / are written %40 %3A %2F"
+            ) from None
+        return value
+
+    @field_validator("max_samples", mode="before")
+    @classmethod
+    def _one_is_ambiguous(cls, value: Any) -> Any:
+        if isinstance(value, int) and value == 1:
+            raise ValueError("1 could be a count or a share; give at least 2 rows, or 1.0 for all")
+        return value
+
+    @field_validator("encoder_layers", "decoder_layers", mode="before")
+    @classmethod
+    def _read_layers(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return [int(size) for size in value.strip().strip("[]").split(",")]
+        except ValueError:
+            raise ValueError("Whole numbers are expected, such as 32,16") from None
+
+    @field_validator("sensor_ranges", mode="before")
+    @classmethod
+    def _read_ranges(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('JSON is expected, such as {"rms": [0, null]}') from None
+
+    @field_validator("sensor_ranges")
+    @classmethod
+    def _low_before_high(cls, value: dict[str, Range]) -> dict[str, Range]:
+        for name, (low, high) in value.items():
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"The range of {name} must have its lower end first")
+        return value
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the addresses in it, for logs and answers."""
+    for found, put in SECRETS:
+        text = found.sub(put, text)
+    return text

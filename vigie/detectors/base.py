@@ -1,0 +1,107 @@
+"""What every detection algorithm must give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is finished, 0 to 1."""
+
+
+def untold(step: str, share: float) -> None:
+    """Stand in for a ``Progress`` that nobody wants to hear."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fitted algorithm, in both of its forms.
+
+    Attributes
+    ----------
+    estimator : object
+        The library's own estimator, for every tool that knows it; None of what no tool is given:
+        a fit to a part of the rows, or to averages.
+    arrays : mapping of str to ndarray
+        All that ``vigie.detectors.kernels`` needs to compute the estimator's raw scores.
+    ceiling : float
+        What the raw score nears in empty space, far from all it was fitted to; inf where it
+        rises without end.
+    loss_by_epoch : tuple of float
+        The training loss of each epoch up to the one that is kept; empty for algorithms without
+        epochs.
+    """
+
+    estimator: Any
+    arrays: dict[str, NDArray[Any]]
+    ceiling: float = math.inf
+    loss_by_epoch: tuple[float, ...] = field(default=())
+
+
+class Detector(Protocol):
+    """An untrained algorithm with its hyper-parameters.
+
+    Attributes
+    ----------
+    algorithm : str
+        Its name in ``vigie.detectors.kernels.RAW_SCORES``.
+    window : int
+        Consecutive rows that one score looks at: 1, or the length of a sequence.
+    comparable : bool
+        Whether the raw scores of two fits to almost the same rows are in one unit.
+    """
+
+    @property
+    def algorithm(self) -> str: ...
+
+    @property
+    def window(self) -> int: ...
+
+    @property
+    def comparable(self) -> bool: ...
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Hyper-parameters by the names that the guide gives them."""
+        ...
+
+    def for_averages(self, n_rows: int) -> Detector:
+        """Return the same algorithm, set up for averages of ``n_rows`` consecutive rows."""
+        ...
+
+    def for_part(self, share: float) -> Detector:
+        """Return the same algorithm, set up to learn as long from that share of the rows."""
+        ...
+
+    def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
+        """Fit to healthy rows.
+
+        Parameters
+        ----------
+        segments : sequence of ndarray of shape (n_samples_i, n_features)
+            Stretches of consecutive rows; no sequence may reach from one into the next.
+        progress : callable
+            Told how far the fit has come.
+        """
+        ...
+
+    def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
+        """Make the estimator's own verdict agree with a threshold on its raw score."""
+        ...
+
+
+def standardisation(X: Floats) -> tuple[Floats, Floats]:
+    """Return centre and scale of each column, both of shape (n_features,).
+
+    A column that hardly varies against its own size keeps its unit (scale 1): dividing by the
+    rounding noise of a constant would turn that noise into the largest signal of all.
+    """
+    center, scale = X.mean(axis=0), X.std(axis=0)
+    return center, np.where(scale > 1e-9 * np.maximum(np.abs(center), 1e-9), scale, 1.0)

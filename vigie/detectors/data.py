@@ -1,0 +1,343 @@
+"""User data on the way in: a matrix of finite numbers with named columns, or a clear error."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vigie.detectors.base import Floats
+from vigie.detectors.data_quality import DataQuality, Range, examine
+from vigie.errors import InvalidDataError
+
+logger = logging.getLogger(__name__)
+
+LARGEST = 1e100
+"""Beyond it, and closer to zero than its inverse, squares and quotients lose their meaning."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of float64 values, shape (n_samples, n_features), and the columns' names.
+
+    Training data come with what was found to be wrong with them, and filled.
+    """
+
+    values: Floats
+    feature_names: tuple[str, ...]
+    quality: DataQuality | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, shape and values: the same data give the same fingerprint."""
+        digest = hashlib.sha256(repr((self.feature_names, self.values.shape)).encode())
+        digest.update(np.ascontiguousarray(self.values).tobytes())
+        return digest.hexdigest()
+
+
+def as_matrix(
+    X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool = False, first_row: int = 0
+) -> Table:
+    """Check data against the columns that a trained model expects.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_samples, n_features)
+        Readings. A DataFrame's columns may come in any order and may be more than needed.
+    feature_names : sequence of str, optional
+        The columns expected, in order; by default the DataFrame's own, or ``feature_1`` ...
+    gaps : bool, default False
+        Whether values may be missing, or infinite.
+    first_row : int, default 0
+        The number of the first row, for what is said of a place.
+
+    Raises
+    ------
+    InvalidDataError
+        If X is no matrix, has other columns, or holds anything but finite numbers.
+    """
+    columns = _column_names(X)
+    if columns is not None and feature_names is not None:
+        X = X.iloc[:, _positions(columns, feature_names)]
+    values = _floats(X, feature_names or columns)
+    names = tuple(feature_names or columns or ())
+    if not names:
+        names = tuple(f"feature_{i + 1}" for i in range(values.shape[1]))
+    if values.shape[1] != len(names):
+        raise InvalidDataError(
+            f"Rows have {values.shape[1]} values, but {len(names)} are expected.",
+            field="data",
+            remedy=f"Give each row these values in this order: {', '.join(names)}.",
+        )
+    if not gaps and not (finite := np.isfinite(values)).all():
+        row, column = np.argwhere(~finite)[0]
+        count = finite.size - int(finite.sum())
+        raise InvalidDataError(
+            f"The value is {values[row, column]}, not a finite number"
+            + (f" ({count} such values in all)." if count > 1 else "."),
+            field=f"data[{first_row + row}].{names[column]}",
+            remedy="Leave such rows out, or fill the gaps before.",
+        )
+    return Table(values, names)
+
+
+def training_table(
+    X: Any, feature_names: Sequence[Any] | None, ranges: Mapping[str, Range] = {}
+) -> Table:
+    """Check training data; what can still be learnt from is only warned about.
+
+    Values that are missing, outside a physical range or in a wrong unit are filled with the
+    sensor's last good one, unless there are too many of them.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_samples, n_features), or Table
+        Healthy readings. A table has been checked before and is returned as it is.
+    feature_names : sequence of str, optional
+        Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
+        ``...`` goes on counting from the name before it.
+    ranges : mapping of str to (low, high), optional
+        Physical ranges of the sensors, where they are known.
+
+    Raises
+    ------
+    InvalidDataError
+        If the data cannot be used; see ``as_matrix``.
+    """
+    if isinstance(X, Table):
+        return X
+    columns = _column_names(X)
+    if columns is not None and _renames(feature_names, columns):
+        X, columns = X.to_numpy(), None
+    width = len(columns) if columns is not None else _width(X)
+    names = None if feature_names is None else _names(feature_names, width)
+    table = as_matrix(X, names, gaps=True)
+    twice = [name for name, count in Counter(table.feature_names).items() if count > 1]
+    if twice:
+        raise InvalidDataError(
+            f"Names occur more than once: {', '.join(twice)}.",
+            field="feature_names",
+            remedy="Give each feature a name of its own.",
+        )
+    if len(table.values) < 2:
+        raise InvalidDataError(
+            "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
+        )
+    for name in sorted(set(ranges).difference(table.feature_names)):
+        logger.warning("A physical range is set for '%s', which is no column of the data.", name)
+    filled, quality = examine(table.values, table.feature_names, ranges)
+    table = Table(filled, table.feature_names, quality)
+    for fault in quality.faults:
+        logger.warning("Training data: %s.", fault)
+    largest = np.abs(table.values).max(axis=0)
+    for column in np.flatnonzero(largest > LARGEST):
+        raise InvalidDataError(
+            f"Values up to {largest[column]:.3g} are too large to compute with.",
+            field=f"data.{table.feature_names[column]}",
+            remedy="Use a larger unit, or leave the column out.",
+        )
+    constant = np.ptp(table.values, axis=0) < 1.0 / LARGEST
+    if constant.all():
+        raise InvalidDataError(
+            "Every column is constant: there is nothing to learn.",
+            field="data",
+            remedy="Give rows of a machine in operation.",
+        )
+    for column in np.flatnonzero(constant):
+        logger.warning(
+            "Column '%s' is constant (%s) in the training data; a change in it will be judged "
+            "without knowing how much it usually varies. Leave it out if it carries nothing.",
+            table.feature_names[column],
+            table.values[0, column],
+        )
+    return table
+
+
+def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
+    """Return one reading as a row of shape (n_features,), in the model's order.
+
+    Raises
+    ------
+    InvalidDataError
+        If a feature is missing, or is no finite number. Features that the model does not know
+        are no fault: it does not look at them.
+    """
+    if not isinstance(features, Mapping):
+        raise InvalidDataError(
+            f"Features must be given by name, not as {type(features).__name__}.",
+            field="features",
+            remedy='For example: {"rms": 0.4, "temperature": 61.0}.',
+        )
+    missing = [name for name in feature_names if name not in features]
+    if missing:
+        raise InvalidDataError(
+            f"Missing features: {', '.join(missing)}.",
+            field=f"features.{missing[0]}",
+            remedy=f"The model was trained on: {', '.join(feature_names)}.",
+        )
+    row = np.empty(len(feature_names))
+    for index, name in enumerate(feature_names):
+        value = features[name]
+        number = as_number(value)
+        if number is None or not math.isfinite(number):
+            wrong = (
+                "There is no value, but a finite number is needed."
+                if value is None
+                else f"{value!r} is not a finite number."
+            )
+            raise InvalidDataError(
+                wrong,
+                field=f"features.{name}",
+                remedy="Give the sensor's value as a number, or set VIGIE_FAULTY_VALUES=impute to "
+                "go on without it.",
+            )
+        row[index] = number
+    return row
+
+
+def _column_names(X: Any) -> tuple[str, ...] | None:
+    """Return a DataFrame's columns; None for anything that has no named columns."""
+    columns = getattr(X, "columns", None)
+    if columns is None or not hasattr(X, "to_numpy"):
+        return None
+    return tuple(str(name) for name in columns)
+
+
+def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Return where the wanted columns are, each of which must be there once."""
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise InvalidDataError(
+            f"Missing columns: {', '.join(missing)}.",
+            field="data",
+            remedy=f"Expected: {', '.join(wanted)}.",
+        )
+    twice = [name for name in wanted if columns.count(name) > 1]
+    if twice:
+        raise InvalidDataError(
+            f"Columns occur more than once: {', '.join(twice)}.",
+            field="data",
+            remedy="Give each column a name of its own.",
+        )
+    return [columns.index(name) for name in wanted]
+
+
+def _renames(feature_names: Sequence[Any] | None, columns: Sequence[str]) -> bool:
+    """Whether a DataFrame's columns are given other names, instead of chosen by name."""
+    if feature_names is None:
+        return False
+    if len(feature_names) > 0 and feature_names[-1] is ...:
+        return True
+    unknown = any(name not in columns for name in feature_names)
+    return unknown and len(feature_names) == len(columns)
+
+
+def _width(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is not None:
+        return int(shape[1]) if len(shape) == 2 else 0
+    return len(X[0]) if isinstance(X, Sequence) and X and hasattr(X[0], "__len__") else 0
+
+
+def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
+    if isinstance(feature_names, str):
+        raise InvalidDataError(
+            f"{feature_names!r} is one text, not a list of names.",
+            field="feature_names",
+            remedy='For example: ["rms", "temperature"].',
+        )
+    names = list(feature_names)
+    if names and names[-1] is ...:
+        names.pop()
+        last = str(names[-1]) if names else "feature_0"
+        stem, digits = re.fullmatch(r"(.*?)(\d*)", last, re.DOTALL).groups()  # type: ignore[union-attr]
+        start = int(digits or len(names))
+        more = range(start + 1, start + 1 + width - len(names))
+        names += [f"{stem}{number:0{len(digits)}d}" for number in more]
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidDataError(
+                f"{name!r} is not a name.",
+                field=f"feature_names[{position}]",
+                remedy="Give each feature a name that is not empty.",
+            )
+    return tuple(names)
+
+
+def _floats(X: Any, names: Sequence[str] | None) -> Floats:
+    """Return data as a C-contiguous matrix: the order in memory decides the last digits."""
+    try:
+        array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
+    except ValueError as error:
+        raise _ragged(X) from error
+    if array.ndim == 2 and array.dtype.kind in "OUSb":
+        # numpy has turned a list with one text into a table of texts; the list still knows.
+        array = _numbers(np.array(X, dtype=object) if isinstance(X, Sequence) else array, names)
+    if array.dtype.kind not in "fiu" or array.ndim != 2:
+        raise InvalidDataError(
+            f"Data must be a table of numbers, but this has the type {array.dtype} "
+            f"and the shape {array.shape}.",
+            field="data",
+            remedy="Give rows of equal length: [[1.0, 2.0], [1.1, 2.1]].",
+        )
+    if array.shape[1] == 0 or (array.shape[0] == 0 and names is None):
+        raise InvalidDataError("There are no values.", field="data", remedy="Give some rows.")
+    return np.array(array, dtype=np.float64, order="C")
+
+
+def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
+    """Convert a table of objects, and name the first cell that holds no number."""
+    values = np.empty(array.shape)
+    for (row, column), value in np.ndenumerate(array):
+        number = as_number(value, missing=np.nan)
+        if number is None:
+            name = names[column] if names and column < len(names) else None
+            raise InvalidDataError(
+                f"{_plain(value)!r} is not a number.",
+                field=f"data[{row}].{name}" if name else f"data[{row}][{column}]",
+                remedy="Leave columns of text out.",
+            )
+        values[row, column] = number
+    return values
+
+
+def as_number(value: Any, missing: float | None = None) -> float | None:
+    """Return a value as a float; None if it is no number; ``missing`` if it is None."""
+    if type(value) is float:
+        return value
+    if value is None:
+        return missing
+    # Text and truth values turn into floats willingly, but are no measurements.
+    if isinstance(value, str | bytes | bool | np.bool_) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except (TypeError, ValueError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _ragged(X: Sequence[Any]) -> InvalidDataError:
+    sizes = [len(row) if hasattr(row, "__len__") else None for row in X]
+    for position, size in enumerate(sizes):
+        if size is None or size != sizes[0]:
+            return InvalidDataError(
+                f"The row has {'no' if size is None else size} values, the first has {sizes[0]}.",
+                field=f"data[{position}]",
+                remedy="Give rows of equal length.",
+            )
+    return InvalidDataError(
+        "Data must be a table of numbers.", field="data", remedy="Give one number a cell."
+    )

@@ -1,0 +1,160 @@
+"""One-Class SVM: likeness to every support vector, for several of them at once.
+
+Distances are sums of squared differences, as libsvm has them. The way by a matrix product,
+``|x|² + |s|² - 2 x·s``, loses all digits where a row lies close to a support vector, and is no
+faster: with few columns the time goes into the exponential.
+
+Support vectors are stored by columns, (n_features, n_support_vectors), so that the next numbers in
+memory are the same sensor's of the next vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import float64, int64
+
+from vigie.detectors.base import Arrays, Floats
+from vigie.detectors.kernels import FARTHEST
+from vigie.detectors.kernels.blocks import in_blocks
+from vigie.detectors.kernels.compiled import compiled, filled, given
+from vigie.detectors.kernels.functions import exp, tanh
+
+BLOCK = 256
+TILE = 256
+"""Support vectors that a block of rows is compared with before the next ones are fetched."""
+RBF, LINEAR, POLY, SIGMOID = range(4)
+KERNELS = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
+
+
+# The order of the last sum, over one tile, is free: it is the same for every row.
+@compiled(
+    *(given(float64, 2), *2 * [given(float64, 1)], given(float64, 2), given(float64, 1)),
+    *(float64, float64, int64, filled(float64, 2), filled(float64, 1)),
+    fastmath={"contract", "reassoc", "nsz"},
+)
+def _decide(
+    X: Floats,
+    center: Floats,
+    scale: Floats,
+    support: Floats,
+    coefficients: Floats,
+    gamma: float,
+    intercept: float,
+    kernel: int,
+    scaled: Floats,
+    scores: Floats,
+) -> None:
+    """Write the negated decision function of each row.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, n_features)
+    center, scale : ndarray of shape (n_features,)
+    support : ndarray of shape (n_features, n_support_vectors)
+    coefficients : ndarray of shape (n_support_vectors,)
+    gamma, intercept : float
+    kernel : int
+        RBF, LINEAR, POLY or SIGMOID.
+    scaled : ndarray of shape (n, n_features)
+        Written: the rows in standard deviations.
+    scores : ndarray of shape (n,)
+        Written.
+    """
+    n, n_features = X.shape
+    n_vectors = support.shape[1]
+    like = np.empty(TILE)
+    for row in range(n):
+        scores[row] = -intercept
+        for column in range(n_features):
+            value = (X[row, column] - center[column]) / scale[column]
+            value = FARTHEST if value > FARTHEST else value
+            scaled[row, column] = -FARTHEST if value < -FARTHEST else value
+    whole = n_features - n_features % 4
+    for first in range(0, n_vectors, TILE):
+        m = min(TILE, n_vectors - first)
+        weights = coefficients[first : first + m]
+        for row in range(n):
+            like[:m] = 0.0
+            for column in range(0, whole, 4):
+                a, b = scaled[row, column], scaled[row, column + 1]
+                c, d = scaled[row, column + 2], scaled[row, column + 3]
+                sa = support[column, first : first + m]
+                sb = support[column + 1, first : first + m]
+                sc = support[column + 2, first : first + m]
+                sd = support[column + 3, first : first + m]
+                if kernel == RBF:
+                    for j in range(m):
+                        like[j] += (
+                            (a - sa[j]) ** 2
+                            + (b - sb[j]) ** 2
+                            + ((c - sc[j]) ** 2 + (d - sd[j]) ** 2)
+                        )
+                else:
+                    for j in range(m):
+                        like[j] += a * sa[j] + b * sb[j] + (c * sc[j] + d * sd[j])
+            for column in range(whole, n_features):
+                a, sa = scaled[row, column], support[column, first : first + m]
+                if kernel == RBF:
+                    for j in range(m):
+                        like[j] += (a - sa[j]) ** 2
+                else:
+                    for j in range(m):
+                        like[j] += a * sa[j]
+            total = 0.0
+            if kernel == RBF:
+                for j in range(m):
+                    total += weights[j] * exp(-gamma * like[j])
+            elif kernel == LINEAR:
+                for j in range(m):
+                    total += weights[j] * like[j]
+            elif kernel == POLY:
+                for j in range(m):
+                    product = gamma * like[j]
+                    total += weights[j] * (product * product * product)
+            else:
+                for j in range(m):
+                    total += weights[j] * tanh(gamma * like[j])
+            scores[row] -= total
+
+
+@compiled(given(float64, 2), given(float64, 2), float64, filled(float64, 2))
+def _liken(rows: Floats, columns: Floats, gamma: float, likeness: Floats) -> None:
+    n, n_features = rows.shape
+    for first in range(0, n, TILE):
+        m = min(TILE, n - first)
+        for row in range(n):
+            like = likeness[row, first : first + m]
+            like[:] = 0.0
+            for column in range(n_features):
+                a, others = rows[row, column], columns[column, first : first + m]
+                for j in range(m):
+                    like[j] += (a - others[j]) ** 2
+            for j in range(m):
+                like[j] = exp(-gamma * like[j])
+
+
+def likeness(rows: Floats, gamma: float) -> Floats:
+    """Return the RBF kernel of all pairs of scaled rows, shape (n_samples, n_samples)."""
+    rows = np.ascontiguousarray(rows)
+    found = np.empty((len(rows), len(rows)))
+    _liken(rows, rows.T.copy(), gamma, found)
+    return found
+
+
+def raw_scores(arrays: Arrays, kernel: str, X: Floats) -> Floats:
+    """Return the negated decision function for rows of shape (n_samples, n_features)."""
+    scores = np.empty(len(X))
+    center, scale = arrays["center"], arrays["scale"]
+    support, coefficients = arrays["support_vectors"], arrays["dual_coef"]
+    gamma, intercept = float(arrays["gamma"][0]), float(arrays["intercept"][0])
+
+    def work(start: int, stop: int) -> None:
+        rows = X[start:stop]
+        scaled = np.empty(rows.shape)
+        _decide(
+            *(rows, center, scale, support, coefficients, gamma, intercept, KERNELS[kernel]),
+            *(scaled, scores[start:stop]),
+        )
+
+    in_blocks(work, len(X), BLOCK)
+    return scores

@@ -1,0 +1,306 @@
+"""A trained model: arrays, calibration and a card. What is saved is what was used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from vigie.detectors.base import Floats
+from vigie.detectors.calibration import Calibration
+from vigie.detectors.data import as_matrix
+from vigie.detectors.explanation import Explanation, normalised, shares
+from vigie.detectors.kernels import (
+    IN_FULL,
+    RAW_SCORES,
+    checks,
+    raw_scores,
+    raw_scores_along,
+    reconstruction_errors,
+    seen,
+)
+from vigie.errors import InvalidDataError, ModelRefusedError
+
+FORMAT = 3
+MOST_BYTES = 2 << 30
+"""No file of a serving form is larger; a larger one is not even read."""
+CARD, ARRAYS = "card.json", "arrays.safetensors"
+PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
+ON_CARD = (
+    "algorithm",
+    "feature_names",
+    "window",
+    "params",
+    "threshold",
+    "n_samples",
+    "data_fingerprint",
+    "libraries",
+)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A detector after training; immutable, and complete without the library it was fitted by.
+
+    Attributes
+    ----------
+    algorithm : str
+        Which kernel computes its raw scores.
+    feature_names : tuple of str
+        The columns, in the order in which rows give them.
+    window : int
+        Consecutive rows that one score looks at.
+    params : dict
+        Hyper-parameters.
+    threshold : float
+        A score above it is an anomaly.
+    arrays : mapping of str to ndarray
+        What the kernel needs.
+    calibration : Calibration
+        From raw score to p-value.
+    usual, low, high : ndarray of shape (n_features,)
+        Median, 0.5th and 99.5th percentile of each sensor in training, in the sensor's unit.
+    magnitude, frozen_after : ndarray of shape (n_features,)
+        What ``vigie.detectors.data_quality`` has learnt of each sensor.
+    n_samples : int
+        Rows it was trained on.
+    data_fingerprint : str
+        SHA-256 of those rows and the feature names.
+    libraries : dict
+        Versions of the libraries that fitted it.
+    trend : TrainedModel or None
+        The same algorithm on averages of consecutive rows; None where training had no order.
+    estimator : object or None
+        The library's own estimator, in the process that fitted it; None once loaded.
+    loss_by_epoch : tuple of float
+        Training loss of each epoch up to the one that is kept, in the process that fitted it.
+    """
+
+    algorithm: str
+    feature_names: tuple[str, ...]
+    window: int
+    params: dict[str, Any]
+    threshold: float
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    calibration: Calibration = field(repr=False)
+    usual: Floats = field(repr=False)
+    low: Floats = field(repr=False)
+    high: Floats = field(repr=False)
+    magnitude: Floats = field(repr=False)
+    frozen_after: NDArray[np.intp] = field(repr=False)
+    n_samples: int
+    data_fingerprint: str
+    libraries: dict[str, str] = field(repr=False)
+    trend: TrainedModel | None = field(default=None, repr=False)
+    estimator: Any = field(default=None, repr=False, compare=False)
+    loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether its raw score is the error of a reconstruction."""
+        return self.algorithm == "lstm_autoencoder"
+
+    def examples(self, X: Floats) -> Floats:
+        """Return what is scored for each row of X (n_samples, n_features).
+
+        For a model of single rows that is X; else the window that ends with each row, of shape
+        (n_samples, window, n_features). Before the first row the first row is held.
+        """
+        if self.window == 1 or len(X) == 0:
+            return X
+        padded = np.concatenate([np.repeat(X[:1], self.window - 1, axis=0), X])
+        views = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=0)
+        return np.moveaxis(views, -1, 1)
+
+    def raw_scores(self, examples: Floats) -> Floats:
+        """Return the estimator's own scores of examples, shape (n_examples,)."""
+        return raw_scores(self.algorithm, self.arrays, self.params, examples)
+
+    def raw_scores_along(self, rows: Floats) -> Floats:
+        """Return the scores of all examples in consecutive rows, (max(n_rows - window + 1, 0),).
+
+        The same as ``raw_scores`` of every ``window`` consecutive rows, at the cost of one row
+        for each.
+        """
+        return raw_scores_along(self.algorithm, self.arrays, self.params, rows, self.window)
+
+    def surprise(self, examples: Floats) -> Floats:
+        """Return ``-log10 p`` of examples, shape (n_examples,)."""
+        return self.calibration.surprise(self.raw_scores(examples))
+
+    def p_values(self, examples: Floats) -> Floats:
+        """Return the share of healthy readings at least this unusual, shape (n_examples,)."""
+        return self.calibration.p_value(self.raw_scores(examples))
+
+    def explain(self, examples: Floats) -> Explanation:
+        """Return which sensors the surprise of examples comes from."""
+        looked_at = seen(self.arrays, self.params, examples)
+        values = seen(IN_FULL, self.params, examples)
+        if self.reconstructs:
+            # A network spreads one sensor's fault over all that it restores, but most stays.
+            errors = reconstruction_errors(self.arrays, self.params, looked_at)
+            ago = errors.shape[1] - 1 - errors.argmax(axis=1)
+            return Explanation(normalised(errors.sum(axis=1)), values[:, -1], ago)
+        score = RAW_SCORES[self.algorithm]
+        parts = shares(
+            lambda rows: self.calibration.surprise(score(self.arrays, self.params, rows)),
+            looked_at,
+            self.usual,
+            self.high - self.low,
+        )
+        return Explanation(parts, values)
+
+    def predict_scores(self, X: Any) -> Floats:
+        """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings, in time order where the model looks at windows.
+
+        Raises
+        ------
+        InvalidDataError
+            If X is not a matrix of finite numbers with this model's columns.
+        """
+        return 1.0 - self.p_values(self.examples(as_matrix(X, self.feature_names).values))
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
+        return (self.predict_scores(X) > self.threshold).astype(np.int64)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return ``[p, 1 - p]`` for each row of X, shape (n_samples, 2); rows sum to 1."""
+        scores = self.predict_scores(X)
+        return np.column_stack([1.0 - scores, scores])
+
+    def reconstruction_error(self, X: Any) -> Floats:
+        """Return the error of restoring the window that ends with each row of X.
+
+        The mean squared error in standard deviations², and more of it where the row lies outside
+        the box of all training rows; see ``vigie.detectors.kernels.lstm_autoencoder``.
+
+        Raises
+        ------
+        InvalidDataError
+            If the model does not reconstruct anything.
+        """
+        if not self.reconstructs:
+            raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
+        return self.raw_scores(self.examples(as_matrix(X, self.feature_names).values))
+
+    def save(self, folder: Path) -> str:
+        """Write the serving form into a folder and return its content hash."""
+        card, tensors = self._described()
+        if self.trend is not None:
+            card["trend"], more = self.trend._described()
+            tensors |= {f"trend.{name}": value for name, value in more.items()}
+        data = save(tensors)
+        card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
+        text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ARRAYS).write_bytes(data)
+        (folder / CARD).write_text(text, encoding="utf-8")
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedModel:
+        """Open a serving form; it is data, so nothing of it is run.
+
+        Raises
+        ------
+        ModelRefusedError
+            If the folder holds no complete, undamaged serving form of a known format.
+        """
+        try:
+            for file in (CARD, ARRAYS):
+                if (size := (folder / file).stat().st_size) > MOST_BYTES:
+                    raise ModelRefusedError(
+                        f"{file} has {size} bytes, more than any model.",
+                        remedy="Train the model again; this is none that Vigie has made.",
+                    )
+            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            data = (folder / ARRAYS).read_bytes()
+            if card["format"] != FORMAT or card["algorithm"] not in RAW_SCORES:
+                raise ModelRefusedError(
+                    f"Serving form {card['format']} of '{card['algorithm']}' is not known here.",
+                    remedy="Upgrade Vigie, or train the model again.",
+                )
+            if hashlib.sha256(data).hexdigest() != card["arrays_sha256"]:
+                raise ModelRefusedError(
+                    f"{ARRAYS} is not what the card was written for.",
+                    remedy="Fetch the version again, or train the model again.",
+                )
+            tensors = load(data)
+            trend = None
+            if "trend" in card:
+                trend = cls._from(card["trend"], _below("trend.", tensors))
+            return cls._from(card, tensors, trend)
+        except (
+            *(OSError, LookupError, TypeError, ValueError, AttributeError),
+            *(ArithmeticError, RecursionError, SafetensorError),
+        ) as error:
+            raise ModelRefusedError(
+                f"No usable serving form: {error!r}.",
+                remedy="Train the model again; versions made by other tools have none.",
+            ) from error
+
+    def _described(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what the card says of this model, and its arrays."""
+        tensors = {f"model.{name}": _plain(value) for name, value in self.arrays.items()}
+        for name in PER_SENSOR:
+            tensors[name] = _plain(getattr(self, name))
+        calibration = {}
+        for item in fields(Calibration):
+            value = getattr(self.calibration, item.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"calibration.{item.name}"] = _plain(value)
+            else:
+                calibration[item.name] = value
+        card = {name: getattr(self, name) for name in ON_CARD}
+        return card | {
+            "feature_names": list(self.feature_names),
+            "calibration": calibration,
+        }, tensors
+
+    @classmethod
+    def _from(
+        cls,
+        card: Mapping[str, Any],
+        tensors: Mapping[str, NDArray[Any]],
+        trend: TrainedModel | None = None,
+    ) -> TrainedModel:
+        facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
+        facts |= {name: tensors[name] for name in PER_SENSOR}
+        calibration: dict[str, Any] = {**_below("calibration.", tensors), **card["calibration"]}
+        facts["feature_names"] = tuple(card["feature_names"])
+        arrays, n_features = _below("model.", tensors), len(facts["feature_names"])
+        checks.check(card["algorithm"], arrays, card["params"], card["window"], n_features)
+        checks.check_sensors(facts, n_features)
+        checks.check_calibration(calibration)
+        return cls(
+            arrays=arrays,
+            calibration=Calibration(**calibration),
+            trend=trend,
+            **facts,
+        )
+
+
+def _below(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _plain(array: Any) -> NDArray[Any]:
+    return np.ascontiguousarray(np.asarray(array))

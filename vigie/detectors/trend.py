@@ -1,0 +1,86 @@
+"""How a machine is doing, as against a single reading: any algorithm, on averages of rows.
+
+An average over ``n_rows`` consecutive rows has a fraction of the noise of one row, so a shift too
+small to show in any reading shows in it. Two precautions keep it from crying wolf:
+
+- Of what lies beyond the usual range of a sensor only the logarithm counts. One absurd reading is
+  then one odd reading, and an average that has seen a fault is soon free of it.
+- The algorithm learns from averages of half as many rows, and its scores are calibrated on
+  averages of a quarter as many. A whole average is called unusual only if even such a noisy one
+  hardly ever looks like it: what is small against the noise is no alarm, however sure it is. It
+  also means that half of a window is enough to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vigie.detectors.base import Detector, Fitted, Floats, Progress, standardisation
+from vigie.detectors.kernels import averages
+
+USUAL_PERCENT = (0.5, 99.5)
+ROOM = 0.25
+"""How far beyond the usual range the logarithm takes over, in widths of that range."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A detector that sees averages of consecutive rows instead of the rows.
+
+    Parameters
+    ----------
+    detector : Detector
+        The algorithm, as it is set up for single readings.
+    n_rows : int
+        Rows in an average.
+    """
+
+    detector: Detector
+    n_rows: int
+
+    @property
+    def algorithm(self) -> str:
+        return self.detector.algorithm
+
+    @property
+    def window(self) -> int:
+        return self.n_rows + self.detector.window - 1
+
+    @property
+    def comparable(self) -> bool:
+        return self.detector.comparable
+
+    @property
+    def params(self) -> dict[str, Any]:
+        few = max(self.n_rows // 2, 1)
+        return self.detector.params | {"averaged_rows": self.n_rows, "averaged_at_least": few}
+
+    @property
+    def noisy(self) -> Trend:
+        """The same on averages of a quarter as many rows, to calibrate with."""
+        return replace(self, n_rows=max(self.n_rows // 4, 1))
+
+    def for_averages(self, n_rows: int) -> Detector:
+        return Trend(self.detector, n_rows)
+
+    def for_part(self, share: float) -> Trend:
+        return replace(self, detector=self.detector.for_part(share))
+
+    def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
+        rows = np.concatenate(segments)
+        low, high = np.percentile(rows, USUAL_PERCENT, axis=0)
+        _, unit = standardisation(rows)
+        room = ROOM * np.where(high > low, high - low, unit)
+        limits = {"low": low, "high": high, "room": room}
+        half = max(self.n_rows // 2, 1)
+        averaged = [averages(limits, part, half, half) for part in segments]
+        enough = [part for part in averaged if len(part) >= self.detector.window]
+        fitted = self.detector.for_averages(self.n_rows).fit(enough, progress)
+        return replace(fitted, arrays=fitted.arrays | limits)
+
+    def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
+        self.detector.set_threshold(estimator, raw_threshold)

@@ -1,0 +1,129 @@
+"""The guide's troubleshooting as checks: what was asked, what was found, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vigie.config import Settings
+from vigie.errors import VigieError
+from vigie.services.anomaly_detection_service import DETECTORS
+from vigie.services.mlflow_service import MLflowService
+from vigie.state import require_writable
+from vigie.tracking import registry
+from vigie.tracking.registry import Version
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question, its answer, and the remedy where the answer is bad."""
+
+    question: str
+    passed: bool
+    finding: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Check the way to MLflow in its order; what depends on a failed check is not asked."""
+    yield _state(settings)
+    if not settings.mlflow_enabled:
+        yield Check(
+            "Tracking enabled?",
+            False,
+            "MLFLOW_ENABLED is false: nothing is recorded.",
+            "Set MLFLOW_ENABLED=true, unless that is what you want.",
+        )
+        return
+    yield Check("Tracking enabled?", True, "MLFLOW_ENABLED is true.")
+    service = MLflowService(settings)
+    yield _journal(service)
+    try:
+        service.server.require()
+    except VigieError as error:
+        yield Check("Server answers?", False, error.message, error.remedy or "")
+        return
+    yield Check("Server answers?", True, service.server.masked_uri)
+    yield _experiment(service)
+    readable: list[Version] = []
+    for name in DETECTORS:
+        try:
+            found = service.list_versions(name)
+        except VigieError as error:
+            yield Check(f"Versions of {name}?", False, error.message, error.remedy or "")
+            continue
+        if not found:
+            yield Check(
+                f"Versions of {name}?",
+                False,
+                "none.",
+                f"Train one: `vigie train FILE --model {name}`.",
+            )
+            continue
+        readable.append(registry.pick(service.server, name))
+        yield _stages(name, found)
+    for version in readable:
+        yield _artifacts(service, version)
+
+
+def _state(settings: Settings) -> Check:
+    question = "Local state kept?"
+    try:
+        require_writable(settings.state_dir)
+    except VigieError as error:
+        return Check(question, False, error.message, f"{error.field}: {error.remedy}")
+    return Check(question, True, f"in {settings.state_dir.absolute()}.")
+
+
+def _journal(service: MLflowService) -> Check:
+    kept = service.journal.summary()
+    passed = kept.waiting + kept.set_aside == 0
+    return Check(
+        "All trainings sent?",
+        passed,
+        "yes, the journal is empty." if passed else f"{kept}, in {service.journal.folder}.",
+        "" if passed else "`vigie sync` sends them, `vigie sync --again` those set aside too.",
+    )
+
+
+def _experiment(service: MLflowService) -> Check:
+    name = service.settings.mlflow_experiment_name
+    question = "Experiment there?"
+    try:
+        found = service.server.call(service.server.client.get_experiment_by_name, name)
+    except VigieError as error:
+        return Check(question, False, error.message, error.remedy or "")
+    if found is None:
+        return Check(question, True, f"'{name}' is not; the first training makes it.")
+    if found.lifecycle_stage != "active":
+        return Check(
+            question,
+            False,
+            f"'{name}' has been deleted.",
+            "Restore it (`mlflow experiments restore`), or set another MLFLOW_EXPERIMENT_NAME.",
+        )
+    return Check(question, True, f"'{name}' (id {found.experiment_id}).")
+
+
+def _stages(name: str, found: list[Version]) -> Check:
+    promoted = [version for version in found if version.stage == "Production"]
+    newest = (
+        f"{len(found)} version{'' if len(found) == 1 else 's'}, the newest is {found[0].version}"
+    )
+    if promoted:
+        finding = f"{newest}; version {promoted[0].version} is in Production and serves."
+    else:
+        finding = (
+            f"{newest}; none is in Production, so the newest serves "
+            f"(`vigie models promote {name} {found[0].version}` makes that a decision)."
+        )
+    return Check(f"Versions of {name}?", True, finding)
+
+
+def _artifacts(service: MLflowService, version: Version) -> Check:
+    question = f"Artifacts of {version.name} version {version.version} readable?"
+    try:
+        model = service.open_version(version)
+    except VigieError as error:
+        return Check(question, False, error.message, error.remedy or "")
+    return Check(question, True, f"yes, {model.n_features} features.")

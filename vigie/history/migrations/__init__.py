@@ -1,0 +1,1 @@
+"""Revisions of the history's tables, for Alembic; ``vigie.history.schema`` runs them."""

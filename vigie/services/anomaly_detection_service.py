@@ -1,0 +1,673 @@
+"""The three detectors together: which versions serve, and one verdict for a reading."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from vigie.config import Settings
+from vigie.detectors import kernels
+from vigie.detectors.base import Progress, untold
+from vigie.detectors.data import training_table
+from vigie.errors import (
+    ConflictError,
+    HistoryError,
+    InvalidDataError,
+    ModelNotFoundError,
+    NotTrainedError,
+    TrackingError,
+    TrackingUnavailableError,
+    VigieError,
+)
+from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from vigie.services.detection import Detection
+from vigie.services.detector_service import DetectorService, Served
+from vigie.services.isolation_forest_service import IsolationForestService
+from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
+from vigie.services.peers import unfit
+from vigie.services.sensors import Sensors
+from vigie.services.stream import Stream
+from vigie.services.timeline import Times
+from vigie.services.training_process import Outcome, Result, TrainingProcess, train_each
+from vigie.services.verdict import Judged
+from vigie.state import require_writable
+from vigie.tracking import last_served, registry
+from vigie.tracking.last_served import LastServed
+from vigie.tracking.registry import Version
+from vigie.tracking.sync import sync_apart
+
+logger = logging.getLogger(__name__)
+
+SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
+"""How old a training in the journal is before the service sends it, and how often it tries."""
+WARN_EVERY_S = 3600.0
+"""How often the service says that much, or old records, wait in the journal."""
+REFUSED_FOR_S = 60.0
+"""How long a version that was refused is not fetched again; another one is at once."""
+REMEMBERED_EVERY = timedelta(minutes=1)
+"""How old what is kept for the next start may become while nothing changes."""
+
+DETECTORS: dict[str, Callable[..., DetectorService]] = {
+    IsolationForestService.name: IsolationForestService,
+    OneClassSVMService.name: OneClassSVMService,
+    LSTMAutoencoderService.name: LSTMAutoencoderService,
+}
+
+
+class AnomalyDetectionService:
+    """Train the detectors, serve their versions, and judge readings by all of them.
+
+    For each detector the newest version in Production serves; where none is promoted, the
+    newest of all; where there is no registry (tracking disabled), what this process has trained or
+    loaded last; where it is away, what served last. The registry is first asked when the first
+    question comes; a service that is to be ready before that calls ``start``.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        By default read from the environment and ``.env``.
+    """
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or Settings()
+        self.mlflow_service = MLflowService(self.settings)
+        self._services = {name: self._new_service(name) for name in DETECTORS}
+        self._training = threading.Lock()
+        self._loading = threading.Lock()
+        self._swapping = threading.Lock()
+        self._asked_registry = False
+        self._registry_answers = True
+        self._detection = Detection(self.settings)
+        self._refused: dict[str, Refusal] = {}
+        self._problems: dict[str, str] = {}
+        self._following: dict[str, Version] = {}
+        self._confirmed: datetime | None = None
+        self._kept: LastServed | None = None
+        self._training_process: TrainingProcess | None = None
+        self._stopped = False
+        self._sync: subprocess.Popen[str] | None = None
+        self._sync_after = 0.0
+        self._warn_after = 0.0
+
+    def train_all_models(
+        self,
+        X: Any,
+        feature_names: Sequence[Any] | None = None,
+        model_names: Sequence[str] | None = None,
+        *,
+        stage: str | None = None,
+        progress: Progress = untold,
+    ) -> dict[str, dict[str, Any]]:
+        """Train detectors on healthy rows; one that fails does not stop the others.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings of healthy operation, in time order.
+        feature_names : sequence of str, optional
+            Names of the columns; a DataFrame brings its own.
+        model_names : sequence of str, optional
+            Registered names of the detectors to train; by default all.
+        stage : {'Staging', 'Production'}, optional
+            The stage that each version is moved to as soon as it is there, be that later.
+        progress : callable, optional
+            Told what is being done and the share of it that is finished.
+
+        Returns
+        -------
+        dict of str to dict
+            By name: ``status`` ('trained' or 'failed'), ``metrics`` and ``version`` of a
+            trained one, ``error`` of a failed one.
+
+        Raises
+        ------
+        InvalidDataError
+            If no detector could use the data, or a name is unknown.
+        ConflictError
+            If a training is under way.
+        """
+        names = checked_names(model_names)
+        table = training_table(X, feature_names, self.settings.sensor_ranges)
+        services = {name: self._new_service(name) for name in names}
+        outcome: dict[str, Outcome] = {}
+        with self._alone():
+            for name, result in train_each(services, table, progress, stage):
+                if result["status"] == "trained":
+                    self._adopt(name, services[name])
+                outcome[name] = self._with_serving_version(name, result)
+        return outcome
+
+    def train_apart(self, body: bytes) -> dict[str, dict[str, Any]]:
+        """Train as ``train_all_models`` does, but in a process of its own.
+
+        This process goes on answering meanwhile. It does not even look at the rows, and takes
+        none of the libraries that only training needs. It returns when every detector is trained
+        and, with a healthy server, registered; figures may still be on their way then.
+
+        Parameters
+        ----------
+        body : bytes
+            A ``TrainRequest`` as JSON.
+
+        Raises
+        ------
+        InvalidDataError
+            If the body cannot be used.
+        ConflictError
+            If a training is under way.
+        TrainingInterruptedError
+            If the other process ended before it had come to anything.
+        """
+        outcome: dict[str, Outcome] = {}
+        with self._alone():
+            process = self._training_process = TrainingProcess(self.settings)
+            if self._stopped:
+                process.stop()
+            try:
+                for result in process.results(body):
+                    if result.served is not None:
+                        self._keep(result)
+                        service = self._new_service(result.name)
+                        service.answer_by(result.served)
+                        self._adopt(result.name, service)
+                    outcome[result.name] = self._with_serving_version(result.name, result.outcome)
+            finally:
+                process.finish(self._registered_late)
+        return outcome
+
+    def refuse_a_second_training(self) -> None:
+        """Return if no training is under way.
+
+        Raises
+        ------
+        ConflictError
+            If one is; there may be one all the same by the time that this one begins.
+        """
+        if self._training.locked():
+            raise _busy()
+
+    def stop_training(self) -> None:
+        """End a training in a process of its own, if there is one, and begin none any more."""
+        self._stopped = True
+        if self._training_process is not None:
+            self._training_process.stop()
+
+    def detect_anomaly(
+        self, request: AnomalyDetectionRequest | Mapping[str, Any]
+    ) -> AnomalyDetectionResult:
+        """Judge one reading; see ``detect_anomalies_batch``."""
+        return self.detect_anomalies_batch([request])[0]
+
+    def detect_anomalies_batch(
+        self, requests: Iterable[AnomalyDetectionRequest | Mapping[str, Any]]
+    ) -> list[AnomalyDetectionResult]:
+        """Judge readings, each as if it had come alone, in the order given.
+
+        The LSTM autoencoder looks at the window that ends with a reading: the rows of the same
+        asset and sensor in the history and in this batch, in time order. Until there are enough
+        of them, or after a gap, it abstains.
+
+        Parameters
+        ----------
+        requests : iterable of AnomalyDetectionRequest or mapping
+            Readings.
+
+        Returns
+        -------
+        list of AnomalyDetectionResult
+            In the same order.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model can answer.
+        InvalidDataError
+            If a reading lacks a feature; nothing has been kept of any of them.
+        """
+        readings = [
+            item
+            if isinstance(item, AnomalyDetectionRequest)
+            else AnomalyDetectionRequest.model_validate(item)
+            for item in requests
+        ]
+        return self._detection.readings(self._serving(), readings)
+
+    def detect_table(
+        self, X: Any, times: Times | None = None, faulty_values: str | None = None
+    ) -> Judged:
+        """Judge the consecutive rows of one asset, without touching the history.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Readings in time order; columns that no model knows are not looked at.
+        times : ndarray of datetime64 of shape (n_samples,), optional
+            When they were measured; by default a second apart.
+        faulty_values : {'refuse', 'impute'}, optional
+            What to do about missing and impossible values; by default as in the settings.
+
+        Returns
+        -------
+        Judged
+            What they say of each row. A model of windows abstains until its window is full; one
+            whose columns are missing is not asked, unless that is true of all.
+        """
+        return self.stream(X.columns, faulty_values).judge(X, times).judged
+
+    def stream(
+        self,
+        columns: Iterable[Any],
+        faulty_values: str | None = None,
+        model_names: Sequence[str] | None = None,
+        *,
+        require_columns: bool = False,
+    ) -> Stream:
+        """Return what judges the rows of one asset part by part, without touching the history.
+
+        Parameters
+        ----------
+        columns : iterable of str
+            What the rows have. A model whose columns are missing is not asked, unless that is
+            true of all; see ``Stream.lacking``.
+        faulty_values : {'refuse', 'impute'}, optional
+            What to do about missing and impossible values; by default as in the settings.
+        model_names : sequence of str, optional
+            Registered names of the models to ask; by default all that serve.
+        require_columns : bool
+            Whether it is an error that all models lack columns.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model can answer, or one that is named.
+        InvalidDataError
+            If a name is unknown, or columns are missing that are required.
+        """
+        serving, columns = self._serving(), {str(column) for column in columns}
+        if model_names is not None:
+            names = checked_names(model_names)
+            if lacking := [name for name in names if name not in serving]:
+                raise NotTrainedError(
+                    f"No version of {', '.join(lacking)} serves.",
+                    remedy="Train one with `vigie train FILE`, or name other models.",
+                )
+            serving = {name: serving[name] for name in names}
+        short_of = {
+            name: tuple(sorted(missing))
+            for name, served in serving.items()
+            if (missing := set(served.model.feature_names) - columns)
+        }
+        able = {name: served for name, served in serving.items() if name not in short_of}
+        if require_columns and not able:
+            needed = "; ".join(f"{name} needs {', '.join(c)}" for name, c in short_of.items())
+            raise InvalidDataError(
+                f"No model can be asked, for columns are missing: {needed}.",
+                field="FILE",
+                remedy="Name the columns as they were in training, or take missing sensors for "
+                "their usual values: --faulty impute.",
+            )
+        serving = able or serving
+        return Stream(
+            serving,
+            Sensors.of((served.model for served in serving.values()), self.settings.sensor_ranges),
+            refuse=(faulty_values or self.settings.faulty_values) == "refuse",
+            contamination=self.settings.contamination,
+            max_gap_s=self.settings.max_gap_s,
+            lacking=short_of,
+        )
+
+    def is_ready(self) -> bool:
+        """Return whether at least one model can answer."""
+        self._ask_registry_once()
+        return any(service.is_trained for service in self._services.values())
+
+    def get_model_status(self) -> dict[str, dict[str, Any]]:
+        """Return for each detector whether it can answer, by which version, and why not."""
+        self._ask_registry_once()
+        return {
+            name: {
+                "trained": service.is_trained,
+                "version": served.version if (served := service.served) else None,
+                "stage": served.stage if served else None,
+                "n_features": served.model.n_features if served else None,
+                "feature_names": service.feature_names,
+                "problem": self._problems.get(name),
+            }
+            for name, service in self._services.items()
+        }
+
+    def get_metrics(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the newest version of each model in each stage, with its run and metrics.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server is away.
+        """
+        return {
+            name: [self._describe(v) for v in self.mlflow_service.get_latest_versions(name)]
+            for name in DETECTORS
+        }
+
+    def refresh(self) -> None:
+        """Serve what the registry says is to be served now.
+
+        A version that cannot be opened leaves the one before in place; the reason is logged
+        once and stands in ``get_model_status``. A server that is away changes nothing.
+        """
+        with self._loading:
+            if self.mlflow_service.enabled:
+                self._follow_registry()
+            self._asked_registry = True
+
+    def send_journal(self) -> None:
+        """Have sent, in a process of its own, what the registry missed while it was away."""
+        if not self.mlflow_service.enabled:
+            return
+        if time.monotonic() >= self._warn_after:
+            self.mlflow_service.warn_of_journal()
+            self._warn_after = time.monotonic() + WARN_EVERY_S
+        if not self._registry_answers:
+            return
+        if (running := self._sync) is not None and running.poll() is None:
+            return
+        journal = self.mlflow_service.journal
+        # A training of a moment ago is being sent by whoever made it.
+        if time.monotonic() < self._sync_after or not any(
+            entry.age_s > SENT_BY_ITSELF_S for entry in journal.waiting()
+        ):
+            return
+        self._sync = sync_apart(self.mlflow_service.server, journal)
+        self._sync_after = time.monotonic() + SYNC_EVERY_S
+
+    def start(self) -> None:
+        """Load the compiled kernels and what served last: then a reading can be answered."""
+        try:
+            require_writable(self.settings.state_dir)
+        except InvalidDataError as error:
+            logger.error("%s The service goes on, and forgets all when it ends.", error)
+        kernels.warm_up()
+        self.recall()
+
+    def open_history(self) -> None:
+        """Open the history ahead of the first reading, which else would wait for it."""
+        if not self.settings.history_enabled:
+            return
+        with suppress(HistoryError):
+            # A reading will say it again, and be judged all the same.
+            self._detection.history()
+
+    def recall(self) -> None:
+        """Serve what served last, from the copies on this machine, until the registry is heard.
+
+        Nothing is recalled of another registry, nor where tracking is disabled.
+        """
+        if not self.mlflow_service.enabled:
+            return
+        if (kept := self._kept_before) is None:
+            return
+        for name, version in kept.versions.items():
+            service = self._services.get(name)
+            if service is None or service.is_trained:
+                continue
+            try:
+                service.serve(version, kept=True)
+            except VigieError as error:
+                if self._problems.get(name) != str(error):
+                    logger.warning("%s waits for the registry. %s", name, error)
+                self._problems[name] = str(error)
+                continue
+            self._following[name] = version
+            self._confirmed = kept.confirmed
+            self._asked_registry = True
+
+    @property
+    def confirmed(self) -> datetime | None:
+        """When the registry last said what is to serve; None if it never has."""
+        return self._confirmed
+
+    def pending(self) -> list[str]:
+        """Return what of finished trainings is still on its way to the server."""
+        found = self.mlflow_service.pending()
+        if (process := self._training_process) is not None and process.uploads:
+            found.append("the last training's record")
+        return found
+
+    def close(self) -> None:
+        """Give back what the service holds open; a training in a process of its own ends."""
+        self.stop_training()
+        if self._training_process is not None:
+            self._training_process.wait()
+        if self._sync is not None:
+            # What it has not sent by now, the next one will.
+            self._sync.terminate()
+            self._sync.wait()
+        self._remember(at_once=True)
+        self._detection.close()
+
+    @cached_property
+    def _kept_before(self) -> LastServed | None:
+        """What an earlier process has left; read once, so that a fault in it is told once."""
+        return last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
+
+    def _follow_registry(self) -> None:
+        """Serve what the registry says; what has changed in it, all at once."""
+        services = dict(self._services)
+        before = {name: served for name, one in services.items() if (served := one.served)}
+        found: dict[str, Version] = {}
+        coming: dict[str, Served] = {}
+        gone: dict[str, Served] = {}
+        problems: dict[str, VigieError] = {}
+        for name, service in services.items():
+            served = before.get(name)
+            try:
+                version = registry.pick(self.mlflow_service.server, name)
+                if self._knows_better(served, version):
+                    coming[name] = self._opened(service, version)
+                    found[name] = version
+            except ModelNotFoundError:
+                # Archived or deleted: it must not be answered from any more.
+                self._following.pop(name, None)
+                if served is not None and served.version is not None:
+                    gone[name] = served
+            except TrackingUnavailableError as error:
+                self.mlflow_service.server.log_outage(error)
+                self._registry_answers = False
+                if self._confirmed is None:
+                    self.recall()
+                return
+            except VigieError as error:
+                problems[name] = error
+        staying = {name: served for name, served in before.items() if name not in gone}
+        misfits = unfit(staying, coming)
+        with self._swapping:
+            for name, served in gone.items():
+                services[name].withdraw(served)
+            for name in coming.keys() - misfits.keys():
+                services[name].answer_by(coming[name])
+                self._following[name] = found[name]
+        self._tell({**problems, **misfits})
+        self._registry_answers = True
+        self._confirmed = datetime.now(UTC)
+        self._remember()
+
+    def _opened(self, service: DetectorService, version: Version) -> Served:
+        """Return what would answer from a version; one that was just refused is not tried again."""
+        known = self._refused.get(service.name)
+        if known is not None and known.version == version and time.monotonic() < known.until:
+            raise known.error
+        try:
+            return service.opened(version)
+        except TrackingUnavailableError:
+            raise
+        except VigieError as error:
+            until = time.monotonic() + REFUSED_FOR_S
+            self._refused[service.name] = Refusal(version, error, until)
+            raise
+
+    def _tell(self, problems: Mapping[str, VigieError]) -> None:
+        """Keep what is wrong with what the registry says, and log what is new of it."""
+        for name, error in problems.items():
+            if self._problems.get(name) != str(error):
+                logger.error("%s goes on serving what it served. %s", name, error)
+        self._problems = {name: str(error) for name, error in problems.items()}
+
+    def _knows_better(self, served: Served | None, found: Version) -> bool:
+        """Whether the registry's answer takes the place of what serves.
+
+        What was trained while the server was away is newer than all it knows, until the journal
+        has been sent; only a promotion comes before that.
+        """
+        if served is None or served.version is not None or found.stage == "Production":
+            return True
+        return served.card_sha256 is not None and not self.mlflow_service.journal.waiting()
+
+    def _remember(self, *, at_once: bool = False) -> None:
+        """Keep what serves for the next start: when it changes, and else now and then."""
+        if self._confirmed is None:
+            return
+        kept, now = self._kept, self._confirmed
+        same = kept is not None and kept.versions == self._following
+        if same and kept is not None and not at_once and now - kept.confirmed < REMEMBERED_EVERY:
+            return
+        registry_address = self.mlflow_service.server.masked_uri
+        self._kept = LastServed(registry_address, now, dict(self._following))
+        try:
+            self._kept.write(self.settings.state_dir)
+        except OSError as error:
+            logger.warning("What serves is not remembered for the next start: %s.", error)
+
+    def _new_service(self, name: str) -> DetectorService:
+        return DETECTORS[name](settings=self.settings, mlflow_service=self.mlflow_service)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._training.acquire(blocking=False):
+            raise _busy()
+        try:
+            yield
+        finally:
+            self._training.release()
+
+    def _adopt(self, name: str, trained: DetectorService) -> None:
+        """Let what was just trained answer, unless a promoted version goes on serving."""
+        served, before = trained.served, self._services[name].served
+        if served is None or served.version is None:
+            if before is None or before.stage != "Production":
+                self._services[name] = trained
+            return
+        try:
+            found = registry.pick(self.mlflow_service.server, name)
+            if found.version != served.version:
+                self._services[name].serve(found)
+                return
+        except TrackingError as error:
+            logger.warning("The version just trained serves. %s", error)
+        except VigieError as error:
+            logger.error("The version just trained serves. %s", error)
+        self._services[name] = trained
+
+    def _with_serving_version(self, name: str, result: Outcome) -> Outcome:
+        if result["status"] != "trained":
+            return result
+        serving = self._services[name].served
+        return result | {"serving_version": serving.version if serving else None}
+
+    def _keep(self, result: Result) -> None:
+        """Put a version that was trained here where it would be fetched to."""
+        version = result.outcome["version"]
+        if version is None:
+            return
+        cache = self.settings.state_dir / "models"
+        try:
+            registry.keep(cache, result.name, version, result.card_sha256, result.serving_form)
+        except OSError as error:
+            logger.warning("%s version %d is not kept here: %s.", result.name, version, error)
+
+    def _registered_late(self, name: str, version: int, run_id: str) -> None:
+        """Note the version of a model that serves, registered after the training's answer."""
+        service = self._services[name]
+        if (served := service.served) is not None and served.version is None:
+            service.note(served.model, version=version, run_id=run_id)
+
+    def _ask_registry_once(self) -> None:
+        if not self._asked_registry:
+            self.refresh()
+
+    def _serving(self) -> dict[str, Served]:
+        """Return one consistent set of models for a whole request."""
+        self._ask_registry_once()
+        with self._swapping:
+            serving = {
+                name: served
+                for name, service in self._services.items()
+                if (served := service.served) is not None
+            }
+        if not serving:
+            registry = "has none" if self._registry_answers else "cannot be reached"
+            if self._problems:
+                registry = "has versions that cannot be used; /status says why"
+            raise NotTrainedError(
+                f"No model can answer: none is trained here, and the registry {registry}.",
+                remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "
+                "train_all_models(X).",
+            )
+        return serving
+
+    def _describe(self, version: Version) -> dict[str, Any]:
+        name, metrics = self.mlflow_service.measured(version)
+        return {
+            "version": version.version,
+            "stage": version.stage,
+            "run_id": version.run_id,
+            "created": datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(),
+            "run_name": name,
+            "metrics": metrics,
+        }
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that could not be opened, why, and until when (monotonic) it is not tried again."""
+
+    version: Version
+    error: VigieError
+    until: float
+
+
+def _busy() -> ConflictError:
+    return ConflictError("A training is under way.", remedy="Wait for it to end, then ask again.")
+
+
+def checked_names(model_names: Sequence[str] | None) -> list[str]:
+    """Return the registered names of some detectors, each once; by default of all.
+
+    Raises
+    ------
+    InvalidDataError
+        If none is named, or one that there is not.
+    """
+    if model_names is None:
+        return list(DETECTORS)
+    for position, name in enumerate(model_names):
+        if name not in DETECTORS:
+            raise InvalidDataError(
+                f"There is no detector '{name}'.",
+                field=f"model_names[{position}]",
+                remedy=f"Detectors: {', '.join(DETECTORS)}.",
+            )
+    if not model_names:
+        raise InvalidDataError(
+            "No detector is named.", field="model_names", remedy="Leave it out to train all."
+        )
+    return list(dict.fromkeys(model_names))

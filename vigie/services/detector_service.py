@@ -1,0 +1,455 @@
+"""The life of one detector, written once: train, record, answer, load another version."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import subprocess
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from vigie import __version__
+from vigie.config import Settings
+from vigie.detectors import training
+from vigie.detectors.base import Detector, Floats, Progress, untold
+from vigie.detectors.data import as_row, training_table
+from vigie.detectors.trained import TrainedModel
+from vigie.errors import InvalidDataError, ModelRefusedError, NotTrainedError
+from vigie.services.mlflow_service import MLflowService
+from vigie.tracking import registry
+from vigie.tracking.publish import TrainingRecord
+from vigie.tracking.registry import Version
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a service answers from: a model, and its place in the registry once it has one."""
+
+    model: TrainedModel
+    version: int | None = None
+    stage: str = "None"
+    run_id: str | None = None
+    card_sha256: str | None = None
+    """Of its serving form: by this a model is known in the registry that had no version yet."""
+
+
+class DetectorService(ABC):
+    """Train one kind of detector, ask it, and keep every training in MLflow.
+
+    A subclass gives ``name``, ``hyper_parameters`` and ``new_detector``. A hyper-parameter that
+    is not given comes from the settings.
+
+    Attributes
+    ----------
+    is_trained : bool
+        Whether it can answer.
+    model : object or None
+        The fitted estimator of the library (PyOD, PyTorch); after ``load`` the ``TrainedModel``,
+        since opening a version runs no library's code; None before.
+    feature_names : list of str or None
+        The columns, in order; None before.
+    threshold : float
+        A score above it is an anomaly: ``1 - contamination`` unless set.
+    """
+
+    name: ClassVar[str]
+    """Registered name."""
+    hyper_parameters: ClassVar[tuple[str, ...]]
+    """Attributes that hold the hyper-parameters, named as the guide names them."""
+
+    contamination: float
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        settings: Settings | None = None,
+        mlflow_service: MLflowService | None = None,
+    ):
+        self.settings = _with(settings or Settings(), given)
+        for hyper_parameter in (*self.hyper_parameters, "contamination"):
+            if hasattr(self.settings, hyper_parameter):
+                value = getattr(self.settings, hyper_parameter)
+                setattr(self, hyper_parameter, list(value) if isinstance(value, tuple) else value)
+        self.mlflow_service = mlflow_service or MLflowService(self.settings)
+        self._served: Served | None = None
+        self._changing = threading.Lock()
+        self._threshold: float | None = None
+
+    @abstractmethod
+    def new_detector(self) -> Detector:
+        """Return an untrained detector with this service's hyper-parameters."""
+
+    @property
+    def is_trained(self) -> bool:
+        return self._served is not None
+
+    @property
+    def served(self) -> Served | None:
+        """The model that answers, with its version and stage; None before."""
+        return self._served
+
+    @property
+    def model(self) -> Any:
+        if self._served is None:
+            return None
+        trained = self._served.model
+        return trained if trained.estimator is None else trained.estimator
+
+    @property
+    def feature_names(self) -> list[str] | None:
+        return list(self._served.model.feature_names) if self._served else None
+
+    @property
+    def threshold(self) -> float:
+        if self._served is not None:
+            return self._served.model.threshold
+        return 1.0 - self.contamination if self._threshold is None else self._threshold
+
+    def train(
+        self,
+        X: Any,
+        feature_names: Sequence[Any] | None = None,
+        *,
+        nested: bool = False,
+        stage: str | None = None,
+        progress: Progress = untold,
+    ) -> dict[str, Any]:
+        """Train on healthy rows, record the run, and register a new version.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings of healthy operation, in time order (or see ``time_ordered`` in the
+            settings).
+        feature_names : sequence of str, optional
+            Names of the columns; a DataFrame brings its own. By default ``feature_1`` ...
+        nested : bool, default False
+            Record in a run nested in the open one, even where the open one is still free.
+        stage : {'Staging', 'Production'}, optional
+            The stage that the version is moved to as soon as it is there, be that later.
+        progress : callable, optional
+            Told what is being done and the share of it that is finished.
+
+        Returns
+        -------
+        dict
+            ``n_samples``, ``n_features``, ``n_anomalies_detected``, ``anomaly_rate``,
+            ``mean_score``, ``std_score``, ``threshold``, ``training_seconds``; for the LSTM
+            autoencoder also ``n_sequences``, ``final_loss``, ``mean_reconstruction_error`` and
+            ``reconstruction_error_threshold``.
+
+        Raises
+        ------
+        InvalidDataError
+            If the data cannot be used; the former model, if any, goes on answering.
+        ModelNotFoundError
+            If there is no such stage.
+        """
+        started_ms, started = round(time.time() * 1000), time.perf_counter()
+        table = training_table(X, feature_names, self.settings.sensor_ranges)
+        stage = None if stage is None else registry.stage_name(stage)
+        threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
+        detector = self.new_detector()
+        # Only now: the detector's libraries are in, and two threads do not import one of them.
+        self.mlflow_service.prepare(windows=detector.window > 1)
+        trained = training.train(
+            detector,
+            table,
+            threshold=threshold,
+            folds=self.settings.calibration_folds,
+            time_ordered=self.settings.time_ordered,
+            random_state=self.settings.random_state,
+            trend_window=self.settings.trend_window,
+            progress=progress,
+        )
+        raw = trained.raw_scores(trained.examples(table.values))
+        scores = 1.0 - trained.calibration.p_value(raw)
+        metrics = self._metrics(trained, raw, scores)
+        metrics["training_seconds"] = time.perf_counter() - started
+        self.answer_by(Served(trained))
+        record = TrainingRecord(
+            model_name=self.name,
+            model=trained,
+            X=table.values,
+            scores=scores,
+            quality=table.quality,
+            params=self._params(trained),
+            metrics={k: v for k, v in metrics.items() if k not in ("n_samples", "n_features")},
+            tags=_tags(trained),
+            stage=stage,
+            started_ms=started_ms,
+            ended_ms=round(time.time() * 1000),
+        )
+        card_sha256 = self.mlflow_service.record_training(
+            record, nested=nested, on_version=functools.partial(self._registered, trained)
+        )
+        self.note(trained, card_sha256=card_sha256)
+        return metrics
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
+        return self._ready().model.predict(X)
+
+    def predict_scores(self, X: Any) -> Floats:
+        """Return how unusual each row of X is, shape (n_samples,), in [0, 1].
+
+        A score of 0.99 means that one healthy reading in a hundred looks at least as unusual.
+        The model of windows takes the rows of X as consecutive.
+        """
+        return self._ready().model.predict_scores(X)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return ``[1 - score, score]`` for each row of X, shape (n_samples, 2)."""
+        return self._ready().model.predict_proba(X)
+
+    def detect_anomaly(
+        self, features: Mapping[str, Any], threshold: float | None = None
+    ) -> dict[str, Any]:
+        """Judge one reading.
+
+        Parameters
+        ----------
+        features : mapping of str to float
+            Values by feature name; names that the model does not know are not looked at.
+        threshold : float in [0, 1], optional
+            Instead of the model's own.
+
+        Returns
+        -------
+        dict
+            ``score``, ``is_anomaly``, ``threshold`` and ``prediction`` (0 or 1); for the LSTM
+            autoencoder also ``reconstruction_error`` and ``window_filled``: the rows of the
+            window, the reading itself not counted, that were not measured but filled with it.
+
+        Raises
+        ------
+        NotTrainedError
+            If there is no model yet.
+        InvalidDataError
+            If a feature is missing or is no finite number.
+        """
+        model = self._ready().model
+        limit = model.threshold if threshold is None else checked_threshold(threshold)
+        row = as_row(features, model.feature_names)
+        raw = model.raw_scores(model.examples(row[None]))
+        score = float(1.0 - model.calibration.p_value(raw)[0])
+        verdict: dict[str, Any] = {
+            "score": score,
+            "is_anomaly": score > limit,
+            "threshold": limit,
+            "prediction": int(score > limit),
+        }
+        if model.reconstructs:
+            verdict |= {"reconstruction_error": float(raw[0]), "window_filled": model.window - 1}
+        return verdict
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what there is to know about the model, trained or not."""
+        served = self._served
+        params = {name: getattr(self, name) for name in self.hyper_parameters}
+        info: dict[str, Any] = {
+            "model_type": self.name,
+            "is_trained": self.is_trained,
+            "n_features": served.model.n_features if served else None,
+            "feature_names": self.feature_names,
+            "contamination": self.contamination,
+            "threshold": self.threshold,
+            **params,
+        }
+        if served:
+            info |= {k: v for k, v in served.model.params.items() if k in info}
+            info |= {
+                "version": served.version,
+                "stage": served.stage,
+                "n_samples": served.model.n_samples,
+                "data_fingerprint": served.model.data_fingerprint,
+            }
+        else:
+            info |= {"version": None, "stage": None}
+        return info
+
+    def load(self, stage: str | None = None, version: int | str | None = None) -> Version | None:
+        """Answer from a registered version from now on.
+
+        Parameters
+        ----------
+        stage, version : optional
+            As ``MLflowService.load_model`` takes them.
+
+        Returns
+        -------
+        Version or None
+            The version; None when tracking is disabled.
+        """
+        if not self.mlflow_service.enabled:
+            return None
+        server = self.mlflow_service.server
+        found = registry.pick(server, self.name, stage=stage, version=version)
+        self.serve(found)
+        return found
+
+    def serve(self, version: Version, *, kept: bool = False) -> None:
+        """Answer from this version from now on; the model before it answers until then.
+
+        Parameters
+        ----------
+        version : Version
+            What to open.
+        kept : bool, default False
+            Only from the copy on this machine, without asking the registry.
+        """
+        self.answer_by(self.opened(version, kept=kept))
+
+    def opened(self, version: Version, *, kept: bool = False) -> Served:
+        """Return what would answer from a version; nothing answers from it yet.
+
+        Raises
+        ------
+        ModelRefusedError
+            If it cannot be opened, or is of another kind.
+        """
+        served = self._served
+        # Numbers begin again after a registered model has been deleted; runs do not.
+        if served and (served.version, served.run_id) == (version.version, version.run_id):
+            return replace(served, stage=version.stage)
+        service = self.mlflow_service
+        model = service.open_kept(version) if kept else service.open_version(version)
+        if model.algorithm != self.name:
+            raise ModelRefusedError(
+                f"Version {version.version} of '{version.name}' is a {model.algorithm}.",
+                field="version",
+                remedy=f"Register it as '{model.algorithm}'.",
+            )
+        return Served(model, version.version, version.stage, version.run_id)
+
+    def answer_by(self, served: Served) -> None:
+        """Answer from this model from now on."""
+        with self._changing:
+            self._served = served
+
+    def withdraw(self, served: Served) -> None:
+        """Answer no more from this model, unless another has taken its place."""
+        with self._changing:
+            if self._served is served:
+                self._served = None
+
+    def note(self, trained: TrainedModel, **facts: Any) -> None:
+        """Note what has become known of a model, if that is still the one that answers."""
+        with self._changing:
+            served = self._served
+            if served is not None and served.model is trained:
+                self._served = replace(served, **facts)
+
+    def _ready(self) -> Served:
+        if self._served is None:
+            raise NotTrainedError(
+                f"The model '{self.name}' is not trained yet.",
+                remedy="Call train(X) with healthy rows, or load() a registered version.",
+            )
+        return self._served
+
+    def _registered(self, trained: TrainedModel, version: int, run_id: str) -> None:
+        self.note(trained, version=version, run_id=run_id)
+
+    def _params(self, trained: TrainedModel) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in self.hyper_parameters},
+            "contamination": self.contamination,
+            "threshold": trained.threshold,
+            "n_samples": trained.n_samples,
+            "n_features": trained.n_features,
+            "calibration_folds": self.settings.calibration_folds,
+            "time_ordered": self.settings.time_ordered,
+            "trend_window": self.settings.trend_window,
+            "random_state": self.settings.random_state,
+        }
+
+    def _metrics(self, trained: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]:
+        anomalies = int((scores > trained.threshold).sum())
+        metrics: dict[str, Any] = {
+            "n_samples": trained.n_samples,
+            "n_features": trained.n_features,
+            "n_anomalies_detected": anomalies,
+            "anomaly_rate": anomalies / len(scores),
+            "mean_score": float(scores.mean()),
+            "std_score": float(scores.std()),
+            "threshold": trained.threshold,
+        }
+        if trained.reconstructs:
+            metrics |= {
+                "n_sequences": trained.n_samples - trained.window + 1,
+                "final_loss": trained.loss_by_epoch[-1],
+                "mean_reconstruction_error": float(raw.mean()),
+                "reconstruction_error_threshold": trained.calibration.raw_threshold(
+                    1.0 - trained.threshold
+                ),
+            }
+        return metrics
+
+
+def _with(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """Return settings in which the hyper-parameters that were given stand, checked."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not chosen:
+        return settings
+    try:
+        return Settings.model_validate({**settings.model_dump(), **chosen})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidDataError(
+            f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
+            field=str(first["loc"][0]),
+            remedy="See the table of hyper-parameters in docs/guide.md.",
+        ) from error
+
+
+def checked_threshold(threshold: Any, within: Literal["[0, 1]", "(0, 1)"] = "[0, 1]") -> float:
+    """Return a threshold that is a score.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is no number, or not within these bounds.
+    """
+    is_number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+    number = float(threshold) if is_number else float("nan")
+    if not 0.0 <= number <= 1.0 or (within == "(0, 1)" and number in (0.0, 1.0)):
+        raise InvalidDataError(
+            f"{threshold!r} is no score.",
+            field="threshold",
+            remedy=f"Give a number in {within}.",
+        )
+    return number
+
+
+def _tags(trained: TrainedModel) -> dict[str, str]:
+    tags = {
+        "vigie.version": __version__,
+        "vigie.algorithm": trained.algorithm,
+        "vigie.data_fingerprint": trained.data_fingerprint,
+    }
+    if commit := _git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+@functools.lru_cache
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, where that is a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,66 @@
+"""The Isolation Forest of the guide."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vigie.config import Settings
+from vigie.detectors.base import Detector
+from vigie.services.detector_service import DetectorService
+from vigie.services.mlflow_service import MLflowService
+
+
+class IsolationForestService(DetectorService):
+    """Train, ask and register PyOD's ``IForest`` as ``isolation_forest``.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5), optional
+        Share of healthy readings that may be called anomalous; the threshold follows from it.
+    n_estimators : int, optional
+        Number of trees.
+    max_samples : int, float or 'auto', optional
+        Rows that each tree sees: a count, a share, or at most 512.
+    settings : Settings, optional
+        Where all that is not given comes from; by default the environment and ``.env``.
+    mlflow_service : MLflowService, optional
+        Where trainings are recorded; by default made from the settings.
+
+    Examples
+    --------
+    >>> service = IsolationForestService(n_estimators=50)
+    >>> service.is_trained
+    False
+    """
+
+    name = "isolation_forest"
+    hyper_parameters = ("contamination", "n_estimators", "max_samples")
+
+    n_estimators: int
+    max_samples: int | float | Literal["auto"]
+
+    def __init__(
+        self,
+        *,
+        contamination: float | None = None,
+        n_estimators: int | None = None,
+        max_samples: int | float | Literal["auto"] | None = None,
+        settings: Settings | None = None,
+        mlflow_service: MLflowService | None = None,
+    ):
+        given = {
+            "contamination": contamination,
+            "n_estimators": n_estimators,
+            "max_samples": max_samples,
+        }
+        super().__init__(given, settings, mlflow_service)
+
+    def new_detector(self) -> Detector:
+        from vigie.detectors.isolation_forest import IsolationForest
+
+        return IsolationForest(
+            n_estimators=self.n_estimators,
+            max_samples=self.max_samples,
+            contamination=self.contamination,
+            random_state=self.settings.random_state,
+        )

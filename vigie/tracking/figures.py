@@ -1,0 +1,120 @@
+"""The pictures of a training that a person would look at first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vigie.detectors.base import Floats
+from vigie.detectors.trained import TrainedModel
+from vigie.tracking.material import Material, stride
+
+MOST_SENSORS = 40
+DPI = 90
+INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
+
+
+def write_figures(model: TrainedModel, material: Material, folder: Path) -> None:
+    """Write the figures of a training as PNG files.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        The model just trained.
+    material : Material
+        What to draw of it.
+    folder : Path
+        Made if it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _score_distribution(model, material).savefig(folder / "score_distribution.png", dpi=DPI)
+    _sensor_spread(model, material.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
+    if len(material.outliers):
+        _drivers(model, model.explain(material.outliers).shares).savefig(
+            folder / "outlier_sensors.png", dpi=DPI
+        )
+    if len(material.loss_by_epoch):
+        _loss(model, material).savefig(folder / "loss.png", dpi=DPI)
+    if model.window > 1:
+        _reconstruction_error(model, material).savefig(folder / "reconstruction_error.png", dpi=DPI)
+
+
+def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]:
+    """Leave a line for each sensor, the first on top."""
+    figure, axes = _figure(title, x, "", height=1.4 + 0.32 * min(n_sensors, MOST_SENSORS))
+    axes.invert_yaxis()
+    return figure, axes
+
+
+def _score_distribution(model: TrainedModel, material: Material) -> Figure:
+    figure, axes = _figure(
+        f"{model.algorithm}: scores of {material.n_rows} training rows", "score", "rows"
+    )
+    axes.stairs(material.scores, np.linspace(0.0, 1.0, len(material.scores) + 1), fill=True,
+                color=ACCENT)  # fmt: skip
+    axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
+    """Box plots in units of each sensor's own usual range, so that they fit on one axis."""
+    figure, axes = _figure_by_sensor(
+        f"{model.algorithm}: spread of each sensor in training",
+        "distance from the median, in widths of the middle 99 %",
+        model.n_features,
+    )
+    shown = slice(0, MOST_SENSORS)
+    width = np.where(model.high > model.low, model.high - model.low, 1.0)
+    spread = ((X - model.usual) / width)[:, shown]
+    axes.boxplot(
+        spread,
+        orientation="horizontal",
+        tick_labels=list(model.feature_names[shown]),
+        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
+        medianprops={"color": ALERT},
+    )
+    return figure
+
+
+def _drivers(model: TrainedModel, shares: Floats) -> Figure:
+    figure, axes = _figure_by_sensor(
+        f"{model.algorithm}: sensors behind the {len(shares)} most unusual training rows",
+        "mean share of the surprise",
+        model.n_features,
+    )
+    mean = shares.mean(axis=0)
+    first = np.argsort(-mean)[:MOST_SENSORS]
+    axes.barh([model.feature_names[i] for i in first], mean[first], color=ACCENT)
+    return figure
+
+
+def _loss(model: TrainedModel, material: Material) -> Figure:
+    figure, axes = _figure(f"{model.algorithm}: training loss", "epoch", "mean squared error")
+    losses = material.loss_by_epoch
+    axes.plot(range(1, len(losses) + 1), losses, color=ACCENT)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _reconstruction_error(model: TrainedModel, material: Material) -> Figure:
+    figure, axes = _figure(
+        f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
+    )
+    rows = np.arange(0, material.n_rows, stride(material.n_rows))
+    limit = model.calibration.raw_threshold(1.0 - model.threshold)
+    axes.plot(rows, model.raw_scores(material.windows), color=ACCENT, linewidth=0.8)
+    axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
+    axes.legend(frameon=False)
+    return figure

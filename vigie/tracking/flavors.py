@@ -1,0 +1,186 @@
+"""A model as other tools open it: its MLflow flavor, with the files that the guide lists."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vigie.detectors.base import Floats
+from vigie.detectors.trained import TrainedModel
+from vigie.tracking import networks
+from vigie.tracking.server import importing_mlflow
+
+SERVING = "serving"
+
+_is_ours: ContextVar[bool] = ContextVar("requirements_are_ours", default=False)
+
+
+def take_in(windows: bool) -> None:
+    """Import what the files of a detector of windows, or of single rows, are written by."""
+    with importing_mlflow():
+        if windows:
+            import mlflow.models
+        else:
+            import mlflow.sklearn  # noqa: F401
+
+
+def trace(model: TrainedModel, kept: Path) -> Path:
+    """Return the folder of a network of such a shape, as ``networks.traced`` does."""
+    with importing_mlflow():
+        import mlflow.models  # noqa: F401
+    with _quietly():
+        return networks.traced(model, _requirements("torch", "numpy"), kept)
+
+
+def write_model(
+    model: TrainedModel, sample: Floats, folder: Path, run_id: str, graphs: Path
+) -> str:
+    """Write both forms of a model and return the content hash of its serving form.
+
+    Parameters
+    ----------
+    model : TrainedModel
+        Just fitted, so that it still has its estimator.
+    sample : ndarray of shape (n_samples, n_features)
+        Some training rows, for the signature and the input example.
+    folder : Path
+        Must not exist yet; its name becomes the artifact path.
+    run_id : str
+        The run that the model belongs to.
+    graphs : Path
+        Where traced networks are kept.
+    """
+    take_in(windows=model.window > 1)
+    if model.window == 1:
+        with _quietly():
+            _write_sklearn(model, sample, folder, run_id)
+    else:
+        _write_torch(model, sample, folder, run_id, graphs)
+    return model.save(folder / SERVING)
+
+
+def write_estimator(estimator: Any, folder: Path, run_id: str, **about: Any) -> None:
+    """Write any scikit-learn compatible estimator or torch module by its flavor.
+
+    Parameters
+    ----------
+    estimator : object
+        A ``torch.nn.Module``, or anything with ``predict`` that can be pickled.
+    folder : Path
+        Must not exist yet.
+    run_id : str
+        The run that the model belongs to.
+    **about
+        ``signature`` and ``input_example``, as MLflow's ``save_model`` takes them.
+    """
+    from mlflow.models import Model
+
+    described = Model(artifact_path=folder.name, run_id=run_id)
+    with _quietly():
+        if any(base.__module__.startswith("torch.") for base in type(estimator).__mro__):
+            import mlflow.pytorch
+            import torch
+
+            mlflow.pytorch.save_model(
+                estimator,
+                folder,
+                mlflow_model=described,
+                serialization_format="pickle",
+                pip_requirements=_requirements("torch", "numpy"),
+                **about,
+            )
+            torch.save(estimator.state_dict(), folder / "model.pth")
+        else:
+            import mlflow.sklearn
+
+            mlflow.sklearn.save_model(
+                estimator,
+                folder,
+                mlflow_model=described,
+                serialization_format="cloudpickle",
+                pip_requirements=_requirements("scikit-learn", "pyod", "numpy", "cloudpickle"),
+                **about,
+            )
+
+
+def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> None:
+    import mlflow.sklearn
+    import pandas as pd
+    from mlflow.models import Model, infer_signature
+
+    example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
+    # PyOD's verdicts, as they always look; asking a forest takes longer than writing it.
+    verdicts = np.zeros(len(example), dtype=np.int64)
+    mlflow.sklearn.save_model(
+        model.estimator,
+        folder,
+        mlflow_model=Model(artifact_path=folder.name, run_id=run_id),
+        serialization_format="cloudpickle",
+        signature=infer_signature(example, verdicts),
+        input_example=example,
+        pip_requirements=_requirements("scikit-learn", "pyod", "numpy", "cloudpickle"),
+    )
+
+
+def _write_torch(
+    model: TrainedModel, sample: Floats, folder: Path, run_id: str, graphs: Path
+) -> None:
+    import torch
+
+    # The exported graph opens in a process that has never heard of our classes, and holds no
+    # pickle; the plain weights beside it are the file that the guide names.
+    example = np.ascontiguousarray(model.examples(sample)[-2:])
+    networks.fill(trace(model, graphs), model, example, folder, run_id)
+    torch.save(model.estimator.state_dict(), folder / "model.pth")
+
+
+def _requirements(*names: str) -> list[str]:
+    """Pin the libraries that a flavor needs; left to itself MLflow runs the model to find out."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep MLflow's advice about formats to itself: both forms are saved on purpose."""
+    _spare_checks()
+    loggers = [logging.getLogger(name) for name in ("mlflow.sklearn", "mlflow.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    token = _is_ours.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _is_ours.reset(token)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _spare_checks() -> None:
+    """Let MLflow not compare our requirements, which name what is installed, with what is.
+
+    For that it reads the lists of files of all packages, the first time for a quarter of a second.
+    """
+    with importing_mlflow():
+        from mlflow.utils import environment
+
+        check = environment.warn_dependency_requirement_mismatches
+        if getattr(check, "spares_ours", False):
+            return
+
+        def unless_ours(model_requirements: list[str]) -> None:
+            if not _is_ours.get():
+                check(model_requirements)
+
+        unless_ours.spares_ours = True  # type: ignore[attr-defined]
+        environment.warn_dependency_requirement_mismatches = unless_ours
