@@ -20,11 +20,10 @@ COPY vigie ./vigie
 RUN uv pip install --no-deps . && cp -r app "$VIRTUAL_ENV"/lib/python3.11/site-packages/
 # The kernels are compiled here, for the processor at hand. What is kept goes by the time of the
 # source, of which a layer of an image holds whole seconds.
-RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/vigie/detectors/kernels \
-    && touch --date=@1000000000 *.py ../growing.py ../learning.py \
-    && "$VIRTUAL_ENV"/bin/python -m compileall -q . ../growing.py ../learning.py \
-    && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -c \
-       "import vigie.detectors.growing, vigie.detectors.learning; from vigie.detectors.kernels import warm_up; warm_up()"
+RUN cd "$VIRTUAL_ENV"/lib/python3.11/site-packages/vigie/detectors \
+    && find . -name '*.py' -exec touch --date=@1000000000 {} + \
+    && "$VIRTUAL_ENV"/bin/python -m compileall -q . \
+    && NUMBA_CACHE_DIR=/opt/vigie/kernels "$VIRTUAL_ENV"/bin/python -m vigie.detectors.compiled
 
 FROM python:3.11.15-slim-bookworm
 # A fixed number, so that the owner of a volume survives a rebuild.

@@ -48,7 +48,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(FROM) -r requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
-	$(BIN)/python -c "import vigie.detectors.growing, vigie.detectors.learning; from vigie.detectors.kernels import warm_up; warm_up()"
+	$(BIN)/python -m vigie.detectors.compiled
 	touch $(READY)
 
 $(TOOLS): $(READY) requirements-dev.lock

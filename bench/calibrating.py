@@ -14,9 +14,10 @@ from lstm import machine_rows
 
 from vigie.config import Settings
 from vigie.detectors.base import Detector, untold
-from vigie.detectors.data import Table
+from vigie.detectors.catalogue import algorithms
+from vigie.detectors.data.matrices import Table
 from vigie.detectors.training import train
-from vigie.services.anomaly_detection_service import DETECTORS
+from vigie.services.detector_service import new_service
 
 N_FEATURES = 20
 MOST_ADDED = 2.0
@@ -30,8 +31,9 @@ def measure(quick: bool) -> Iterator[Figure]:
     if quick:
         settings = settings.model_copy(update={"epochs": 5})
     for n_rows in (1000,) if quick else (1000, 100_000):
-        for service in DETECTORS.values():
-            yield _added(service(settings=settings).new_detector(), n_rows, settings, quick)
+        for name in algorithms():
+            detector = new_service(name, settings).new_detector()
+            yield _added(detector, n_rows, settings, quick)
 
 
 def _added(detector: Detector, n_rows: int, settings: Settings, quick: bool) -> Figure:

@@ -23,7 +23,7 @@ from servers import mlflow_uri
 
 from vigie.config import Settings
 from vigie.detectors.base import Floats
-from vigie.detectors.isolation_forest import AUTO_SAMPLES
+from vigie.detectors.isolation_forest.detector import AUTO_SAMPLES
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.one_class_svm_service import OneClassSVMService

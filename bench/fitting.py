@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from vigie.config import Settings
 from vigie.detectors.base import Floats, untold
-from vigie.detectors.isolation_forest import IsolationForest
-from vigie.detectors.kernels import raw_scores
-from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.isolation_forest.detector import IsolationForest
+from vigie.detectors.one_class_svm.detector import OneClassSVM
+from vigie.detectors.scoring import raw_scores
 from vigie.services.one_class_svm_service import OneClassSVMService
 
 ROWS, COLUMNS = 100_000, 20

@@ -23,10 +23,12 @@ from figures import Figure, seconds, within
 
 from vigie.config import Settings
 from vigie.detectors.base import Floats
+from vigie.detectors.catalogue import algorithms
 from vigie.history.store import History
 from vigie.local import mlflow_server
-from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detection import history_url
+from vigie.services.detector_service import new_service
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.tracking import registry
 
@@ -98,7 +100,7 @@ def _curves(quick: bool) -> Iterator[Curve]:
     if quick:
         yield _scoring("isolation_forest", [1, 100, 10_000])
         return
-    for name in DETECTORS:
+    for name in algorithms():
         yield from _training(name, "rows", [300, 1000, 10_000, 100_000])
         yield from _training(name, "sensors", [2, 16, 128])
         yield _scoring(name, [10**k for k in range(6)])
@@ -124,7 +126,7 @@ def _training(name: str, against: str, sizes: Sequence[int]) -> Iterator[Curve]:
 
 
 def _scoring(name: str, sizes: Sequence[int]) -> Curve:
-    service = DETECTORS[name](settings=_untracked())
+    service = new_service(name, _untracked())
     service.train(_rows(2000))
     costs: list[float] = []
     for size in sizes:
@@ -252,7 +254,7 @@ def _draw(curves: Sequence[Curve]) -> None:
 
 
 def _train_here(name: str, n: int, d: int) -> dict[str, float]:
-    service = DETECTORS[name](settings=_untracked())
+    service = new_service(name, _untracked())
     service.train(_rows(300, d))
     taken = seconds(lambda: service.train(_rows(n, d)))
     # Not getrusage, which counts the peak of the process that this one was forked from.

@@ -19,9 +19,10 @@ from pyod.models.ocsvm import OCSVM
 
 from vigie.config import Settings
 from vigie.detectors.base import untold
-from vigie.detectors.isolation_forest import IsolationForest
-from vigie.detectors.kernels import raw_scores, warm_up
-from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors.catalogue import warm_up
+from vigie.detectors.isolation_forest.detector import IsolationForest
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
+from vigie.detectors.scoring import raw_scores
 from vigie.services.detector_service import DetectorService
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.one_class_svm_service import OneClassSVMService

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vigie.config import Settings
 from vigie.detectors.base import Floats
-from vigie.detectors.lstm_autoencoder import Autoencoder, Descent, LSTMAutoencoder, Windows
+from vigie.detectors.lstm_autoencoder.detector import Autoencoder, Descent, LSTMAutoencoder, Windows
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 
 UNSEEN = 2000

@@ -16,7 +16,8 @@ from servers import mlflow_uri
 
 from vigie import samples
 from vigie.config import Settings
-from vigie.services.anomaly_detection_service import DETECTORS
+from vigie.detectors.catalogue import algorithms
+from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.server import Server
 
@@ -35,12 +36,12 @@ def measure(quick: bool) -> Iterator[figures.Figure]:
             epochs=3,
         )
         if quick:
-            for name in (name for name in DETECTORS if name not in LONG):
+            for name in (name for name in algorithms() if name not in LONG):
                 yield from _overhead(name, SMALL, settings, 1)
             return
-        for name in DETECTORS:
+        for name in algorithms():
             yield from _overhead(name, SMALL, settings, 9)
-        for name in DETECTORS:
+        for name in algorithms():
             # The network's training is cut short, and still takes long.
             yield from _overhead(name, LARGE, settings, 1 if name in LONG else 5)
 
@@ -72,7 +73,7 @@ def _overhead(name: str, n_rows: int, settings: Settings, runs: int) -> Iterator
     # first of a shape of network on a machine traces it.
     uncounted, first = 1 if n_rows == SMALL else 0, 0.0
     for run in range(uncounted + runs):
-        service, clock = DETECTORS[name](settings=settings), Clock()
+        service, clock = new_service(name, settings), Clock()
         call, record = Server.call, MLflowService.record_training
         with (
             patch.object(Server, "call", clock.around("calls", call)),

@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, text
 
 from vigie import samples
 from vigie.config import Settings
-from vigie.detectors.calibration import combine
+from vigie.detectors.calibration.combination import combine
 from vigie.errors import VigieError
 from vigie.history.store import History
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState

@@ -43,8 +43,8 @@ import pytest
 from vigie import cli
 from vigie.api.problems import STATUS
 from vigie.config import Settings
+from vigie.detectors.catalogue import algorithms
 from vigie.errors import ModelNotFoundError
-from vigie.services.anomaly_detection_service import DETECTORS
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.registry import pick
 
@@ -151,7 +151,7 @@ class Reader:
         """Return once the service serves what the registry says; a reader pastes no faster."""
         registry = MLflowService(self.settings)
         wanted = {}
-        for name in DETECTORS:
+        for name in algorithms():
             try:
                 version = pick(registry.server, name)
             except ModelNotFoundError:

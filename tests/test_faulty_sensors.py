@@ -15,7 +15,7 @@ import pytest
 from quick_training import CHEAP, WINDOW
 
 from vigie.config import Settings
-from vigie.detectors.data_quality import frozen_after
+from vigie.detectors.data.quality import frozen_after
 from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService

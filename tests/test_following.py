@@ -19,8 +19,8 @@ from vigie import samples
 from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, TrainedModel
 from vigie.services import anomaly_detection_service
-from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
-from vigie.services.detector_service import Served
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.detector_service import Served, new_service
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.peers import unfit
 from vigie.tracking import registry
@@ -42,7 +42,7 @@ def make(settings: Settings, healthy: np.ndarray) -> Callable[..., int]:
     """Train a version, which is all the better known for its number of rows."""
 
     def train(name: str, n_rows: int = 100, sensors: Sequence[str] = SENSORS) -> int:
-        service = DETECTORS[name](settings=settings)
+        service = new_service(name, settings)
         service.train(healthy[:n_rows, : len(sensors)], sensors)
         assert service.mlflow_service.flush(AT_MOST_S)
         assert service.served is not None

@@ -23,7 +23,7 @@ from vigie.api.anomalies import Readings
 from vigie.api.connections import LARGEST_HEAD
 from vigie.api.problems import MOST_AT_ONCE
 from vigie.config import Settings
-from vigie.detectors.data import Table
+from vigie.detectors.data.matrices import Table
 from vigie.errors import InvalidDataError
 from vigie.main import create_app
 from vigie.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest

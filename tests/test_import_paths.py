@@ -7,9 +7,7 @@ import pkgutil
 
 import app
 
-PATHS = [
-    module.name for module in pkgutil.walk_packages(app.__path__, "app.") if not module.ispkg
-]
+PATHS = [module.name for module in pkgutil.walk_packages(app.__path__, "app.") if not module.ispkg]
 
 
 def test_each_path_of_the_guide_hands_on_the_same_objects() -> None:

@@ -22,8 +22,10 @@ from sklearn.linear_model import LinearRegression
 
 from vigie import samples
 from vigie.config import Settings
+from vigie.detectors.catalogue import algorithms
 from vigie.errors import InvalidDataError, ModelNotFoundError, ModelRefusedError
-from vigie.services.anomaly_detection_service import DETECTORS, AnomalyDetectionService
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
 
@@ -60,7 +62,7 @@ METRICS = {
         "threshold",
     },
 }
-NAMES = list(DETECTORS)
+NAMES = list(algorithms())
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def trainings(settings: Settings) -> dict[str, Training]:
     bench, found = samples.healthy(300), {}
     tracking = MLflowService(settings)
     client = tracking.server.client
-    for name, make in DETECTORS.items():
-        service = make(settings=settings)
+    for name in algorithms():
+        service = new_service(name, settings)
         metrics = service.train(bench.data, bench.feature_names)
         version = service.served.version
         # Figures follow when the training is already back.

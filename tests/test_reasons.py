@@ -15,8 +15,8 @@ from quick_training import CHEAP, WINDOW
 
 from vigie import samples
 from vigie.config import Settings
-from vigie.detectors.explanation import normalised, shares
-from vigie.detectors.kernels import RAW_SCORES
+from vigie.detectors.calibration.explanation import normalised, shares
+from vigie.detectors.catalogue import algorithm
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import SensorContribution
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -332,7 +332,7 @@ class Counted:
 
 
 def surprise_of(model: TrainedModel) -> Counted:
-    score = RAW_SCORES[model.algorithm]
+    score = algorithm(model.algorithm).score
     return Counted(lambda rows: model.calibration.surprise(score(model.arrays, model.params, rows)))
 
 

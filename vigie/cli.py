@@ -365,12 +365,12 @@ def backtest_file(
 @models.command("list")
 def models_list() -> None:
     """Show every version of every model, with its stage and the run that made it."""
-    from vigie.services.anomaly_detection_service import DETECTORS
+    from vigie.detectors.catalogue import algorithms
 
     service, sheet = _mlflow(), _sheet()
     for column in ("model", "version", "stage", "run"):
         sheet.add_column(column)
-    for name in DETECTORS:
+    for name in algorithms():
         for version in service.list_versions(name):
             stage = f"[green]{version.stage}[/]" if version.stage == "Production" else version.stage
             sheet.add_row(name, str(version.version), stage, version.run_id)

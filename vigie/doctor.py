@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vigie.config import Settings
+from vigie.detectors.catalogue import algorithms
 from vigie.errors import VigieError
-from vigie.services.anomaly_detection_service import DETECTORS
 from vigie.services.mlflow_service import MLflowService
 from vigie.state import require_writable
 from vigie.tracking import registry
@@ -46,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield Check("Server answers?", True, service.server.masked_uri)
     yield _experiment(service)
     readable: list[Version] = []
-    for name in DETECTORS:
+    for name in algorithms():
         try:
             found = service.list_versions(name)
         except VigieError as error:

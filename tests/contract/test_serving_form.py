@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from vigie.detectors.base import Fitted, untold
-from vigie.detectors.calibration import Calibration
-from vigie.detectors.data import Table
-from vigie.detectors.isolation_forest import IsolationForest
-from vigie.detectors.kernels import raw_scores, warm_up
-from vigie.detectors.kernels.trees import CHILD, COLUMN, LENGTH
-from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
-from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.calibration.p_values import Calibration
+from vigie.detectors.catalogue import warm_up
+from vigie.detectors.data.matrices import Table
+from vigie.detectors.isolation_forest.detector import IsolationForest
+from vigie.detectors.isolation_forest.nodes import CHILD, COLUMN, LENGTH
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
+from vigie.detectors.one_class_svm.detector import OneClassSVM
+from vigie.detectors.scoring import raw_scores
 from vigie.detectors.trained import TrainedModel
 from vigie.detectors.training import train
 from vigie.errors import ModelRefusedError
@@ -362,7 +363,7 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
 def test_what_is_scored_while_the_interpreter_ends_is_scored_all_the_same():
     script = """
 import atexit
-from vigie.detectors.kernels.blocks import in_blocks
+from vigie.detectors.compiled.blocks import in_blocks
 done = []
 atexit.register(lambda: print(sorted(done)))
 atexit.register(in_blocks, lambda start, stop: done.append((start, stop)), 5, 2)
@@ -381,7 +382,7 @@ def test_warming_up_may_be_done_often_and_by_several_threads():
 
 
 def test_a_process_that_can_keep_nothing_compiled_scores_all_the_same():
-    code = "from vigie.detectors.kernels import averages, IN_FULL; import numpy as np;" + (
+    code = "from vigie.detectors.scoring import averages, IN_FULL; import numpy as np;" + (
         "print(averages(IN_FULL, np.arange(6.0).reshape(3, 2), 3, 3).tolist())"
     )
     nowhere = {

@@ -31,11 +31,11 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom
 
 from vigie.detectors.base import Detector, Floats
-from vigie.detectors.calibration import combine
-from vigie.detectors.data import Table
-from vigie.detectors.isolation_forest import IsolationForest
-from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
-from vigie.detectors.one_class_svm import OneClassSVM
+from vigie.detectors.calibration.combination import combine
+from vigie.detectors.data.matrices import Table
+from vigie.detectors.isolation_forest.detector import IsolationForest
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
+from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.trained import TrainedModel
 from vigie.detectors.training import train
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vigie.detectors.calibration import CEILING, Calibration, combine
+from vigie.detectors.base import CEILING
+from vigie.detectors.calibration.combination import combine
+from vigie.detectors.calibration.p_values import Calibration
 
 DRAWS = {
     "normal": lambda rng, n: rng.normal(size=n),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie.detectors.data import Table, as_matrix, as_row, training_table
+from vigie.detectors.data.matrices import Table, as_matrix, as_row, training_table
 from vigie.errors import InvalidDataError
 
 AB = ("a", "b")

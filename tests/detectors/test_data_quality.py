@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vigie.detectors.data_quality import (
+from vigie.detectors.data.quality import (
     examine,
     faulty,
     frozen_after,

@@ -15,10 +15,10 @@ from sklearn.base import clone
 
 from vigie.config import Settings
 from vigie.detectors.base import Detector, untold
-from vigie.detectors.isolation_forest import IsolationForest, _grown
-from vigie.detectors.kernels import raw_scores
-from vigie.detectors.one_class_svm import OneClassSVM
-from vigie.detectors.sampling import spread_rows
+from vigie.detectors.data.sampling import spread_rows
+from vigie.detectors.isolation_forest.detector import IsolationForest, _grown
+from vigie.detectors.one_class_svm.detector import OneClassSVM
+from vigie.detectors.scoring import raw_scores
 from vigie.services.one_class_svm_service import OneClassSVMService
 
 ROWS = np.random.default_rng(1).normal(size=(700, 5)) * [1.0, 10.0, 0.1, 1.0, 5.0] + 20.0

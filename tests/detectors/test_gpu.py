@@ -11,8 +11,8 @@ import torch
 
 from vigie.detectors import lstm_autoencoder
 from vigie.detectors.base import untold
-from vigie.detectors.kernels import raw_scores
-from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
+from vigie.detectors.scoring import raw_scores
 
 if not torch.cuda.is_available():
     pytest.skip("skipped: PyTorch sees no GPU here", allow_module_level=True)

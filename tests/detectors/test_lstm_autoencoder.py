@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vigie.detectors.base import untold
-from vigie.detectors.kernels import raw_scores
-from vigie.detectors.lstm_autoencoder import LSTMAutoencoder, Windows, _starts
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder, Windows, _starts
+from vigie.detectors.scoring import raw_scores
 
 WINDOW = 5
 NETWORK = LSTMAutoencoder((6,), (6,), WINDOW, 128, 12, 0.02, random_state=1)

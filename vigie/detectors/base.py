@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
+Params = Mapping[str, Any]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is finished, 0 to 1."""
+
+CREDIBLE = 6.0
+"""Surprise ``-log10 p`` up to which odds are taken at their word: one in a million."""
+CEILING = 12.0
+"""No reading is more surprising than this; it is where float64 still tells 1 - p from 1."""
+FARTHEST = 1e100
+"""In standard deviations; beyond it, squares and products would not stay finite."""
 
 
 def untold(step: str, share: float) -> None:
@@ -30,7 +38,7 @@ class Fitted:
         The library's own estimator, for every tool that knows it; None of what no tool is given:
         a fit to a part of the rows, or to averages.
     arrays : mapping of str to ndarray
-        All that ``vigie.detectors.kernels`` needs to compute the estimator's raw scores.
+        All that ``vigie.detectors.scoring`` needs to compute the estimator's raw scores.
     ceiling : float
         What the raw score nears in empty space, far from all it was fitted to; inf where it
         rises without end.
@@ -51,7 +59,7 @@ class Detector(Protocol):
     Attributes
     ----------
     algorithm : str
-        Its name in ``vigie.detectors.kernels.RAW_SCORES``.
+        Its name in ``vigie.detectors.catalogue``.
     window : int
         Consecutive rows that one score looks at: 1, or the length of a sequence.
     comparable : bool
@@ -95,6 +103,51 @@ class Detector(Protocol):
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         """Make the estimator's own verdict agree with a threshold on its raw score."""
         ...
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """All that the rest of Vigie has to know of an algorithm; one entry of the catalogue.
+
+    Making an entry imports nothing heavy. ``score`` and ``explain`` import what they call, and a
+    process that only serves calls nothing else.
+
+    Attributes
+    ----------
+    name : str
+        In the registry, the API, the settings and on the command line.
+    service : str
+        ``module:class`` of the ``DetectorService`` that trains it.
+    score : callable
+        From arrays, hyper-parameters and examples to raw scores of shape (n_examples,): larger is
+        more unusual, NaN where a value is NaN, and the same to the last bit for an example alone
+        and among others. Examples are rows (n, n_features), or windows (n, window, n_features).
+    check : callable
+        From arrays, hyper-parameters and the number of features to nothing; raises ``ValueError``
+        or ``KeyError`` unless ``score`` may read these arrays. Compiled code does not check a
+        length or an index, and the arrays come from a store that others may write to.
+    compiled, compiled_to_fit : tuple of str
+        Modules that compile when they are imported: those that ``score`` and ``explain`` take,
+        which a service imports when it starts, and those that only training takes.
+    flavor : {'sklearn', 'torch'}
+        The MLflow flavor of its estimator.
+    explain : callable, optional
+        From arrays, hyper-parameters and examples to what each value adds to the raw score, never
+        negative, of the shape (n, window, n_features). By default a sensor's share is what goes
+        away when it alone is put back to its median.
+    reconstructs : bool
+        Whether the raw score is the error of a reconstruction.
+    """
+
+    name: str
+    service: str
+    score: Callable[[Arrays, Params, Floats], Floats]
+    check: Callable[[Arrays, Params, int], None]
+    compiled: tuple[str, ...] = ()
+    compiled_to_fit: tuple[str, ...] = ()
+    flavor: Literal["sklearn", "torch"] = "sklearn"
+    explain: Callable[[Arrays, Params, Floats], Floats] | None = None
+    reconstructs: bool = False
 
 
 def standardisation(X: Floats) -> tuple[Floats, Floats]:

@@ -14,19 +14,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from vigie.detectors import checks
 from vigie.detectors.base import Floats
-from vigie.detectors.calibration import Calibration
-from vigie.detectors.data import as_matrix
-from vigie.detectors.explanation import Explanation, normalised, shares
-from vigie.detectors.kernels import (
-    IN_FULL,
-    RAW_SCORES,
-    checks,
-    raw_scores,
-    raw_scores_along,
-    reconstruction_errors,
-    seen,
-)
+from vigie.detectors.calibration.explanation import Explanation, normalised, shares
+from vigie.detectors.calibration.p_values import Calibration
+from vigie.detectors.catalogue import algorithm, algorithms
+from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.scoring import IN_FULL, raw_scores, raw_scores_along, seen
 from vigie.errors import InvalidDataError, ModelRefusedError
 
 FORMAT = 3
@@ -69,7 +63,7 @@ class TrainedModel:
     usual, low, high : ndarray of shape (n_features,)
         Median, 0.5th and 99.5th percentile of each sensor in training, in the sensor's unit.
     magnitude, frozen_after : ndarray of shape (n_features,)
-        What ``vigie.detectors.data_quality`` has learnt of each sensor.
+        What ``vigie.detectors.data.quality`` has learnt of each sensor.
     n_samples : int
         Rows it was trained on.
     data_fingerprint : str
@@ -110,7 +104,7 @@ class TrainedModel:
     @property
     def reconstructs(self) -> bool:
         """Whether its raw score is the error of a reconstruction."""
-        return self.algorithm == "lstm_autoencoder"
+        return algorithm(self.algorithm).reconstructs
 
     def examples(self, X: Floats) -> Floats:
         """Return what is scored for each row of X (n_samples, n_features).
@@ -148,19 +142,19 @@ class TrainedModel:
         """Return which sensors the surprise of examples comes from."""
         looked_at = seen(self.arrays, self.params, examples)
         values = seen(IN_FULL, self.params, examples)
-        if self.reconstructs:
+        entry = algorithm(self.algorithm)
+        if entry.explain is not None:
             # A network spreads one sensor's fault over all that it restores, but most stays.
-            errors = reconstruction_errors(self.arrays, self.params, looked_at)
-            ago = errors.shape[1] - 1 - errors.argmax(axis=1)
-            return Explanation(normalised(errors.sum(axis=1)), values[:, -1], ago)
-        score = RAW_SCORES[self.algorithm]
-        parts = shares(
-            lambda rows: self.calibration.surprise(score(self.arrays, self.params, rows)),
+            parts = entry.explain(self.arrays, self.params, looked_at)
+            ago = parts.shape[1] - 1 - parts.argmax(axis=1)
+            return Explanation(normalised(parts.sum(axis=1)), values[:, -1], ago)
+        shared = shares(
+            lambda rows: self.calibration.surprise(entry.score(self.arrays, self.params, rows)),
             looked_at,
             self.usual,
             self.high - self.low,
         )
-        return Explanation(parts, values)
+        return Explanation(shared, values)
 
     def predict_scores(self, X: Any) -> Floats:
         """Return ``1 - p`` for each row of X, shape (n_samples,), in [0, 1].
@@ -190,7 +184,7 @@ class TrainedModel:
         """Return the error of restoring the window that ends with each row of X.
 
         The mean squared error in standard deviations², and more of it where the row lies outside
-        the box of all training rows; see ``vigie.detectors.kernels.lstm_autoencoder``.
+        the box of all training rows; see ``vigie.detectors.lstm_autoencoder.score``.
 
         Raises
         ------
@@ -233,7 +227,7 @@ class TrainedModel:
                     )
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             data = (folder / ARRAYS).read_bytes()
-            if card["format"] != FORMAT or card["algorithm"] not in RAW_SCORES:
+            if card["format"] != FORMAT or card["algorithm"] not in algorithms():
                 raise ModelRefusedError(
                     f"Serving form {card['format']} of '{card['algorithm']}' is not known here.",
                     remedy="Upgrade Vigie, or train the model again.",
@@ -287,7 +281,7 @@ class TrainedModel:
         calibration: dict[str, Any] = {**_below("calibration.", tensors), **card["calibration"]}
         facts["feature_names"] = tuple(card["feature_names"])
         arrays, n_features = _below("model.", tensors), len(facts["feature_names"])
-        checks.check(card["algorithm"], arrays, card["params"], card["window"], n_features)
+        checks.check_arrays(card["algorithm"], arrays, card["params"], card["window"], n_features)
         checks.check_sensors(facts, n_features)
         checks.check_calibration(calibration)
         return cls(

@@ -13,12 +13,12 @@ from itertools import pairwise
 import numpy as np
 
 from vigie.detectors.base import Detector, Fitted, Floats, Progress, untold
-from vigie.detectors.calibration import Calibration
-from vigie.detectors.data import Table
-from vigie.detectors.data_quality import frozen_after, magnitude
-from vigie.detectors.kernels import averages, raw_scores
+from vigie.detectors.calibration.p_values import Calibration
+from vigie.detectors.calibration.trend import Trend
+from vigie.detectors.data.matrices import Table
+from vigie.detectors.data.quality import frozen_after, magnitude
+from vigie.detectors.scoring import averages, raw_scores
 from vigie.detectors.trained import TrainedModel
-from vigie.detectors.trend import Trend
 from vigie.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)

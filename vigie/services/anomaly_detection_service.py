@@ -6,7 +6,7 @@ import logging
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from vigie.config import Settings
-from vigie.detectors import kernels
 from vigie.detectors.base import Progress, untold
-from vigie.detectors.data import training_table
+from vigie.detectors.catalogue import algorithms, warm_up
+from vigie.detectors.data.matrices import training_table
 from vigie.errors import (
     ConflictError,
     HistoryError,
@@ -29,11 +29,8 @@ from vigie.errors import (
 )
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from vigie.services.detection import Detection
-from vigie.services.detector_service import DetectorService, Served
-from vigie.services.isolation_forest_service import IsolationForestService
-from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
+from vigie.services.detector_service import DetectorService, Served, checked_names, new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.services.one_class_svm_service import OneClassSVMService
 from vigie.services.peers import unfit
 from vigie.services.sensors import Sensors
 from vigie.services.stream import Stream
@@ -57,12 +54,6 @@ REFUSED_FOR_S = 60.0
 REMEMBERED_EVERY = timedelta(minutes=1)
 """How old what is kept for the next start may become while nothing changes."""
 
-DETECTORS: dict[str, Callable[..., DetectorService]] = {
-    IsolationForestService.name: IsolationForestService,
-    OneClassSVMService.name: OneClassSVMService,
-    LSTMAutoencoderService.name: LSTMAutoencoderService,
-}
-
 
 class AnomalyDetectionService:
     """Train the detectors, serve their versions, and judge readings by all of them.
@@ -81,7 +72,7 @@ class AnomalyDetectionService:
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or Settings()
         self.mlflow_service = MLflowService(self.settings)
-        self._services = {name: self._new_service(name) for name in DETECTORS}
+        self._services = {name: self._new_service(name) for name in algorithms()}
         self._training = threading.Lock()
         self._loading = threading.Lock()
         self._swapping = threading.Lock()
@@ -356,7 +347,7 @@ class AnomalyDetectionService:
         """
         return {
             name: [self._describe(v) for v in self.mlflow_service.get_latest_versions(name)]
-            for name in DETECTORS
+            for name in algorithms()
         }
 
     def refresh(self) -> None:
@@ -396,7 +387,7 @@ class AnomalyDetectionService:
             require_writable(self.settings.state_dir)
         except InvalidDataError as error:
             logger.error("%s The service goes on, and forgets all when it ends.", error)
-        kernels.warm_up()
+        warm_up()
         self.recall()
 
     def open_history(self) -> None:
@@ -548,7 +539,7 @@ class AnomalyDetectionService:
             logger.warning("What serves is not remembered for the next start: %s.", error)
 
     def _new_service(self, name: str) -> DetectorService:
-        return DETECTORS[name](settings=self.settings, mlflow_service=self.mlflow_service)
+        return new_service(name, self.settings, self.mlflow_service)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -647,27 +638,3 @@ class Refusal:
 
 def _busy() -> ConflictError:
     return ConflictError("A training is under way.", remedy="Wait for it to end, then ask again.")
-
-
-def checked_names(model_names: Sequence[str] | None) -> list[str]:
-    """Return the registered names of some detectors, each once; by default of all.
-
-    Raises
-    ------
-    InvalidDataError
-        If none is named, or one that there is not.
-    """
-    if model_names is None:
-        return list(DETECTORS)
-    for position, name in enumerate(model_names):
-        if name not in DETECTORS:
-            raise InvalidDataError(
-                f"There is no detector '{name}'.",
-                field=f"model_names[{position}]",
-                remedy=f"Detectors: {', '.join(DETECTORS)}.",
-            )
-    if not model_names:
-        raise InvalidDataError(
-            "No detector is named.", field="model_names", remedy="Leave it out to train all."
-        )
-    return list(dict.fromkeys(model_names))

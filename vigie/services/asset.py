@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.detectors import kernels
+from vigie.detectors import compiled
 from vigie.detectors.base import Floats
-from vigie.detectors.calibration import combine
+from vigie.detectors.calibration.combination import combine
 from vigie.models.anomaly_data import AssetState
 from vigie.services.timeline import Times
 
@@ -105,7 +105,7 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
         NaN where there are too few readings.
     """
     found = np.empty(len(reach))
-    kernels.evidence.twice_the_median(p_values, reach, READINGS, found)
+    compiled.evidence.twice_the_median(p_values, reach, READINGS, found)
     return found
 
 
@@ -185,7 +185,7 @@ def _codes(before: Standing | None, p_values: Floats, contamination: float) -> N
     strong = min(ALARM * contamination, WEAKEST_ALARM)
     code = 0 if before is None else OFF_DELAY * STATES.index(before.state) + before.calm
     codes = np.empty(len(p_values), np.uint8)
-    kernels.evidence.follow(p_values, weak, strong, MOVES, code, codes)
+    compiled.evidence.follow(p_values, weak, strong, MOVES, code, codes)
     return codes
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.config import Settings
-from vigie.detectors.data import as_row
+from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history.reading import Reading

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,8 @@ from vigie import __version__
 from vigie.config import Settings
 from vigie.detectors import training
 from vigie.detectors.base import Detector, Floats, Progress, untold
-from vigie.detectors.data import as_row, training_table
+from vigie.detectors.catalogue import algorithms
+from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError, NotTrainedError
 from vigie.services.mlflow_service import MLflowService
@@ -66,6 +68,8 @@ class DetectorService(ABC):
     """Registered name."""
     hyper_parameters: ClassVar[tuple[str, ...]]
     """Attributes that hold the hyper-parameters, named as the guide names them."""
+    settings_type: ClassVar[type[Settings]] = Settings
+    """Has a field for each of them; a subclass, where ``Settings`` itself has none."""
 
     contamination: float
 
@@ -75,7 +79,7 @@ class DetectorService(ABC):
         settings: Settings | None = None,
         mlflow_service: MLflowService | None = None,
     ):
-        self.settings = _with(settings or Settings(), given)
+        self.settings = self._settings_with(settings, given)
         for hyper_parameter in (*self.hyper_parameters, "contamination"):
             if hasattr(self.settings, hyper_parameter):
                 value = getattr(self.settings, hyper_parameter)
@@ -350,6 +354,23 @@ class DetectorService(ABC):
             if served is not None and served.model is trained:
                 self._served = replace(served, **facts)
 
+    @classmethod
+    def _settings_with(cls, settings: Settings | None, given: Mapping[str, Any]) -> Settings:
+        """Return settings in which the hyper-parameters that were given stand, checked."""
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if settings is not None and not chosen and isinstance(settings, cls.settings_type):
+            return settings
+        known = {} if settings is None else settings.model_dump()
+        try:
+            return cls.settings_type.model_validate({**known, **chosen})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidDataError(
+                f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
+                field=str(first["loc"][0]),
+                remedy="See the table of hyper-parameters in docs/guide.md.",
+            ) from error
+
     def _ready(self) -> Served:
         if self._served is None:
             raise NotTrainedError(
@@ -397,20 +418,45 @@ class DetectorService(ABC):
         return metrics
 
 
-def _with(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """Return settings in which the hyper-parameters that were given stand, checked."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if not chosen:
-        return settings
-    try:
-        return Settings.model_validate({**settings.model_dump(), **chosen})
-    except ValidationError as error:
-        first = error.errors()[0]
+def new_service(
+    name: str, settings: Settings | None = None, mlflow_service: MLflowService | None = None
+) -> DetectorService:
+    """Return an untrained service of an algorithm in the catalogue.
+
+    Raises
+    ------
+    KeyError
+        If the catalogue has no such name.
+    """
+    module, _, kind = algorithms()[name].service.partition(":")
+    service: DetectorService = getattr(import_module(module), kind)(
+        settings=settings, mlflow_service=mlflow_service
+    )
+    return service
+
+
+def checked_names(model_names: Sequence[str] | None) -> list[str]:
+    """Return the registered names of some detectors, each once; by default of all.
+
+    Raises
+    ------
+    InvalidDataError
+        If none is named, or one that there is not.
+    """
+    if model_names is None:
+        return list(algorithms())
+    for position, name in enumerate(model_names):
+        if name not in algorithms():
+            raise InvalidDataError(
+                f"There is no detector '{name}'.",
+                field=f"model_names[{position}]",
+                remedy=f"Detectors: {', '.join(algorithms())}.",
+            )
+    if not model_names:
         raise InvalidDataError(
-            f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
-            field=str(first["loc"][0]),
-            remedy="See the table of hyper-parameters in docs/guide.md.",
-        ) from error
+            "No detector is named.", field="model_names", remedy="Leave it out to train all."
+        )
+    return list(dict.fromkeys(model_names))
 
 
 def checked_threshold(threshold: Any, within: Literal["[0, 1]", "(0, 1)"] = "[0, 1]") -> float:

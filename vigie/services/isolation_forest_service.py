@@ -56,7 +56,7 @@ class IsolationForestService(DetectorService):
         super().__init__(given, settings, mlflow_service)
 
     def new_detector(self) -> Detector:
-        from vigie.detectors.isolation_forest import IsolationForest
+        from vigie.detectors.isolation_forest.detector import IsolationForest
 
         return IsolationForest(
             n_estimators=self.n_estimators,

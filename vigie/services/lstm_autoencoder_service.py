@@ -84,7 +84,7 @@ class LSTMAutoencoderService(DetectorService):
             self._threshold = checked_threshold(threshold, within="(0, 1)")
 
     def new_detector(self) -> Detector:
-        from vigie.detectors.lstm_autoencoder import LSTMAutoencoder
+        from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
 
         return LSTMAutoencoder(
             encoder_layers=tuple(self.encoder_layers),
@@ -106,6 +106,6 @@ class LSTMAutoencoderService(DetectorService):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what there is to know about the model, and the device that training uses."""
-        from vigie.detectors.lstm_autoencoder import available_device
+        from vigie.detectors.lstm_autoencoder.detector import available_device
 
         return super().get_model_info() | {"device": available_device()}

@@ -67,7 +67,7 @@ class OneClassSVMService(DetectorService):
         super().__init__(given, settings, mlflow_service)
 
     def new_detector(self) -> Detector:
-        from vigie.detectors.one_class_svm import OneClassSVM
+        from vigie.detectors.one_class_svm.detector import OneClassSVM
 
         return OneClassSVM(
             nu=self.nu,

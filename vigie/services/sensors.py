@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.detectors import kernels
+from vigie.detectors import compiled
 from vigie.detectors.base import Floats
-from vigie.detectors.data_quality import TOO_LARGE, Kind, Range, SensorFault, faulty
+from vigie.detectors.data.quality import TOO_LARGE, Kind, Range, SensorFault, faulty
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError
 
@@ -31,7 +31,7 @@ class Sensors:
     names : tuple of str
         All sensors that any of the models looks at.
     magnitude, frozen_after : ndarray of shape (n_sensors,)
-        As ``vigie.detectors.data_quality`` has learnt them in training.
+        As ``vigie.detectors.data.quality`` has learnt them in training.
     ranges : mapping of str to (low, high)
         Physical ranges, where they are known.
     """
@@ -69,7 +69,7 @@ class Sensors:
     def examine(self, values: Floats) -> Examined:
         """Find what is wrong with rows of shape (n_rows, n_sensors)."""
         values = np.ascontiguousarray(values)
-        if kernels.rows.all_within(values, *self._surely_sound):
+        if compiled.rows.all_within(values, *self._surely_sound):
             return Examined(self, values, values, {})
         masks = faulty(values, self.names, self.ranges, self.magnitude)
         bad = masks["missing"] | masks["out_of_range"] | masks["wrong_unit"]
@@ -128,7 +128,7 @@ class Examined:
         before = self.held_before
         counts = np.empty(self.values.shape, np.int64)
         once = np.ones(self.values.shape[1], np.int64)
-        kernels.rows.held(self.values, once if before is None else before, counts)
+        compiled.rows.held(self.values, once if before is None else before, counts)
         return counts
 
     @cached_property

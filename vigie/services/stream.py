@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.data import as_matrix
-from vigie.detectors.data_quality import Kind, SensorFault
-from vigie.detectors.kernels.blocks import CORES
+from vigie.detectors.compiled.blocks import CORES
+from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.data.quality import Kind, SensorFault
 from vigie.models.anomaly_data import AssetState
 from vigie.services import asset
 from vigie.services.asset import Course, Standing

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.detectors import kernels
+from vigie.detectors import compiled
 from vigie.detectors.base import Floats
 from vigie.services.sensors import Sensors
 
@@ -46,7 +46,7 @@ class Timeline:
     @cached_property
     def complete(self) -> bool:
         """Whether every sensor has a usable value in every row."""
-        return kernels.rows.none_missing(self.usable)
+        return compiled.rows.none_missing(self.usable)
 
     def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""
@@ -108,7 +108,7 @@ class Timeline:
 def reach_of(times: Times, longest_gap_s: float) -> NDArray[np.int64]:
     """Return for each row how many there are since the last gap longer than that, (n_rows,)."""
     reach = np.empty(len(times), np.int64)
-    kernels.rows.reach(times.view(np.int64), round(longest_gap_s * 1e6), reach)
+    compiled.rows.reach(times.view(np.int64), round(longest_gap_s * 1e6), reach)
     return reach
 
 

@@ -34,12 +34,12 @@ from pydantic import TypeAdapter
 
 from vigie.config import Settings
 from vigie.detectors.base import Progress, untold
-from vigie.detectors.data import Table, training_table
+from vigie.detectors.data.matrices import Table, training_table
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, TrainingInterruptedError, VigieError
 from vigie.models.from_json import from_json
 from vigie.models.training import TrainRequest
-from vigie.services.detector_service import DetectorService, Served
+from vigie.services.detector_service import DetectorService, Served, checked_names, new_service
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +255,6 @@ def main() -> None:
     answers = _own_output()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vigie").setLevel(logging.INFO)
-    from vigie.services.anomaly_detection_service import DETECTORS
     from vigie.services.mlflow_service import MLflowService
 
     try:
@@ -270,7 +269,7 @@ def main() -> None:
         _tell(answers, {"refused": vars(error)})
         return
     _tell(answers, {"names": names})
-    services = {name: DETECTORS[name](settings=settings, mlflow_service=tracking) for name in names}
+    services = {name: new_service(name, settings, tracking) for name in names}
     told = {}
     for name, outcome in train_each(services, table):
         message: dict[str, Any] = {"name": name, "outcome": outcome}
@@ -294,8 +293,6 @@ def main() -> None:
 
 def _asked(body: bytes, settings: Settings) -> tuple[list[str], Table]:
     """Return which detectors a body asks for, and its rows, checked."""
-    from vigie.services.anomaly_detection_service import checked_names
-
     asked = from_json(TypeAdapter(TrainRequest), body)
     names = checked_names(asked.model_names)
     return names, training_table(asked.data, asked.feature_names, settings.sensor_ranges)

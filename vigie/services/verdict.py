@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.calibration import combine
+from vigie.detectors.calibration.combination import combine
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, ModelVerdict, SensorContribution
 from vigie.services import asset

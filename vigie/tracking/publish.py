@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigie.detectors.base import Floats
-from vigie.detectors.data_quality import DataQuality
+from vigie.detectors.data.quality import DataQuality
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import (
     ConflictError,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vigie.detectors.base import Floats
-from vigie.detectors.data_quality import DataQuality, Range, examine
+from vigie.detectors.data.quality import DataQuality, Range, examine
 from vigie.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from __future__ import annotations
 import numpy as np
 from numba import float64, int64
 
-from vigie.detectors.base import Arrays, Floats
-from vigie.detectors.kernels import FARTHEST
-from vigie.detectors.kernels.blocks import in_blocks
-from vigie.detectors.kernels.compiled import compiled, filled, given
-from vigie.detectors.kernels.functions import exp, tanh
+from vigie.detectors.base import FARTHEST, Arrays, Floats
+from vigie.detectors.compiled.blocks import in_blocks
+from vigie.detectors.compiled.compiler import compiled, filled, given
+from vigie.detectors.compiled.functions import exp, tanh
 
 BLOCK = 256
 TILE = 256

@@ -19,7 +19,7 @@ from numba import float32, float64, int64
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.kernels.compiled import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, filled, given
 
 Ints = NDArray[np.int64]
 

@@ -27,15 +27,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vigie.detectors import kernels
-from vigie.detectors.base import Floats
+from vigie.detectors import compiled
+from vigie.detectors.base import CEILING, CREDIBLE, Floats
 
 TAIL_SHARE = 0.1
 MAX_KNOTS = 4096
-CREDIBLE = 6.0
-"""Surprise up to which the odds are taken at their word: one in a million."""
-CEILING = 12.0
-"""No reading is more surprising than this; it is where float64 still tells 1 - p from 1."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +93,11 @@ class Calibration:
 
     def surprise(self, raw_scores: Floats) -> Floats:
         """Return ``-log10 p``, strictly rising with the raw score and below ``CEILING``."""
-        return self._judged(raw_scores, as_surprise=True)
+        return self._converted(raw_scores, as_surprise=True)
 
     def p_value(self, raw_scores: Floats) -> Floats:
         """Return the share of healthy readings at least this unusual, in (0, 1)."""
-        return self._judged(raw_scores, as_surprise=False)
+        return self._converted(raw_scores, as_surprise=False)
 
     def raw_threshold(self, p: float) -> float:
         """Return the raw score at which the p-value is ``p``, in (0, 1); inf if none is so low."""
@@ -122,42 +118,17 @@ class Calibration:
                 depth = np.expm1(self.tail_shape * depth) / self.tail_shape
         return float(self.tail_start + self.tail_scale * depth)
 
-    def _judged(self, raw_scores: Floats, *, as_surprise: bool) -> Floats:
-        return kernels.odds.judged(self, raw_scores, as_surprise=as_surprise)
+    def _converted(self, raw_scores: Floats, *, as_surprise: bool) -> Floats:
+        return compiled.odds.p_values(
+            *(self.knots, self.p_values, self.tail_start, self.tail_scale, self.tail_shape),
+            *(self.body_scale, raw_scores),
+            as_surprise=as_surprise,
+        )
 
     def _depth_of_last_knot(self) -> float:
         """Return minus the natural logarithm of the tail's survival function there."""
         depth = float(self.knots[-1] - self.tail_start) / self.tail_scale
         return math.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
-
-
-def combine(p_values: Floats, weights: Floats | None = None) -> Floats:
-    """Combine the p-values of several models into one for each reading.
-
-    The Cauchy combination holds its false-alarm rate in the tail however the models depend on
-    each other, which models of one machine surely do.
-
-    Parameters
-    ----------
-    p_values : ndarray of shape (n_models, n_samples)
-        NaN where a model abstains.
-    weights : ndarray of shape (n_models,), optional
-        How much each model counts; by default all alike.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        NaN where all abstain.
-
-    References
-    ----------
-    Liu, Xie. Cauchy combination test. JASA 115(529), 2020.
-    """
-    p_values = np.ascontiguousarray(p_values, dtype=np.float64)
-    shares = np.ones(len(p_values)) if weights is None else np.ascontiguousarray(weights)
-    combined = np.empty(p_values.shape[1])
-    kernels.evidence.combine(p_values, shares, combined)
-    return combined
 
 
 def _pareto(excesses: Floats) -> tuple[float, float]:

@@ -5,7 +5,7 @@ needs no estimator, only weights. PyTorch takes as long to call its layers as th
 and holds the interpreter's lock meanwhile; here several networks learn side by side. The steps are
 the same: batches, gradients, clipping, Adam and the average of the weights, in single precision.
 
-Weights of a network stand one after the other, input by output as in ``vigie.detectors.kernels``:
+Weights of a network stand one after the other, input by output as in ``vigie.detectors.scoring``:
 of each layer those of the input, those of the state and two biases, then the head's and its bias.
 Rows of a tile of windows stand step by step, those of one step together.
 
@@ -25,8 +25,8 @@ import numpy as np
 from numba import boolean, float32, float64, int64, types
 from numpy.typing import NDArray
 
-from vigie.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
-from vigie.detectors.kernels.lstm import add_product
+from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.lstm_autoencoder.score import add_product
 
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -43,7 +43,7 @@ def _single(number: float) -> Any:
 ZERO, ONE, TWO = _single(0.0), _single(1.0), _single(2.0)
 LOG2_E, LN2_HIGH, LN2_LOW = _single(1.44269504), _single(0.693359375), _single(-2.12194440e-4)
 ROUND = _single(12582912.0)
-"""1.5 * 2**23, as in ``vigie.detectors.kernels.functions``."""
+"""1.5 * 2**23, as in ``vigie.detectors.compiled.functions``."""
 LOWEST, HIGHEST = _single(-87.0), _single(88.0)
 TERMS = tuple(_single(1.0 / factorial(n)) for n in range(2, 7))
 BITS, BIAS = np.int32(23), np.int32(127)

@@ -18,10 +18,10 @@ from pyod.models.ocsvm import OCSVM
 from sklearn.svm import OneClassSVM as SklearnSVM
 
 from vigie.detectors.base import Fitted, Floats, Progress
-from vigie.detectors.kernels import raw_scores
-from vigie.detectors.kernels.svm import likeness
-from vigie.detectors.sampling import spread_rows
-from vigie.detectors.scaling import as_after_fit, behind_scaler, fitted_scaler
+from vigie.detectors.data.sampling import spread_rows
+from vigie.detectors.data.scaling import as_after_fit, behind_scaler, fitted_scaler
+from vigie.detectors.one_class_svm import ALGORITHM
+from vigie.detectors.one_class_svm.score import likeness
 
 MOST_LIKENED = 4096
 """Rows of which all pairs are kept in memory at once, in 128 MiB."""
@@ -64,7 +64,7 @@ class OneClassSVM:
     reach: int = 1
     arrays_only: bool = False
 
-    algorithm = "one_class_svm"
+    algorithm = ALGORITHM.name
     comparable = False
     window = 1
 
@@ -111,7 +111,7 @@ class OneClassSVM:
             return Fitted(None, arrays, ceiling)
         svm = OCSVM(kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination)
         svm.detector_ = solved
-        as_after_fit(svm, raw_scores(self.algorithm, arrays, self.params, seen))
+        as_after_fit(svm, ALGORITHM.score(arrays, self.params, seen))
         return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, ceiling)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:

@@ -7,7 +7,7 @@ from numba import boolean, float64, int64
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.kernels.compiled import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, filled, given
 
 
 @compiled(given(float64, 2), given(float64, 1), given(float64, 1), returns=boolean, fastmath=False)

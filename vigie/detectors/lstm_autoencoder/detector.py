@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from vigie.detectors.base import Fitted, Floats, Progress, standardisation
-from vigie.detectors.learning import Learner
+from vigie.detectors.lstm_autoencoder import ALGORITHM
+from vigie.detectors.lstm_autoencoder.fit import Learner
 from vigie.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class LSTMAutoencoder:
     random_state: int
     arrays_only: bool = False
 
-    algorithm = "lstm_autoencoder"
+    algorithm = ALGORITHM.name
     comparable = True
 
     @property

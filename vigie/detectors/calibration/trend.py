@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vigie.detectors.base import Detector, Fitted, Floats, Progress, standardisation
-from vigie.detectors.kernels import averages
+from vigie.detectors.scoring import averages
 
 USUAL_PERCENT = (0.5, 99.5)
 ROOM = 0.25

@@ -1,7 +1,7 @@
 """P-values together, and the state of an asset that follows from them: one pass over the readings.
 
-What each function computes, and why, stands where it is used: ``vigie.detectors.calibration`` and
-``vigie.services.asset``.
+What each function computes, and why, stands where it is used: in
+``vigie.detectors.calibration.combination`` and ``vigie.services.asset``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numba import float64, int64, uint8
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
 
 MOST_NORMAL = 0.99
 """A model that finds a reading utterly normal must not outvote one that is alarmed."""

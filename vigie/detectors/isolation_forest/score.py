@@ -16,7 +16,7 @@ Many rows are spared these steps in one of two ways:
 
 Whatever the way, a row ends in the same leaves, and what stands there is added up tree by tree.
 
-How a forest stands in memory: ``trees.py``.
+How a forest stands in memory: ``nodes.py``.
 
 References
 ----------
@@ -34,10 +34,11 @@ import numpy as np
 from numba import boolean, float64, int32, int64, uint8, uint16
 from numpy.typing import NDArray
 
-from vigie.detectors.base import Arrays, Floats
-from vigie.detectors.kernels import FARTHEST, FARTHEST_BEYOND, trees
-from vigie.detectors.kernels.blocks import in_blocks
-from vigie.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
+from vigie.detectors.base import FARTHEST, Arrays, Floats
+from vigie.detectors.compiled.blocks import in_blocks
+from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.isolation_forest import nodes as trees
+from vigie.detectors.isolation_forest.nodes import FARTHEST_BEYOND
 
 Ints: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int32]
@@ -703,7 +704,7 @@ class Grove:
 
     @classmethod
     def of(cls, arrays: Arrays) -> Grove | None:
-        """Prepare a forest as ``trees.py`` has it; None if its numbers are too large for that."""
+        """Prepare a forest as ``nodes.py`` has it; None if its numbers are too large for that."""
         cut, column, child, which = arrays["nodes"].T
         child = child // trees.PER_NODE
         # The trees that fill up are one leaf.

@@ -31,6 +31,8 @@ PER_NODE = 4
 TOGETHER = 8
 """Walks side by side; the number of trees is a multiple of it, filled up with single leaves."""
 LAST_KEY = np.iinfo(np.int32).max
+FARTHEST_BEYOND = 100.0
+"""A forest tells no distances apart that are larger, in half widths of the training box."""
 
 
 def as_keys(values: Floats) -> NDArray[np.int32]:

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numba import float64, types
 
-from vigie.detectors.base import Arrays, Floats
-from vigie.detectors.kernels import FARTHEST
-from vigie.detectors.kernels.blocks import in_blocks
-from vigie.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
-from vigie.detectors.kernels.functions import exp
+from vigie.detectors.base import FARTHEST, Arrays, Floats
+from vigie.detectors.compiled.blocks import in_blocks
+from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.functions import exp
 
 BLOCK = 256
 TILE = 16

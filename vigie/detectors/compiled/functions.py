@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigie.detectors.kernels.compiled import part_of_kernels
+from vigie.detectors.compiled.compiler import part_of_kernels
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 6.93147180369123816490e-01

@@ -22,20 +22,21 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 from sklearn.tree import ExtraTreeRegressor
 
 from vigie.detectors.base import Fitted, Floats, Progress
-from vigie.detectors.growing import grow
-from vigie.detectors.kernels import FARTHEST_BEYOND, raw_scores
-from vigie.detectors.kernels.trees import (
+from vigie.detectors.data.sampling import spread_rows
+from vigie.detectors.data.scaling import as_after_fit, behind_scaler, fitted_scaler
+from vigie.detectors.isolation_forest import ALGORITHM
+from vigie.detectors.isolation_forest.fit import grow
+from vigie.detectors.isolation_forest.nodes import (
     CHILD,
     COLUMN,
     CUT,
+    FARTHEST_BEYOND,
     LENGTH,
     PER_NODE,
     TOGETHER,
     keys_of_cuts,
     leaves,
 )
-from vigie.detectors.sampling import spread_rows
-from vigie.detectors.scaling import as_after_fit, behind_scaler, fitted_scaler
 from vigie.errors import InvalidDataError
 
 # scikit-learn swaps the warning filters of the whole process while it fits a forest; two at once
@@ -93,7 +94,7 @@ class IsolationForest:
     background: bool = False
     part: bool = False
 
-    algorithm = "isolation_forest"
+    algorithm = ALGORITHM.name
     comparable = True
     window = 1
 
@@ -140,7 +141,7 @@ class IsolationForest:
         forest.detector_ = _grown(rows, forest)
         trees = [estimator.tree_ for estimator in forest.estimators_]
         arrays |= _arrays(trees, forest.max_samples_, X.shape[1])
-        as_after_fit(forest, raw_scores(self.algorithm, arrays, self.params, seen))
+        as_after_fit(forest, ALGORITHM.score(arrays, self.params, seen))
         return Fitted(behind_scaler(scaler, **steps, iforest=forest), arrays)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
@@ -244,7 +245,7 @@ def _box(edge: FeatureUnion) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str, NDArray[Any]]:
-    """Flatten all trees into one table of nodes, as ``vigie.detectors.kernels.forest`` has it.
+    """Flatten all trees into one table of nodes, as ``nodes.py`` has it.
 
     They are scikit-learn's or ours, and each has seen ``max_samples`` rows. All copies of
     *beyond* are one column, which stands after the sensors.

@@ -8,10 +8,9 @@ import numpy as np
 from numba import boolean, float64
 from numpy.typing import NDArray
 
-from vigie.detectors.base import Floats
-from vigie.detectors.calibration import CEILING, CREDIBLE, Calibration
-from vigie.detectors.kernels.blocks import in_blocks
-from vigie.detectors.kernels.compiled import compiled, filled, given, part_of_kernels
+from vigie.detectors.base import CEILING, CREDIBLE, Floats
+from vigie.detectors.compiled.blocks import in_blocks
+from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
 
 BLOCK, TOGETHER = 16384, 256
 LN_10 = math.log(10.0)
@@ -56,7 +55,7 @@ def _tail_depth(raw: float, start: float, scale: float, shape: float) -> float:
     filled(float64, 1),
     fastmath=False,
 )
-def _judge(
+def _convert(
     knots: Floats,
     p_values: Floats,
     start: float,
@@ -65,7 +64,7 @@ def _judge(
     body_scale: float,
     raw_scores: Floats,
     as_surprise: bool,
-    judged: Floats,
+    answers: Floats,
 ) -> None:
     """Write p-values, or their surprise ``-log10 p``, as ``Calibration`` defines them."""
     lowest, highest = knots[0], knots[-1]
@@ -82,7 +81,7 @@ def _judge(
             else:
                 p = _interpolated(raw, places[i % TOGETHER], knots, p_values)
                 if not as_surprise and p > 10.0**-CREDIBLE:
-                    judged[i] = p
+                    answers[i] = p
                     continue
                 surprise = -math.log10(p)
         else:
@@ -90,19 +89,32 @@ def _judge(
             surprise = depth / LN_10 - math.log10(p_values[-1])
         if surprise > CREDIBLE:
             surprise = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise
-        judged[i] = surprise if as_surprise else 10.0**-surprise
+        answers[i] = surprise if as_surprise else 10.0**-surprise
 
 
-def judged(calibration: Calibration, raw_scores: Floats, *, as_surprise: bool) -> Floats:
-    """Return the p-values of raw scores of shape (n,), or their surprise."""
+def p_values(
+    knots: Floats,
+    at_knots: Floats,
+    tail_start: float,
+    tail_scale: float,
+    tail_shape: float,
+    body_scale: float,
+    raw_scores: Floats,
+    *,
+    as_surprise: bool,
+) -> Floats:
+    """Return the p-values of raw scores of shape (n,), or their surprise.
+
+    The other parameters are those of ``vigie.detectors.calibration.p_values.Calibration``, with
+    its ``p_values`` as ``at_knots``.
+    """
     raw = np.ascontiguousarray(raw_scores, dtype=np.float64)
     answers = np.empty(raw.shape)
-    known = calibration
 
     def work(start: int, stop: int) -> None:
-        _judge(
-            *(known.knots, known.p_values, known.tail_start, known.tail_scale, known.tail_shape),
-            *(known.body_scale, raw[start:stop], as_surprise, answers[start:stop]),
+        _convert(
+            *(knots, at_knots, tail_start, tail_scale, tail_shape, body_scale),
+            *(raw[start:stop], as_surprise, answers[start:stop]),
         )
 
     in_blocks(work, len(raw), BLOCK)

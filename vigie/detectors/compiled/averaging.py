@@ -12,9 +12,8 @@ import math
 import numpy as np
 from numba import boolean, float64, int64, types
 
-from vigie.detectors.base import Floats
-from vigie.detectors.kernels import FARTHEST
-from vigie.detectors.kernels.compiled import compiled, filled, given
+from vigie.detectors.base import FARTHEST, Floats
+from vigie.detectors.compiled.compiler import compiled, filled, given
 
 TOGETHER = 64
 """Averages made side by side: they and their rows fit into the fastest cache."""
@@ -86,7 +85,7 @@ def average(
 ) -> None:
     """Write averages of shape (n, n_averages, n_features) of rows (n, n_in_a_row, n_features).
 
-    See ``vigie.detectors.kernels.averages``.
+    See ``vigie.detectors.scoring.averages``.
     """
     n, n_averages, n_features = averages.shape
     # Rows that two batches share are brought nearer twice; so long averages come in large ones.

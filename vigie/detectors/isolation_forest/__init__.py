@@ -1,0 +1,25 @@
+"""Isolation Forest: the fewer random cuts isolate a reading, the more unusual it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vigie.detectors.base import Algorithm, Arrays, Floats, Params
+from vigie.detectors.isolation_forest.check import check
+
+
+def _score(arrays: Arrays, params: Params, X: Floats) -> Floats:
+    """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
+    from vigie.detectors.isolation_forest import score
+
+    return score.raw_scores(arrays, np.ascontiguousarray(X, dtype=np.float64))
+
+
+ALGORITHM = Algorithm(
+    name="isolation_forest",
+    service="vigie.services.isolation_forest_service:IsolationForestService",
+    score=_score,
+    check=check,
+    compiled=("vigie.detectors.isolation_forest.score",),
+    compiled_to_fit=("vigie.detectors.isolation_forest.fit",),
+)
