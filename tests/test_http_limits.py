@@ -19,9 +19,9 @@ import pytest
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
-from vigie.api.anomalies import Readings
 from vigie.api.connections import LARGEST_HEAD
-from vigie.api.problems import MOST_AT_ONCE
+from vigie.api.middleware import MOST_AT_ONCE
+from vigie.api.routes.anomalies import Readings
 from vigie.config import Settings
 from vigie.detectors.data.matrices import Table
 from vigie.errors import InvalidDataError

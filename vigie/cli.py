@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from vigie.tracking.journal import Entry
 
 PATIENCE_S = 10.0
-ANSWERS_WITHIN_S = 5
-"""How long requests may still take once the service is told to stop."""
 
 out = Console()
 err = Console(stderr=True)
@@ -115,28 +113,14 @@ def up() -> None:
 @app.command()
 def serve() -> None:
     """Start the service alone, with the MLflow at MLFLOW_TRACKING_URI."""
-    import uvicorn
-
-    from vigie.api.connections import allow_connections, patient_for
+    from vigie.api.server import serve as serve_over_http
     from vigie.local import require_free
 
     settings = _settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    allow_connections()
     # Having shut down, uvicorn sends itself once more the signal that it was told by.
     with _signals_as_exit():
-        uvicorn.run(
-            "vigie.main:app",
-            host=settings.host,
-            port=settings.port,
-            # A line in the log for each reading would cost as much as a fifth of its verdict.
-            access_log=False,
-            timeout_graceful_shutdown=ANSWERS_WITHIN_S,
-            http=patient_for(settings.client_patience_s),
-            ws="none",
-            # What answers is nobody's business.
-            server_header=False,
-        )
+        serve_over_http(settings)
 
 
 @app.command()

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     """Address that the service listens on; 0.0.0.0 for every interface."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
+    root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
+    """Path below which a reverse proxy offers the service, such as /vigie. It makes no difference
+    whether the proxy leaves it in the address."""
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     """Largest request body; a larger one is refused with 413."""
     client_patience_s: float = Field(10.0, gt=0)
@@ -141,6 +144,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 "Its port is no number; a password's @ : / are written %40 %3A %2F"
             ) from None
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _differs_from_the_api(cls, value: str) -> str:
+        if f"{value}/".startswith("/api/"):
+            raise ValueError("Addresses of the API begin with /api; give another path")
         return value
 
     @field_validator("max_samples", mode="before")

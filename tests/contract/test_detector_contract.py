@@ -822,7 +822,9 @@ def test_a_constant_column_is_warned_about_and_learnt_with(make, caplog):
     service = make()
     with caplog.at_level(logging.WARNING, logger="vigie.detectors.data.matrices"):
         service.train(rows, NAMES)
-    [record] = [record for record in caplog.records if record.name == "vigie.detectors.data.matrices"]
+    [record] = [
+        record for record in caplog.records if record.name == "vigie.detectors.data.matrices"
+    ]
     assert "'current' is constant" in record.getMessage()
     healthy = FRESH.copy()
     healthy[:, 2] = 8.0

@@ -15,7 +15,6 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vigie import errors
 
@@ -46,8 +45,6 @@ REMEDY: dict[HTTPStatus, str] = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Send it again in a few seconds.",
 }
 """What to do about errors that do not come from here."""
-MOST_AT_ONCE = 8
-"""Bodies of the largest size, or as much in smaller ones, that are held at a time."""
 
 OUTWARD: dict[type[errors.VigieError], str] = {
     errors.TrackingError: "The MLflow server refuses, fails or cannot be reached.",
@@ -94,87 +91,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
     app.add_exception_handler(Exception, _bug)
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = described()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                for status, response in operation["responses"].items():
-                    # FastAPI describes every answer as what those are that go well.
-                    content = response.get("content", {})
-                    if status >= "400" and "application/json" in content:
-                        content[PROBLEM] = content.pop("application/json")
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def answer(request: Request, error: errors.VigieError | HTTPException) -> Response:
-    """Return the problem document for an error."""
-    return (_vigie_error if isinstance(error, errors.VigieError) else _http_error)(request, error)
-
-
-class BodyLimit:
-    """Refuse request bodies over a size, announced or not, and more of them than can be held.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What to guard.
-    max_bytes : int
-        The largest body allowed; of such, ``MOST_AT_ONCE`` are held at a time.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int):
-        self.app = app
-        self.max_bytes = max_bytes
-        self._held = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        received = -1
-
-        async def limited() -> Message:
-            nonlocal received
-            if received < 0:
-                received = 0
-                # Who asks before sending a large body is told before it is sent.
-                if _announced(scope) > self.max_bytes:
-                    raise self._too_large()
-            message = await receive()
-            came = len(message.get("body", b""))
-            received += came
-            self._held += came
-            if received > self.max_bytes:
-                raise self._too_large()
-            if self._held > MOST_AT_ONCE * self.max_bytes:
-                raise HTTPException(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "More comes in at once than can be held.",
-                    {"Retry-After": "5"},
-                )
-            return message
-
-        try:
-            await self.app(scope, limited, send)
-        finally:
-            self._held -= max(received, 0)
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body is larger than {self.max_bytes} bytes.",
-        )
-
-
-def _announced(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.strip().isdigit():
-            return int(value)
-    return 0
 
 
 def path_of(request: Request) -> str:
@@ -183,7 +99,7 @@ def path_of(request: Request) -> str:
     return path.decode("ascii")
 
 
-def _vigie_error(request: Request, error: Exception) -> Response:
+async def _vigie_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.VigieError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     name = type(error).__name__.removesuffix("Error")
@@ -205,18 +121,18 @@ def _vigie_error(request: Request, error: Exception) -> Response:
     )
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     return http_problem(status, error.detail, path_of(request), error.headers)
 
 
-def _nobody_there(request: Request, error: Exception) -> Response:
+async def _nobody_there(request: Request, error: Exception) -> Response:
     """Return what nobody will read: the client has hung up in the middle of its body."""
     return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
-def _bug(request: Request, error: Exception) -> Response:
+async def _bug(request: Request, error: Exception) -> Response:
     """Answer an unexpected error by an id alone; what happened stands in the log under it."""
     incident = uuid.uuid4().hex
     logger.error("Incident %s at %s", incident, path_of(request), exc_info=error)

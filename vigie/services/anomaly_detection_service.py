@@ -51,6 +51,8 @@ WARN_EVERY_S = 3600.0
 """How often the service says that much, or old records, wait in the journal."""
 REFUSED_FOR_S = 60.0
 """How long a version that was refused is not fetched again; another one is at once."""
+TURNS_OF_A_SERVER = 4
+"""Assets whose readings a database server writes at once; SQLite has one turn for all."""
 REMEMBERED_EVERY = timedelta(minutes=1)
 """How old what is kept for the next start may become while nothing changes."""
 
@@ -389,6 +391,11 @@ class AnomalyDetectionService:
             logger.error("%s The service goes on, and forgets all when it ends.", error)
         warm_up()
         self.recall()
+
+    @property
+    def n_turns_at_once(self) -> int:
+        """How many readings can be assessed at once without waiting for each other's history."""
+        return TURNS_OF_A_SERVER if self._detection.history_is_a_server else 1
 
     def open_history(self) -> None:
         """Open the history ahead of the first reading, which else would wait for it."""

@@ -105,6 +105,12 @@ class Detection:
         if self._history is not None:
             self._history.close()
 
+    @property
+    def history_is_a_server(self) -> bool:
+        """Whether readings are kept by a database server, which is waited for."""
+        url = self.settings.history_url
+        return self.settings.history_enabled and url is not None and not url.startswith("sqlite")
+
     def history(self) -> History:
         """Return the history, opened when first asked for.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from vigie import __version__
-from vigie.api.direct import DirectRoute, Unread, UnreadRoute
+from vigie.api.bodies import Exchange, json_of, request_body
 from vigie.api.schemas import (
     HealthResponse,
     Problem,
@@ -27,8 +27,6 @@ from vigie.models.training import TrainRequest
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
-readings = APIRouter(route_class=DirectRoute)
-trainings = APIRouter(route_class=UnreadRoute)
 
 
 def service_of(request: Request) -> AnomalyDetectionService:
@@ -37,10 +35,11 @@ def service_of(request: Request) -> AnomalyDetectionService:
     return service
 
 
-Service = Annotated[AnomalyDetectionService, Depends(service_of)]
 Readings = Annotated[
     list[AnomalyDetectionRequest], Body(min_length=1, max_length=MOST_READINGS, fail_fast=True)
 ]
+READING = Exchange(AnomalyDetectionRequest, AnomalyDetectionResult)
+BATCH = Exchange(Readings, list[AnomalyDetectionResult])
 
 INVALID: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (408, 413, 415, 422)
@@ -50,39 +49,41 @@ NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 
 
-@trainings.post("/train", responses=INVALID | BUSY | NOT_READY)
-async def train(body: Annotated[Unread[TrainRequest], Body()], service: Service) -> TrainResponse:
+@router.post(
+    "/train", responses=INVALID | BUSY | NOT_READY, openapi_extra=request_body(TrainRequest)
+)
+async def train(request: Request) -> TrainResponse:
     """Train detectors on healthy rows; each training is a run and a new version in MLflow.
 
     One detector that fails does not stop the others; the answer says which and why.
     """
+    service = service_of(request)
     service.refuse_a_second_training()
-    outcome = await run_in_threadpool(service.train_apart, await body.read())
+    # What many megabytes say is found out elsewhere: whoever does that holds the interpreter for
+    # seconds, and with it everybody else's readings.
+    outcome = await run_in_threadpool(service.train_apart, await json_of(request))
     if all(model["status"] == "failed" for model in outcome.values()):
         reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
         raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
     return TrainResponse.model_validate({"models": outcome})
 
 
-@readings.post("/detect", responses=INVALID | NOT_READY)
-def detect(body: AnomalyDetectionRequest, service: Service) -> AnomalyDetectionResult:
+@router.post("/detect", responses=INVALID | NOT_READY, **READING.described)
+async def detect(request: Request) -> Response:
     """Judge one reading by all models that can answer."""
-    return service.detect_anomaly(body)
+    return await READING(request, service_of(request).detect_anomaly)
 
 
-@readings.post("/detect/batch", responses=INVALID | NOT_READY)
-def detect_batch(body: Readings, service: Service) -> list[AnomalyDetectionResult]:
+@router.post("/detect/batch", responses=INVALID | NOT_READY, **BATCH.described)
+async def detect_batch(request: Request) -> Response:
     """Judge readings, each as if it had come alone; results in the same order."""
-    return service.detect_anomalies_batch(body)
-
-
-router.include_router(trainings)
-router.include_router(readings)
+    return await BATCH(request, service_of(request).detect_anomalies_batch)
 
 
 @router.get("/status")
-def status(service: Service) -> StatusResponse:
+def status(request: Request) -> StatusResponse:
     """Tell whether the service can answer, and by which version of each model."""
+    service = service_of(request)
     kept = service.mlflow_service.journal.summary() if service.mlflow_service.enabled else None
     return StatusResponse.model_validate(
         {
@@ -96,11 +97,11 @@ def status(service: Service) -> StatusResponse:
 
 
 @router.get("/metrics", responses=NO_REGISTRY)
-def metrics(service: Service) -> dict[str, list[VersionMetrics]]:
+def metrics(request: Request) -> dict[str, list[VersionMetrics]]:
     """Return the newest versions of each model with their stage, run and metrics."""
     return {
         name: [VersionMetrics.model_validate(version) for version in versions]
-        for name, versions in service.get_metrics().items()
+        for name, versions in service_of(request).get_metrics().items()
     }
 
 
@@ -111,9 +112,9 @@ def health() -> HealthResponse:
 
 
 @router.get("/health/ready", responses=NOT_READY)
-def ready(service: Service) -> HealthResponse:
+def ready(request: Request) -> HealthResponse:
     """Tell whether a reading would be answered: 200, or 503 with what to call."""
-    if not service.is_ready():
+    if not service_of(request).is_ready():
         raise NotTrainedError(
             "No model can answer yet.",
             remedy="Train with POST /api/v1/anomalies/train or `vigie train FILE`.",
