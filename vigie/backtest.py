@@ -11,7 +11,7 @@ published benchmarks do; faults and alarms count what an operator would have liv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Sheet
 
+from vigie.assessment.status import ALARM
+from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Floats, Progress, untold
 from vigie.errors import InvalidDataError, VigieError
 from vigie.files import require_columns
-from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.asset import ALARM
-from vigie.services.timeline import Times
-from vigie.services.verdict import Judged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,16 +281,17 @@ def backtest(
             )
     progress("the rows are judged", 0.9)
     seen = service.detect_table(table, times, "impute")
-    judged = _since(seen, train_rows)
+    # What is said of the rows that the models have learnt would not be fair.
+    judged = seen.since(train_rows)
     progress("the rows are judged", 1.0)
     return Backtest(
         labels=faulty,
         train_rows=train_rows,
         left_out_rows=int(faulty[:train_rows].sum()),
-        alarm=_in_alarm(judged),
+        alarm=judged.in_alarm,
         reading=judged.is_anomaly,
-        models={name: _in_alarm(judged.alone(name)) for name in outcome},
-        asset=np.append(seen.asset[:train_rows], judged.asset),
+        models={name: judged.alone(name).in_alarm for name in outcome},
+        asset=np.append(seen.asset_p_values[:train_rows], judged.asset_p_values),
         contamination=judged.contamination,
         times=times,
         max_gap_s=settings.max_gap_s,
@@ -449,26 +448,6 @@ def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
             field="--train-rows",
             remedy="Train on rows of which some are healthy.",
         )
-
-
-def _since(seen: Judged, first: int) -> Judged:
-    """Return what is said from a row on, by models that look back but have said nothing before.
-
-    That is how an asset stands on the day its models are put to work: its readings are known, and
-    none of them has been judged. What they say of the rows they have learnt would not be fair.
-    """
-    return replace(
-        seen,
-        first=seen.first + first,
-        raw={name: scores[first:] for name, scores in seen.raw.items()},
-        p_values={name: p_values[first:] for name, p_values in seen.p_values.items()},
-        trends={name: p_values[first:] for name, p_values in seen.trends.items()},
-        before=np.full(first, np.nan),
-    )
-
-
-def _in_alarm(judged: Judged) -> Flags:
-    return np.array([standing.state is AssetState.ALARM for standing in judged.standings()])
 
 
 def _runs(flags: Flags, first: int) -> list[Run]:

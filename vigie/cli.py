@@ -26,8 +26,8 @@ from vigie.errors import InvalidDataError, JournalError, VigieError
 if TYPE_CHECKING:
     from rich.table import Table as Sheet
 
+    from vigie.assessment.stream import Part
     from vigie.config import Settings
-    from vigie.services.stream import Part
     from vigie.tracking.journal import Entry
 
 PATIENCE_S = 10.0
@@ -241,11 +241,12 @@ def detect(
 
     A file may be longer than memory: it is read, judged and told part by part.
     """
-    from vigie.export import Writer, versions
+    from vigie.assessment.stream import Faults
+    from vigie.events.gathering import MOST_TOLD, Events, Rows
+    from vigie.export import Writer, named
     from vigie.files import Recording
-    from vigie.report import MOST_TOLD, Events, Rows, event_sheet
+    from vigie.report import event_sheet
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
-    from vigie.services.stream import Faults
 
     chosen = _slice(rows)
     recording, first = Recording(file, chosen), chosen.start or 0
@@ -253,15 +254,15 @@ def detect(
         recording.columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
     )
     for name, columns in stream.lacking.items():
-        gone = "goes on without" if name in stream.serving else "is not asked, for it needs"
+        gone = "goes on without" if name in stream.ensemble.models else "is not asked, for it needs"
         err.print(
             f"[yellow]{name} {gone}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
             highlight=False,
             soft_wrap=True,
         )
-    parts = stream.judge_all(recording.read(stream.sensors.names, time))
+    parts = stream.assess_all(recording.read(stream.ensemble.sensors.names, time))
     if output is not Format.TABLE:
-        writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.serving, first)
+        writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.versions, first)
         for part in _counted(parts, recording.n_rows):
             writer.write(part)
         writer.close()
@@ -283,7 +284,7 @@ def detect(
         out.print(f"{placed}.", highlight=False, soft_wrap=True)
     out.print(
         f"{found.n_alarms} alarm{'' if found.n_alarms == 1 else 's'}; {found.n_anomalies} of "
-        f"{found.n_rows} rows are anomalous ({', '.join(versions(stream.serving))})."
+        f"{found.n_rows} rows are anomalous ({', '.join(named(stream.versions))})."
     )
 
 
@@ -524,7 +525,7 @@ def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:
         task = bars.add_task("rows", total=n_rows, speed=0.0)
         for part in parts:
             yield part
-            bars.update(task, advance=len(part), speed=bars.tasks[0].speed or 0.0)
+            bars.update(task, advance=len(part.assessment), speed=bars.tasks[0].speed or 0.0)
 
 
 @contextmanager

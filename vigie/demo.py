@@ -18,10 +18,11 @@ from vigie import samples
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
+from vigie.events.gathering import Events, Rows
 from vigie.files import read_table
 from vigie.local import mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
-from vigie.report import Events, Rows, event_sheet
+from vigie.report import event_sheet
 from vigie.services.mlflow_service import MLflowService
 
 SKAB_FILE = "skab/valve1/13.csv"

@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vigie.assessment.assessment import LEVELS, Assessment
+from vigie.assessment.status import STATES
+from vigie.assessment.stream import Part
 from vigie.detectors.base import Floats
-from vigie.services.asset import STATES
-from vigie.services.detector_service import Served
-from vigie.services.stream import Part
-from vigie.services.verdict import LEVELS, levels
 
 COLUMNS = ("row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence",
            "imputed", "frozen")  # fmt: skip
@@ -39,20 +38,22 @@ class Writer:
         Where to write.
     is_json : bool
         Whether to write JSON; else CSV.
-    serving : mapping of str to Served
-        The models that judge.
+    versions : mapping of str to int or None
+        The models that are asked, each with its version.
     first : int
         Rows of the file before the first one judged.
     """
 
-    def __init__(self, out: BinaryIO, is_json: bool, serving: Mapping[str, Served], first: int):
+    def __init__(
+        self, out: BinaryIO, is_json: bool, versions: Mapping[str, int | None], first: int
+    ):
         self._out, self._is_json, self._first = out, is_json, first
-        names = [*COLUMNS, *serving]
+        names = [*COLUMNS, *versions]
         if self._is_json:
             # Each name stands before its value: `{"row": 1, "final_score": 0.5, ...`
             self._before = [f"{', ' if at else '{'}{json.dumps(n)}: " for at, n in enumerate(names)]
             self._end, self._null = "}", "null"
-            self._write(f'{{"versions": {json.dumps(versions(serving))}, "rows": [')
+            self._write(f'{{"versions": {json.dumps(named(versions))}, "rows": [')
         else:
             self._before = ["," if at else "" for at in range(len(names))]
             self._end, self._null = "\r\n", ""
@@ -60,30 +61,29 @@ class Writer:
 
     def write(self, part: Part) -> None:
         """Write the rows of the next part."""
-        if len(part) == 0:
+        said, n_rows = part.assessment, len(part.assessment)
+        if n_rows == 0:
             return
-        judged, sensors = part.judged, part.examined.sensors.names
-        odd = np.flatnonzero(judged.is_anomaly)
-        leading = np.full(len(part), -1)
-        leading[odd] = part.leading(odd)
+        anomalous, leading = np.flatnonzero(said.is_anomaly), np.full(n_rows, -1)
+        leading[anomalous] = said.leading(anomalous)
         start = self._first + part.first + 1
         columns = [
-            pc.cast(pa.array(np.arange(start, start + len(part))), pa.string()),
-            self._scores(judged.combined),
-            self._chosen(self._truths, judged.is_anomaly),
-            self._chosen(self._texts(LEVELS), levels(judged.combined, judged.contamination)),
-            self._chosen(self._texts(sensors), leading),
-            self._chosen(self._texts(STATES), part.course.states),
-            self._scores(judged.asset),
-            self._imputed(part),
-            self._frozen(part),
-            *(self._scores(p_values) for p_values in judged.p_values.values()),
+            pc.cast(pa.array(np.arange(start, start + n_rows)), pa.string()),
+            self._scores(said.p_values),
+            self._chosen(self._truths, said.is_anomaly),
+            self._chosen(self._texts(LEVELS), said.levels),
+            self._chosen(self._texts(said.rows.sensors.names), leading),
+            self._chosen(self._texts(STATES), said.statuses.states),
+            self._scores(said.asset_p_values),
+            self._imputed(said),
+            self._frozen(said),
+            *(self._scores(p_values) for p_values in said.scores.p_values.values()),
         ]
         pieces = [piece for pair in zip(self._before, columns, strict=True) for piece in pair]
         if self._is_json:
             pieces[0] = f", {pieces[0]}"
         _, offsets, text = pc.binary_join_element_wise(*pieces, self._end, "").buffers()
-        size = int(np.frombuffer(offsets, dtype=np.int32)[len(part)])
+        size = int(np.frombuffer(offsets, dtype=np.int32)[n_rows])
         # Between rows of JSON stands a comma, before the first one none.
         skipped = 2 if self._is_json and part.first == 0 else 0
         self._out.write(memoryview(text)[skipped:size])
@@ -114,23 +114,23 @@ class Writer:
         found = pa.array(places.astype(np.int64), mask=places < 0)
         return pc.fill_null(pa.array(texts, pa.string()).take(found), self._null)
 
-    def _imputed(self, part: Part) -> Any:
-        sensors = part.examined.sensors.names
-        found = []
-        for kind, mask in part.examined.masks.items():
+    def _imputed(self, said: Assessment) -> Any:
+        sensors = said.rows.sensors.names
+        cells = []
+        for kind, mask in said.rows.masks.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
                 value = json.dumps(kind) if self._is_json else ""
-                found.append((mask[:, column], sensors[column], value))
-        return self._listed(found, len(part))
+                cells.append((mask[:, column], sensors[column], value))
+        return self._listed(cells, len(said))
 
-    def _frozen(self, part: Part) -> Any:
-        sensors, still = part.examined.sensors.names, part.examined.still
-        found = []
-        for column in np.flatnonzero(still.any(axis=0)).tolist():
-            held = pc.cast(pa.array(part.examined.held[:, column]), pa.string())
+    def _frozen(self, said: Assessment) -> Any:
+        sensors = said.rows.sensors.names
+        cells = []
+        for column in np.flatnonzero(said.frozen.any(axis=0)).tolist():
+            held = pc.cast(pa.array(said.held[:, column]), pa.string())
             value = held if self._is_json else ""
-            found.append((still[:, column], sensors[column], value))
-        return self._listed(found, len(part))
+            cells.append((said.frozen[:, column], sensors[column], value))
+        return self._listed(cells, len(said))
 
     def _listed(self, found: Sequence[tuple[NDArray[np.bool_], str, Any]], n_rows: int) -> Any:
         """Return a mapping as JSON, or its names with semicolons, from where each name has a value.
@@ -151,11 +151,9 @@ class Writer:
         return pc.binary_join_element_wise(before, listed, after, "")
 
 
-def versions(serving: Mapping[str, Served]) -> list[str]:
-    """Return the models that judge, each with its version."""
-    return [
-        f"{name} v{served.version}" if served.version else name for name, served in serving.items()
-    ]
+def named(versions: Mapping[str, int | None]) -> list[str]:
+    """Return models, each with its version, as text."""
+    return [f"{name} v{version}" if version else name for name, version in versions.items()]
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -63,7 +63,7 @@ class Retention:
 def prune(history: History, before: datetime, stop: threading.Event) -> int:
     """Delete readings measured before a time; return how many.
 
-    The newest readings of each asset stay, however old: see ``Turn.forget``.
+    The newest readings of each asset stay, however old: see ``AssetTransaction.forget``.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def prune(history: History, before: datetime, stop: threading.Event) -> int:
     for asset in history.assets_before(before):
         n_last = PORTION
         while n_last == PORTION and not stop.is_set():
-            with history.turn(*asset) as turn:
-                n_last = turn.forget(before, PORTION)
+            with history.transaction(*asset) as transaction:
+                n_last = transaction.forget(before, PORTION)
             n_deleted += n_last
             stop.wait(PAUSE_S)
     return n_deleted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sqlite3
 import threading
@@ -14,13 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
-from vigie.history.reading import Reading
+from vigie.history.records import ASSESSED, FEATURES, Reading
 
 PATIENCE_MS = 60_000
 """How long a turn waits for that of another process."""
@@ -36,7 +34,7 @@ STATEMENTS = {
     f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
     "between": f"{_ROWS} AND measured_us >= :start AND measured_us < :stop ORDER BY measured_us",
-    # What is replaced gets a new number too, or ``Turn.newest`` would not show it.
+    # What is replaced gets a new number too, or ``AssetTransaction.revision`` would not show it.
     "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
     "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
     "ON CONFLICT (asset_id, sensor_id, measured_us) DO UPDATE SET "
@@ -54,7 +52,7 @@ STATEMENTS = {
 SQLAlchemy's care for a statement costs more than the statement."""
 
 
-class Mark(NamedTuple):
+class Revision(NamedTuple):
     """What tells the newest readings of an asset from what they were at another time."""
 
     n_readings: int
@@ -112,7 +110,7 @@ class History:
             raise
 
     @contextmanager
-    def turn(self, asset_id: str, sensor_id: str | None) -> Iterator[Turn]:
+    def transaction(self, asset_id: str, sensor_id: str | None) -> Iterator[AssetTransaction]:
         """Read and write the readings of an asset while nobody else does.
 
         What happens in the block is kept when it ends, all or, after an error, nothing. Another
@@ -126,7 +124,7 @@ class History:
             else:
                 key = _lock_number(asset_id, sensor_id)
                 cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
-            yield Turn(cursor, self._statements, asset_id, sensor_id)
+            yield AssetTransaction(cursor, self._statements, asset_id, sensor_id)
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield asset and sensor group of all that have readings from before a time."""
@@ -175,7 +173,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Turn:
+class AssetTransaction:
     """The history of one asset while it is ours."""
 
     _cursor: Any
@@ -183,13 +181,13 @@ class Turn:
     asset_id: str
     sensor_id: str | None
 
-    def newest(self, n: int) -> Mark:
-        """Return a mark of the ``n`` newest readings.
+    def revision(self, n: int) -> Revision:
+        """Return the revision of the ``n`` newest readings.
 
         It is another one as soon as any of them has been added or replaced, by whatever process.
         """
         self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
-        return Mark(*self._cursor.fetchone())
+        return Revision(*self._cursor.fetchone())
 
     def around(self, first: datetime, last: datetime, n: int) -> list[Reading]:
         """Return the ``n`` last readings before ``first``, and all from there to before ``last``.
@@ -212,8 +210,8 @@ class Turn:
                 self.asset_id,
                 self.sensor_id,
                 _time(measured),
-                json.loads(features),
-                json.loads(result),
+                FEATURES.validate_json(features),
+                ASSESSED.validate_json(result),
             )
             for measured, features, result in rows
         ]
@@ -225,8 +223,8 @@ class Turn:
             [
                 self._of_asset(
                     measured_us=_microseconds(reading.timestamp),
-                    features=to_json(reading.features).decode(),
-                    result=to_json(reading.result).decode(),
+                    features=FEATURES.dump_json(reading.features).decode(),
+                    result=ASSESSED.dump_json(reading.assessed).decode(),
                 )
                 for reading in readings
             ],

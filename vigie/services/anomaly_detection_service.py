@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
+from vigie.assessment.assessment import Assessment
+from vigie.assessment.stream import Stream
+from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Progress, untold
 from vigie.detectors.catalogue import algorithms, warm_up
@@ -21,25 +23,17 @@ from vigie.errors import (
     ConflictError,
     HistoryError,
     InvalidDataError,
-    ModelNotFoundError,
     NotTrainedError,
-    TrackingError,
-    TrackingUnavailableError,
-    VigieError,
 )
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from vigie.services.detection import Detection
-from vigie.services.detector_service import DetectorService, Served, checked_names, new_service
+from vigie.services.detector_service import DetectorService, checked_names, new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.services.peers import unfit
-from vigie.services.sensors import Sensors
-from vigie.services.stream import Stream
-from vigie.services.timeline import Times
 from vigie.services.training_process import Outcome, Result, TrainingProcess, train_each
-from vigie.services.verdict import Judged
+from vigie.serving.follower import RegistryFollower
+from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
-from vigie.tracking import last_served, registry
-from vigie.tracking.last_served import LastServed
+from vigie.tracking import registry
 from vigie.tracking.registry import Version
 from vigie.tracking.sync import sync_apart
 
@@ -74,18 +68,15 @@ class AnomalyDetectionService:
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or Settings()
         self.mlflow_service = MLflowService(self.settings)
-        self._services = {name: self._new_service(name) for name in algorithms()}
+        self.served = ServedModels(self.settings)
+        self.registry = RegistryFollower(
+            self.settings,
+            self.mlflow_service.server,
+            self.served,
+            lambda: bool(self.mlflow_service.journal.waiting()),
+        )
         self._training = threading.Lock()
-        self._loading = threading.Lock()
-        self._swapping = threading.Lock()
-        self._asked_registry = False
-        self._registry_answers = True
         self._detection = Detection(self.settings)
-        self._refused: dict[str, Refusal] = {}
-        self._problems: dict[str, str] = {}
-        self._following: dict[str, Version] = {}
-        self._confirmed: datetime | None = None
-        self._kept: LastServed | None = None
         self._training_process: TrainingProcess | None = None
         self._stopped = False
         self._sync: subprocess.Popen[str] | None = None
@@ -135,8 +126,11 @@ class AnomalyDetectionService:
         outcome: dict[str, Outcome] = {}
         with self._alone():
             for name, result in train_each(services, table, progress, stage):
-                if result["status"] == "trained":
-                    self._adopt(name, services[name])
+                if (trained := services[name].served) is not None:
+                    self.registry.adopt(name, trained)
+                    # What has become known of it meanwhile came before it served.
+                    if (latest := services[name].served) is not None:
+                        self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
                 outcome[name] = self._with_serving_version(name, result)
         return outcome
 
@@ -170,9 +164,7 @@ class AnomalyDetectionService:
                 for result in process.results(body):
                     if result.served is not None:
                         self._keep(result)
-                        service = self._new_service(result.name)
-                        service.answer_by(result.served)
-                        self._adopt(result.name, service)
+                        self.registry.adopt(result.name, result.served)
                     outcome[result.name] = self._with_serving_version(result.name, result.outcome)
             finally:
                 process.finish(self._registered_late)
@@ -233,12 +225,12 @@ class AnomalyDetectionService:
             else AnomalyDetectionRequest.model_validate(item)
             for item in requests
         ]
-        return self._detection.readings(self._serving(), readings)
+        return self._detection.readings(self._snapshot(), readings)
 
     def detect_table(
         self, X: Any, times: Times | None = None, faulty_values: str | None = None
-    ) -> Judged:
-        """Judge the consecutive rows of one asset, without touching the history.
+    ) -> Assessment:
+        """Assess the consecutive rows of one asset, without touching the history.
 
         Parameters
         ----------
@@ -251,11 +243,11 @@ class AnomalyDetectionService:
 
         Returns
         -------
-        Judged
-            What they say of each row. A model of windows abstains until its window is full; one
+        Assessment
+            What is said of each row. A model of windows abstains until its window is full; one
             whose columns are missing is not asked, unless that is true of all.
         """
-        return self.stream(X.columns, faulty_values).judge(X, times).judged
+        return self.stream(X.columns, faulty_values).assess(X, times).assessment
 
     def stream(
         self,
@@ -286,21 +278,22 @@ class AnomalyDetectionService:
         InvalidDataError
             If a name is unknown, or columns are missing that are required.
         """
-        serving, columns = self._serving(), {str(column) for column in columns}
+        answering, columns = self._snapshot().for_everything, {str(name) for name in columns}
+        models = dict(answering.ensemble.models)
         if model_names is not None:
             names = checked_names(model_names)
-            if lacking := [name for name in names if name not in serving]:
+            if lacking := [name for name in names if name not in models]:
                 raise NotTrainedError(
                     f"No version of {', '.join(lacking)} serves.",
                     remedy="Train one with `vigie train FILE`, or name other models.",
                 )
-            serving = {name: serving[name] for name in names}
+            models = {name: models[name] for name in names}
         short_of = {
             name: tuple(sorted(missing))
-            for name, served in serving.items()
-            if (missing := set(served.model.feature_names) - columns)
+            for name, model in models.items()
+            if (missing := set(model.feature_names) - columns)
         }
-        able = {name: served for name, served in serving.items() if name not in short_of}
+        able = {name: model for name, model in models.items() if name not in short_of}
         if require_columns and not able:
             needed = "; ".join(f"{name} needs {', '.join(c)}" for name, c in short_of.items())
             raise InvalidDataError(
@@ -309,34 +302,32 @@ class AnomalyDetectionService:
                 remedy="Name the columns as they were in training, or take missing sensors for "
                 "their usual values: --faulty impute.",
             )
-        serving = able or serving
         return Stream(
-            serving,
-            Sensors.of((served.model for served in serving.values()), self.settings.sensor_ranges),
+            replace(answering.ensemble, models=able or models),
             refuse=(faulty_values or self.settings.faulty_values) == "refuse",
-            contamination=self.settings.contamination,
-            max_gap_s=self.settings.max_gap_s,
             lacking=short_of,
+            versions={name: answering.served[name].version for name in able or models},
         )
 
     def is_ready(self) -> bool:
         """Return whether at least one model can answer."""
-        self._ask_registry_once()
-        return any(service.is_trained for service in self._services.values())
+        self.registry.ask_once()
+        return bool(self.served.current.served)
 
     def get_model_status(self) -> dict[str, dict[str, Any]]:
         """Return for each detector whether it can answer, by which version, and why not."""
-        self._ask_registry_once()
+        self.registry.ask_once()
+        answering = self.served.current.for_everything.served
         return {
             name: {
-                "trained": service.is_trained,
-                "version": served.version if (served := service.served) else None,
-                "stage": served.stage if served else None,
-                "n_features": served.model.n_features if served else None,
-                "feature_names": service.feature_names,
-                "problem": self._problems.get(name),
+                "trained": name in answering,
+                "version": (served := answering.get(name)) and served.version,
+                "stage": served and served.stage,
+                "n_features": served and served.model.n_features,
+                "feature_names": served and list(served.model.feature_names),
+                "problem": self.registry.problems.get(name),
             }
-            for name, service in self._services.items()
+            for name in algorithms()
         }
 
     def get_metrics(self) -> dict[str, list[dict[str, Any]]]:
@@ -353,15 +344,8 @@ class AnomalyDetectionService:
         }
 
     def refresh(self) -> None:
-        """Serve what the registry says is to be served now.
-
-        A version that cannot be opened leaves the one before in place; the reason is logged
-        once and stands in ``get_model_status``. A server that is away changes nothing.
-        """
-        with self._loading:
-            if self.mlflow_service.enabled:
-                self._follow_registry()
-            self._asked_registry = True
+        """Serve what the registry says is to be served now; see ``RegistryFollower.refresh``."""
+        self.registry.refresh()
 
     def send_journal(self) -> None:
         """Have sent, in a process of its own, what the registry missed while it was away."""
@@ -370,7 +354,7 @@ class AnomalyDetectionService:
         if time.monotonic() >= self._warn_after:
             self.mlflow_service.warn_of_journal()
             self._warn_after = time.monotonic() + WARN_EVERY_S
-        if not self._registry_answers:
+        if not self.registry.answers:
             return
         if (running := self._sync) is not None and running.poll() is None:
             return
@@ -390,7 +374,7 @@ class AnomalyDetectionService:
         except InvalidDataError as error:
             logger.error("%s The service goes on, and forgets all when it ends.", error)
         warm_up()
-        self.recall()
+        self.registry.recall()
 
     @property
     def n_turns_at_once(self) -> int:
@@ -405,34 +389,10 @@ class AnomalyDetectionService:
             # A reading will say it again, and be judged all the same.
             self._detection.history()
 
-    def recall(self) -> None:
-        """Serve what served last, from the copies on this machine, until the registry is heard.
-
-        Nothing is recalled of another registry, nor where tracking is disabled.
-        """
-        if not self.mlflow_service.enabled:
-            return
-        if (kept := self._kept_before) is None:
-            return
-        for name, version in kept.versions.items():
-            service = self._services.get(name)
-            if service is None or service.is_trained:
-                continue
-            try:
-                service.serve(version, kept=True)
-            except VigieError as error:
-                if self._problems.get(name) != str(error):
-                    logger.warning("%s waits for the registry. %s", name, error)
-                self._problems[name] = str(error)
-                continue
-            self._following[name] = version
-            self._confirmed = kept.confirmed
-            self._asked_registry = True
-
     @property
     def confirmed(self) -> datetime | None:
         """When the registry last said what is to serve; None if it never has."""
-        return self._confirmed
+        return self.registry.confirmed
 
     def pending(self) -> list[str]:
         """Return what of finished trainings is still on its way to the server."""
@@ -450,103 +410,13 @@ class AnomalyDetectionService:
             # What it has not sent by now, the next one will.
             self._sync.terminate()
             self._sync.wait()
-        self._remember(at_once=True)
+        self.registry.remember(at_once=True)
         self._detection.close()
 
-    @cached_property
-    def _kept_before(self) -> LastServed | None:
-        """What an earlier process has left; read once, so that a fault in it is told once."""
-        return last_served.read(self.settings.state_dir, self.mlflow_service.server.masked_uri)
-
-    def _follow_registry(self) -> None:
-        """Serve what the registry says; what has changed in it, all at once."""
-        services = dict(self._services)
-        before = {name: served for name, one in services.items() if (served := one.served)}
-        found: dict[str, Version] = {}
-        coming: dict[str, Served] = {}
-        gone: dict[str, Served] = {}
-        problems: dict[str, VigieError] = {}
-        for name, service in services.items():
-            served = before.get(name)
-            try:
-                version = registry.pick(self.mlflow_service.server, name)
-                if self._knows_better(served, version):
-                    coming[name] = self._opened(service, version)
-                    found[name] = version
-            except ModelNotFoundError:
-                # Archived or deleted: it must not be answered from any more.
-                self._following.pop(name, None)
-                if served is not None and served.version is not None:
-                    gone[name] = served
-            except TrackingUnavailableError as error:
-                self.mlflow_service.server.log_outage(error)
-                self._registry_answers = False
-                if self._confirmed is None:
-                    self.recall()
-                return
-            except VigieError as error:
-                problems[name] = error
-        staying = {name: served for name, served in before.items() if name not in gone}
-        misfits = unfit(staying, coming)
-        with self._swapping:
-            for name, served in gone.items():
-                services[name].withdraw(served)
-            for name in coming.keys() - misfits.keys():
-                services[name].answer_by(coming[name])
-                self._following[name] = found[name]
-        self._tell({**problems, **misfits})
-        self._registry_answers = True
-        self._confirmed = datetime.now(UTC)
-        self._remember()
-
-    def _opened(self, service: DetectorService, version: Version) -> Served:
-        """Return what would answer from a version; one that was just refused is not tried again."""
-        known = self._refused.get(service.name)
-        if known is not None and known.version == version and time.monotonic() < known.until:
-            raise known.error
-        try:
-            return service.opened(version)
-        except TrackingUnavailableError:
-            raise
-        except VigieError as error:
-            until = time.monotonic() + REFUSED_FOR_S
-            self._refused[service.name] = Refusal(version, error, until)
-            raise
-
-    def _tell(self, problems: Mapping[str, VigieError]) -> None:
-        """Keep what is wrong with what the registry says, and log what is new of it."""
-        for name, error in problems.items():
-            if self._problems.get(name) != str(error):
-                logger.error("%s goes on serving what it served. %s", name, error)
-        self._problems = {name: str(error) for name, error in problems.items()}
-
-    def _knows_better(self, served: Served | None, found: Version) -> bool:
-        """Whether the registry's answer takes the place of what serves.
-
-        What was trained while the server was away is newer than all it knows, until the journal
-        has been sent; only a promotion comes before that.
-        """
-        if served is None or served.version is not None or found.stage == "Production":
-            return True
-        return served.card_sha256 is not None and not self.mlflow_service.journal.waiting()
-
-    def _remember(self, *, at_once: bool = False) -> None:
-        """Keep what serves for the next start: when it changes, and else now and then."""
-        if self._confirmed is None:
-            return
-        kept, now = self._kept, self._confirmed
-        same = kept is not None and kept.versions == self._following
-        if same and kept is not None and not at_once and now - kept.confirmed < REMEMBERED_EVERY:
-            return
-        registry_address = self.mlflow_service.server.masked_uri
-        self._kept = LastServed(registry_address, now, dict(self._following))
-        try:
-            self._kept.write(self.settings.state_dir)
-        except OSError as error:
-            logger.warning("What serves is not remembered for the next start: %s.", error)
-
     def _new_service(self, name: str) -> DetectorService:
-        return new_service(name, self.settings, self.mlflow_service)
+        service = new_service(name, self.settings, self.mlflow_service)
+        service.on_note = self.served.note
+        return service
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -557,28 +427,10 @@ class AnomalyDetectionService:
         finally:
             self._training.release()
 
-    def _adopt(self, name: str, trained: DetectorService) -> None:
-        """Let what was just trained answer, unless a promoted version goes on serving."""
-        served, before = trained.served, self._services[name].served
-        if served is None or served.version is None:
-            if before is None or before.stage != "Production":
-                self._services[name] = trained
-            return
-        try:
-            found = registry.pick(self.mlflow_service.server, name)
-            if found.version != served.version:
-                self._services[name].serve(found)
-                return
-        except TrackingError as error:
-            logger.warning("The version just trained serves. %s", error)
-        except VigieError as error:
-            logger.error("The version just trained serves. %s", error)
-        self._services[name] = trained
-
     def _with_serving_version(self, name: str, result: Outcome) -> Outcome:
         if result["status"] != "trained":
             return result
-        serving = self._services[name].served
+        serving = self.served.get(ModelKey(EVERYTHING, name))
         return result | {"serving_version": serving.version if serving else None}
 
     def _keep(self, result: Result) -> None:
@@ -594,33 +446,24 @@ class AnomalyDetectionService:
 
     def _registered_late(self, name: str, version: int, run_id: str) -> None:
         """Note the version of a model that serves, registered after the training's answer."""
-        service = self._services[name]
-        if (served := service.served) is not None and served.version is None:
-            service.note(served.model, version=version, run_id=run_id)
+        served = self.served.get(ModelKey(EVERYTHING, name))
+        if served is not None and served.version is None:
+            self.served.note(served.model, version=version, run_id=run_id)
 
-    def _ask_registry_once(self) -> None:
-        if not self._asked_registry:
-            self.refresh()
-
-    def _serving(self) -> dict[str, Served]:
+    def _snapshot(self) -> Snapshot:
         """Return one consistent set of models for a whole request."""
-        self._ask_registry_once()
-        with self._swapping:
-            serving = {
-                name: served
-                for name, service in self._services.items()
-                if (served := service.served) is not None
-            }
-        if not serving:
-            registry = "has none" if self._registry_answers else "cannot be reached"
-            if self._problems:
+        self.registry.ask_once()
+        snapshot = self.served.current
+        if not snapshot.served:
+            registry = "has none" if self.registry.answers else "cannot be reached"
+            if self.registry.problems:
                 registry = "has versions that cannot be used; /status says why"
             raise NotTrainedError(
                 f"No model can answer: none is trained here, and the registry {registry}.",
                 remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "
                 "train_all_models(X).",
             )
-        return serving
+        return snapshot
 
     def _describe(self, version: Version) -> dict[str, Any]:
         name, metrics = self.mlflow_service.measured(version)
@@ -632,15 +475,6 @@ class AnomalyDetectionService:
             "run_name": name,
             "metrics": metrics,
         }
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A version that could not be opened, why, and until when (monotonic) it is not tried again."""
-
-    version: Version
-    error: VigieError
-    until: float
 
 
 def _busy() -> ConflictError:

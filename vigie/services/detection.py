@@ -1,26 +1,30 @@
-"""Readings judged by the models that serve: one verdict each, and what is remembered of it."""
+"""Readings from anywhere, assessed by the models that serve, and kept in the history."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from operator import is_
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.assessment.assessment import LEVELS, Assessment
+from vigie.assessment.engine import advance
+from vigie.assessment.look_back import LookBack
+from vigie.assessment.sensors import Examined
+from vigie.assessment.status import AssetStatus
+from vigie.assessment.timeline import Times, as_datetime, as_datetime64, as_times
+from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
 from vigie.detectors.data.matrices import as_row
-from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError
-from vigie.history.reading import Reading
+from vigie.history.records import Assessed, Reading
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
@@ -28,23 +32,12 @@ from vigie.models.anomaly_data import (
     AssetVerdict,
     ModelVerdict,
 )
-from vigie.services.asset import Standing
-from vigie.services.detector_service import Served
-from vigie.services.past import Asset, Memory, Past
-from vigie.services.sensors import Examined, Sensors
-from vigie.services.timeline import (
-    Timeline,
-    Times,
-    as_datetime,
-    as_datetime64,
-    as_times,
-    reach_of,
-)
-from vigie.services.verdict import Judged, criticality, judge, look_back
+from vigie.services.look_back_cache import Asset, LookBackCache, look_back_on
+from vigie.serving.served import Answering, Snapshot
 
 if TYPE_CHECKING:
     from vigie.history.retention import Retention
-    from vigie.history.store import History, Turn
+    from vigie.history.store import AssetTransaction, History
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +46,16 @@ UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a history that has failed is not asked again."""
 PART = 100
-"""Readings of an asset that are judged in one turn of the history."""
+"""Readings of an asset that are assessed in one transaction of the history."""
 
 
 class Detection:
-    """Judge readings, and keep them in the history.
+    """Assess readings, and keep them in the history.
 
     Parameters
     ----------
     settings : Settings
-        The contamination, the gaps, what to do about faulty values, and where the history is.
+        What to do about faulty values, and where the history is.
     """
 
     def __init__(self, settings: Settings):
@@ -70,32 +63,31 @@ class Detection:
         self._opening = threading.Lock()
         self._history: History | None = None
         self._retention: Retention | None = None
-        self._outage = _Outage()
-        self._memory = Memory()
-        self._learnt: _Learnt | None = None
+        self._breaker = CircuitBreaker[HistoryError]()
+        self._look_backs = LookBackCache()
 
     def readings(
-        self, serving: Mapping[str, Served], readings: Sequence[AnomalyDetectionRequest]
+        self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
     ) -> list[AnomalyDetectionResult]:
-        """Judge readings; see ``AnomalyDetectionService.detect_anomalies_batch``."""
-        learnt = self._learnt_by(serving)
-        sensors = learnt.sensors
-        examined = sensors.examine(sensors.matrix(reading.features for reading in readings))
-        lacking = self._lacking(serving, examined, readings)
+        """Assess readings; see ``AnomalyDetectionService.detect_anomalies_batch``."""
         now = datetime.now(UTC)
         # Readings without a time are taken in their order, a microsecond apart.
         times = [
             reading.timestamp or now + timedelta(microseconds=position)
             for position, reading in enumerate(readings)
         ]
-        assets: dict[Asset, list[int]] = {}
+        by_models: dict[Answering, list[int]] = {}
         for index, reading in enumerate(readings):
-            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(index)
-        question = _Question(serving, learnt, readings, times, examined, lacking)
+            by_models.setdefault(serving.for_asset(reading.asset_id), []).append(index)
+        # All are looked at before the first is kept: one that is refused leaves nothing behind.
+        questions = [
+            self._question(answering, readings, times, indices)
+            for answering, indices in by_models.items()
+        ]
         results: dict[int, AnomalyDetectionResult] = {}
-        for asset, indices in assets.items():
-            indices.sort(key=times.__getitem__)
-            results |= self._answer_in_turns(question, asset, indices)
+        for question in questions:
+            for asset, places in question.by_asset().items():
+                results |= self._answer_in_parts(question, asset, places)
         return [results[index] for index in range(len(readings))]
 
     def close(self) -> None:
@@ -120,7 +112,7 @@ class Detection:
             If it cannot be opened, or could not be used a moment ago.
         """
         with self._opening:
-            self._outage.check()
+            self._breaker.check()
             if self._history is None:
                 # Imported here, for SQLAlchemy would be a third of the service's start.
                 from vigie.history.retention import Retention
@@ -129,232 +121,205 @@ class Detection:
                 try:
                     self._history = History(history_url(self.settings))
                 except HistoryError as error:
-                    self._outage.begin(error)
+                    self._open_breaker(error)
                     raise
                 if days := self.settings.history_retention_days:
                     self._retention = Retention(self._history, days)
             return self._history
 
-    def _learnt_by(self, serving: Mapping[str, Served]) -> _Learnt:
-        """Return what the models that serve know of the sensors; it changes only with them."""
-        models = [served.model for served in serving.values()]
-        learnt = self._learnt
-        if learnt is None or not _same(learnt.models, models):
-            sensors = Sensors.of(models, self.settings.sensor_ranges)
-            learnt = _Learnt(models, sensors, Past.of(sensors, []), look_back(serving))
-            self._learnt = learnt
-        return learnt
+    def _open_breaker(self, error: HistoryError) -> None:
+        if error.is_outage:
+            self._breaker.open(error, QUIET_AFTER_FAILURE_S)
 
-    def _lacking(
+    def _question(
         self,
-        serving: Mapping[str, Served],
-        examined: Examined,
+        answering: Answering,
         readings: Sequence[AnomalyDetectionRequest],
-    ) -> dict[str, dict[int, str]]:
-        """Check the readings; return which model cannot look at which of them, and why.
+        times: Sequence[datetime],
+        indices: Sequence[int],
+    ) -> _Question:
+        """Return readings and who answers them, checked.
 
         Raises
         ------
         InvalidDataError
-            If no model can judge a reading, or one is to be refused.
+            If no model can assess a reading, or one is to be refused.
         """
-        lacking: dict[str, dict[int, str]] = {name: {} for name in serving}
-        if not examined.masks:
-            return lacking
+        sensors = answering.ensemble.sensors
+        rows = sensors.examine(sensors.matrix(readings[index].features for index in indices))
+        question = _Question(answering, readings, times, indices, rows, {})
+        if not rows.masks:
+            return question
         refuse = self.settings.faulty_values == "refuse"
-        for index in np.flatnonzero(np.isnan(examined.usable).any(axis=1)).tolist():
-            place = f"[{index}]." if len(readings) > 1 else ""
+        for place in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
+            index = indices[place]
+            field = f"[{index}]." if len(readings) > 1 else ""
             if refuse:
-                examined.refuse(index, f"{place}features.")
-            unusable = examined.unusable(index)
-            for name, served in serving.items():
-                missing = [sensor for sensor in served.model.feature_names if sensor in unusable]
-                if missing and (refuse or len(missing) == served.model.n_features):
-                    lacking[name][index] = f"the reading lacks {', '.join(missing)}"
-            if all(index in found for found in lacking.values()):
-                names = next(iter(serving.values())).model.feature_names
-                _complain(readings[index], names, place)
-        return lacking
+                rows.refuse(place, f"{field}features.")
+            unusable = rows.unusable(place)
+            for name, model in answering.ensemble.models.items():
+                missing = [sensor for sensor in model.feature_names if sensor in unusable]
+                if missing and (refuse or len(missing) == model.n_features):
+                    why = f"the reading lacks {', '.join(missing)}"
+                    question.lacking.setdefault(name, {})[place] = why
+            if len(question.lacking) == len(answering.served) and all(
+                place in places for places in question.lacking.values()
+            ):
+                names = next(iter(answering.ensemble.models.values())).feature_names
+                _complain(readings[index], names, field)
+        return question
 
-    def _answer_in_turns(
-        self, question: _Question, asset: Asset, indices: list[int]
+    def _answer_in_parts(
+        self, question: _Question, asset: Asset, places: list[int]
     ) -> dict[int, AnomalyDetectionResult]:
-        """Judge the readings of one asset, in turns so short that others need not wait long."""
+        """Answer the readings of an asset, in transactions so short that others hardly wait."""
         if not self.settings.history_enabled:
-            return self._answer_for(question, asset, indices, None).results
+            return self._answer(question, asset, places, None).results
+        ensemble = question.answering.ensemble
         results: dict[int, AnomalyDetectionResult] = {}
-        parts = _in_parts(indices, question.times, self.settings.max_gap_s)
+        parts = question.in_parts(places, self.settings.max_gap_s)
         for number, part in enumerate(parts):
             try:
-                with self.history().turn(*asset) as turn:
-                    answer = self._answer_for(question, asset, part, turn)
-                    turn.append(answer.kept)
-                    mark = turn.newest(question.learnt.look_back)
+                with self.history().transaction(*asset) as transaction:
+                    answer = self._answer(question, asset, part, transaction)
+                    transaction.append(answer.kept)
+                    revision = transaction.revision(ensemble.n_look_back)
             except HistoryError as error:
                 # A full disk must not blind the plant: the verdict is given all the same.
-                rest = [index for left in parts[number:] for index in left]
-                self._outage.begin(error)
-                self._outage.tell(error, len(rest))
-                return results | self._answer_for(question, asset, rest, None).results
-            self._outage.end()
+                rest = [place for left in parts[number:] for place in left]
+                self._open_breaker(error)
+                if self._breaker.count(len(rest)):
+                    logger.error("Readings are assessed, but not kept. %s", error)
+                return results | self._answer(question, asset, rest, None).results
+            if n_lost := self._breaker.recovered():
+                logger.warning("The history is there again; %d readings were not kept.", n_lost)
             results |= answer.results
-            if answer.past is not None:
-                self._memory.keep(asset, mark, answer.past)
+            if answer.look_back is not None:
+                self._look_backs.put(asset, revision, ensemble, answer.look_back)
         return results
 
-    def _answer_for(
-        self, question: _Question, asset: Asset, indices: list[int], turn: Turn | None
+    def _answer(
+        self,
+        question: _Question,
+        asset: Asset,
+        places: list[int],
+        transaction: AssetTransaction | None,
     ) -> _Answer:
-        """Judge readings of one asset, given in time order."""
-        past: Past = question.learnt.no_past
-        between: list[Reading] = []
-        if turn is not None:
-            first, last = question.times[indices[0]], question.times[indices[-1]]
-            past, between = self._past(question.learnt, asset, turn, first, last)
-        alike = question.alike(indices, by_time=turn is not None)
-        rows = _in_order(question, alike, past, between)
-        reach = reach_of(rows.times, self.settings.max_gap_s)
-        judged = judge(
-            question.serving,
-            Timeline(question.learnt.sensors, rows.times, rows.examined.usable, reach),
-            len(past),
-            past.p_values,
-            self.settings.contamination,
-            {name: rows.of(found) for name, found in question.lacking.items() if found},
-        )
-        standings = judged.standings(past.standing)
-        results = self._results(question, rows, judged, standings, turn)
-        if turn is None:
+        """Answer readings of one asset, given in time order."""
+        ensemble = question.answering.ensemble
+        look_back, between = ensemble.no_look_back, list[Reading]()
+        if transaction is not None:
+            look_back, between = self._look_back(question, asset, places, transaction)
+        rows = question.rows_of(places, between, by_time=transaction is not None)
+        silent = {name: rows.marked(lacking) for name, lacking in question.lacking.items()}
+        assessment, next_look_back = advance(ensemble, look_back, rows.times, rows.examined, silent)
+        asked = [row for row, group in enumerate(rows.asked) if group]
+        statuses = {row: assessment.status(row) for row in asked}
+        results = self._results(question, rows, assessment, statuses, transaction)
+        if transaction is None:
             return _Answer(results, [], None)
-        kept = _to_keep(question, asset, rows, judged, standings, results)
-        if between:
-            return _Answer(results, kept, None)
-        n_rows = question.learnt.look_back
-        return _Answer(results, kept, _remembered(rows, judged, standings[-1], past, n_rows))
+        kept = _to_keep(question, asset, rows, assessment, statuses, results)
+        # Readings that were kept in between have been assessed with another past.
+        return _Answer(results, kept, None if between else next_look_back)
+
+    def _look_back(
+        self,
+        question: _Question,
+        asset: Asset,
+        places: Sequence[int],
+        transaction: AssetTransaction,
+    ) -> tuple[LookBack, list[Reading]]:
+        """Return what lies before readings of an asset, and what was kept between them."""
+        ensemble = question.answering.ensemble
+        first, last = question.time(places[0]), question.time(places[-1])
+        revision = transaction.revision(ensemble.n_look_back)
+        cached = self._look_backs.get(asset, revision, ensemble)
+        if cached is not None and cached.rows.times[-1] < as_datetime64(first):
+            return cached, []
+        kept = transaction.around(first, last, ensemble.n_look_back)
+        n_before = sum(reading.timestamp < first for reading in kept)
+        return look_back_on(ensemble.sensors, kept[:n_before]), kept[n_before:]
 
     def _results(
         self,
         question: _Question,
         rows: _Rows,
-        judged: Judged,
-        standings: Sequence[Standing],
-        turn: Turn | None,
+        assessment: Assessment,
+        statuses: Mapping[int, AssetStatus],
+        transaction: AssetTransaction | None,
     ) -> dict[int, AnomalyDetectionResult]:
-        """Return what is answered to each of the readings that were asked for."""
-        contamination = judged.contamination
-        combined, evidence = judged.combined.tolist(), judged.asset.tolist()
-        places = [place for place, here in enumerate(rows.asked) if here]
-        odd = [place for place in places if combined[place] < contamination]
-        unsettled = [place for place in places if standings[place].state in UNSETTLED]
-        why = judged.reasons(odd) if odd else {}
-        drivers = judged.trend_reasons(unsettled) if unsettled else {}
+        """Return what is answered to each of the readings that were asked for, by its index."""
+        contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
+        p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
+        levels, frozen = assessment.levels.tolist(), assessment.frozen
+        since_gap = assessment.timeline.rows_since_gap[assessment.scores.first :]
+        anomalous = [row for row in statuses if levels[row] >= 0]
+        unsettled = [row for row, status in statuses.items() if status.state in UNSETTLED]
+        reasons = assessment.reasons(anomalous) if anomalous else {}
+        drivers = assessment.trend_reasons(unsettled) if unsettled else {}
         results: dict[int, AnomalyDetectionResult] = {}
-        for place in places:
-            standing, row = standings[place], judged.first + place
-            verdicts, state = judged.verdicts(place), standing.state
-            if turn is None and state is NORMAL:
+        for row, status in statuses.items():
+            verdicts, state = _verdicts(question.answering, assessment, row), status.state
+            if transaction is None and state is NORMAL:
                 # A batch may show an alarm by itself, but not that there was none before it.
                 state = UNKNOWN
-            imputed = question.examined.unusable(rows.asked[place][-1]) if self._imputes else {}
-            for index in rows.asked[place]:
-                reading = question.readings[index]
-                results[index] = AnomalyDetectionResult(
+            unusable = question.rows.unusable(rows.asked[row][-1]) if self._imputes else {}
+            for place in rows.asked[row]:
+                reading = question.reading(place)
+                results[question.indices[place]] = AnomalyDetectionResult(
                     asset_id=reading.asset_id,
                     sensor_id=reading.sensor_id,
-                    timestamp=question.times[index],
+                    timestamp=question.time(place),
                     models=verdicts,
-                    abstained=self._abstained(question, verdicts, index, judged, place, turn),
-                    final_score=_score(combined[place]),
+                    abstained=self._abstained(
+                        question, verdicts, place, int(since_gap[row]), transaction
+                    ),
+                    final_score=_score(p_values[row]),
                     threshold=1.0 - contamination,
-                    is_anomaly=combined[place] < contamination,
-                    criticality=criticality(combined[place], contamination),
-                    sensors=why.get(place, []),
-                    imputed=imputed,
-                    frozen=rows.examined.frozen(row),
+                    is_anomaly=levels[row] >= 0,
+                    criticality=LEVELS[levels[row]] if levels[row] >= 0 else None,
+                    sensors=reasons.get(row, []),
+                    imputed=unusable,
+                    frozen=_by_name(names, assessment.held[row], frozen[row]),
                     asset=AssetVerdict(
                         state=state,
-                        since=as_datetime(standing.since),
-                        evidence=_score(evidence[place]),
-                        began=None if standing.began is None else as_datetime(standing.began),
-                        sensors=drivers.get(place, []),
+                        since=as_datetime(status.since),
+                        evidence=_score(evidence[row]),
+                        began=None if status.began is None else as_datetime(status.began),
+                        sensors=drivers.get(row, []),
                     ),
                     metadata=reading.metadata,
                 )
         return results
 
-    def _past(
-        self, learnt: _Learnt, asset: Asset, turn: Turn, first: datetime, last: datetime
-    ) -> tuple[Past, list[Reading]]:
-        """Return what lies before readings of an asset, and what was kept between them."""
-        past = self._memory.recall(asset, turn.newest(learnt.look_back), learnt.sensors)
-        if past is not None and past.times[-1] < as_datetime64(first):
-            return past, []
-        found = turn.around(first, last, learnt.look_back)
-        n_before = sum(reading.timestamp < first for reading in found)
-        return Past.of(learnt.sensors, found[:n_before]), found[n_before:]
-
     def _abstained(
         self,
         question: _Question,
         verdicts: Mapping[str, ModelVerdict],
-        index: int,
-        judged: Judged,
         place: int,
-        turn: Turn | None,
+        since_gap: int,
+        transaction: AssetTransaction | None,
     ) -> dict[str, str]:
         """Return the models that say nothing of a reading, and why."""
-        if len(verdicts) == len(question.serving):
+        models = question.answering.ensemble.models
+        if len(verdicts) == len(models):
             return {}
-        reach, why = int(judged.timeline.reach[judged.first + place]), ""
+        why = ""
         if not self.settings.history_enabled:
             why = ", for the history is switched off"
-        elif turn is None:
+        elif transaction is None:
             why = ", for the history cannot be used"
         return {
-            name: question.lacking[name].get(
-                index, f"its window has {reach} of {served.model.window} rows{why}"
+            name: question.lacking.get(name, {}).get(
+                place, f"its window has {since_gap} of {model.window} rows{why}"
             )
-            for name, served in question.serving.items()
+            for name, model in models.items()
             if name not in verdicts
         }
 
     @property
     def _imputes(self) -> bool:
         return self.settings.faulty_values == "impute"
-
-
-class _Outage:
-    """A history that cannot be used: left alone for a moment, and told of once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._error: HistoryError | None = None
-        self._until = 0.0
-        self._n_lost = 0
-
-    def check(self) -> None:
-        """Raise what it failed with a moment ago, so that a reading need not wait for it again."""
-        if self._error is not None and time.monotonic() < self._until:
-            raise self._error.with_traceback(None)
-
-    def begin(self, error: HistoryError) -> None:
-        """Leave it alone for a moment."""
-        if error.is_outage and error is not self._error:
-            self._error, self._until = error, time.monotonic() + QUIET_AFTER_FAILURE_S
-
-    def tell(self, error: HistoryError, n_readings: int) -> None:
-        """Log the first of the readings that it does not keep, and count the others."""
-        with self._lock:
-            is_first, self._n_lost = self._n_lost == 0, self._n_lost + n_readings
-        if is_first:
-            logger.error("Readings are judged, but not kept. %s", error)
-
-    def end(self) -> None:
-        """Say how many it has not kept, if any."""
-        if self._n_lost:
-            with self._lock:
-                n_lost, self._n_lost = self._n_lost, 0
-            logger.warning("The history is there again; %d readings were not kept.", n_lost)
 
 
 def history_url(settings: Settings) -> str:
@@ -372,172 +337,191 @@ def history_url(settings: Settings) -> str:
 
 
 @dataclass(frozen=True)
-class _Learnt:
-    """What some models know of the sensors, and how many earlier readings they may look at."""
+class _Question:
+    """Readings of a request, and the models that answer them.
 
-    models: Sequence[TrainedModel]
-    sensors: Sensors
-    no_past: Past
-    look_back: int
+    Attributes
+    ----------
+    answering : Answering
+        The models.
+    readings, times : sequence
+        All readings of the request.
+    indices : sequence of int
+        Which of them these are; a *place* counts among these.
+    rows : Examined
+        Their values, in this order.
+    lacking : mapping of str to mapping of int to str
+        By model, the places that it cannot look at, and why.
+    """
 
-
-class _Question(NamedTuple):
-    """Readings, and what answers them."""
-
-    serving: Mapping[str, Served]
-    learnt: _Learnt
+    answering: Answering
     readings: Sequence[AnomalyDetectionRequest]
     times: Sequence[datetime]
-    examined: Examined
-    lacking: Mapping[str, Mapping[int, str]]
+    indices: Sequence[int]
+    rows: Examined
+    lacking: dict[str, dict[int, str]]
 
-    def alike(self, indices: Sequence[int], *, by_time: bool) -> list[list[int]]:
-        """Return readings of an asset, in groups of those that are one and the same.
+    def reading(self, place: int) -> AnomalyDetectionRequest:
+        return self.readings[self.indices[place]]
+
+    def time(self, place: int) -> datetime:
+        return self.times[self.indices[place]]
+
+    def by_asset(self) -> dict[Asset, list[int]]:
+        """Return the places of each asset's readings, in time order."""
+        assets: dict[Asset, list[int]] = {}
+        for place in range(len(self.indices)):
+            reading = self.reading(place)
+            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(place)
+        for places in assets.values():
+            places.sort(key=self.time)
+        return assets
+
+    def in_parts(self, places: Sequence[int], longest_gap_s: float) -> list[list[int]]:
+        """Return readings, given in time order, in parts that are assessed one after the other.
+
+        One stray time must not make a part reach over all that was kept since. A reading with the
+        time of the one before takes its place in the history, so it comes after that has been
+        assessed.
+        """
+        parts: list[list[int]] = []
+        longest, last = timedelta(seconds=longest_gap_s), datetime.min.replace(tzinfo=UTC)
+        for place in places:
+            time = self.time(place)
+            is_full = bool(parts) and len(parts[-1]) >= PART
+            if not parts or is_full or time - last > longest or time == last:
+                parts.append([])
+            parts[-1].append(place)
+            last = time
+        return parts
+
+    def rows_of(self, places: Sequence[int], between: Sequence[Reading], *, by_time: bool) -> _Rows:
+        """Return readings asked for as rows, with those kept in between, in time order.
 
         Parameters
         ----------
-        indices : sequence of int
+        places : sequence of int
             Of the readings, in time order.
+        between : sequence of Reading
+            Kept between the first and the last of them. They have a new past now.
         by_time : bool
-            Whether their times alone say so, as in a history, where the last replaces the others.
-            Where nothing is kept nothing is replaced: only what says the same is the same.
+            Whether readings of one time are one row, as in a history, where the last replaces the
+            others. Where nothing is kept nothing is replaced: only what says the same is the same.
         """
-        groups: dict[Hashable, list[int]] = {}
-        for index in indices:
-            said = () if by_time else tuple(self.readings[index].features.items())
-            groups.setdefault((self.times[index], said), []).append(index)
-        return list(groups.values())
+        alike: dict[Hashable, list[int]] = {}
+        for place in places:
+            said = () if by_time else tuple(self.reading(place).features.items())
+            alike.setdefault((self.time(place), said), []).append(place)
+        asked = list(alike.values())
+        last = [group[-1] for group in asked]
+        moments = [self.time(place) for place in last]
+        rows = self.rows
+        if last != list(range(len(rows))):
+            rows = rows.at(last)
+        # A reading sent again replaces itself: it is not its own past.
+        sent = set(moments) if between else set()
+        kept = [reading for reading in between if reading.timestamp not in sent]
+        if kept:
+            moments += [reading.timestamp for reading in kept]
+            order = sorted(range(len(moments)), key=moments.__getitem__)
+            moments = [moments[place] for place in order]
+            asked = [asked[place] if place < len(last) else [] for place in order]
+            others = rows.sensors.examine(rows.sensors.matrix(reading.features for reading in kept))
+            rows = rows.followed_by(others).at(order)
+        return _Rows(asked, as_times(moments), rows)
 
 
-class _Rows(NamedTuple):
-    """Rows of one asset in time order, each with the readings asked for that are this one.
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of one asset in time order, each with the places of the readings that are this one.
 
-    Of several, the one given last stands for all. None was asked for where a reading
-    was kept in between. ``times`` and ``examined`` begin with the past.
+    Of several, the one given last stands for all. None was asked for where a reading was kept in
+    between.
     """
 
     asked: Sequence[Sequence[int]]
     times: Times
     examined: Examined
 
-    def of(self, readings: Container[int]) -> NDArray[np.bool_]:
-        """Mark the rows for which one of these readings stands, shape (n_asked,)."""
-        return np.array([bool(here) and here[-1] in readings for here in self.asked])
+    def marked(self, places: Container[int]) -> NDArray[np.bool_]:
+        """Mark the rows for which one of these readings stands, shape (n_rows,)."""
+        return np.array([bool(group) and group[-1] in places for group in self.asked])
 
 
-class _Answer(NamedTuple):
-    """Results by the place of their reading, what is to be kept, and what to remember of it."""
+@dataclass(frozen=True)
+class _Answer:
+    """Results by the index of their reading, what is to be kept, and the next look-back."""
 
     results: dict[int, AnomalyDetectionResult]
     kept: list[Reading]
-    past: Past | None
+    look_back: LookBack | None
 
 
-def _in_order(
-    question: _Question, alike: Sequence[Sequence[int]], past: Past, between: Sequence[Reading]
-) -> _Rows:
-    """Return the readings asked for and those kept in between, which have a new past now."""
-    asked, last = list(alike), [here[-1] for here in alike]
-    moments = [question.times[index] for index in last]
-    examined = question.examined
-    if last != list(range(len(examined.values))):
-        examined = examined.at(last)
-    # A reading sent again replaces itself: it is not its own past.
-    sent = set(moments) if between else set()
-    kept = [reading for reading in between if reading.timestamp not in sent]
-    if kept:
-        moments += [reading.timestamp for reading in kept]
-        order = sorted(range(len(moments)), key=moments.__getitem__)
-        moments = [moments[place] for place in order]
-        asked = [asked[place] if place < len(last) else [] for place in order]
-        found = Past.of(past.sensors, kept)
-        values = np.concatenate([examined.values, found.values])
-        usable = np.concatenate([examined.usable, found.usable])
-        examined = Examined(past.sensors, values, usable, {}).at(order)
-    times = as_times(moments)
-    if len(past):
-        times = np.concatenate([past.times, times])
-    return _Rows(asked, times, past.before(examined))
+def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:
+    """Return what each model that answered says of one reading."""
+    verdicts, scores = {}, assessment.scores
+    for name, served in answering.served.items():
+        score, model = 1.0 - scores.p_values[name].item(row), served.model
+        if isnan(score):
+            continue
+        verdicts[name] = ModelVerdict(
+            score=score,
+            threshold=model.threshold,
+            is_anomaly=score > model.threshold,
+            version=served.version,
+            stage=served.stage,
+            reconstruction_error=scores.raw[name].item(row) if model.reconstructs else None,
+        )
+    return verdicts
 
 
 def _to_keep(
     question: _Question,
     asset: Asset,
     rows: _Rows,
-    judged: Judged,
-    standings: Sequence[Standing],
+    assessment: Assessment,
+    statuses: Mapping[int, AssetStatus],
     results: Mapping[int, AnomalyDetectionResult],
 ) -> list[Reading]:
     """Return what the history is to know of the readings that were asked for."""
-    kept, supported = [], judged.supported.tolist()
-    for place, here in enumerate(rows.asked):
-        for index in here:
-            result, standing = results[index], standings[place]
-            what = {
-                "final_score": result.final_score,
-                "is_anomaly": result.is_anomaly,
-                "p_value": None if isnan(supported[place]) else supported[place],
-                "state": standing.state,
-                "since": str(standing.since),
-                "began": None if standing.began is None else str(standing.began),
-                "calm": standing.calm,
-                "held": rows.examined.held_for(judged.first + place),
-            }
-            kept.append(Reading(*asset, result.timestamp, question.readings[index].features, what))
+    kept, p_values = [], assessment.conservative_p_values.tolist()
+    names, held = question.answering.ensemble.sensors.names, assessment.held
+    repeats = held > 1
+    for row, status in statuses.items():
+        for place in rows.asked[row]:
+            result = results[question.indices[place]]
+            assessed = Assessed(
+                final_score=result.final_score,
+                is_anomaly=result.is_anomaly,
+                p_value=None if isnan(p_values[row]) else p_values[row],
+                state=status.state,
+                since=str(status.since),
+                began=None if status.began is None else str(status.began),
+                calm=status.calm,
+                held=_by_name(names, held[row], repeats[row]),
+            )
+            features = question.reading(place).features
+            kept.append(Reading(*asset, result.timestamp, features, assessed))
     return kept
 
 
-def _remembered(rows: _Rows, judged: Judged, standing: Standing, past: Past, n_rows: int) -> Past:
-    """Return the last rows as the past of what comes next."""
-    examined = rows.examined
-    held = np.concatenate([past.held, examined.held[len(past) :]])
-    p_values = np.concatenate([past.p_values, judged.supported])
-    values = examined.values[-n_rows:]
-    return Past(
-        past.sensors,
-        rows.times[-n_rows:],
-        values,
-        values if examined.sound else examined.usable[-n_rows:],
-        held[-n_rows:],
-        p_values[-n_rows:],
-        standing,
-    )
+def _by_name(
+    names: Sequence[str], counts: NDArray[np.intp], which: NDArray[np.bool_]
+) -> dict[str, int]:
+    """Return the counts of those sensors that are marked."""
+    return {names[column]: int(counts[column]) for column in which.nonzero()[0].tolist()}
 
 
-def _same(models: Sequence[TrainedModel], others: Sequence[TrainedModel]) -> bool:
-    return len(models) == len(others) and all(map(is_, models, others))
-
-
-def _in_parts(
-    indices: Sequence[int], times: Sequence[datetime], longest_gap_s: float
-) -> list[list[int]]:
-    """Return readings, given in time order, in parts that are judged one after the other.
-
-    One stray time must not make a part reach over all that was kept since. A reading with the time
-    of the one before takes its place in the history, so it comes after that has been judged.
-    """
-    parts: list[list[int]] = []
-    last = datetime.min.replace(tzinfo=UTC)
-    for index in indices:
-        hole = times[index] - last > timedelta(seconds=longest_gap_s)
-        full = len(parts) > 0 and len(parts[-1]) >= PART
-        if hole or full or times[index] == last or not parts:
-            parts.append([])
-        parts[-1].append(index)
-        last = times[index]
-    return parts
-
-
-def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], place: str) -> None:
-    """Raise for a reading that no model can judge."""
+def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], field: str) -> None:
+    """Raise for a reading that no model can assess."""
     try:
         as_row(reading.features, names)
     except InvalidDataError as error:
-        error.field = f"{place}{error.field}"
+        error.field = f"{field}{error.field}"
         raise
     raise InvalidDataError(
         "No sensor has a value that can be used.",
-        field=f"{place}features",
+        field=f"{field}features",
         remedy="Check the sensors and their units.",
     )
 

@@ -8,8 +8,8 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
@@ -24,25 +24,15 @@ from vigie.detectors.base import Detector, Floats, Progress, untold
 from vigie.detectors.catalogue import algorithms
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
-from vigie.errors import InvalidDataError, ModelRefusedError, NotTrainedError
+from vigie.errors import InvalidDataError, NotTrainedError
 from vigie.services.mlflow_service import MLflowService
+from vigie.serving.follower import open_served
+from vigie.serving.served import Served
 from vigie.tracking import registry
 from vigie.tracking.publish import TrainingRecord
 from vigie.tracking.registry import Version
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Served:
-    """What a service answers from: a model, and its place in the registry once it has one."""
-
-    model: TrainedModel
-    version: int | None = None
-    stage: str = "None"
-    run_id: str | None = None
-    card_sha256: str | None = None
-    """Of its serving form: by this a model is known in the registry that had no version yet."""
 
 
 class DetectorService(ABC):
@@ -88,6 +78,8 @@ class DetectorService(ABC):
         self._served: Served | None = None
         self._changing = threading.Lock()
         self._threshold: float | None = None
+        self.on_note: Callable[..., None] = lambda trained, **facts: None
+        """Told of a trained model what becomes known of it, such as its version."""
 
     @abstractmethod
     def new_detector(self) -> Detector:
@@ -180,7 +172,8 @@ class DetectorService(ABC):
         scores = 1.0 - trained.calibration.p_value(raw)
         metrics = self._metrics(trained, raw, scores)
         metrics["training_seconds"] = time.perf_counter() - started
-        self.answer_by(Served(trained))
+        with self._changing:
+            self._served = Served(trained)
         record = TrainingRecord(
             model_name=self.name,
             model=trained,
@@ -299,53 +292,11 @@ class DetectorService(ABC):
             return None
         server = self.mlflow_service.server
         found = registry.pick(server, self.name, stage=stage, version=version)
-        self.serve(found)
-        return found
-
-    def serve(self, version: Version, *, kept: bool = False) -> None:
-        """Answer from this version from now on; the model before it answers until then.
-
-        Parameters
-        ----------
-        version : Version
-            What to open.
-        kept : bool, default False
-            Only from the copy on this machine, without asking the registry.
-        """
-        self.answer_by(self.opened(version, kept=kept))
-
-    def opened(self, version: Version, *, kept: bool = False) -> Served:
-        """Return what would answer from a version; nothing answers from it yet.
-
-        Raises
-        ------
-        ModelRefusedError
-            If it cannot be opened, or is of another kind.
-        """
-        served = self._served
-        # Numbers begin again after a registered model has been deleted; runs do not.
-        if served and (served.version, served.run_id) == (version.version, version.run_id):
-            return replace(served, stage=version.stage)
-        service = self.mlflow_service
-        model = service.open_kept(version) if kept else service.open_version(version)
-        if model.algorithm != self.name:
-            raise ModelRefusedError(
-                f"Version {version.version} of '{version.name}' is a {model.algorithm}.",
-                field="version",
-                remedy=f"Register it as '{model.algorithm}'.",
-            )
-        return Served(model, version.version, version.stage, version.run_id)
-
-    def answer_by(self, served: Served) -> None:
-        """Answer from this model from now on."""
+        cache = self.settings.state_dir / "models"
+        served = open_served(server, cache, self.name, found, self._served)
         with self._changing:
             self._served = served
-
-    def withdraw(self, served: Served) -> None:
-        """Answer no more from this model, unless another has taken its place."""
-        with self._changing:
-            if self._served is served:
-                self._served = None
+        return found
 
     def note(self, trained: TrainedModel, **facts: Any) -> None:
         """Note what has become known of a model, if that is still the one that answers."""
@@ -353,6 +304,7 @@ class DetectorService(ABC):
             served = self._served
             if served is not None and served.model is trained:
                 self._served = replace(served, **facts)
+        self.on_note(trained, **facts)
 
     @classmethod
     def _settings_with(cls, settings: Settings | None, given: Mapping[str, Any]) -> Settings:

@@ -39,7 +39,8 @@ from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, TrainingInterruptedError, VigieError
 from vigie.models.from_json import from_json
 from vigie.models.training import TrainRequest
-from vigie.services.detector_service import DetectorService, Served, checked_names, new_service
+from vigie.services.detector_service import DetectorService, checked_names, new_service
+from vigie.serving.served import Served
 
 logger = logging.getLogger(__name__)
 

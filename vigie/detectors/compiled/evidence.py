@@ -91,16 +91,22 @@ def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: 
             n_ordered = 0
 
 
-@compiled(given(float64, 1), float64, float64, given(uint8, 2), int64, filled(uint8, 1))
+@compiled(
+    *(given(float64, 1), float64, float64, given(uint8, 2), int64, int64),
+    *(filled(uint8, 1), filled(uint8, 1), filled(int64, 1)),
+)
 def follow(
     p_values: Floats,
     weak: float,
     strong: float,
     moves: NDArray[np.uint8],
+    n_calm: int,
     code: int,
-    codes: NDArray[np.uint8],
+    states: NDArray[np.uint8],
+    calm: NDArray[np.uint8],
+    entered: NDArray[np.int64],
 ) -> None:
-    """Write the code of the state after each reading.
+    """Write the state after each reading, its calm readings, and the reading that brought it.
 
     Parameters
     ----------
@@ -109,13 +115,20 @@ def follow(
     weak, strong : float
         Below them the evidence counts as such.
     moves : ndarray of shape (n_codes, 4)
-        The code that follows another on nothing said, no evidence, weak and strong evidence.
+        The code that follows another on nothing said, no evidence, weak and strong evidence. A
+        code is ``n_calm`` times the state, and the calm readings.
+    n_calm : int
     code : int
         From before the first reading.
-    codes : ndarray of shape (n,)
+    states, calm : ndarray of shape (n,)
+    entered : ndarray of shape (n,)
+        -1 as long as the state is that of before the first reading.
     """
+    last = -1
     for i in range(len(p_values)):
         p = p_values[i]
         level = 0 if math.isnan(p) else 1 + (p < weak) + (p < strong)
-        code = moves[code, level]
-        codes[i] = code
+        before, code = code // n_calm, moves[code, level]
+        states[i], calm[i] = code // n_calm, code % n_calm
+        last = i if code // n_calm != before else last
+        entered[i] = last

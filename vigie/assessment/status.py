@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.assessment.timeline import Times
 from vigie.detectors import compiled
 from vigie.detectors.base import Floats
 from vigie.detectors.calibration.combination import combine
 from vigie.models.anomaly_data import AssetState
-from vigie.services.timeline import Times
 
 ALARM, CLEAR = 2.0, 5.0
 """Evidence that raises an alarm, and the weaker evidence that keeps it, in contaminations."""
@@ -45,7 +45,7 @@ NORMAL = AssetState.NORMAL
 
 
 @dataclass(frozen=True)
-class Standing:
+class AssetStatus:
     """The state of an asset after a reading.
 
     Attributes
@@ -64,6 +64,66 @@ class Standing:
     since: np.datetime64
     began: np.datetime64 | None = None
     calm: int = 0
+
+
+@dataclass(frozen=True)
+class StatusSeries:
+    """The state of an asset after each of consecutive readings, as arrays.
+
+    Attributes
+    ----------
+    before : AssetStatus or None
+        From before the first reading; None if that is the first of all.
+    times : ndarray of datetime64[us] of shape (n,)
+        When the readings were measured.
+    states : ndarray of int of shape (n,)
+        Places in ``STATES``.
+    entered : ndarray of int of shape (n,)
+        The reading that brought the asset into its state; -1 if that was before the first.
+    calm : ndarray of int of shape (n,)
+        Readings in a row that would end an alarm or a watch.
+    """
+
+    before: AssetStatus | None
+    times: Times
+    states: NDArray[np.uint8]
+    entered: NDArray[np.int64]
+    calm: NDArray[np.uint8]
+
+    @classmethod
+    def following(
+        cls, before: AssetStatus | None, times: Times, p_values: Floats, contamination: float
+    ) -> StatusSeries:
+        """Follow an asset by the evidence at each reading.
+
+        Parameters
+        ----------
+        before : AssetStatus or None
+            From before the first reading.
+        times : ndarray of datetime64[us] of shape (n,)
+            When the readings were measured.
+        p_values : ndarray of shape (n,)
+            See ``evidence``. A reading on which nothing can be said (NaN) changes nothing.
+        contamination : float
+            The p-value below which a reading is an anomaly.
+        """
+        weak = min(CLEAR * contamination, WEAKEST_CLEAR)
+        strong = min(ALARM * contamination, WEAKEST_ALARM)
+        n, code = len(p_values), 0
+        if before is not None:
+            code = OFF_DELAY * STATES.index(before.state) + before.calm
+        states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
+        compiled.evidence.follow(
+            *(p_values, weak, strong, MOVES, OFF_DELAY, code, states, calm, entered)
+        )
+        return cls(before, times, states, entered, calm)
+
+    def at(self, row: int) -> AssetStatus:
+        """Return the status after one reading, without where a new alarm began."""
+        entered, calm = int(self.entered[row]), int(self.calm[row])
+        if entered >= 0:
+            return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm)
+        return replace(self.before or AssetStatus(NORMAL, self.times[0]), calm=calm)
 
 
 def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:
@@ -86,7 +146,7 @@ def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:
     return combine(np.array([*trends, readings]), np.array(votes))
 
 
-def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
+def together(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:
     """Return one p-value for each ``READINGS`` readings in a row: twice their median.
 
     That is a p-value however the readings depend on each other (Rüger 1978), and half of the
@@ -96,7 +156,7 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
     ----------
     p_values : ndarray of shape (n,)
         Of all rows of a timeline; NaN where a reading was not judged.
-    reach : ndarray of int of shape (n_last,)
+    rows_since_gap : ndarray of int of shape (n_last,)
         For each of the last rows, how far back it may look.
 
     Returns
@@ -104,71 +164,9 @@ def together(p_values: Floats, reach: NDArray[np.intp]) -> Floats:
     ndarray of shape (n_last,)
         NaN where there are too few readings.
     """
-    found = np.empty(len(reach))
-    compiled.evidence.twice_the_median(p_values, reach, READINGS, found)
-    return found
-
-
-def follow(
-    before: Standing | None, times: Times, p_values: Floats, contamination: float
-) -> list[Standing]:
-    """Return the standing after each reading, from the one before the first.
-
-    A reading on which nothing can be said changes nothing.
-    """
-    standings: list[Standing] = []
-    codes = _codes(before, p_values, contamination).tolist()
-    for row, code in enumerate(codes):
-        state, calm = STATES[code // OFF_DELAY], code % OFF_DELAY
-        before = before or Standing(NORMAL, times[row])
-        if state is not before.state:
-            before = Standing(state, times[row])
-        elif calm != before.calm:
-            before = replace(before, calm=calm)
-        standings.append(before)
-    return standings
-
-
-@dataclass(frozen=True)
-class Course:
-    """What ``follow`` says, as arrays, for more readings than there is memory for objects.
-
-    Attributes
-    ----------
-    before : Standing or None
-        From before the first reading; None if that is the first of all.
-    times : ndarray of datetime64[us] of shape (n,)
-        When the readings were measured.
-    states : ndarray of int of shape (n,)
-        Places in ``STATES``.
-    entered : ndarray of int of shape (n,)
-        The reading that brought the asset into its state; -1 if that was before the first.
-    calm : ndarray of int of shape (n,)
-        Readings in a row that would end an alarm or a watch.
-    """
-
-    before: Standing | None
-    times: Times
-    states: NDArray[np.uint8]
-    entered: NDArray[np.intp]
-    calm: NDArray[np.uint8]
-
-    def standing(self, row: int) -> Standing:
-        """Return the standing after one reading, without where a new alarm began."""
-        entered, calm = int(self.entered[row]), int(self.calm[row])
-        if entered >= 0:
-            return Standing(STATES[self.states[row]], self.times[entered], None, calm)
-        return replace(self.before or Standing(NORMAL, self.times[0]), calm=calm)
-
-
-def course(before: Standing | None, times: Times, p_values: Floats, contamination: float) -> Course:
-    """Return the standing after each reading, as arrays; see ``follow``."""
-    codes = _codes(before, p_values, contamination)
-    states = codes // OFF_DELAY
-    start = 0 if before is None else STATES.index(before.state)
-    changed = np.diff(states, prepend=np.uint8(start)) != 0
-    entered = np.maximum.accumulate(np.where(changed, np.arange(len(codes)), -1))
-    return Course(before, times, states, entered, codes % OFF_DELAY)
+    combined = np.empty(len(rows_since_gap))
+    compiled.evidence.twice_the_median(p_values, rows_since_gap, READINGS, combined)
+    return combined
 
 
 def where_it_began(values: Floats) -> int:
@@ -177,16 +175,6 @@ def where_it_began(values: Floats) -> int:
     sums = np.cumsum(values)[:-1]
     gap = sums / n - (values.sum() - sums) / (len(values) - n)
     return int(np.argmax(n * (len(values) - n) * gap**2)) + 1 if len(n) else 0
-
-
-def _codes(before: Standing | None, p_values: Floats, contamination: float) -> NDArray[np.uint8]:
-    """Return the code of the state after each reading, by the evidence at each."""
-    weak = min(CLEAR * contamination, WEAKEST_CLEAR)
-    strong = min(ALARM * contamination, WEAKEST_ALARM)
-    code = 0 if before is None else OFF_DELAY * STATES.index(before.state) + before.calm
-    codes = np.empty(len(p_values), np.uint8)
-    compiled.evidence.follow(p_values, weak, strong, MOVES, code, codes)
-    return codes
 
 
 def _moved(code: int, level: int) -> int:

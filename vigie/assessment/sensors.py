@@ -1,4 +1,4 @@
-"""The sensors that serving models know: what of a reading can be used, and what is wrong."""
+"""The sensors that models know: what of a reading can be used, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vigie.detectors import compiled
 from vigie.detectors.base import Floats
-from vigie.detectors.data.quality import TOO_LARGE, Kind, Range, SensorFault, faulty
+from vigie.detectors.data.quality import TOO_LARGE, Kind, Range, faulty
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError
 
@@ -24,7 +24,7 @@ _WRONG: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Sensors:
-    """What the models have learnt of each sensor, and what its physical range is.
+    """What models have learnt of each sensor, and its physical range.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Sensors:
     magnitude: Floats
     frozen_after: NDArray[np.intp]
     ranges: Mapping[str, Range]
-    _places: dict[tuple[str, ...], NDArray[np.intp]] = field(
+    _columns: dict[tuple[str, ...], NDArray[np.intp]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     @classmethod
     def of(cls, models: Iterable[TrainedModel], ranges: Mapping[str, Range]) -> Sensors:
-        """Collect the sensors of some models; where two know one, the first tells."""
+        """Collect the sensors of some models; where two know one, the first counts."""
         known: dict[str, tuple[float, int]] = {}
         for model in models:
             facts = zip(model.magnitude.tolist(), model.frozen_after.tolist(), strict=True)
@@ -60,11 +60,11 @@ class Sensors:
         values = [list(map(row.get, self.names)) for row in rows]
         return np.array(values, dtype=np.float64).reshape(-1, len(self.names))
 
-    def places(self, names: tuple[str, ...]) -> NDArray[np.intp]:
-        """Return where in a row these sensors stand, shape (n_names,)."""
-        if names not in self._places:
-            self._places[names] = np.array([self.names.index(name) for name in names], np.intp)
-        return self._places[names]
+    def columns(self, names: tuple[str, ...]) -> NDArray[np.intp]:
+        """Return the columns of some sensors, shape (n_names,)."""
+        if names not in self._columns:
+            self._columns[names] = np.array([self.names.index(name) for name in names], np.intp)
+        return self._columns[names]
 
     def examine(self, values: Floats) -> Examined:
         """Find what is wrong with rows of shape (n_rows, n_sensors)."""
@@ -76,6 +76,11 @@ class Sensors:
         return Examined(self, values, np.where(bad, np.nan, values), masks)
 
     @cached_property
+    def longest_held(self) -> NDArray[np.intp]:
+        """The rows for which each sensor may hold one value; without a limit, all there are."""
+        return np.where(self.frozen_after > 0, self.frozen_after, np.iinfo(np.intp).max)
+
+    @cached_property
     def _surely_sound(self) -> tuple[Floats, Floats]:
         """The least and the most that a value can be with which nothing is wrong by any rule."""
         ranges = [self.ranges.get(name, (None, None)) for name in self.names]
@@ -85,69 +90,47 @@ class Sensors:
         limit = np.where(self.magnitude > 0.0, 0.99 * TOO_LARGE * self.magnitude, LARGEST)
         return np.maximum(low, -limit), np.minimum(high, limit)
 
-    @cached_property
-    def soonest_still(self) -> int:
-        """How many rows with one value it takes at least until a sensor stands still."""
-        return int(self._longest_held.min()) + 1
-
-    @cached_property
-    def _longest_held(self) -> NDArray[np.intp]:
-        """The rows for which each sensor may hold one value; without a limit, all there are."""
-        return np.where(self.frozen_after > 0, self.frozen_after, np.iinfo(np.intp).max)
-
 
 @dataclass(frozen=True)
 class Examined:
-    """Rows of sensors, and what is wrong with them.
+    """Rows of sensors, and what is wrong with each value by itself.
 
     Attributes
     ----------
     values, usable : ndarray of shape (n_rows, n_sensors)
-        As they came, and with NaN in place of what cannot be used.
+        As they came, and with NaN in place of what cannot be used; one and the same array where
+        everything can.
     masks : mapping of str to ndarray of bool of shape (n_rows, n_sensors)
         By kind of fault, where it is; empty where nothing is wrong.
-    held_before : ndarray of int of shape (n_sensors,), optional
-        For how many rows each sensor has had the value of the first row, that row counted; by
-        default, for that row alone.
     """
 
     sensors: Sensors
     values: Floats
     usable: Floats
     masks: Mapping[Kind, NDArray[np.bool_]]
-    held_before: NDArray[np.intp] | None = None
 
-    @property
-    def sound(self) -> bool:
-        """Whether every value can be used, as far as that is known without a look at them."""
-        return self.usable is self.values
-
-    @cached_property
-    def held(self) -> NDArray[np.intp]:
-        """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
-        before = self.held_before
-        counts = np.empty(self.values.shape, np.int64)
-        once = np.ones(self.values.shape[1], np.int64)
-        compiled.rows.held(self.values, once if before is None else before, counts)
-        return counts
-
-    @cached_property
-    def still(self) -> NDArray[np.bool_]:
-        """Where a sensor stands still, shape (n_rows, n_sensors)."""
-        return self.held > self.sensors._longest_held
+    def __len__(self) -> int:
+        return len(self.values)
 
     def at(self, rows: Sequence[int]) -> Examined:
-        """Return some rows, one after the other, without what is wrong with them."""
+        """Return some rows, in this order, without what is wrong with them."""
         values = self.values[rows]
-        return Examined(self.sensors, values, values if self.sound else self.usable[rows], {})
+        usable = values if self.usable is self.values else self.usable[rows]
+        return Examined(self.sensors, values, usable, {})
 
     def since(self, row: int) -> Examined:
-        """Return what is wrong from a row on, counted from there."""
+        """Return the rows from one on, with what is wrong with them."""
+        values = self.values[row:]
+        usable = values if self.usable is self.values else self.usable[row:]
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
-        later = Examined(self.sensors, self.values[row:], self.usable[row:], masks)
-        # It has been counted already.
-        later.__dict__["held"] = self.held[row:]
-        return later
+        return Examined(self.sensors, values, usable, masks)
+
+    def followed_by(self, others: Examined) -> Examined:
+        """Return these rows and others, without what is wrong with them."""
+        values = usable = np.concatenate([self.values, others.values])
+        if self.usable is not self.values or others.usable is not others.values:
+            usable = np.concatenate([self.usable, others.usable])
+        return Examined(self.sensors, values, usable, {})
 
     def unusable(self, row: int) -> dict[str, Kind]:
         """Return the sensors of a row that have no usable value, and why."""
@@ -156,30 +139,6 @@ class Examined:
             for kind, mask in self.masks.items()
             for column in np.flatnonzero(mask[row]).tolist()
         }
-
-    def frozen(self, row: int) -> dict[str, int]:
-        """Return the sensors that stand still at a row, with the rows since when."""
-        if self.held_before is None and row + 1 < self.sensors.soonest_still:
-            return {}
-        return self._told(row, self.held[row] > self.sensors._longest_held)
-
-    def held_for(self, row: int) -> dict[str, int]:
-        """Return the sensors that have the value of the row before, with the rows since when."""
-        return self._told(row, self.held[row] > 1)
-
-    def faults(self) -> list[SensorFault]:
-        """Return all that is wrong, by sensor and kind."""
-        found = []
-        for kind, mask in {**self.masks, "frozen": self.still}.items():
-            for column in np.flatnonzero(mask.any(axis=0)).tolist():
-                name, here = self.sensors.names[column], mask[:, column]
-                longest = int(self.held[here, column].max()) if kind == "frozen" else None
-                found.append(SensorFault.of(name, kind, self.values[:, column], here, longest))
-        return found
-
-    def _told(self, row: int, which: NDArray[np.bool_]) -> dict[str, int]:
-        columns = which.nonzero()[0].tolist()
-        return {self.sensors.names[i]: int(self.held[row, i]) for i in columns}
 
     def refuse(self, row: int, field: str) -> None:
         """Raise if a value of a row is impossible; one that is missing is not.

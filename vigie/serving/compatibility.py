@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vigie.errors import ModelRefusedError
-from vigie.services.detector_service import Served
+from vigie.serving.served import Served
 
 
-def unfit(
+def incompatible(
     serving: Mapping[str, Served], coming: Mapping[str, Served]
 ) -> dict[str, ModelRefusedError]:
     """Return which models must not come yet, for they need sensors that no reading brings.

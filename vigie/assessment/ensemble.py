@@ -1,0 +1,57 @@
+"""The models that assess an asset together, and what they need to know of its past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vigie.assessment import status
+from vigie.assessment.look_back import LookBack
+from vigie.assessment.sensors import Sensors
+from vigie.detectors.data.quality import Range
+from vigie.detectors.trained import TrainedModel
+
+CHANGE_ROWS = 2 * status.READINGS
+"""Rows among which the beginning of a change is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Models that are asked about the same rows.
+
+    Parameters
+    ----------
+    models : mapping of str to TrainedModel
+        By name; at least one.
+    contamination : float
+        The p-value below which a reading is an anomaly.
+    max_gap_s : float
+        A longer pause between two rows, in seconds, makes windows start afresh.
+    ranges : mapping of str to (low, high)
+        Physical ranges of sensors, where they are known.
+    """
+
+    models: Mapping[str, TrainedModel]
+    contamination: float
+    max_gap_s: float
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @cached_property
+    def sensors(self) -> Sensors:
+        """All that any of the models looks at."""
+        return Sensors.of(self.models.values(), self.ranges)
+
+    @cached_property
+    def n_look_back(self) -> int:
+        """How many earlier rows an assessment may look at."""
+        rows = [CHANGE_ROWS]
+        for model in self.models.values():
+            rows += [model.window]
+            rows += [model.trend.window] if model.trend is not None else []
+        return max(rows)
+
+    @cached_property
+    def no_look_back(self) -> LookBack:
+        """What the first row of an asset looks back on."""
+        return LookBack.none(self.sensors)

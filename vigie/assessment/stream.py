@@ -1,0 +1,177 @@
+"""The rows of one asset from a table or a file: assessed part by part, as if all came at once.
+
+What a row looks back on is carried over from one part to the next, so memory does not grow with
+the rows, and it makes no difference where they are cut. Only that needs the order: parts are read
+one after the other, scored several at once, which takes nearly all of the time, and concluded one
+after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
+
+import numpy as np
+
+from vigie.assessment.assessment import Assessment, Scores
+from vigie.assessment.engine import score
+from vigie.assessment.ensemble import Ensemble
+from vigie.assessment.sensors import Examined
+from vigie.assessment.timeline import Timeline, Times
+from vigie.detectors.compiled.blocks import CORES
+from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.data.quality import Kind, SensorFault
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECOND = np.timedelta64(1_000_000, "us")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Part(NamedTuple):
+    """Consecutive rows of a stream; ``first`` is the first of them, counted from 0."""
+
+    first: int
+    assessment: Assessment
+
+
+class Stream:
+    """Assess the consecutive rows of one asset, part by part.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The models that are asked.
+    refuse : bool
+        Whether an impossible value is an error; else the row is assessed without that sensor.
+    lacking : mapping of str to tuple of str
+        By model, the columns that it needs and the rows do not have.
+    versions : mapping of str to int or None
+        Of the models, where they have one.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        *,
+        refuse: bool,
+        lacking: Mapping[str, tuple[str, ...]] = {},
+        versions: Mapping[str, int | None] = {},
+    ):
+        self.ensemble, self.lacking, self.versions = ensemble, lacking, versions
+        self._refuse = refuse
+        self._n_read = self._n_concluded = 0
+        self._recent = ensemble.no_look_back.rows
+        self._look_back = ensemble.no_look_back
+
+    def assess_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
+        """Assess tables one after the other; see ``assess`` for what each of them is."""
+        read = ahead(self._read(X, times) for X, times in parts)
+        for rows, scores in side_by_side(self._score, read):
+            yield self._conclude(rows, scores)
+
+    def assess(self, X: Any, times: Times | None = None) -> Part:
+        """Assess the next rows.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Readings in time order; columns that no model knows are not looked at.
+        times : ndarray of datetime64 of shape (n_samples,), optional
+            When they were measured; by default a second apart.
+
+        Raises
+        ------
+        InvalidDataError
+            If a column is missing or holds no numbers, or a value is impossible and to be refused.
+        """
+        return self._conclude(*self._score(self._read(X, times)))
+
+    def _read(self, X: Any, times: Times | None) -> tuple[Timeline, Examined]:
+        """Return the next rows behind those that they look back on, and what is wrong with them."""
+        sensors = self.ensemble.sensors
+        columns = {str(column) for column in X.columns}
+        known = columns.intersection(sensors.names)
+        if not self._refuse and 0 < len(known) < len(sensors.names):
+            X = X.reindex(columns=list(sensors.names))
+        table = as_matrix(X, sensors.names, gaps=not self._refuse, first_row=self._n_read)
+        rows = sensors.examine(table.values)
+        if self._refuse:
+            for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
+                rows.refuse(row, f"data[{self._n_read + row}].")
+        if times is None:
+            times = np.datetime64(0, "us") + SECOND * np.arange(
+                self._n_read, self._n_read + len(rows)
+            )
+        times = times.astype("datetime64[us]", copy=False)
+        timeline = self._recent.followed_by(times, rows, self.ensemble.max_gap_s)
+        self._recent = timeline.last(self.ensemble.n_look_back)
+        self._n_read += len(rows)
+        return timeline, rows
+
+    def _score(self, read: tuple[Timeline, Examined]) -> tuple[Examined, Scores]:
+        timeline, rows = read
+        return rows, score(self.ensemble, timeline, len(timeline) - len(rows))
+
+    def _conclude(self, rows: Examined, scores: Scores) -> Part:
+        """Put what was said of earlier rows before what is said of the next ones."""
+        before = self._look_back
+        assessment = Assessment(self.ensemble, scores, rows, before.p_values, before.status)
+        self._look_back = assessment.look_back()
+        part = Part(self._n_concluded, assessment)
+        self._n_concluded += len(rows)
+        return part
+
+
+class Faults:
+    """What is wrong with the sensors, counted over all parts."""
+
+    def __init__(self) -> None:
+        self._faults: dict[tuple[int, int], SensorFault] = {}
+        self._n_rows = 0
+
+    def add(self, part: Part) -> None:
+        """Count the faults of the next part."""
+        names = part.assessment.rows.sensors.names
+        self._n_rows += len(part.assessment)
+        for fault in part.assessment.faults():
+            place = KINDS.index(fault.kind), names.index(fault.sensor)
+            fault = replace(fault, first_row=part.first + fault.first_row)
+            if (known := self._faults.get(place)) is not None:
+                longest = max(fault.longest or 0, known.longest or 0) or None
+                fault = replace(known, n_rows=known.n_rows + fault.n_rows, longest=longest)
+            self._faults[place] = fault
+
+    def all(self) -> list[SensorFault]:
+        """Return them by kind and sensor, as if all rows had come in one part."""
+        ordered = sorted(self._faults.items())
+        return [replace(fault, n_samples=self._n_rows) for _, fault in ordered]
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield items, each made in a thread while the one before it is made use of."""
+    source, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item  # type: ignore[misc]
+
+
+def side_by_side(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yield what becomes of items, in their order; each core works on one of them."""
+    with ThreadPoolExecutor(CORES) as threads:
+        underway: deque[Future[T]] = deque()
+        for item in items:
+            underway.append(threads.submit(work, item))
+            if len(underway) > CORES:
+                yield underway.popleft().result()
+        while underway:
+            yield underway.popleft().result()

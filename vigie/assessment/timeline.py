@@ -1,0 +1,213 @@
+"""The rows of one asset in time order: those assessed now, behind those that they look back on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.assessment.sensors import Examined, Sensors
+from vigie.detectors import compiled
+from vigie.detectors.base import Floats
+from vigie.detectors.trained import TrainedModel
+
+Times = NDArray[np.datetime64]
+EPOCH, US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+US_SINCE_EPOCH = np.dtype("datetime64[us]")
+
+
+@dataclass(frozen=True)
+class RecentRows:
+    """The last rows of an asset, oldest first.
+
+    Attributes
+    ----------
+    sensors : Sensors
+        The columns, and what is known of them.
+    times : ndarray of datetime64[us] of shape (n_rows,)
+        When each row was measured.
+    values, usable : ndarray of shape (n_rows, n_sensors)
+        As ``Examined`` has them.
+    held : ndarray of int of shape (n_rows, n_sensors)
+        For how many rows each sensor had had its very value, that row counted.
+    """
+
+    sensors: Sensors
+    times: Times
+    values: Floats
+    usable: Floats
+    held: NDArray[np.intp]
+
+    @classmethod
+    def none(cls, sensors: Sensors) -> RecentRows:
+        """Return no rows."""
+        empty = np.empty((0, len(sensors.names)))
+        return cls(sensors, np.empty(0, US_SINCE_EPOCH), empty, empty, empty.astype(np.intp))
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def followed_by(self, times: Times, rows: Examined, max_gap_s: float) -> Timeline:
+        """Return these rows and the next ones as one timeline."""
+        values, usable, held_before = rows.values, rows.usable, None
+        if len(self):
+            times, held_before = np.concatenate([self.times, times]), self.held[0]
+            values = np.concatenate([self.values, rows.values])
+            is_sound = self.usable is self.values and rows.usable is rows.values
+            usable = values if is_sound else np.concatenate([self.usable, rows.usable])
+        since_gap = np.empty(len(times), np.int64)
+        compiled.rows.reach(times.view(np.int64), round(max_gap_s * 1e6), since_gap)
+        return Timeline(self.sensors, times, values, usable, since_gap, held_before)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Consecutive rows of one asset.
+
+    Attributes
+    ----------
+    sensors : Sensors
+        The columns.
+    times : ndarray of datetime64[us] of shape (n_rows,)
+        When each row was measured, in UTC, ascending.
+    values, usable : ndarray of shape (n_rows, n_sensors)
+        As ``Examined`` has them.
+    rows_since_gap : ndarray of int of shape (n_rows,)
+        For each row, how many rows there are from the last gap to it, itself counted.
+    held_before : ndarray of int of shape (n_sensors,) or None
+        For how many rows each sensor has had the value of the first row, that row counted; None
+        for that row alone.
+    """
+
+    sensors: Sensors
+    times: Times
+    values: Floats
+    usable: Floats
+    rows_since_gap: NDArray[np.int64]
+    held_before: NDArray[np.intp] | None = None
+    _matrices: dict[tuple[str, ...], Floats] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every sensor has a usable value in every row."""
+        return compiled.rows.none_missing(self.usable)
+
+    @cached_property
+    def held(self) -> NDArray[np.intp]:
+        """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
+        once = np.ones(self.values.shape[1], np.int64)
+        counts = np.empty(self.values.shape, np.int64)
+        before = once if self.held_before is None else self.held_before
+        compiled.rows.held(self.values, before, counts)
+        return counts
+
+    def last(self, n_rows: int) -> RecentRows:
+        """Return the last rows, to be looked back on."""
+        values = self.values[-n_rows:]
+        return RecentRows(
+            self.sensors,
+            self.times[-n_rows:],
+            values,
+            values if self.usable is self.values else self.usable[-n_rows:],
+            self.held[-n_rows:],
+        )
+
+    def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
+        """Return the rows ``at`` with these sensors, shape (..., n_names)."""
+        if names == self.sensors.names:
+            return self.usable[at]
+        # Several models share one.
+        if names not in self._matrices:
+            self._matrices[names] = self.usable.take(self.sensors.columns(names), axis=1)
+        return self._matrices[names][at]
+
+    def examples(self, model: TrainedModel, at: NDArray[np.intp]) -> Floats:
+        """Return what a model looks at for the rows ``at``; NaN where it cannot look."""
+        if model.window == 1:
+            return self.imputed(model, self.rows(model.feature_names, at))
+        return self.imputed(model, self.windows(model.feature_names, model.window, at))
+
+    def imputed(self, model: TrainedModel, rows: Floats) -> Floats:
+        """Return rows (..., n_features) with the usual value of each sensor that lacks one.
+
+        A row in which no sensor has a value stays as it is.
+        """
+        if self.complete:
+            return rows
+        missing = np.isnan(rows)
+        return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
+
+    def windows(self, names: tuple[str, ...], length: int, at: NDArray[np.intp]) -> Floats:
+        """Return the ``length`` rows that end with each row of ``at``.
+
+        Returns
+        -------
+        ndarray of shape (n_at, length, n_names)
+            NaN before the first row and before a gap.
+        """
+        ago = np.arange(length - 1, -1, -1)
+        windows = self.rows(names, np.maximum(at[:, None] - ago, 0))
+        windows[self.rows_since_gap[at][:, None] <= ago] = np.nan
+        return windows
+
+    def stretch(
+        self, names: tuple[str, ...], length: int, first: int, stop: int
+    ) -> tuple[Floats, slice | NDArray[np.intp]]:
+        """Return rows in which the windows of consecutive rows lie one after the other.
+
+        Parameters
+        ----------
+        names : tuple of str
+            The sensors.
+        length : int
+            Rows in a window.
+        first, stop : int
+            The rows that windows end with, ``stop`` not counted.
+
+        Returns
+        -------
+        rows : ndarray of shape (n, n_names)
+            All rows that any of these windows sees; NaN before the first row and in a gap, as
+            many as keep the windows apart.
+        windows : slice or ndarray of int of shape (stop - first,)
+            Where in ``rows`` the window of each row begins.
+        """
+        if length == 1:
+            return self.rows(names, slice(first, stop)), slice(0, stop - first)
+        since_gap = self.rows_since_gap
+        begin = first + 1 - min(length, int(since_gap[first]))
+        if begin == first + 1 - length and stop - int(since_gap[stop - 1]) <= begin:
+            return self.rows(names, slice(begin, stop)), slice(0, stop - first)
+        n_gaps = np.cumsum(since_gap[begin:stop] == 1)
+        n_gaps -= n_gaps[0]
+        places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
+        rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
+        rows[places] = self.rows(names, slice(begin, stop))
+        return rows, places[first - begin :] - (length - 1)
+
+
+def as_times(moments: Sequence[datetime]) -> Times:
+    """Return moments in UTC as numpy has them, without a zone, shape (n,)."""
+    # By whole numbers, a third of the price of handing numpy the moments themselves.
+    return np.array([(moment - EPOCH) // US for moment in moments], US_SINCE_EPOCH)
+
+
+def as_datetime64(moment: datetime) -> np.datetime64:
+    """Return a moment in UTC as numpy has it, without a zone."""
+    return np.datetime64(moment.replace(tzinfo=None), "us")
+
+
+def as_datetime(moment: np.datetime64) -> datetime:
+    """Return numpy's moment as one in UTC."""
+    measured = moment.item()
+    assert isinstance(measured, datetime)
+    return measured.replace(tzinfo=UTC)

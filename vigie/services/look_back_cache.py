@@ -1,0 +1,88 @@
+"""The look-backs of the assets that sent readings last, as long as the history agrees."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vigie.assessment.ensemble import Ensemble
+from vigie.assessment.look_back import LookBack
+from vigie.assessment.sensors import Sensors
+from vigie.assessment.status import AssetStatus
+from vigie.assessment.timeline import RecentRows, as_times
+from vigie.history.records import Reading
+
+if TYPE_CHECKING:
+    from vigie.history.store import Revision
+
+Asset = tuple[str, str | None]
+"""Asset and sensor group: what has a history of its own."""
+MOST_ASSETS = 4096
+"""Assets whose look-back is kept; each takes about ten kilobytes."""
+
+
+class LookBackCache:
+    """What was last looked back on, by asset.
+
+    The history alone decides. What is cached of it is good as long as the history's revision of an
+    asset stays what it was.
+    """
+
+    def __init__(self) -> None:
+        self._cached: OrderedDict[Asset, tuple[Revision, Ensemble, LookBack]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, asset: Asset, revision: Revision, ensemble: Ensemble) -> LookBack | None:
+        """Return the look-back of an asset; None if it is not cached, or good no more."""
+        with self._lock:
+            cached = self._cached.get(asset)
+        if cached is None or cached[0] != revision or cached[1] is not ensemble:
+            return None
+        return cached[2]
+
+    def put(
+        self, asset: Asset, revision: Revision, ensemble: Ensemble, look_back: LookBack
+    ) -> None:
+        """Cache a look-back that ends with the newest reading of the history's revision.
+
+        Where there are too many, the asset not heard of for the longest time is forgotten.
+        """
+        if revision.newest_us != int(look_back.rows.times[-1].astype(np.int64)):
+            return
+        with self._lock:
+            self._cached[asset] = revision, ensemble, look_back
+            self._cached.move_to_end(asset)
+            if len(self._cached) > MOST_ASSETS:
+                self._cached.popitem(last=False)
+
+
+def look_back_on(sensors: Sensors, readings: Sequence[Reading]) -> LookBack:
+    """Return readings from the history, oldest first, as what the next one looks back on."""
+    rows = sensors.examine(sensors.matrix(reading.features for reading in readings))
+    held = np.ones(rows.values.shape, dtype=np.intp)
+    for row, reading in enumerate(readings):
+        if known := reading.assessed.held:
+            held[row] = [known.get(name, 1) for name in sensors.names]
+    times = as_times([reading.timestamp for reading in readings])
+    return LookBack(
+        RecentRows(sensors, times, rows.values, rows.usable, held),
+        # A missing one becomes NaN.
+        np.array([reading.assessed.p_value for reading in readings], dtype=np.float64),
+        _status_after(readings[-1]) if readings else None,
+    )
+
+
+def _status_after(reading: Reading) -> AssetStatus | None:
+    assessed = reading.assessed
+    if assessed.state is None or assessed.since is None:
+        return None
+    return AssetStatus(
+        assessed.state,
+        np.datetime64(assessed.since, "us"),
+        None if assessed.began is None else np.datetime64(assessed.began, "us"),
+        assessed.calm,
+    )
