@@ -25,7 +25,7 @@ from vigie import samples
 from vigie.config import Settings
 from vigie.local import running
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.tracking.last_served import FILE
+from vigie.serving.last_served import FILE
 
 HEAVY = ("torch", "sklearn", "pyod", "mlflow", "pandas", "pyarrow")
 ROWS = 1000

@@ -30,9 +30,9 @@ from vigie.detectors.calibration.combination import combine
 from vigie.errors import VigieError
 from vigie.history.store import History
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
-from vigie.services import asset as state_of
+from vigie.assessment import status as state_of
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.asset import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
+from vigie.assessment.status import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
 
 NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
 SENSORS = ("speed", "pressure", "flow", "current", "vibration")

@@ -20,9 +20,9 @@ from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, TrainedModel
 from vigie.services import anomaly_detection_service
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.detector_service import Served, new_service
+from vigie.serving.served import Served, new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.services.peers import unfit
+from vigie.serving.compatibility import incompatible
 from vigie.tracking import registry
 
 FOREST, SVM = "isolation_forest", "one_class_svm"

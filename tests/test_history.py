@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from vigie import samples
 from vigie.config import Settings
 from vigie.errors import HistoryError
-from vigie.history.reading import Reading
+from vigie.history.records import Reading
 from vigie.history.retention import PORTION, prune
 from vigie.history.schema import VERSION_TABLE
 from vigie.history.store import SPARED, History

@@ -20,7 +20,7 @@ from vigie.detectors.catalogue import algorithm
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import SensorContribution
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.verdict import Judged
+from vigie.assessment.assessment import Assessment
 
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "lstm_autoencoder"]

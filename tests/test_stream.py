@@ -17,9 +17,9 @@ from vigie.config import Settings
 from vigie.errors import InvalidDataError
 from vigie.export import Writer
 from vigie.files import Recording, read_table
-from vigie.report import MOST_EXPLAINED, MOST_TOLD, Events, Rows
+from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.stream import Faults, Part, ahead
+from vigie.assessment.stream import Faults, Part, ahead
 
 NAMES = list(samples.FEATURE_NAMES)
 N_ROWS = 900

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table as Sheet
 
+from vigie.assessment.engine import alone, since
 from vigie.assessment.status import ALARM
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
@@ -282,7 +283,7 @@ def backtest(
     progress("the rows are judged", 0.9)
     seen = service.detect_table(table, times, "impute")
     # What is said of the rows that the models have learnt would not be fair.
-    judged = seen.since(train_rows)
+    judged = since(seen, train_rows)
     progress("the rows are judged", 1.0)
     return Backtest(
         labels=faulty,
@@ -290,7 +291,7 @@ def backtest(
         left_out_rows=int(faulty[:train_rows].sum()),
         alarm=judged.in_alarm,
         reading=judged.is_anomaly,
-        models={name: judged.alone(name).in_alarm for name in outcome},
+        models={name: alone(judged, name).in_alarm for name in outcome},
         asset=np.append(seen.asset_p_values[:train_rows], judged.asset_p_values),
         contamination=judged.contamination,
         times=times,

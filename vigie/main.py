@@ -78,6 +78,8 @@ def create_app(
         app.add_middleware(Below, root_path=settings.root_path)
     problems.install(app)
     document.install(app)
+    if not dependencies:
+        app.router.routes.extend(anomalies.straight_routes())
     app.include_router(anomalies.router)
 
     # Routes are looked through in their order, so the document comes last.

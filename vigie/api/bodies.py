@@ -102,14 +102,19 @@ async def json_of(request: Request) -> bytes:
     HTTPException
         With 415, if it says anything else.
     """
-    headers = request.headers
-    if (packed := headers.get("content-encoding", "identity")).lower() != "identity":
+    said, packed = b"", b"identity"
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            said = value
+        elif name == b"content-encoding":
+            packed = value
+    if packed.lower() not in (b"identity", b""):
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is sent as {packed[:100]}, but is not unpacked here.",
+            f"The body is sent as {packed[:100].decode('latin-1')}, but is not unpacked here.",
         )
-    if (said := headers.get("content-type", "")) != JSON:
-        _refuse_all_but_json(said)
+    if said != JSON.encode():
+        _refuse_all_but_json(said.decode("latin-1"))
     return await request.body()
 
 

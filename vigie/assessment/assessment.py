@@ -15,9 +15,8 @@ from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
 from vigie.assessment.status import AssetStatus, StatusSeries
-from vigie.assessment.timeline import Timeline, Times
+from vigie.assessment.timeline import Timeline
 from vigie.detectors.base import Floats
-from vigie.detectors.calibration.combination import combine
 from vigie.detectors.data.quality import SensorFault
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
@@ -67,15 +66,24 @@ class Assessment:
         The rows, and what is wrong with their values.
     earlier : ndarray of shape (n_look_back,)
         ``conservative_p_values`` of the rows looked back on.
-    before : AssetStatus or None
-        From before the first row.
+    p_values : ndarray of shape (n,)
+        Of each reading by all models together; NaN where all abstain.
+    conservative_p_values : ndarray of shape (n,)
+        Of each reading as far as it can add up with others; see ``engine.conclude``.
+    asset_p_values : ndarray of shape (n,)
+        Of the asset at each reading; NaN while nothing can be said.
+    statuses : StatusSeries
+        The state of the asset after each reading.
     """
 
     ensemble: Ensemble
     scores: Scores
     rows: Examined
     earlier: Floats
-    before: AssetStatus | None
+    p_values: Floats
+    conservative_p_values: Floats
+    asset_p_values: Floats
+    statuses: StatusSeries
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,18 +93,8 @@ class Assessment:
         return self.scores.timeline
 
     @property
-    def times(self) -> Times:
-        """When the rows were measured, shape (n,)."""
-        return self.timeline.times[self.scores.first :]
-
-    @property
     def contamination(self) -> float:
         return self.ensemble.contamination
-
-    @cached_property
-    def p_values(self) -> Floats:
-        """The p-value of each reading by all models together, NaN where all abstain; (n,)."""
-        return _together(list(self.scores.p_values.values()))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -108,40 +106,6 @@ class Assessment:
     def levels(self) -> NDArray[np.intp]:
         """How bad each reading is, as places in ``LEVELS``; -1 for no anomaly; shape (n,)."""
         return levels(self.p_values, self.contamination)
-
-    @cached_property
-    def conservative_p_values(self) -> Floats:
-        """The p-value of each reading as far as it can add up with others; shape (n,).
-
-        No calibration on n rows shows anything rarer than one in n + 1, however far its tail is
-        continued, and evidence that adds up must not add up guesses. Nor must one odd reading
-        count many times, as it would in every window that it is part of: models of windows do
-        not take part, and where there are no others it is NaN.
-        """
-        limited = [
-            np.maximum(self.scores.p_values[name], 1.0 / (model.calibration.n_samples + 1))
-            for name, model in self.ensemble.models.items()
-            if model.window == 1
-        ]
-        return _together(limited) if limited else np.full(len(self), np.nan)
-
-    @cached_property
-    def asset_p_values(self) -> Floats:
-        """The p-value of the asset at each reading, NaN while nothing can be said; (n,)."""
-        if not self.scores.trends and len(self.timeline) < status.READINGS:
-            return np.full(len(self), np.nan)
-        readings = np.concatenate([self.earlier, self.conservative_p_values])
-        since_gap = self.timeline.rows_since_gap[self.scores.first :]
-        return status.evidence(
-            list(self.scores.trends.values()), status.together(readings, since_gap)
-        )
-
-    @cached_property
-    def statuses(self) -> StatusSeries:
-        """The state of the asset after each reading."""
-        return StatusSeries.following(
-            self.before, self.times, self.asset_p_values, self.contamination
-        )
 
     @property
     def in_alarm(self) -> NDArray[np.bool_]:
@@ -210,37 +174,9 @@ class Assessment:
     def look_back(self) -> LookBack:
         """Return what the rows after these look back on."""
         n_rows = self.ensemble.n_look_back
-        p_values = np.append(self.earlier, self.conservative_p_values)[-n_rows:]
-        after = self.status(len(self) - 1) if len(self) else self.before
+        p_values = np.concatenate([self.earlier, self.conservative_p_values])[-n_rows:]
+        after = self.status(len(self) - 1) if len(self) else self.statuses.before
         return LookBack(self.timeline.last(n_rows), p_values, after)
-
-    def alone(self, name: str) -> Assessment:
-        """Return what one model says, as if it had been asked alone."""
-        trends = self.scores.trends
-        scores = replace(
-            self.scores,
-            raw={name: self.scores.raw[name]},
-            p_values={name: self.scores.p_values[name]},
-            trends={name: trends[name]} if name in trends else {},
-        )
-        ensemble = replace(self.ensemble, models={name: self.ensemble.models[name]})
-        return replace(self, ensemble=ensemble, scores=scores)
-
-    def since(self, row: int) -> Assessment:
-        """Return what is said from a row on, if nothing had been said of the rows before it.
-
-        That is how an asset stands on the day its models are put to work: its readings are known,
-        and none of them has been assessed.
-        """
-        scores = replace(
-            self.scores,
-            first=self.scores.first + row,
-            raw={name: raw[row:] for name, raw in self.scores.raw.items()},
-            p_values={name: p[row:] for name, p in self.scores.p_values.items()},
-            trends={name: p[row:] for name, p in self.scores.trends.items()},
-        )
-        nothing = np.full(scores.first, np.nan)
-        return Assessment(self.ensemble, scores, self.rows.since(row), nothing, None)
 
     def faults(self) -> list[SensorFault]:
         """Return all that is wrong with the sensors, by kind and sensor."""
@@ -273,8 +209,9 @@ class Assessment:
 
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
     """Return how bad one reading is; see ``levels``."""
-    level = int(levels(np.array([p_value]), contamination)[0])
-    return LEVELS[level] if level >= 0 else None
+    if not p_value < contamination:
+        return None
+    return LEVELS[int(levels(np.array([p_value]), contamination)[0])]
 
 
 def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
@@ -288,7 +225,3 @@ def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
     anomalous = p_values < contamination
     decades = np.log10(contamination / np.where(anomalous, p_values, contamination))
     return np.where(anomalous, np.minimum(decades.astype(np.intp), len(LEVELS) - 1), -1)
-
-
-def _together(p_values: Sequence[Floats]) -> Floats:
-    return p_values[0] if len(p_values) == 1 else combine(np.array(p_values))

@@ -123,7 +123,8 @@ class StatusSeries:
         entered, calm = int(self.entered[row]), int(self.calm[row])
         if entered >= 0:
             return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm)
-        return replace(self.before or AssetStatus(NORMAL, self.times[0]), calm=calm)
+        before = self.before or AssetStatus(NORMAL, self.times[0])
+        return before if before.calm == calm else replace(before, calm=calm)
 
 
 def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 import numpy as np
 
 from vigie.assessment.assessment import Assessment, Scores
-from vigie.assessment.engine import score
+from vigie.assessment.engine import conclude, score
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.sensors import Examined
 from vigie.assessment.timeline import Timeline, Times
@@ -123,7 +123,7 @@ class Stream:
     def _conclude(self, rows: Examined, scores: Scores) -> Part:
         """Put what was said of earlier rows before what is said of the next ones."""
         before = self._look_back
-        assessment = Assessment(self.ensemble, scores, rows, before.p_values, before.status)
+        assessment = conclude(self.ensemble, scores, rows, before.p_values, before.status)
         self._look_back = assessment.look_back()
         part = Part(self._n_concluded, assessment)
         self._n_concluded += len(rows)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,12 @@ class TrainedModel:
     def reconstructs(self) -> bool:
         """Whether its raw score is the error of a reconstruction."""
         return algorithm(self.algorithm).reconstructs
+
+    @cached_property
+    def fewest_rows(self) -> int:
+        """The rows without which it has nothing to say: an average can do with half of its rows."""
+        spare = self.params.get("averaged_rows", 0) - self.params.get("averaged_at_least", 0)
+        return self.window - int(spare)
 
     def examples(self, X: Floats) -> Floats:
         """Return what is scored for each row of X (n_samples, n_features).

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment.assessment import LEVELS, Assessment
+from vigie.assessment.assessment import Assessment, criticality
 from vigie.assessment.engine import advance
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
@@ -251,9 +251,10 @@ class Detection:
         """Return what is answered to each of the readings that were asked for, by its index."""
         contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
         p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
-        levels, frozen = assessment.levels.tolist(), assessment.frozen
+        frozen = assessment.frozen if assessment.frozen.any() else None
+        held = assessment.held
         since_gap = assessment.timeline.rows_since_gap[assessment.scores.first :]
-        anomalous = [row for row in statuses if levels[row] >= 0]
+        anomalous = [row for row in statuses if p_values[row] < contamination]
         unsettled = [row for row, status in statuses.items() if status.state in UNSETTLED]
         reasons = assessment.reasons(anomalous) if anomalous else {}
         drivers = assessment.trend_reasons(unsettled) if unsettled else {}
@@ -276,11 +277,11 @@ class Detection:
                     ),
                     final_score=_score(p_values[row]),
                     threshold=1.0 - contamination,
-                    is_anomaly=levels[row] >= 0,
-                    criticality=LEVELS[levels[row]] if levels[row] >= 0 else None,
+                    is_anomaly=p_values[row] < contamination,
+                    criticality=criticality(p_values[row], contamination),
                     sensors=reasons.get(row, []),
                     imputed=unusable,
-                    frozen=_by_name(names, assessment.held[row], frozen[row]),
+                    frozen={} if frozen is None else _by_name(names, held[row], frozen[row]),
                     asset=AssetVerdict(
                         state=state,
                         since=as_datetime(status.since),

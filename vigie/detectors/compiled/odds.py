@@ -110,12 +110,13 @@ def p_values(
     """
     raw = np.ascontiguousarray(raw_scores, dtype=np.float64)
     answers = np.empty(raw.shape)
+    calibration = knots, at_knots, tail_start, tail_scale, tail_shape, body_scale
+    if len(raw) <= BLOCK:
+        _convert(*calibration, raw, as_surprise, answers)
+        return answers
 
     def work(start: int, stop: int) -> None:
-        _convert(
-            *(knots, at_knots, tail_start, tail_scale, tail_shape, body_scale),
-            *(raw[start:stop], as_surprise, answers[start:stop]),
-        )
+        _convert(*calibration, raw[start:stop], as_surprise, answers[start:stop])
 
     in_blocks(work, len(raw), BLOCK)
     return answers

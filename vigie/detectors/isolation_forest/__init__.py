@@ -10,9 +10,9 @@ from vigie.detectors.isolation_forest.check import check
 
 def _score(arrays: Arrays, params: Params, X: Floats) -> Floats:
     """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
-    from vigie.detectors.isolation_forest import score
+    from vigie.detectors.isolation_forest.score import raw_scores
 
-    return score.raw_scores(arrays, np.ascontiguousarray(X, dtype=np.float64))
+    return raw_scores(arrays, np.ascontiguousarray(X, dtype=np.float64))
 
 
 ALGORITHM = Algorithm(

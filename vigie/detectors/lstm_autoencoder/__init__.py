@@ -14,16 +14,16 @@ def _score(arrays: Arrays, params: Params, windows: Floats) -> Floats:
     The mean squared error, in which a single far value would be lost among all the others; so
     how far the last row leaves the box of all training rows counts as the error of a whole row.
     """
-    from vigie.detectors.lstm_autoencoder import score
+    from vigie.detectors.lstm_autoencoder.score import raw_scores
 
-    return score.raw_scores(arrays, np.asarray(windows, dtype=np.float64))
+    return raw_scores(arrays, np.asarray(windows, dtype=np.float64))
 
 
 def _explain(arrays: Arrays, params: Params, windows: Floats) -> Floats:
     """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
-    from vigie.detectors.lstm_autoencoder import score
+    from vigie.detectors.lstm_autoencoder.score import reconstruction_errors
 
-    return score.reconstruction_errors(arrays, np.asarray(windows, dtype=np.float64))
+    return reconstruction_errors(arrays, np.asarray(windows, dtype=np.float64))
 
 
 ALGORITHM = Algorithm(

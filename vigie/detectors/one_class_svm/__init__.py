@@ -10,9 +10,9 @@ from vigie.detectors.one_class_svm.check import check
 
 def _score(arrays: Arrays, params: Params, X: Floats) -> Floats:
     """Return the negated decision function for rows of shape (n_samples, n_features)."""
-    from vigie.detectors.one_class_svm import score
+    from vigie.detectors.one_class_svm.score import raw_scores
 
-    return score.raw_scores(arrays, params["kernel"], np.ascontiguousarray(X, dtype=np.float64))
+    return raw_scores(arrays, params["kernel"], np.ascontiguousarray(X, dtype=np.float64))
 
 
 ALGORITHM = Algorithm(
