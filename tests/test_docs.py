@@ -45,8 +45,8 @@ from vigie.api.problems import STATUS
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
 from vigie.errors import ModelNotFoundError
+from vigie.registry.lookup import pick
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.registry import pick
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"

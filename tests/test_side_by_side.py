@@ -33,9 +33,9 @@ from side_by_side import (
 
 from vigie.config import Settings
 from vigie.local import await_health, running
+from vigie.registry.stages import MOVING
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.journal import Journal
-from vigie.tracking.stages import MOVING
+from vigie.tracking.outbox import Journal
 
 WORKERS = 8
 TRAININGS = int(os.environ.get("SIDE_BY_SIDE", "2"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from vigie.assessment.stream import Part
     from vigie.config import Settings
-    from vigie.tracking.journal import Entry
+    from vigie.tracking.outbox import Entry
 
 PATIENCE_S = 10.0
 

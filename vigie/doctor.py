@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
 from vigie.errors import VigieError
+from vigie.registry import lookup
+from vigie.registry.version import Version
 from vigie.services.mlflow_service import MLflowService
 from vigie.state import require_writable
-from vigie.tracking import registry
-from vigie.tracking.registry import Version
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def examine(settings: Settings) -> Iterator[Check]:
                 f"Train one: `vigie train FILE --model {name}`.",
             )
             continue
-        readable.append(registry.pick(service.server, name))
+        readable.append(lookup.pick(service.server, name))
         yield _stages(name, found)
     for version in readable:
         yield _artifacts(service, version)
