@@ -33,10 +33,10 @@ from sklearn.preprocessing import StandardScaler
 
 import vigie
 from vigie.backtest import Confusion, backtest
+from vigie.cli.files import read_table, times_of
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
-from vigie.files import read_table, times_of
 from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.isolation_forest_service import IsolationForestService

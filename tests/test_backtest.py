@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie import backtest as backtests
 from vigie import cli, samples
-from vigie.backtest import Backtest, Confusion, backtest, labels_of, usual_train_rows
+from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
+from vigie.cli.files import labels_of
+from vigie.cli.render.backtest import MOST_TOLD, sentences, write_picture
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
 
@@ -135,7 +136,7 @@ def test_counts_of_several_files_are_pooled_by_adding_them():
 
 def test_the_sentences_say_what_an_operator_lived_through():
     times = seconds(*np.arange(16) * 60)
-    told = backtests.sentences(hand_made(*EXAMPLE, times=times))
+    told = sentences(hand_made(*EXAMPLE, times=times))
     assert told == [
         "trained on rows 1–4 (left out as labelled: 1); judged rows 5–16",
         "fault in rows 6–8: found after 2 rows (2 min)",
@@ -146,13 +147,13 @@ def test_the_sentences_say_what_an_operator_lived_through():
 
 
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
-    told = backtests.sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
-    assert sum(sentence.startswith("fault in rows") for sentence in told) == backtests.MOST_TOLD
+    told = sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
+    assert sum(sentence.startswith("fault in rows") for sentence in told) == MOST_TOLD
     assert told[-2:] == ["25 of 50 faults found in all", "25 alarms, none of them without a fault"]
 
 
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
-    told = backtests.sentences(hand_made("........", ".x.."))
+    told = sentences(hand_made("........", ".x.."))
     assert "none of these is labelled" in told[1]
     assert told[2:] == ["1 alarm, without a fault"]
 
@@ -344,13 +345,13 @@ def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):
     asset = np.geomspace(1.0, 1e-30, 40)
     asset[:3] = np.nan
     result = hand_made(labels, alarm, train_rows=10, asset=asset)
-    backtests.write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
 
 
 def test_a_picture_of_an_asset_on_which_nothing_could_be_said_is_empty_but_drawn(tmp_path):
     result = dataclasses.replace(hand_made(*EXAMPLE), asset=np.full(16, np.nan))
-    backtests.write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
 
 

@@ -1,4 +1,4 @@
-"""The first five minutes: everything started, trained, promoted, and a fault found."""
+"""The demo: everything started, trained, promoted, and a fault found in a recording."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from rich.console import Console
 
 from vigie import samples
+from vigie.cli.files import read_table
+from vigie.cli.render.events import event_sheet
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
 from vigie.events.gathering import Events, Rows
-from vigie.files import read_table
 from vigie.local import mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
-from vigie.report import event_sheet
 from vigie.services.mlflow_service import MLflowService
 
 SKAB_FILE = "skab/valve1/13.csv"
