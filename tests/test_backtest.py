@@ -46,7 +46,7 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "train_rows": train_rows,
         "left_out_rows": int(flags(labels)[:train_rows].sum()),
         "alarm": flags(alarm),
-        "reading": flags("." * len(alarm)),
+        "p_values": np.full(len(alarm), 0.5),
         "models": {"isolation_forest": ~flags(alarm)},
         "asset": np.full(n, 0.5),
         "contamination": 0.01,
@@ -91,6 +91,29 @@ def test_each_fault_has_its_delay_and_an_alarm_beside_all_faults_is_false():
     assert (asset["events"], asset["events_found"], asset["events_missed"]) == (3, 2, 1)
     assert (asset["alarms"], asset["false_alarms"]) == (3, 1)
     assert asset["alarms_per_day"] is None
+
+
+def test_an_alarm_is_an_event_that_knows_its_rows_and_the_worst_of_them():
+    asset = np.full(8, 0.5)
+    asset[[1, 5]] = 1e-9, 1e-4
+    [first, second] = hand_made("........", "xx.x", asset=asset).alarms
+    assert (first.first, first.peak, first.last, first.p_value) == (4, 5, 5, 1e-4)
+    assert (second.first, second.last) == (7, 7)
+
+
+def test_odd_readings_outside_of_an_alarm_are_events_but_no_alarms():
+    p_values = np.array([1e-5, 0.5, 1e-5, 0.5])
+    result = hand_made("........", "x...", p_values=p_values)
+    assert [(event.is_alarm, event.first, event.n_anomalies) for event in result.events] == [
+        (True, 4, 1),
+        (False, 6, 1),
+    ]
+    assert len(result.alarms) == 1
+
+
+def test_every_one_of_very_many_alarms_is_counted():
+    figures = hand_made("...." + ".." * 500, "x." * 500).figures()["asset"]
+    assert (figures["alarms"], figures["false_alarms"]) == (500, 500)
 
 
 def test_a_delay_in_seconds_is_told_by_the_times():
@@ -259,7 +282,7 @@ def test_an_alarm_among_the_training_rows_is_no_alarm_and_does_not_last_beyond_t
     result = backtest(odd, labels, TRAIN_ROWS, settings, data.times, FOREST)
     assert result.asset[:TRAIN_ROWS][120:150].min() < 0.02
     assert result.alarms
-    assert all(first >= TRAIN_ROWS for first, _ in result.alarms)
+    assert all(alarm.first >= TRAIN_ROWS for alarm in result.alarms)
     assert not result.alarm[0]
 
 

@@ -23,6 +23,8 @@ from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Floats, Progress, untold
 from vigie.errors import InvalidDataError, VigieError
+from vigie.events.event import Event
+from vigie.events.gathering import Events, Rows, stretches
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ LARGEST_TRAINING_SHARE = 0.4
 DAY_S = 86_400.0
 
 Flags = NDArray[np.bool_]
-Run = tuple[int, int]
-"""First and last row of consecutive ones, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ class Backtest:
         Rows before the first one judged.
     left_out_rows : int
         How many of these were labelled as faulty, and not trained on.
-    alarm, reading : ndarray of bool of shape (n_judged,)
-        Whether the asset was in alarm; whether the reading was an anomaly by itself.
+    alarm : ndarray of bool of shape (n_judged,)
+        Whether the asset was in alarm.
+    p_values : ndarray of shape (n_judged,)
+        Of each reading by itself; NaN where nothing can be said.
     models : mapping of str to ndarray of bool of shape (n_judged,)
         Whether the asset would have been in alarm by each model alone.
     asset : ndarray of shape (n_rows,)
@@ -139,7 +141,7 @@ class Backtest:
     train_rows: int
     left_out_rows: int
     alarm: Flags
-    reading: Flags
+    p_values: Floats
     models: Mapping[str, Flags]
     asset: Floats
     contamination: float
@@ -153,20 +155,45 @@ class Backtest:
         verdicts = {"asset": self.alarm, **self.models, "reading": self.reading}
         return {name: Confusion.of(said, labels) for name, said in verdicts.items()}
 
+    @property
+    def reading(self) -> Flags:
+        """Whether each reading was an anomaly by itself, shape (n_judged,)."""
+        anomalous: Flags = self.p_values < self.contamination
+        return anomalous
+
     @cached_property
-    def alarms(self) -> list[Run]:
-        """Rows of each alarm, from where it was raised to where it was last kept."""
-        return runs(self.alarm, self.train_rows)
+    def events(self) -> list[Event]:
+        """What an operator would have been told of, without its sensors, in order."""
+        events = Events(most=None)
+        events.add(
+            Rows(
+                first=self.train_rows,
+                in_alarm=self.alarm,
+                is_anomaly=self.reading,
+                asset_p_values=self.asset[self.train_rows :],
+                p_values=self.p_values,
+                contamination=self.contamination,
+            )
+        )
+        return events.told()
 
     @property
-    def false_alarms(self) -> list[Run]:
+    def alarms(self) -> list[Event]:
+        """The alarms, each from where it was raised to where it was last kept."""
+        return [event for event in self.events if event.is_alarm]
+
+    @property
+    def false_alarms(self) -> list[Event]:
         """Alarms that share no row with a fault."""
-        return [run for run in self.alarms if not self.labels[run[0] : run[1] + 1].any()]
+        return [
+            alarm for alarm in self.alarms if not self.labels[alarm.first : alarm.last + 1].any()
+        ]
 
     @cached_property
     def faults(self) -> list[Fault]:
         """Labelled faults after the training, in order."""
-        return [self._fault(*run) for run in runs(self.labels[self.train_rows :], self.train_rows)]
+        labelled = stretches(self.labels[self.train_rows :], self.train_rows)
+        return [self._fault(first, last) for first, last in labelled]
 
     @cached_property
     def judged_s(self) -> float | None:
@@ -284,7 +311,7 @@ def backtest(
         train_rows=train_rows,
         left_out_rows=int(faulty[:train_rows].sum()),
         alarm=judged.in_alarm,
-        reading=judged.is_anomaly,
+        p_values=judged.p_values,
         models={name: alone(judged, name).in_alarm for name in outcome},
         asset=np.append(seen.asset_p_values[:train_rows], judged.asset_p_values),
         contamination=judged.contamination,
@@ -337,9 +364,3 @@ def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
             field="--train-rows",
             remedy="Train on rows of which some are healthy.",
         )
-
-
-def runs(flags: Flags, first: int) -> list[Run]:
-    """Return the runs of consecutive flags, the first of which is that of row ``first``."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])))) + first
-    return [(start, stop - 1) for start, stop in edges.reshape(-1, 2).tolist()]

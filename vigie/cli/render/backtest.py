@@ -10,8 +10,9 @@ import numpy as np
 from rich.table import Table as Sheet
 
 from vigie.assessment.status import ALARM
-from vigie.backtest import DAY_S, Backtest, Fault, Run, runs
+from vigie.backtest import DAY_S, Backtest, Fault
 from vigie.errors import InvalidDataError
+from vigie.events.gathering import Stretch, stretches
 
 MOST_TOLD = 20
 """Faults that are told one by one, at most."""
@@ -78,16 +79,17 @@ def write_picture(result: Backtest, path: Path) -> None:
     top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
     axes.set(xlim=(0.5, len(surprise) + 0.5), ylim=(0.0, top))
 
-    def bars(runs: Sequence[Run], bottom: float, height: float, **look: Any) -> None:
-        spans = [(first + 0.5, last + 1.0 - first) for first, last in runs]
+    def bars(rows: Sequence[Stretch], bottom: float, height: float, **look: Any) -> None:
+        spans = [(first + 0.5, last + 1.0 - first) for first, last in rows]
         if spans:
             axes.broken_barh(spans, (bottom * top, height * top), linewidth=0, **look)
 
     bars([(0, result.train_rows - 1)], 0.0, 1.0, color="#dddddd", label="training", zorder=0)
-    bars(runs(result.labels, 0), 0.0, 1.0, color=ALERT, alpha=0.15, label="labelled", zorder=1)
+    bars(stretches(result.labels), 0.0, 1.0, color=ALERT, alpha=0.15, label="labelled", zorder=1)
     axes.plot(np.arange(1, len(surprise) + 1), surprise, color=ACCENT, linewidth=0.8)
     axes.axhline(limit, color=INK, linewidth=0.8, linestyle="--", label="alarm threshold")
-    bars(result.alarms, 0.94, 0.04, color=ALERT, label="alarm")
+    alarms = [(alarm.first, alarm.last) for alarm in result.alarms]
+    bars(alarms, 0.94, 0.04, color=ALERT, label="alarm")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     try:
         figure.savefig(path, dpi=110, format="png")
