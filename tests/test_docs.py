@@ -295,7 +295,12 @@ def test_the_tables_name_every_setting_with_its_default(
     assert sorted(name for name, _ in rows) == sorted(variables)
     assert Settings() == untouched
     unset = [name for name, default in rows if not default.startswith("`")]
-    assert unset == ["VIGIE_HISTORY_URL", "VIGIE_HISTORY_RETENTION_DAYS"]
+    assert unset == [
+        "VIGIE_ROOT_PATH",
+        "VIGIE_HISTORY_URL",
+        "VIGIE_HISTORY_RETENTION_DAYS",
+        "VIGIE_DATA",
+    ]
 
 
 def test_the_architecture_shows_who_may_import_whom_and_which_error_is_which_status() -> None:

@@ -80,6 +80,11 @@ class TrainingEntry:
     stage: str | None = None
 
     @property
+    def what(self) -> str:
+        """What it is, in words."""
+        return self.run_name
+
+    @property
     def goes_into(self) -> RunRef | None:
         """The run that must be there first."""
         return self.parent
