@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from vigie.assessment.assessment import Assessment
@@ -35,20 +34,14 @@ from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
 from vigie.tracking import registry
 from vigie.tracking.registry import Version
-from vigie.tracking.sync import sync_apart
+from vigie.tracking.sync import BackgroundSync
 
 logger = logging.getLogger(__name__)
 
-SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
-"""How old a training in the journal is before the service sends it, and how often it tries."""
 WARN_EVERY_S = 3600.0
 """How often the service says that much, or old records, wait in the journal."""
-REFUSED_FOR_S = 60.0
-"""How long a version that was refused is not fetched again; another one is at once."""
 TURNS_OF_A_SERVER = 4
 """Assets whose readings a database server writes at once; SQLite has one turn for all."""
-REMEMBERED_EVERY = timedelta(minutes=1)
-"""How old what is kept for the next start may become while nothing changes."""
 
 
 class AnomalyDetectionService:
@@ -79,8 +72,7 @@ class AnomalyDetectionService:
         self._detection = Detection(self.settings)
         self._training_process: TrainingProcess | None = None
         self._stopped = False
-        self._sync: subprocess.Popen[str] | None = None
-        self._sync_after = 0.0
+        self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.journal)
         self._warn_after = 0.0
 
     def train_all_models(
@@ -354,18 +346,8 @@ class AnomalyDetectionService:
         if time.monotonic() >= self._warn_after:
             self.mlflow_service.warn_of_journal()
             self._warn_after = time.monotonic() + WARN_EVERY_S
-        if not self.registry.answers:
-            return
-        if (running := self._sync) is not None and running.poll() is None:
-            return
-        journal = self.mlflow_service.journal
-        # A training of a moment ago is being sent by whoever made it.
-        if time.monotonic() < self._sync_after or not any(
-            entry.age_s > SENT_BY_ITSELF_S for entry in journal.waiting()
-        ):
-            return
-        self._sync = sync_apart(self.mlflow_service.server, journal)
-        self._sync_after = time.monotonic() + SYNC_EVERY_S
+        if self.registry.answers:
+            self._sync.send_if_due()
 
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
@@ -406,10 +388,7 @@ class AnomalyDetectionService:
         self.stop_training()
         if self._training_process is not None:
             self._training_process.wait()
-        if self._sync is not None:
-            # What it has not sent by now, the next one will.
-            self._sync.terminate()
-            self._sync.wait()
+        self._sync.close()
         self.registry.remember(at_once=True)
         self._detection.close()
 

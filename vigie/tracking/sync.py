@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vigie.child import Child, Parent
 from vigie.errors import (
     JournalError,
     ModelNotFoundError,
@@ -32,6 +31,8 @@ Told = Callable[[Entry, str], None]
 SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
 WAIT_S = 120.0
 """How long somebody who has asked for it waits for an entry that another process is sending."""
+SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
+"""How old an entry is before a service sends it, and how often that tries."""
 
 
 def sync(
@@ -161,30 +162,62 @@ def _bring(server: Server, entry: Entry, registered: Registered) -> None:
     notes.send(server, entry, facts, registered)
 
 
-def sync_apart(server: Server, journal: Journal) -> subprocess.Popen[str]:
-    """Start to send a journal in a process of its own, which has MLflow's client."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vigie.tracking.sync"], stdin=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    # Not on the command line, which everybody can read: the address may hold a password.
-    with suppress(BrokenPipeError), process.stdin as pipe:
-        json.dump({"server": server.uri, "journal": str(journal.folder)}, pipe)
-    return process
+class BackgroundSync:
+    """Send a journal from a process of its own, which has MLflow's client, whenever it is due.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    journal : Journal
+        Whose entries.
+    """
+
+    def __init__(self, server: Server, journal: Journal):
+        self._server, self._journal = server, journal
+        self._child: Child | None = None
+        self._not_before = 0.0
+
+    def send_if_due(self) -> None:
+        """Start to send, unless that is under way or was tried a moment ago."""
+        if self._child is not None:
+            if self._child.is_running:
+                return
+            self._child.close()
+            self._child = None
+        # A training of a moment ago is being sent by whoever made it.
+        if time.monotonic() < self._not_before or not any(
+            entry.age_s > SENT_BY_ITSELF_S for entry in self._journal.waiting()
+        ):
+            return
+        self._child = sync_in_subprocess(self._server, self._journal)
+        self._not_before = time.monotonic() + SYNC_EVERY_S
+
+    def close(self) -> None:
+        """End what is being sent: what has not been sent by now, the next one will."""
+        if self._child is not None:
+            self._child.kill()
 
 
-def main() -> None:
-    """Send the journal that the standard input names, to the server that it names."""
-    asked = json.load(sys.stdin)
-    # Whoever answers somebody goes first.
-    os.nice(10)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    server = server_at(asked["server"])
+@dataclass(frozen=True)
+class SyncRequest:
+    """Which journal to send where; the address may hold a password."""
+
+    server_uri: str = field(repr=False)
+    journal: Path
+
+
+def sync_in_subprocess(server: Server, journal: Journal) -> Child:
+    """Start to send a journal in a process of its own, which goes on whatever becomes of this."""
+    child = Child(run_sync)
+    child.send(SyncRequest(server.uri, journal.folder))
+    return child
+
+
+def run_sync(parent: Parent, request: SyncRequest) -> None:
+    """Send the journal that a request names."""
+    server = server_at(request.server_uri)
     try:
-        sync(server, Journal(Path(asked["journal"])))
+        sync(server, Journal(request.journal))
     except TrackingUnavailableError as error:
         server.log_outage(error)
-
-
-if __name__ == "__main__":
-    main()
