@@ -42,7 +42,7 @@ def trainings() -> list[int]:
         # Threads and processes may end while they are looked at.
         with suppress(OSError):
             for pid in (task / "children").read_text().split():
-                if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"vigie.training.job" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 

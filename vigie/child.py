@@ -139,13 +139,17 @@ class Child:
             self._process.wait(within_s)
         return not self.is_running
 
+    @property
+    def was_killed(self) -> bool:
+        return self._process.returncode == -signal.SIGKILL
+
     def how_it_ended(self) -> str:
         """Wait for the end of the child, and say how it came."""
         status = self._process.wait()
-        if status == -signal.SIGKILL:
-            return "was killed (SIGKILL), as happens when memory runs out"
+        if self.was_killed:
+            return "was killed (SIGKILL), as happens when memory runs out."
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        return f"ended {how}"
+        return f"ended {how}; the log says more."
 
 
 def main() -> None:

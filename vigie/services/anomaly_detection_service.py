@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from vigie.assessment.assessment import Assessment
@@ -16,7 +17,7 @@ from vigie.assessment.stream import Stream
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Progress, untold
-from vigie.detectors.catalogue import algorithms, warm_up
+from vigie.detectors.catalogue import algorithms, checked_names, warm_up
 from vigie.detectors.data.matrices import training_table
 from vigie.errors import (
     ConflictError,
@@ -26,15 +27,16 @@ from vigie.errors import (
 )
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
 from vigie.services.detection import Detection
-from vigie.services.detector_service import DetectorService, checked_names, new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.services.training_process import Outcome, Result, TrainingProcess, train_each
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
 from vigie.tracking import registry
 from vigie.tracking.registry import Version
 from vigie.tracking.sync import BackgroundSync
+from vigie.training.job import TrainingProcess
+from vigie.training.messages import Failed, Registered, Trained
+from vigie.training.train import Training, train_each
 
 logger = logging.getLogger(__name__)
 
@@ -114,17 +116,25 @@ class AnomalyDetectionService:
         """
         names = checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges)
-        services = {name: self._new_service(name) for name in names}
-        outcome: dict[str, Outcome] = {}
+        outcomes: dict[str, dict[str, Any]] = {}
         with self._alone():
-            for name, result in train_each(services, table, progress, stage):
-                if (trained := services[name].served) is not None:
-                    self.registry.adopt(name, trained)
+            for result in train_each(
+                names,
+                table,
+                self.settings,
+                self.mlflow_service,
+                stage=stage,
+                progress=progress,
+                on_note=self.served.note,
+            ):
+                outcome = result if isinstance(result, Failed) else result.outcome
+                if isinstance(result, Training):
+                    self.registry.adopt(result.name, result.served)
                     # What has become known of it meanwhile came before it served.
-                    if (latest := services[name].served) is not None:
-                        self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
-                outcome[name] = self._with_serving_version(name, result)
-        return outcome
+                    latest = result.served
+                    self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
+                outcomes[result.name] = self._answer(outcome)
+        return outcomes
 
     def train_apart(self, body: bytes) -> dict[str, dict[str, Any]]:
         """Train as ``train_all_models`` does, but in a process of its own.
@@ -147,20 +157,22 @@ class AnomalyDetectionService:
         TrainingInterruptedError
             If the other process ended before it had come to anything.
         """
-        outcome: dict[str, Outcome] = {}
+        outcomes: dict[str, dict[str, Any]] = {}
         with self._alone():
-            process = self._training_process = TrainingProcess(self.settings)
+            process = TrainingProcess(self.settings, MLflowService)
+            self._training_process = process
             if self._stopped:
                 process.stop()
             try:
-                for result in process.results(body):
-                    if result.served is not None:
-                        self._keep(result)
-                        self.registry.adopt(result.name, result.served)
-                    outcome[result.name] = self._with_serving_version(result.name, result.outcome)
+                for outcome in process.outcomes(body):
+                    if isinstance(outcome, Trained):
+                        served = process.open(outcome)
+                        self._keep(outcome, process.serving_form(outcome))
+                        self.registry.adopt(outcome.name, served)
+                    outcomes[outcome.name] = self._answer(outcome)
             finally:
                 process.finish(self._registered_late)
-        return outcome
+        return outcomes
 
     def refuse_a_second_training(self) -> None:
         """Return if no training is under way.
@@ -379,7 +391,7 @@ class AnomalyDetectionService:
     def pending(self) -> list[str]:
         """Return what of finished trainings is still on its way to the server."""
         found = self.mlflow_service.pending()
-        if (process := self._training_process) is not None and process.uploads:
+        if (process := self._training_process) is not None and process.is_uploading:
             found.append("the last training's record")
         return found
 
@@ -392,11 +404,6 @@ class AnomalyDetectionService:
         self.registry.remember(at_once=True)
         self._detection.close()
 
-    def _new_service(self, name: str) -> DetectorService:
-        service = new_service(name, self.settings, self.mlflow_service)
-        service.on_note = self.served.note
-        return service
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._training.acquire(blocking=False):
@@ -406,28 +413,31 @@ class AnomalyDetectionService:
         finally:
             self._training.release()
 
-    def _with_serving_version(self, name: str, result: Outcome) -> Outcome:
-        if result["status"] != "trained":
-            return result
-        serving = self.served.get(ModelKey(EVERYTHING, name))
-        return result | {"serving_version": serving.version if serving else None}
+    def _answer(self, outcome: Trained | Failed) -> dict[str, Any]:
+        """Return an outcome, for a trained detector with the version that serves now."""
+        answer = outcome.as_dict()
+        if isinstance(outcome, Trained):
+            serving = self.served.get(ModelKey(EVERYTHING, outcome.name))
+            answer["serving_version"] = serving.version if serving else None
+        return answer
 
-    def _keep(self, result: Result) -> None:
+    def _keep(self, trained: Trained, serving_form: Path) -> None:
         """Put a version that was trained here where it would be fetched to."""
-        version = result.outcome["version"]
-        if version is None:
+        if trained.version is None or trained.card_sha256 is None:
             return
         cache = self.settings.state_dir / "models"
         try:
-            registry.keep(cache, result.name, version, result.card_sha256, result.serving_form)
+            registry.keep(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:
-            logger.warning("%s version %d is not kept here: %s.", result.name, version, error)
+            logger.warning(
+                "%s version %d is not kept here: %s.", trained.name, trained.version, error
+            )
 
-    def _registered_late(self, name: str, version: int, run_id: str) -> None:
+    def _registered_late(self, registered: Registered) -> None:
         """Note the version of a model that serves, registered after the training's answer."""
-        served = self.served.get(ModelKey(EVERYTHING, name))
+        served = self.served.get(ModelKey(EVERYTHING, registered.name))
         if served is not None and served.version is None:
-            self.served.note(served.model, version=version, run_id=run_id)
+            self.served.note(served.model, version=registered.version, run_id=registered.run_id)
 
     def _snapshot(self) -> Snapshot:
         """Return one consistent set of models for a whole request."""

@@ -121,10 +121,7 @@ def _download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
         child.send(Download(server.uri, uri, target))
         path: Path | None = child.receive(ENDS_WITHIN_S)
         if path is None:
-            raise TrackingError(
-                f"The process that was to download it {child.how_it_ended()}.",
-                remedy="The log says more.",
-            )
+            raise TrackingError(f"The process that was to fetch it {child.how_it_ended()}")
     except TimeoutError as error:
         raise TrackingError(f"no end after {ENDS_WITHIN_S:.0f} s") from error
     finally:
