@@ -24,7 +24,7 @@ from vigie.assessment.engine import alone, since
 from vigie.assessment.status import ALARM
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
-from vigie.detectors.base import Floats, Progress, untold
+from vigie.detectors.base import Floats, Progress, no_progress
 from vigie.errors import InvalidDataError, VigieError
 from vigie.files import require_columns
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -234,7 +234,7 @@ def backtest(
     settings: Settings,
     times: Times | None = None,
     model_names: Sequence[str] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Backtest:
     """Train on the first rows of a recording, and judge the others as they would have come.
 

@@ -24,8 +24,8 @@ FARTHEST = 1e100
 """In standard deviations; beyond it, squares and products would not stay finite."""
 
 
-def untold(step: str, share: float) -> None:
-    """Stand in for a ``Progress`` that nobody wants to hear."""
+def no_progress(step: str, share: float) -> None:
+    """Stand in for a ``Progress`` where nobody follows it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Detector(Protocol):
         segments : sequence of ndarray of shape (n_samples_i, n_features)
             Stretches of consecutive rows; no sequence may reach from one into the next.
         progress : callable
-            Told how far the fit has come.
+            Called with how far the fit has come.
         """
         ...
 

@@ -16,7 +16,7 @@ from vigie.assessment.assessment import Assessment
 from vigie.assessment.stream import Stream
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
-from vigie.detectors.base import Progress, untold
+from vigie.detectors.base import Progress, no_progress
 from vigie.detectors.catalogue import algorithms, checked_names, warm_up
 from vigie.detectors.data.matrices import training_table
 from vigie.errors import (
@@ -84,7 +84,7 @@ class AnomalyDetectionService:
         model_names: Sequence[str] | None = None,
         *,
         stage: str | None = None,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
 
@@ -99,7 +99,7 @@ class AnomalyDetectionService:
         stage : {'Staging', 'Production'}, optional
             The stage that each version is moved to as soon as it is there, be that later.
         progress : callable, optional
-            Told what is being done and the share of it that is finished.
+            Called with what is being done and the share of it that is finished.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class AnomalyDetectionService:
                 outcomes[result.name] = self._answer(outcome)
         return outcomes
 
-    def train_apart(self, body: bytes) -> dict[str, dict[str, Any]]:
+    def train_in_subprocess(self, body: bytes) -> dict[str, dict[str, Any]]:
         """Train as ``train_all_models`` does, but in a process of its own.
 
         This process goes on answering meanwhile. It does not even look at the rows, and takes

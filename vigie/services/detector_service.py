@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector, Floats, Progress, untold
+from vigie.detectors.base import Detector, Floats, Progress, no_progress
 from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
@@ -73,7 +73,7 @@ class DetectorService:
         self._changing = threading.Lock()
         self._threshold: float | None = None
         self.on_note: Callable[..., None] = lambda trained, **facts: None
-        """Told of a trained model what becomes known of it, such as its version."""
+        """Called with what becomes known of a trained model; see ``vigie.training.train.Note``."""
 
     def new_detector(self) -> Detector:
         """Return an untrained detector with this service's hyper-parameters."""
@@ -112,7 +112,7 @@ class DetectorService:
         *,
         nested: bool = False,
         stage: str | None = None,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
 
@@ -128,7 +128,7 @@ class DetectorService:
         stage : {'Staging', 'Production'}, optional
             The stage that the version is moved to as soon as it is there, be that later.
         progress : callable, optional
-            Told what is being done and the share of it that is finished.
+            Called with what is being done and the share of it that is finished.
 
         Returns
         -------

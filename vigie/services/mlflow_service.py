@@ -38,7 +38,7 @@ from vigie.tracking.journal import ARTIFACTS, Entry, Journal, new_name
 from vigie.tracking.publish import TrainingRecord, experiment_id, write
 from vigie.tracking.registry import Version
 from vigie.tracking.server import Server, impatiently, server_at
-from vigie.tracking.sync import WAIT_S, Registered, Told, send, sync
+from vigie.tracking.sync import WAIT_S, OnEntry, Registered, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -413,7 +413,7 @@ class MLflowService:
         """What MLflow may not have yet; it goes to the server that is set when it is sent."""
         return Journal(self.settings.state_dir / "journal")
 
-    def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
+    def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
         """Send what is in the journal, and wait for what another process is sending.
 
         See ``vigie.tracking.sync.sync``.
@@ -424,7 +424,7 @@ class MLflowService:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.journal, told, again=again, within_s=WAIT_S)
+            sync(self.server, self.journal, on_entry, again=again, within_s=WAIT_S)
 
     def warn_of_journal(self) -> None:
         """Log a warning if much has been waiting in the journal, or for long."""

@@ -25,9 +25,9 @@ from vigie.tracking.server import Server, patiently, server_at
 logger = logging.getLogger(__name__)
 
 Registered = Callable[[int, runs.OpenRun], None]
-"""Told version and run of a training as soon as there are."""
-Told = Callable[[Entry, str], None]
-"""Told of an entry that it is sent, or why it is not."""
+"""Called with version and run of a training as soon as there are."""
+OnEntry = Callable[[Entry, str], None]
+"""Called with an entry, and that it is sent or why it is not."""
 SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
 WAIT_S = 120.0
 """How long somebody who has asked for it waits for an entry that another process is sending."""
@@ -38,7 +38,7 @@ SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
 def sync(
     server: Server,
     journal: Journal,
-    told: Told = lambda entry, outcome: None,
+    on_entry: OnEntry = lambda entry, outcome: None,
     *,
     again: bool = False,
     within_s: float = 0.0,
@@ -51,8 +51,8 @@ def sync(
         Where to.
     journal : Journal
         Whose entries.
-    told : callable, optional
-        Told what became of each.
+    on_entry : callable, optional
+        Called with each entry and what became of it.
     again : bool, default False
         Also those that were set aside.
     within_s : float, default 0
@@ -79,13 +79,13 @@ def sync(
                         logger.info("Another process is sending this journal; it is waited for.")
                     held, said = entry.hold(within_s), True
                 if not held:
-                    told(entry, _done_by_another(journal, entry))
+                    on_entry(entry, _done_by_another(journal, entry))
                     continue
             except OSError as error:
-                told(entry, _stays(entry, error))
+                on_entry(entry, _stays(entry, error))
                 continue
             try:
-                told(entry, send(server, journal, entry))
+                on_entry(entry, send(server, journal, entry))
             finally:
                 entry.release()
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from vigie import __version__
 from vigie.config import Settings
 from vigie.detectors import training
-from vigie.detectors.base import Algorithm, Floats, Params, Progress, untold
+from vigie.detectors.base import Algorithm, Floats, Params, Progress, no_progress
 from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.trained import TrainedModel
@@ -99,7 +99,7 @@ def train(
     params: Params | None = None,
     threshold: float | None = None,
     stage: str | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> TrainingRecord:
     """Fit and calibrate a model, and measure it on its own rows.
 
@@ -195,7 +195,7 @@ def train_each(
     recorder: Recorder,
     *,
     stage: str | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
     """Train and record detectors one after the other; one that fails does not stop the others.
