@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -72,8 +72,6 @@ class DetectorService:
         self._served: Served | None = None
         self._changing = threading.Lock()
         self._threshold: float | None = None
-        self.on_note: Callable[..., None] = lambda trained, **facts: None
-        """Called with what becomes known of a trained model; see ``vigie.training.train.Note``."""
 
     def new_detector(self) -> Detector:
         """Return an untrained detector with this service's hyper-parameters."""
@@ -272,7 +270,6 @@ class DetectorService:
             served = self._served
             if served is not None and served.model is trained:
                 self._served = replace(served, **facts)
-        self.on_note(trained, **facts)
 
     @property
     def _params(self) -> dict[str, Any]:
