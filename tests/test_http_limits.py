@@ -29,7 +29,7 @@ from vigie.main import create_app
 from vigie.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest
 from vigie.models.from_json import from_json
 from vigie.models.training import TrainRequest
-from vigie.services.training_process import train_each
+from vigie.training.train import train_each
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
@@ -531,13 +531,15 @@ def test_a_fault_of_the_service_is_answered_by_a_number_that_stands_in_the_log(u
     assert "such thing" in str(record.exc_info[1])
 
 
-def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_number(caplog):
+def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_number(
+    untracked, caplog
+):
     class Broken:
-        def train(self, *given: Any, **named: Any) -> None:
+        def prepare(self, *, windows: bool) -> None:
             raise RuntimeError("/var/lib/vigie has no such thing")
 
-    [(name, outcome)] = train_each({"broken": Broken()}, Table(np.zeros((1, 1)), ("a",)))
-    assert (name, outcome["status"]) == ("broken", "failed")
-    assert "such thing" not in outcome["error"]
+    table = Table(np.zeros((1, 1)), ("a",))
+    [failed] = train_each(["one_class_svm"], table, untracked, Broken())
+    assert "such thing" not in failed.error
     [record] = caplog.records
-    assert outcome["error"].rstrip(".").rpartition(" ")[2] in record.getMessage()
+    assert failed.error.rstrip(".").rpartition(" ")[2] in record.getMessage()
