@@ -48,7 +48,7 @@ from vigie.errors import ModelNotFoundError
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.registry import pick
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"
 DOCUMENTS = (ENGLISH, FRENCH, ROOT / "README.md")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
