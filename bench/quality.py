@@ -32,12 +32,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 import vigie
+from vigie.assessment.engine import alone
 from vigie.backtest import Confusion, backtest
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
 from vigie.files import read_table, times_of
-from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
@@ -567,12 +567,12 @@ def _judged_by_vigie(young: pd.DataFrame, lives: Sequence[pd.DataFrame]) -> dict
     found: dict[str, list[Floats]] = {key: [] for key in ("asset", *MODELS, "reading", "state")}
     for life in lives:
         judged = service.detect_table(life)
-        p_values = {"asset": judged.asset, "reading": judged.combined}
-        p_values |= {name: judged.alone(name).asset for name in MODELS}
+        p_values = {"asset": judged.asset_p_values, "reading": judged.p_values}
+        p_values |= {name: alone(judged, name).asset_p_values for name in MODELS}
         for key, p_value in p_values.items():
             # Where nothing can be said yet, there is no alarm.
             found[key].append(np.nan_to_num(-np.log10(p_value), nan=-np.inf))
-        states = [standing.state is AssetState.ALARM for standing in judged.standings()]
+        states = judged.in_alarm.tolist()
         found["state"].append(np.array(states, dtype=float))
     return found
 

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from vigie import samples
 from vigie.config import Settings
-from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
@@ -33,8 +32,8 @@ def main(target: Path) -> None:
         service = AnomalyDetectionService(Settings(mlflow_enabled=False, state_dir=Path(state)))
         service.train_all_models(samples.healthy(2000).data, names)
         judged = service.detect_table(pd.DataFrame(fault.data, columns=names))
-    surprise = np.minimum(-np.log10(judged.combined), TOP)
-    in_alarm = np.flatnonzero([s.state is AssetState.ALARM for s in judged.standings()])
+    surprise = np.minimum(-np.log10(judged.p_values), TOP)
+    in_alarm = np.flatnonzero(judged.in_alarm)
     last = int(in_alarm[-1])
     leader = judged.trend_reasons(np.array([last]))[last][0]
     figure = Figure(figsize=(9, 5.6), layout="constrained")

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from vigie import samples
 from vigie.config import Settings
 from vigie.errors import HistoryError
-from vigie.history.records import Reading
+from vigie.history.records import Assessed, Reading
 from vigie.history.retention import PORTION, prune
 from vigie.history.schema import VERSION_TABLE
 from vigie.history.store import SPARED, History
@@ -39,14 +39,14 @@ def at(second: float) -> datetime:
 
 
 def kept(history: History, asset_id: str, sensor_id: str | None = None) -> list[Reading]:
-    with history.turn(asset_id, sensor_id) as turn:
-        return turn.around(at(1e6), at(1e6), 100_000)
+    with history.transaction(asset_id, sensor_id) as transaction:
+        return transaction.around(at(1e6), at(1e6), 100_000)
 
 
 def keep(history: History, asset_id: str, seconds: range, sensor_id: str | None = None) -> None:
-    with history.turn(asset_id, sensor_id) as turn:
-        turn.append(
-            Reading(asset_id, sensor_id, at(second), {"rms": 1.0}, {"p_value": 0.5})
+    with history.transaction(asset_id, sensor_id) as transaction:
+        transaction.append(
+            Reading(asset_id, sensor_id, at(second), {"rms": 1.0}, Assessed(p_value=0.5))
             for second in seconds
         )
 
@@ -97,7 +97,7 @@ def test_a_history_of_an_earlier_version_is_as_a_new_one_with_its_readings(
         # Of a reading that was sent twice, the last.
         assert [reading.features for reading in readings] == FEATURES
         assert [reading.timestamp for reading in readings] == [at(n) for n in range(30)]
-        assert readings[0].result == {"final_score": 0.5, "is_anomaly": False}
+        assert readings[0].assessed == Assessed(final_score=0.5, is_anomaly=False)
     keep(history, "pump", range(29, 31))
     assert [reading.features["rms"] for reading in kept(history, "pump")[-3:]] == [28.0, 1.0, 1.0]
     history.close()
@@ -211,8 +211,8 @@ def test_a_portion_is_deleted_at_a_time_so_that_readings_come_in_between(
 ) -> None:
     history = History(new_history())
     keep(history, "pump", range(SPARED + 3 * PORTION))
-    with history.turn("pump", None) as turn:
-        assert turn.forget(at(1e6), PORTION) == PORTION
+    with history.transaction("pump", None) as transaction:
+        assert transaction.forget(at(1e6), PORTION) == PORTION
     assert kept(history, "pump")[0].timestamp == at(PORTION)
     stopped = threading.Event()
     stopped.set()

@@ -18,11 +18,12 @@ from faults import AT_MOST_S, Failing, eventually
 from vigie import samples
 from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, TrainedModel
-from vigie.services import anomaly_detection_service
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.serving.served import Served, new_service
+from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
+from vigie.serving import follower
 from vigie.serving.compatibility import incompatible
+from vigie.serving.served import Served
 from vigie.tracking import registry
 
 FOREST, SVM = "isolation_forest", "one_class_svm"
@@ -235,8 +236,8 @@ def test_a_version_that_was_refused_is_not_fetched_at_every_look(
     assert second < first
     assert served(service) == {SVM: 1}
     # But somebody may put it right again.
-    monkeypatch.setattr(anomaly_detection_service, "REFUSED_FOR_S", 0.0)
-    service._refused.clear()
+    monkeypatch.setattr(follower, "REFUSED_FOR_S", 0.0)
+    service.registry._refused.clear()
     assert requests() > second
 
 
@@ -312,7 +313,7 @@ def models_of(sensors: dict[str, str]) -> dict[str, Any]:
     ],
 )
 def test_a_model_comes_when_readings_bring_what_it_needs(serving, coming, waiting):
-    assert set(unfit(models_of(serving), models_of(coming))) == set(waiting)
+    assert set(incompatible(models_of(serving), models_of(coming))) == set(waiting)
 
 
 # The registry is away.

@@ -25,14 +25,16 @@ from quick_training import CHEAP, WINDOW
 from sqlalchemy import create_engine, text
 
 from vigie import samples
+from vigie.assessment import status as state_of
+from vigie.assessment.assessment import Assessment
+from vigie.assessment.status import ALARM, CLEAR, OFF_DELAY, READINGS, AssetStatus, StatusSeries
 from vigie.config import Settings
 from vigie.detectors.calibration.combination import combine
 from vigie.errors import VigieError
+from vigie.history.records import Assessed
 from vigie.history.store import History
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
-from vigie.assessment import status as state_of
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.assessment.status import ALARM, CLEAR, OFF_DELAY, READINGS, Standing, follow
 
 NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
 SENSORS = ("speed", "pressure", "flow", "current", "vibration")
@@ -100,6 +102,10 @@ def one_by_one(
 
 def states(results: Sequence[AnomalyDetectionResult]) -> list[AssetState]:
     return [result.asset.state for result in results]
+
+
+def statuses_of(judged: Assessment) -> list[AssetStatus]:
+    return [judged.status(row) for row in range(len(judged))]
 
 
 def changes(found: Sequence[Any]) -> int:
@@ -192,7 +198,7 @@ def test_forty_readings_far_out_are_an_alarm_whichever_sensor_it_is(bench, devia
         rows[40:80, column] += deviations * unit[column]
         judged = bench.detect_table(pd.DataFrame(rows, columns=samples.FEATURE_NAMES))
         assert judged.is_anomaly[40:80].all()
-        if IN_ALARM not in [standing.state for standing in judged.standings()]:
+        if IN_ALARM not in [standing.state for standing in statuses_of(judged)]:
             silent.append(sensor)
     assert silent == []
 
@@ -234,8 +240,8 @@ def test_the_alarm_ends_after_the_fault_and_comes_once(service, asset):
 def test_a_signal_that_hovers_about_the_threshold_does_not_chatter(service):
     hovering = shifted(machine(3000, seed=7), "flow", 2.25, slice(0, None))
     judged = service.detect_table(pd.DataFrame(hovering, columns=SENSORS))
-    crossings = changes((judged.asset < ALARM * judged.contamination).tolist())
-    in_alarm = [standing.state is IN_ALARM for standing in judged.standings()]
+    crossings = changes((judged.asset_p_values < ALARM * judged.contamination).tolist())
+    in_alarm = [standing.state is IN_ALARM for standing in statuses_of(judged)]
     assert crossings > 60
     assert 0 < changes(in_alarm) < crossings / 3
 
@@ -267,7 +273,7 @@ def test_since_and_began_are_the_readings_own_times(service, asset):
 def test_the_beginning_of_a_change_is_found_near_where_it_was(service, sensor, deviations):
     rows = shifted(machine(160, seed=8), sensor, deviations, slice(90, 160))
     times = np.datetime64("2026-01-05", "us") + np.arange(160) * np.timedelta64(10, "s")
-    standings = service.detect_table(pd.DataFrame(rows, columns=SENSORS), times).standings()
+    standings = statuses_of(service.detect_table(pd.DataFrame(rows, columns=SENSORS), times))
     [began] = {standing.began for standing in standings if standing.state is IN_ALARM}
     assert abs((began - times[90]) / np.timedelta64(10, "s")) <= 3
 
@@ -284,7 +290,7 @@ def expected_states(
     judged = service.detect_table(pd.DataFrame(rows, columns=SENSORS), times)
     return [
         (standing.state, _moment(standing.since), _moment(standing.began))
-        for standing in judged.standings()
+        for standing in statuses_of(judged)
     ]
 
 
@@ -303,9 +309,9 @@ def test_rows_one_by_one_in_batches_and_as_a_file_give_the_same_states(service, 
     assert told == expected_states(service, FAULTY)
     judged = service.detect_table(pd.DataFrame(FAULTY, columns=SENSORS))
     evidence = [np.nan if r.asset.evidence is None else r.asset.evidence for r in results]
-    np.testing.assert_allclose(evidence, 1.0 - judged.asset, atol=1e-9)
+    np.testing.assert_allclose(evidence, 1.0 - judged.asset_p_values, atol=1e-9)
     scores = [result.final_score for result in results]
-    np.testing.assert_allclose(scores, 1.0 - judged.combined, atol=1e-9)
+    np.testing.assert_allclose(scores, 1.0 - judged.p_values, atol=1e-9)
 
 
 def test_a_batch_in_any_order_gives_the_same_states(service, asset):
@@ -341,13 +347,13 @@ def test_an_old_reading_sent_again_is_answered_as_before_and_changes_nothing_aft
         assert same_asset(told, expected)
 
 
-def kept(service: AnomalyDetectionService, asset_id: str) -> dict[datetime, dict[str, Any]]:
+def kept(service: AnomalyDetectionService, asset_id: str) -> dict[datetime, Assessed]:
     """Return what the history holds of an asset."""
     history = History(f"sqlite:///{service.settings.state_dir / 'history.db'}")
-    with history.turn(asset_id, None) as turn:
-        found = turn.around(at(1e6), at(1e6), 10_000)
+    with history.transaction(asset_id, None) as transaction:
+        found = transaction.around(at(1e6), at(1e6), 10_000)
     history.close()
-    return {reading.timestamp: reading.result for reading in found}
+    return {reading.timestamp: reading.assessed for reading in found}
 
 
 def test_a_late_reading_does_not_revise_what_was_said(service, asset):
@@ -362,7 +368,7 @@ def test_a_late_reading_does_not_revise_what_was_said(service, asset):
     assert answered.asset.state is results[65].asset.state
     assert answered.asset.since == results[65].asset.since
     now = kept(service, asset)
-    assert now.pop(late["timestamp"])["state"] == answered.asset.state
+    assert now.pop(late["timestamp"]).state == answered.asset.state
     assert now == said
     # The next one goes on from the newest.
     after = service.detect_anomaly(requests[85])
@@ -443,7 +449,7 @@ def test_what_counts_as_a_gap_can_be_set(tmp_path):
         found[pause] = results[30].asset.evidence
         times = np.array([at(second).replace(tzinfo=None) for second in seconds], "datetime64[us]")
         judged = service.detect_table(pd.DataFrame(HEALTHY[:60], columns=SENSORS), times)
-        assert np.isnan(judged.asset[30]) == (found[pause] is None)
+        assert np.isnan(judged.asset_p_values[30]) == (found[pause] is None)
     service.close()
     assert found[5.0] is not None
     assert found[5.1] is None
@@ -548,7 +554,7 @@ def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplo
     after = one_by_one(service, requests[3:])
     assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
     [error] = [one for one in caplog.records if one.levelname == "ERROR"]
-    assert "Readings are judged, but not kept" in error.getMessage()
+    assert "Readings are assessed, but not kept" in error.getMessage()
     assert "1 readings were not kept" in caplog.text
     service.close()
 
@@ -762,8 +768,15 @@ def times(n: int) -> np.ndarray:
     return np.datetime64("2026-01-05", "us") + np.arange(n) * np.timedelta64(1, "s")
 
 
-def followed(course: np.ndarray, before: Standing | None = None) -> list[Standing]:
+def followed(course: np.ndarray, before: AssetStatus | None = None) -> list[AssetStatus]:
     return follow(before, times(len(course)), course, CONTAMINATION)
+
+
+def follow(
+    before: AssetStatus | None, times: np.ndarray, p_values: np.ndarray, contamination: float
+) -> list[AssetStatus]:
+    series = StatusSeries.following(before, times, p_values, contamination)
+    return [series.at(reading) for reading in range(len(times))]
 
 
 def test_evidence_moves_the_state_by_the_rules_of_an_alarm_system():
@@ -847,7 +860,7 @@ def test_a_course_may_be_interrupted_anywhere(course, cut):
 
 @pytest.mark.parametrize("contamination", [0.001, 0.01, 0.05, 0.1, 0.2, 0.4])
 def test_an_alarm_can_be_raised_and_ended_at_any_contamination(contamination):
-    alarm = Standing(IN_ALARM, times(1)[0])
+    alarm = AssetStatus(IN_ALARM, times(1)[0])
     well = np.full(20, 0.9)
     assert follow(alarm, times(20), well, contamination)[-1].state is NORMAL
     assert follow(None, times(20), well, contamination)[-1].state is NORMAL

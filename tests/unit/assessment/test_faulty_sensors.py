@@ -274,7 +274,7 @@ def test_a_file_with_gaps_is_judged_as_its_rows_one_by_one(lenient, asset):
     results = one_by_one(lenient, requests)
     judged = lenient.detect_table(pd.DataFrame(rows, columns=SENSORS))
     scores = [result.final_score for result in results]
-    np.testing.assert_allclose(scores, 1.0 - judged.combined, atol=1e-9)
+    np.testing.assert_allclose(scores, 1.0 - judged.p_values, atol=1e-9)
 
 
 # Standing still

@@ -14,13 +14,14 @@ from hypothesis.extra.numpy import arrays
 from quick_training import CHEAP, WINDOW
 
 from vigie import samples
+from vigie.assessment.assessment import Assessment
+from vigie.assessment.engine import alone
 from vigie.config import Settings
 from vigie.detectors.calibration.explanation import normalised, shares
 from vigie.detectors.catalogue import algorithm
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import SensorContribution
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.assessment.assessment import Assessment
 
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "lstm_autoencoder"]
@@ -57,8 +58,8 @@ class Plant:
         """Standard deviation of each sensor in training."""
         return self.training.std(axis=0)
 
-    def judge(self, rows: np.ndarray, stretch: int | None = None) -> Judged:
-        """Judge consecutive rows; a new stretch begins after a gap of a day."""
+    def assess(self, rows: np.ndarray, stretch: int | None = None) -> Assessment:
+        """Assess consecutive rows; a new stretch begins after a gap of a day."""
         seconds = np.arange(len(rows)) + 86_400 * (np.arange(len(rows)) // (stretch or len(rows)))
         times = np.datetime64("2026-01-05", "us") + seconds * np.timedelta64(1, "s")
         return self.service.detect_table(pd.DataFrame(rows, columns=self.names), times)
@@ -122,15 +123,15 @@ def at_row(place: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def blips(plant: Plant) -> Judged:
+def blips(plant: Plant) -> Assessment:
     """Stretches whose row 40 alone is off."""
-    return plant.judge(with_faults(plant, 40, 40), STRETCH)
+    return plant.assess(with_faults(plant, 40, 40), STRETCH)
 
 
 @pytest.fixture(scope="module")
-def shifts(plant: Plant) -> Judged:
+def shifts(plant: Plant) -> Assessment:
     """Stretches that are off from row 30 on."""
-    return plant.judge(with_faults(plant, 30, STRETCH - 1), STRETCH)
+    return plant.assess(with_faults(plant, 30, STRETCH - 1), STRETCH)
 
 
 # The sensor that is off comes first
@@ -138,7 +139,7 @@ def shifts(plant: Plant) -> Judged:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_reading_names_the_sensor_that_is_off(plant, blips, model):
-    assert hits(plant, blips.alone(model).reasons(at_row(40))) >= 0.95
+    assert hits(plant, alone(blips, model).reasons(at_row(40))) >= 0.95
 
 
 def test_all_models_together_name_the_sensor_that_is_off(plant, blips):
@@ -148,7 +149,7 @@ def test_all_models_together_name_the_sensor_that_is_off(plant, blips):
 
 @pytest.mark.parametrize("after", range(1, WINDOW))
 def test_a_window_names_the_sensor_that_was_off_in_it(plant, blips, after):
-    judged = blips.alone("lstm_autoencoder")
+    judged = alone(blips, "lstm_autoencoder")
     rows = at_row(40 + after)
     odd = rows[judged.is_anomaly[rows]]
     assert len(odd) > len(rows) / 2
@@ -157,7 +158,7 @@ def test_a_window_names_the_sensor_that_was_off_in_it(plant, blips, after):
 
 @pytest.mark.parametrize("after", range(WINDOW))
 def test_a_window_tells_when_the_sensor_was_off(plant, blips, after):
-    judged = blips.alone("lstm_autoencoder")
+    judged = alone(blips, "lstm_autoencoder")
     rows = at_row(40 + after)
     odd = rows[judged.is_anomaly[rows]]
     told = [sensors[0] for sensors in judged.reasons(odd).values()]
@@ -169,13 +170,13 @@ def test_a_window_tells_when_the_sensor_was_off(plant, blips, after):
 
 @pytest.mark.parametrize("model", ROW_MODELS)
 def test_a_model_of_single_rows_tells_no_when(blips, model):
-    for sensors in blips.alone(model).reasons(at_row(40)).values():
+    for sensors in alone(blips, model).reasons(at_row(40)).values():
         assert {(sensor.readings_ago, sensor.when) for sensor in sensors} == {(None, None)}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_trend_names_the_sensor_that_is_off(plant, shifts, model):
-    found = shifts.alone(model).trend_reasons(at_row(STRETCH - 1))
+    found = alone(shifts, model).trend_reasons(at_row(STRETCH - 1))
     assert hits(plant, found) >= 0.95
 
 
@@ -209,7 +210,7 @@ def test_a_fault_of_the_bench_is_told_by_a_sensor_that_it_moves(pump, kind, mode
     found = []
     for rows, moved in faults(pump, kind):
         clear = np.flatnonzero(moved.max(axis=1) >= 6.0)[::11]
-        for row, sensors in pump.judge(rows).alone(model).reasons(clear).items():
+        for row, sensors in alone(pump.assess(rows), model).reasons(clear).items():
             found.append(moved[row, pump.names.index(sensors[0].name)] >= 6.0)
     assert len(found) > 30
     assert np.mean(found) >= 0.95
@@ -227,7 +228,7 @@ def test_of_two_sensors_that_are_off_the_one_farther_off_comes_first(plant, mode
     healthy = plant.record(WINDOW - 1, 6)
     apart = np.concatenate([np.concatenate([healthy, rows[[row]]]) for row in at])
     last = WINDOW * np.arange(len(pairs)) + WINDOW - 1
-    found = plant.judge(apart, WINDOW).alone(model).reasons(last)
+    found = alone(plant.assess(apart, WINDOW), model).reasons(last)
     first = [plant.names.index(found[row][0].name) for row in last.tolist()]
     assert np.mean([column == far for column, (far, _) in zip(first, pairs, strict=True)]) >= 0.95
 
@@ -241,7 +242,7 @@ def test_the_trend_of_a_fault_of_the_bench_is_told_by_a_sensor_that_it_moves(pum
     for rows, moved in faults(pump, kind):
         lately = trailing_mean(moved) * steadier
         clear = np.flatnonzero(trailing_mean(moved).max(axis=1) >= 6.0)[::11]
-        for row, sensors in pump.judge(rows).alone(model).trend_reasons(clear).items():
+        for row, sensors in alone(pump.assess(rows), model).trend_reasons(clear).items():
             found.append(lately[row, pump.names.index(sensors[0].name)] >= 4.0)
     assert len(found) > 30
     assert np.mean(found) >= 0.95
@@ -338,7 +339,7 @@ def surprise_of(model: TrainedModel) -> Counted:
 
 @pytest.mark.parametrize("name", ROW_MODELS)
 def test_a_row_costs_one_scoring_for_each_sensor_and_one_more(plant, blips, name):
-    model = blips.serving[name].model
+    model = blips.ensemble.models[name]
     rows = blips.timeline.rows(plant.names)[at_row(40)]
     surprise = surprise_of(model)
     parts = shares(surprise, rows, model.usual, model.high - model.low)

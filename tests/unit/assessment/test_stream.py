@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 
 from vigie import files, samples
+from vigie.assessment.status import AssetStatus
+from vigie.assessment.stream import Faults, Part, ahead
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
+from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
 from vigie.export import Writer
 from vigie.files import Recording, read_table
-from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.assessment.stream import Faults, Part, ahead
 
 NAMES = list(samples.FEATURE_NAMES)
 N_ROWS = 900
@@ -71,12 +72,12 @@ def parts_of(
 ) -> list[Part]:
     stream = service.stream(table.columns, "impute")
     cuts = [slice(start, start + size) for start in range(0, len(table), size)]
-    return list(stream.judge_all((table.iloc[cut], times[cut]) for cut in cuts))
+    return list(stream.assess_all((table.iloc[cut], times[cut]) for cut in cuts))
 
 
 def lines_of(parts: list[Part], is_json: bool) -> str:
     out = io.BytesIO()
-    writer = Writer(out, is_json, parts[0].judged.serving, 0)
+    writer = Writer(out, is_json, dict.fromkeys(parts[0].assessment.ensemble.models), 0)
     for part in parts:
         writer.write(part)
     writer.close()
@@ -88,6 +89,17 @@ def told_of(parts: list[Part]) -> Events:
     for part in parts:
         found.add(Rows.of(part))
     return found
+
+
+def statuses_of(part: Part) -> list[AssetStatus]:
+    return [part.assessment.status(row) for row in range(len(part.assessment))]
+
+
+def frozen_of(part: Part, row: int) -> dict[str, int]:
+    said = part.assessment
+    names = said.ensemble.sensors.names
+    frozen = np.flatnonzero(said.frozen[row])
+    return {names[column]: int(said.held[row, column]) for column in frozen}
 
 
 def faults_of(parts: list[Part]) -> list[Any]:
@@ -109,27 +121,27 @@ def cut(request, service, table, times) -> list[Part]:
 
 def test_rows_are_judged_the_same_however_they_are_cut(whole, cut):
     [one] = whole
-    for said in ("combined", "asset", "supported"):
-        together = np.concatenate([getattr(part.judged, said) for part in cut])
-        np.testing.assert_allclose(together, getattr(one.judged, said), rtol=1e-9, atol=1e-12)
-    for name, p_values in one.judged.p_values.items():
-        together = np.concatenate([part.judged.p_values[name] for part in cut])
+    for said in ("p_values", "asset_p_values", "conservative_p_values"):
+        together = np.concatenate([getattr(part.assessment, said) for part in cut])
+        np.testing.assert_allclose(together, getattr(one.assessment, said), rtol=1e-9, atol=1e-12)
+    for name, p_values in one.assessment.scores.p_values.items():
+        together = np.concatenate([part.assessment.scores.p_values[name] for part in cut])
         np.testing.assert_allclose(together, p_values, rtol=1e-9, atol=1e-12)
-    assert one.judged.is_anomaly.any()
-    assert one.in_alarm.any()
+    assert one.assessment.is_anomaly.any()
+    assert one.assessment.in_alarm.any()
 
 
 def test_states_and_beginnings_are_the_same_however_rows_are_cut(whole, cut):
     [one] = whole
-    together = [s for part in cut for s in part.judged.standings(part.course.before)]
-    assert together == one.judged.standings()
-    states = np.concatenate([part.course.states for part in cut])
-    assert np.array_equal(states, one.course.states)
+    together = [s for part in cut for s in statuses_of(part)]
+    assert together == statuses_of(one)
+    states = np.concatenate([part.assessment.statuses.states for part in cut])
+    assert np.array_equal(states, one.assessment.statuses.states)
 
 
 def test_what_is_wrong_with_sensors_is_told_the_same_however_rows_are_cut(whole, cut):
     [one] = whole
-    assert faults_of(cut) == one.examined.faults()
+    assert faults_of(cut) == one.assessment.faults()
     assert {fault.kind for fault in faults_of(cut)} >= {"missing", "frozen"}
 
 
@@ -174,17 +186,17 @@ def test_json_says_of_each_row_what_the_verdict_says(whole):
     [part] = whole
     rows = json.loads(lines_of(whole, is_json=True))["rows"]
     assert len(rows) == N_ROWS
-    reasons = part.judged.reasons(np.flatnonzero(part.judged.is_anomaly))
-    standings = part.judged.standings()
+    reasons = part.assessment.reasons(np.flatnonzero(part.assessment.is_anomaly))
+    standings = statuses_of(part)
     for place, row in enumerate(rows):
-        p_value = part.judged.combined[place]
+        p_value = part.assessment.p_values[place]
         assert row["row"] == place + 1
         assert row["final_score"] == (None if np.isnan(p_value) else 1.0 - p_value)
-        assert row["is_anomaly"] == bool(part.judged.is_anomaly[place])
+        assert row["is_anomaly"] == bool(part.assessment.is_anomaly[place])
         assert row["sensor"] == (reasons[place][0].name if place in reasons else None)
         assert row["state"] == standings[place].state
-        assert row["imputed"] == part.examined.unusable(place)
-        assert row["frozen"] == part.examined.frozen(place)
+        assert row["imputed"] == part.assessment.rows.unusable(place)
+        assert row["frozen"] == frozen_of(part, place)
     assert rows[820]["final_score"] is None
     assert rows[590]["frozen"]
 
@@ -195,7 +207,7 @@ def test_a_sensor_may_have_any_name(service, table):
     service = AnomalyDetectionService(Settings(mlflow_enabled=False, n_estimators=10))
     healthy = pd.DataFrame(samples.healthy(300).data, columns=renamed.columns)
     service.train_all_models(healthy, model_names=["isolation_forest"])
-    parts = [service.stream(renamed.columns, "impute").judge(renamed)]
+    parts = [service.stream(renamed.columns, "impute").assess(renamed)]
     rows = json.loads(lines_of(parts, is_json=True))["rows"]
     assert rows[0]["imputed"] == {awkward: "missing"}
     read = pd.read_csv(io.StringIO(lines_of(parts, is_json=False)))
@@ -208,7 +220,7 @@ def test_only_the_worst_of_many_events_are_told(service):
     spread = rows.std(axis=0)
     rows[apart // 2 :: apart, 3] += 40.0 * spread[3]
     table = pd.DataFrame(rows, columns=NAMES)
-    found = told_of([service.stream(NAMES).judge(table)])
+    found = told_of([service.stream(NAMES).assess(table)])
     assert found.n_events > MOST_TOLD
     told = found.told()
     assert len(told) == MOST_TOLD
@@ -218,7 +230,7 @@ def test_only_the_worst_of_many_events_are_told(service):
 
 def test_models_to_ask_may_be_named(service, table):
     stream = service.stream(NAMES, "impute", ["one_class_svm"])
-    assert list(stream.judge(table).judged.p_values) == ["one_class_svm"]
+    assert list(stream.assess(table).assessment.scores.p_values) == ["one_class_svm"]
 
 
 def test_a_model_whose_columns_are_missing_is_not_asked_and_named():
@@ -227,12 +239,15 @@ def test_a_model_whose_columns_are_missing_is_not_asked_and_named():
     service.train_all_models(healthy, NAMES, model_names=["isolation_forest"])
     service.train_all_models(healthy[:, :2], NAMES[:2], model_names=["one_class_svm"])
     stream = service.stream(NAMES[:3], "impute", require_columns=True)
-    assert list(stream.serving) == ["one_class_svm"]
+    assert list(stream.ensemble.models) == ["one_class_svm"]
     assert stream.lacking == {"isolation_forest": tuple(sorted(NAMES[3:]))}
     with pytest.raises(InvalidDataError, match=f"one_class_svm needs {NAMES[1]}") as caught:
         service.stream(NAMES[:1], "impute", require_columns=True)
     assert "--faulty impute" in caught.value.remedy
-    assert set(service.stream(NAMES[:1], "impute").serving) == {"isolation_forest", "one_class_svm"}
+    assert set(service.stream(NAMES[:1], "impute").ensemble.models) == {
+        "isolation_forest",
+        "one_class_svm",
+    }
 
 
 def test_the_next_item_is_made_while_one_is_used_and_errors_come_through():
