@@ -38,7 +38,7 @@ def measure(quick: bool) -> Iterator[Figure]:
             runs=runs,
         )
     yield _svm_against_exact(X, quick)
-    yield from _auroc_lost(Settings().data / "adbench", quick)
+    yield from _auroc_lost(Settings().data, quick)
     if quick:
         return
     service = OneClassSVMService(settings=Settings.model_construct(mlflow_enabled=False))
@@ -73,14 +73,14 @@ def _svm_against_exact(X: Floats, quick: bool) -> Figure:
     )
 
 
-def _auroc_lost(folder: Path, quick: bool) -> Iterator[Figure]:
+def _auroc_lost(data: Path | None, quick: bool) -> Iterator[Figure]:
     """Rank the rows of public sets by a support of some rows and by one of all rows."""
     sets = {}
-    for path in sorted(folder.glob("*.npz")):
+    for path in sorted(data.glob("adbench/*.npz")) if data else ():
         with np.load(path, allow_pickle=True) as archive:
             sets[path.stem] = archive["X"].astype(float, order="C"), archive["y"] != 0
     if not sets:
-        print(f"ADBench is skipped: nothing at {folder}. VIGIE_DATA says where to look.")
+        print("ADBench is skipped: there is no adbench in the folder that VIGIE_DATA names.")
         return
     names = sorted(sets, key=lambda name: len(sets[name][0]))
     if quick:

@@ -26,11 +26,11 @@ from vigie.detectors.base import Floats
 from vigie.detectors.catalogue import algorithms
 from vigie.history.store import History
 from vigie.local import mlflow_server
+from vigie.registry import lookup
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detection import history_url
 from vigie.services.detector_service import new_service
 from vigie.services.isolation_forest_service import IsolationForestService
-from vigie.tracking import registry
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "growth.png"
 N_FEATURES = 20
@@ -204,7 +204,7 @@ def _versions(sizes: Sequence[int]) -> Curve:
                         service.name, first.source, first.run_id, first.tags, await_creation_for=0
                     )
                 there = max(there, size)
-                ask = [seconds(lambda: registry.pick(server, service.name)) for _ in range(7)]
+                ask = [seconds(lambda: lookup.pick(server, service.name)) for _ in range(7)]
                 costs.append(1e3 * median(ask))
     return Curve(
         "which version serves, ms", "versions", "registry", tuple(map(float, sizes)), tuple(costs)

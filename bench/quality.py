@@ -34,10 +34,10 @@ from sklearn.preprocessing import StandardScaler
 import vigie
 from vigie.assessment.engine import alone
 from vigie.backtest import Confusion, backtest
+from vigie.cli.files import read_table, times_of
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
-from vigie.files import read_table, times_of
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
@@ -193,17 +193,17 @@ def plain(**changes: Any) -> Settings:
 # SKAB: a pump bench
 
 
-def measure_skab(data: Path, results: Results, quick: bool) -> None:
+def measure_skab(data: Path | None, results: Results, quick: bool) -> None:
     """Judge the recordings of the pump bench: one fault in each, and none at all."""
-    recordings = sorted((data / "skab" / "valve1").glob("*.csv"), key=lambda path: int(path.stem))
-    healthy = data / "skab" / "anomaly-free" / "anomaly-free.csv"
-    if not recordings or not healthy.is_file():
-        _skip("SKAB", data / "skab")
+    recordings = sorted(_files(data, "skab/valve1/*.csv"), key=lambda path: int(path.stem))
+    healthy = _files(data, "skab/anomaly-free/anomaly-free.csv")
+    if not recordings or not healthy:
+        _skip("SKAB", "skab")
         return
     for path in recordings[:2] if quick else recordings:
         results.cell("skab", f"valve1/{path.stem}", partial(_valve, path))
     for rate in RATES[:1] if quick else RATES:
-        results.cell("skab", f"healthy/{rate}", partial(_healthy, healthy, rate, quick))
+        results.cell("skab", f"healthy/{rate}", partial(_healthy, healthy[0], rate, quick))
 
 
 def tell_skab(results: Results) -> dict[str, str]:
@@ -307,11 +307,11 @@ def _tell_healthy(rates: Mapping[str, Cell]) -> str:
 # ADBench: classical tables without order
 
 
-def measure_adbench(data: Path, results: Results, quick: bool) -> None:
+def measure_adbench(data: Path | None, results: Results, quick: bool) -> None:
     """Rank the rows of classical sets by both models of single rows, ours and PyOD's."""
-    archives = sorted((data / "adbench").glob("*.npz"), key=lambda path: path.stat().st_size)
+    archives = sorted(_files(data, "adbench/*.npz"), key=lambda path: path.stat().st_size)
     if not archives:
-        _skip("ADBench", data / "adbench")
+        _skip("ADBench", "adbench")
         return
     for seed in SEEDS[:1] if quick else SEEDS:
         for path in archives[:3] if quick else archives:
@@ -416,7 +416,7 @@ def _outside(X: Floats, train: NDArray[np.intp], faulty: NDArray[np.bool_]) -> f
 # The edge: readings beyond everything in training
 
 
-def measure_edge(data: Path, results: Results, quick: bool) -> None:
+def measure_edge(data: Path | None, results: Results, quick: bool) -> None:
     """Look outward from the training rows, for whether readings far outside stand out."""
     for n_sensors in WIDTHS[:1] if quick else WIDTHS:
         for n_rows in LENGTHS[:2] if quick else LENGTHS:
@@ -490,13 +490,13 @@ def _far(X: Floats, directions: Floats, distance: float) -> Floats:
 # C-MAPSS: engines that run to failure
 
 
-def measure_cmapss(data: Path, results: Results, quick: bool) -> None:
+def measure_cmapss(data: Path | None, results: Results, quick: bool) -> None:
     """Follow engines of a fleet until they fail, by what the other half was like when young."""
-    path = data / "cmapss" / "train_FD001.txt"
-    if not path.is_file():
-        _skip("C-MAPSS", path)
+    paths = _files(data, "cmapss/train_FD001.txt")
+    if not paths:
+        _skip("C-MAPSS", "cmapss/train_FD001.txt")
         return
-    table = pd.read_csv(path, sep=r"\s+", header=None, names=CMAPSS_COLUMNS)
+    table = pd.read_csv(paths[0], sep=r"\s+", header=None, names=CMAPSS_COLUMNS)
     table = table[table["unit"] <= 10] if quick else table
     for fold in (0, 1):
         results.cell("cmapss", f"fold {fold}", partial(_fleet, table, fold))
@@ -615,8 +615,12 @@ def _lead(alarm: NDArray[np.bool_], early: int, lasting: float) -> int:
 # What all parts need
 
 
-def _skip(name: str, place: Path) -> None:
-    console.print(f"{name} is skipped: there is nothing at {place}. VIGIE_DATA says where to look.")
+def _files(data: Path | None, pattern: str) -> list[Path]:
+    return list(data.glob(pattern)) if data else []
+
+
+def _skip(name: str, place: str) -> None:
+    console.print(f"{name} is skipped: there is no {place} in the folder that VIGIE_DATA names.")
 
 
 def _goal(text: str, reached: bool, found: str) -> str:
@@ -636,9 +640,11 @@ def _block(table: str, goals: Sequence[str]) -> str:
 def _code() -> str:
     """Return a hash of what the figures depend on: code without comments, and defaults."""
     root = Path(vigie.__file__).parent
-    services = [root / "services" / f"{name}.py" for name in ("asset", "timeline", "verdict")]
+    mathematics = [
+        path for room in ("detectors", "assessment") for path in (root / room).rglob("*.py")
+    ]
     digest = hashlib.sha256(plain().model_dump_json(include=TRAINING_SETTINGS).encode())
-    for path in [*sorted((root / "detectors").rglob("*.py")), *services, root / "backtest.py"]:
+    for path in [*sorted(mathematics), root / "backtest.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(body := getattr(node, "body", None), list):

@@ -17,9 +17,9 @@ from servers import mlflow_uri
 from vigie import samples
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
+from vigie.registry.server import Server
 from vigie.services.detector_service import new_service
-from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.server import Server
+from vigie.tracking.recorder import Recorder
 
 SMALL, LARGE = 1_000, 100_000
 BLOCKING_MS = 100.0
@@ -74,10 +74,10 @@ def _overhead(name: str, n_rows: int, settings: Settings, runs: int) -> Iterator
     uncounted, first = 1 if n_rows == SMALL else 0, 0.0
     for run in range(uncounted + runs):
         service, clock = new_service(name, settings), Clock()
-        call, record = Server.call, MLflowService.record_training
+        call, record = Server.call, Recorder.record_training
         with (
             patch.object(Server, "call", clock.around("calls", call)),
-            patch.object(MLflowService, "record_training", clock.around("recording", record)),
+            patch.object(Recorder, "record_training", clock.around("recording", record)),
         ):
             started = time.perf_counter()
             service.train(rows)

@@ -13,20 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table as Sheet
 
 from vigie.assessment.engine import alone, since
-from vigie.assessment.status import ALARM
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Floats, Progress, untold
 from vigie.errors import InvalidDataError, VigieError
-from vigie.files import require_columns
+from vigie.events.event import Event
+from vigie.events.gathering import Events, Rows, stretches
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 if TYPE_CHECKING:
@@ -34,13 +32,9 @@ if TYPE_CHECKING:
 
 LARGEST_TRAINING_SHARE = 0.4
 """Share of a recording that is trained on at most, unless a number of rows is given."""
-MOST_TOLD = 20
-"""Faults that are told one by one, at most."""
 DAY_S = 86_400.0
 
 Flags = NDArray[np.bool_]
-Run = tuple[int, int]
-"""First and last row of consecutive ones, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +120,10 @@ class Backtest:
         Rows before the first one judged.
     left_out_rows : int
         How many of these were labelled as faulty, and not trained on.
-    alarm, reading : ndarray of bool of shape (n_judged,)
-        Whether the asset was in alarm; whether the reading was an anomaly by itself.
+    alarm : ndarray of bool of shape (n_judged,)
+        Whether the asset was in alarm.
+    p_values : ndarray of shape (n_judged,)
+        Of each reading by itself; NaN where nothing can be said.
     models : mapping of str to ndarray of bool of shape (n_judged,)
         Whether the asset would have been in alarm by each model alone.
     asset : ndarray of shape (n_rows,)
@@ -145,7 +141,7 @@ class Backtest:
     train_rows: int
     left_out_rows: int
     alarm: Flags
-    reading: Flags
+    p_values: Floats
     models: Mapping[str, Flags]
     asset: Floats
     contamination: float
@@ -159,20 +155,45 @@ class Backtest:
         verdicts = {"asset": self.alarm, **self.models, "reading": self.reading}
         return {name: Confusion.of(said, labels) for name, said in verdicts.items()}
 
+    @property
+    def reading(self) -> Flags:
+        """Whether each reading was an anomaly by itself, shape (n_judged,)."""
+        anomalous: Flags = self.p_values < self.contamination
+        return anomalous
+
     @cached_property
-    def alarms(self) -> list[Run]:
-        """Rows of each alarm, from where it was raised to where it was last kept."""
-        return _runs(self.alarm, self.train_rows)
+    def events(self) -> list[Event]:
+        """What an operator would have been told of, without its sensors, in order."""
+        events = Events(most=None)
+        events.add(
+            Rows(
+                first=self.train_rows,
+                in_alarm=self.alarm,
+                is_anomaly=self.reading,
+                asset_p_values=self.asset[self.train_rows :],
+                p_values=self.p_values,
+                contamination=self.contamination,
+            )
+        )
+        return events.told()
 
     @property
-    def false_alarms(self) -> list[Run]:
+    def alarms(self) -> list[Event]:
+        """The alarms, each from where it was raised to where it was last kept."""
+        return [event for event in self.events if event.is_alarm]
+
+    @property
+    def false_alarms(self) -> list[Event]:
         """Alarms that share no row with a fault."""
-        return [run for run in self.alarms if not self.labels[run[0] : run[1] + 1].any()]
+        return [
+            alarm for alarm in self.alarms if not self.labels[alarm.first : alarm.last + 1].any()
+        ]
 
     @cached_property
     def faults(self) -> list[Fault]:
         """Labelled faults after the training, in order."""
-        return [self._fault(*run) for run in _runs(self.labels[self.train_rows :], self.train_rows)]
+        labelled = stretches(self.labels[self.train_rows :], self.train_rows)
+        return [self._fault(first, last) for first, last in labelled]
 
     @cached_property
     def judged_s(self) -> float | None:
@@ -290,39 +311,13 @@ def backtest(
         train_rows=train_rows,
         left_out_rows=int(faulty[:train_rows].sum()),
         alarm=judged.in_alarm,
-        reading=judged.is_anomaly,
+        p_values=judged.p_values,
         models={name: alone(judged, name).in_alarm for name in outcome},
         asset=np.append(seen.asset_p_values[:train_rows], judged.asset_p_values),
         contamination=judged.contamination,
         times=times,
         max_gap_s=settings.max_gap_s,
     )
-
-
-def labels_of(table: pd.DataFrame, column: str) -> Flags:
-    """Return which rows a column labels as faulty, shape (n_rows,): those where it is not 0.
-
-    Raises
-    ------
-    InvalidDataError
-        If there is no such column, or it holds anything but numbers or truth values.
-    """
-    import pandas as pd
-
-    require_columns(table, [column], "--labels")
-    values = table[column]
-    # To pandas, truth values are numbers.
-    usable = pd.api.types.is_numeric_dtype(values) and not values.isna().any()
-    if len(values) and not usable:
-        row = int(np.argmax(pd.to_numeric(values, errors="coerce").isna()))
-        raise InvalidDataError(
-            f"The column {column} holds other values than labels, such as "
-            f"{str(values.iloc[row])!r} in row {row + 1}.",
-            field="--labels",
-            remedy="Write 0 for a healthy row and 1 for a faulty one, in every row.",
-        )
-    found: Flags = values.to_numpy() != 0
-    return found
 
 
 def usual_train_rows(labels: Flags) -> int:
@@ -349,86 +344,6 @@ def usual_train_rows(labels: Flags) -> int:
     )
 
 
-def sheet(result: Backtest) -> Sheet:
-    """Return the rates of each verdict as a table for the terminal."""
-    shown = Sheet(
-        header_style="bold",
-        caption="FAR: share of the healthy rows called faulty; MAR: share of the faulty rows "
-        "called healthy; asset and models: in alarm or not.",
-        caption_justify="left",
-    )
-    shown.add_column("verdict", no_wrap=True)
-    for column in ("F1", "FAR", "MAR", "TP", "FP", "TN", "FN"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    names = {"asset": "asset", **{name: f"{name} alone" for name in result.models}}
-    for key, name in {**names, "reading": "single readings"}.items():
-        counts = result.confusions[key]
-        shown.add_row(
-            name,
-            "–" if counts.f1 is None else f"{counts.f1:.3f}",
-            *("–" if rate is None else f"{rate:.1%}" for rate in (counts.far, counts.mar)),
-            *(str(count) for count in (counts.tp, counts.fp, counts.tn, counts.fn)),
-        )
-    return shown
-
-
-def sentences(result: Backtest) -> list[str]:
-    """Return what an operator would have lived through; rows count from 1."""
-    left_out = f" (left out as labelled: {result.left_out_rows})" if result.left_out_rows else ""
-    told = [
-        f"trained on rows 1–{result.train_rows}{left_out}; "
-        f"judged rows {result.train_rows + 1}–{len(result.labels)}"
-    ]
-    if not result.labels[result.train_rows :].any():
-        told.append("none of these is labelled as faulty, so that every alarm counts as false")
-    told += [_sentence(fault) for fault in result.faults[:MOST_TOLD]]
-    if len(result.faults) > MOST_TOLD:
-        found = sum(fault.delay_rows is not None for fault in result.faults)
-        told.append(f"{found} of {len(result.faults)} faults found in all")
-    return [*told, _sentence_on_alarms(result)]
-
-
-def write_picture(result: Backtest, path: Path) -> None:
-    """Write the time line of a backtest as a PNG file.
-
-    Raises
-    ------
-    InvalidDataError
-        If no file can be written there.
-    """
-    # Imported here, for few backtests want a picture.
-    from matplotlib.figure import Figure
-
-    from vigie.tracking.figures import ACCENT, ALERT, INK
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(title="The asset over time", xlabel="row", ylabel="surprise, −log₁₀ p")
-    axes.spines[["top", "right"]].set_visible(False)
-    surprise = -np.log10(np.maximum(result.asset, 1e-12))
-    limit = -float(np.log10(ALARM * result.contamination))
-    top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
-    axes.set(xlim=(0.5, len(surprise) + 0.5), ylim=(0.0, top))
-
-    def bars(runs: Sequence[Run], bottom: float, height: float, **look: Any) -> None:
-        spans = [(first + 0.5, last + 1.0 - first) for first, last in runs]
-        if spans:
-            axes.broken_barh(spans, (bottom * top, height * top), linewidth=0, **look)
-
-    bars([(0, result.train_rows - 1)], 0.0, 1.0, color="#dddddd", label="training", zorder=0)
-    bars(_runs(result.labels, 0), 0.0, 1.0, color=ALERT, alpha=0.15, label="labelled", zorder=1)
-    axes.plot(np.arange(1, len(surprise) + 1), surprise, color=ACCENT, linewidth=0.8)
-    axes.axhline(limit, color=INK, linewidth=0.8, linestyle="--", label="alarm threshold")
-    bars(result.alarms, 0.94, 0.04, color=ALERT, label="alarm")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise InvalidDataError(
-            f"{path} cannot be written: {error.strerror or error}.", field="--picture"
-        ) from error
-
-
 def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
     if faulty.shape != (n_rows,):
         raise InvalidDataError(
@@ -449,46 +364,3 @@ def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
             field="--train-rows",
             remedy="Train on rows of which some are healthy.",
         )
-
-
-def _runs(flags: Flags, first: int) -> list[Run]:
-    """Return the runs of consecutive flags, the first of which is that of row ``first``."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])))) + first
-    return [(start, stop - 1) for start, stop in edges.reshape(-1, 2).tolist()]
-
-
-def _sentence(fault: Fault) -> str:
-    place = f"fault in rows {fault.first + 1}–{fault.last + 1}"
-    if fault.delay_rows is None:
-        return f"{place}: missed"
-    if fault.stood_already:
-        return f"{place}: the alarm stood already"
-    if fault.delay_rows == 0:
-        return f"{place}: found at once"
-    plural = "" if fault.delay_rows == 1 else "s"
-    passed = "" if fault.delay_s is None else f" ({_duration(fault.delay_s)})"
-    return f"{place}: found after {fault.delay_rows} row{plural}{passed}"
-
-
-def _sentence_on_alarms(result: Backtest) -> str:
-    n_alarms, n_false = len(result.alarms), len(result.false_alarms)
-    sentence = f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}"
-    if result.judged_s:
-        sentence += f" in {_duration(result.judged_s)}"
-    if n_alarms == 0:
-        return sentence
-    if n_false == n_alarms:
-        share = "" if n_alarms == 1 else "all "
-    else:
-        share = f"{n_false or 'none'} of them "
-    sentence += f", {share}without a fault"
-    if result.alarms_per_day is not None:
-        sentence += f": {result.alarms_per_day:.3g} a day"
-    return sentence
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", DAY_S), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"

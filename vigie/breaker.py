@@ -31,8 +31,13 @@ class CircuitBreaker(Generic[E]):
 
     def check(self) -> None:
         """Return if the circuit is closed; else raise what opened it."""
-        if self._error is not None and time.monotonic() < self._until:
-            raise self._error.with_traceback(None)
+        if (error := self._error) is not None and self.is_open:
+            raise error.with_traceback(None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody fails at once now."""
+        return self._error is not None and time.monotonic() < self._until
 
     def open(self, error: E, for_s: float) -> None:
         """Let everybody fail with this error for so long, from now on."""

@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     asset stay, so that no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
     """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
-    data: Path = Path("../shared/data")
-    """Folder of public data sets for the demo and the benchmarks, where there is one."""
+    data: Path | None = None
+    """Folder of public data sets for the demo and the benchmarks; by default there is none."""
 
     @classmethod
     def variable(cls, field: str) -> str:

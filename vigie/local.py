@@ -58,12 +58,13 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
                        "or use `vigie serve` if the MLflow there is the one you want")  # fmt: skip
     state = settings.state_dir.resolve()
     require_writable(state)
-    state.mkdir(parents=True, exist_ok=True)
+    artifacts = state / "mlflow-artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
     command = [
-        *(sys.executable, "-m", "mlflow", "server"),
+        *(sys.executable, "-P", "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"),
-        *("--artifacts-destination", str(state / "mlflow-artifacts")),
+        *("--artifacts-destination", str(artifacts)),
     ]
     environment = {
         # Background jobs are no part of what we use, and cost over a gigabyte of memory.
@@ -72,7 +73,9 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     }
     url = f"http://127.0.0.1:{port}"
     log = state / "mlflow.log"
-    with running(command, environment, log) as process:
+    # MLflow's workers look for modules in their working directory first, -P or not. The folder that
+    # `vigie up` is called in may hold modules of any name; among artifacts there are none.
+    with running(command, environment, log, folder=artifacts) as process:
         await_health("MLflow", process, f"{url}/health", log)
         yield settings.mlflow_tracking_uri
 
@@ -97,7 +100,8 @@ def service(settings: Settings) -> Iterator[str]:
     url = f"http://127.0.0.1:{settings.port}"
     require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "vigie.cli", "serve"]
+    # Without -P a folder `vigie` in the working directory would be run instead.
+    command = [sys.executable, "-P", "-m", "vigie.cli", "serve"]
     log = settings.state_dir / "vigie.log"
     # On a machine that has just started both, the first answers of MLflow take their time.
     environment = {"VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0))}
@@ -126,11 +130,30 @@ def require_free(port: int, remedy: str) -> None:
 
 @contextmanager
 def running(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    folder: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the block ends; its children end with it.
 
     They end as well when this process is killed, which closes the pipe that a shell waits at.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The program and its arguments.
+    environment : mapping of str to str
+        Variables in addition to those of this process.
+    log : Path
+        Its output is appended to this file.
+    folder : Path, optional
+        Its working directory; by default that of this process.
+
+    Yields
+    ------
+    Popen
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -138,6 +161,7 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            cwd=folder,
             env={**os.environ, **environment},
             start_new_session=True,
         )

@@ -45,8 +45,8 @@ from vigie.api.problems import STATUS
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
 from vigie.errors import ModelNotFoundError
+from vigie.registry.lookup import pick
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.registry import pick
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"
@@ -296,7 +296,12 @@ def test_the_tables_name_every_setting_with_its_default(
     assert sorted(name for name, _ in rows) == sorted(variables)
     assert Settings() == untouched
     unset = [name for name, default in rows if not default.startswith("`")]
-    assert unset == ["VIGIE_HISTORY_URL", "VIGIE_HISTORY_RETENTION_DAYS"]
+    assert unset == [
+        "VIGIE_ROOT_PATH",
+        "VIGIE_HISTORY_URL",
+        "VIGIE_HISTORY_RETENTION_DAYS",
+        "VIGIE_DATA",
+    ]
 
 
 def test_the_architecture_shows_who_may_import_whom_and_which_error_is_which_status() -> None:

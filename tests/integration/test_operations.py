@@ -20,8 +20,8 @@ from faults import eventually
 from quick_training import CHEAP
 
 from vigie import samples
+from vigie.cli.doctor import examine
 from vigie.config import Settings
-from vigie.doctor import examine
 from vigie.local import await_health, mlflow_server
 from vigie.local import running as process_running
 from vigie.services.anomaly_detection_service import AnomalyDetectionService

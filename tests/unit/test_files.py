@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie.files import features, read_table, times_of
+from vigie.cli.files import features, read_table, times_of
 
 TIMES = pd.date_range("2026-01-05 08:00:00.5", periods=4, freq="10s", tz="UTC")
 EXPECTED = TIMES.tz_localize(None).to_numpy().astype("datetime64[us]")

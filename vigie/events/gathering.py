@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vigie.assessment.assessment import criticality
 from vigie.assessment.stream import Part
 from vigie.detectors.base import Floats
-from vigie.models.anomaly_data import CriticalityLevel, SensorContribution
+from vigie.events.event import Event
+from vigie.models.anomaly_data import SensorContribution
 
 JOIN_WITHIN_ROWS = 30
 """Anomalies no further apart than this belong to one event."""
@@ -25,7 +26,14 @@ MOST_EXPLAINED = 64
 MOST_TOLD = 100
 """Events that are told, at most."""
 
+Stretch = tuple[int, int]
+"""First and last row of some that belong together."""
 Reasons = Callable[[NDArray[np.intp]], Mapping[int, Sequence[SensorContribution]]]
+
+
+def no_reasons(rows: NDArray[np.intp]) -> Mapping[int, Sequence[SensorContribution]]:
+    """Return no sensors, where events are only counted."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,9 @@ class Rows:
         Of the asset, and of the reading; NaN where nothing can be said.
     contamination : float
         The p-value below which a reading is an anomaly.
-    drivers, reasons : callable
+    drivers, reasons : callable, optional
         Return by row, counted from ``first``, the sensors that an alarm comes from, and those
-        that an anomaly comes from.
+        that an anomaly comes from; by default none.
     """
 
     first: int
@@ -53,8 +61,8 @@ class Rows:
     asset_p_values: Floats
     p_values: Floats
     contamination: float
-    drivers: Reasons
-    reasons: Reasons
+    drivers: Reasons = no_reasons
+    reasons: Reasons = no_reasons
 
     @classmethod
     def of(cls, part: Part) -> Rows:
@@ -70,37 +78,6 @@ class Rows:
             said.trend_reasons,
             said.reasons,
         )
-
-
-@dataclass(frozen=True)
-class Event:
-    """Rows that belong together: an alarm, or anomalies outside of one.
-
-    Attributes
-    ----------
-    first, last, peak : int
-        Its first, its last and its most surprising row, counted from 0.
-    is_alarm : bool
-        Whether the asset was in alarm; else these are single odd readings.
-    n_anomalies : int
-        Anomalous readings among its rows.
-    p_value : float
-        How often a healthy machine looks like the most surprising of them.
-    criticality : CriticalityLevel or None
-        Of the most surprising reading; None if no reading is anomalous by itself.
-    sensors : sequence of SensorContribution
-        Of its rows together, the largest share first: of ``MOST_EXPLAINED`` at most, evenly
-        spread over it. The values are those of the most surprising row.
-    """
-
-    first: int
-    last: int
-    peak: int
-    is_alarm: bool
-    n_anomalies: int
-    p_value: float
-    criticality: CriticalityLevel | None
-    sensors: Sequence[SensorContribution]
 
 
 @dataclass
@@ -183,13 +160,19 @@ class _Gathering:
 class Events:
     """Gather the alarms among consecutive rows, and the anomalies outside of them.
 
+    Parameters
+    ----------
+    most : int or None
+        How many events are told at most, the worst ones; None for all, which may take memory.
+
     Attributes
     ----------
     n_rows, n_anomalies, n_alarms, n_events : int
         Counted over all rows, also of events that are not told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = MOST_TOLD) -> None:
+        self._most = most
         self.n_rows = self.n_anomalies = self.n_alarms = self.n_events = 0
         self._contamination = 0.0
         self._open: dict[bool, _Gathering] = {}
@@ -211,7 +194,7 @@ class Events:
 
     def told(self) -> list[Event]:
         """Return the events in their order; if there are more than are told, the worst of them."""
-        worst = _worst([*self._kept, *self._open.values()])
+        worst = self._worst([*self._kept, *self._open.values()])
         found = [one.event(self._contamination) for one in worst]
         return sorted(found, key=lambda event: event.first)
 
@@ -221,7 +204,7 @@ class Events:
         within = 1 if is_alarm else JOIN_WITHIN_ROWS
         ended, groups = [], _groups(chosen, within)
         p_values = rows.asset_p_values if is_alarm else rows.p_values
-        told = min(map(_Gathering.badness, self._kept)) if len(self._kept) == MOST_TOLD else None
+        told = min(map(_Gathering.badness, self._kept)) if len(self._kept) == self._most else None
         for place, members in enumerate(groups):
             if told is not None and 0 < place < len(groups) - 1:
                 # It begins and ends here, and is not worse than any that will be told.
@@ -244,13 +227,27 @@ class Events:
         one = self._open.get(is_alarm)
         if one is not None and rows.first + len(chosen) - one.last > within:
             ended.append(self._open.pop(is_alarm))
-        self._kept = _worst([*self._kept, *ended])
+        self._kept = self._worst([*self._kept, *ended])
+
+    def _worst(self, gathered: list[_Gathering]) -> list[_Gathering]:
+        if self._most is None or len(gathered) <= self._most:
+            return gathered
+        return sorted(gathered, key=_Gathering.badness, reverse=True)[: self._most]
 
 
-def _worst(gathered: Sequence[_Gathering]) -> list[_Gathering]:
-    if len(gathered) <= MOST_TOLD:
-        return list(gathered)
-    return sorted(gathered, key=_Gathering.badness, reverse=True)[:MOST_TOLD]
+def stretches(chosen: NDArray[np.bool_], first: int = 0, within: int = 1) -> list[Stretch]:
+    """Return where chosen rows no further apart than ``within`` begin and end.
+
+    Parameters
+    ----------
+    chosen : ndarray of bool of shape (n,)
+        Which rows.
+    first : int
+        The number of the first of them.
+    within : int
+        By default, rows that follow each other belong together.
+    """
+    return [(first + int(rows[0]), first + int(rows[-1])) for rows in _groups(chosen, within)]
 
 
 def _groups(chosen: NDArray[np.bool_], within: int) -> list[NDArray[np.intp]]:

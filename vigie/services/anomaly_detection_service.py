@@ -26,6 +26,8 @@ from vigie.errors import (
     NotTrainedError,
 )
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from vigie.registry.cache import keep
+from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.detector_service import DetectorService, checked_names, new_service
 from vigie.services.mlflow_service import MLflowService
@@ -33,8 +35,6 @@ from vigie.services.training_process import Outcome, Result, TrainingProcess, tr
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
-from vigie.tracking import registry
-from vigie.tracking.registry import Version
 from vigie.tracking.sync import sync_apart
 
 logger = logging.getLogger(__name__)
@@ -352,7 +352,7 @@ class AnomalyDetectionService:
         if not self.mlflow_service.enabled:
             return
         if time.monotonic() >= self._warn_after:
-            self.mlflow_service.warn_of_journal()
+            self.mlflow_service.recorder.warn_of_journal()
             self._warn_after = time.monotonic() + WARN_EVERY_S
         if not self.registry.answers:
             return
@@ -440,7 +440,7 @@ class AnomalyDetectionService:
             return
         cache = self.settings.state_dir / "models"
         try:
-            registry.keep(cache, result.name, version, result.card_sha256, result.serving_form)
+            keep(cache, result.name, version, result.card_sha256, result.serving_form)
         except OSError as error:
             logger.warning("%s version %d is not kept here: %s.", result.name, version, error)
 

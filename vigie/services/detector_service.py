@@ -25,12 +25,12 @@ from vigie.detectors.catalogue import algorithms
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, NotTrainedError
+from vigie.registry import lookup
+from vigie.registry.version import Version, stage_name
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving.follower import open_served
 from vigie.serving.served import Served
-from vigie.tracking import registry
 from vigie.tracking.publish import TrainingRecord
-from vigie.tracking.registry import Version
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +153,11 @@ class DetectorService(ABC):
         """
         started_ms, started = round(time.time() * 1000), time.perf_counter()
         table = training_table(X, feature_names, self.settings.sensor_ranges)
-        stage = None if stage is None else registry.stage_name(stage)
+        stage = None if stage is None else stage_name(stage)
         threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
         detector = self.new_detector()
         # Only now: the detector's libraries are in, and two threads do not import one of them.
-        self.mlflow_service.prepare(windows=detector.window > 1)
+        self.mlflow_service.recorder.prepare(windows=detector.window > 1)
         trained = training.train(
             detector,
             table,
@@ -187,7 +187,7 @@ class DetectorService(ABC):
             started_ms=started_ms,
             ended_ms=round(time.time() * 1000),
         )
-        card_sha256 = self.mlflow_service.record_training(
+        card_sha256 = self.mlflow_service.recorder.record_training(
             record, nested=nested, on_version=functools.partial(self._registered, trained)
         )
         self.note(trained, card_sha256=card_sha256)
@@ -291,7 +291,7 @@ class DetectorService(ABC):
         if not self.mlflow_service.enabled:
             return None
         server = self.mlflow_service.server
-        found = registry.pick(server, self.name, stage=stage, version=version)
+        found = lookup.pick(server, self.name, stage=stage, version=version)
         cache = self.settings.state_dir / "models"
         served = open_served(server, cache, self.name, found, self._served)
         with self._changing:

@@ -20,13 +20,14 @@ from vigie.errors import (
     TrackingUnavailableError,
     VigieError,
 )
+from vigie.registry import lookup
+from vigie.registry.cache import open_kept, open_version
+from vigie.registry.server import Server
+from vigie.registry.version import Version
 from vigie.serving import last_served
 from vigie.serving.compatibility import incompatible
 from vigie.serving.last_served import LastServed
 from vigie.serving.served import EVERYTHING, ModelKey, Served, ServedModels
-from vigie.tracking import registry
-from vigie.tracking.registry import Version
-from vigie.tracking.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class RegistryFollower:
                 self._models.change({key: trained})
             return
         try:
-            version = registry.pick(self._server, name)
+            version = lookup.pick(self._server, name)
             if version.version != trained.version:
                 trained = self._opened(name, version)
         except TrackingError as error:
@@ -177,7 +178,7 @@ class RegistryFollower:
         for name in algorithms():
             served = before.get(name)
             try:
-                version = registry.pick(self._server, name)
+                version = lookup.pick(self._server, name)
                 if self._knows_better(served, version):
                     coming[name] = self._opened_unless_refused(name, version)
                     versions[name] = version
@@ -273,11 +274,7 @@ def open_served(
     # Numbers begin again after a registered model has been deleted; runs do not.
     if before and (before.version, before.run_id) == (version.version, version.run_id):
         return replace(before, stage=version.stage)
-    model = (
-        registry.open_kept(version, cache)
-        if kept
-        else registry.open_version(server, version, cache)
-    )
+    model = open_kept(version, cache) if kept else open_version(server, version, cache)
     if model.algorithm != name:
         raise ModelRefusedError(
             f"Version {version.version} of '{version.name}' is a {model.algorithm}.",

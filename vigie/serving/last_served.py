@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from vigie.tracking.registry import Version
+from vigie.registry.version import Version
 
 logger = logging.getLogger(__name__)
 

@@ -10,36 +10,36 @@ from matplotlib.figure import Figure
 
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
-from vigie.tracking.material import Material, stride
+from vigie.tracking.figure_data import FigureData, stride
 
 MOST_SENSORS = 40
 DPI = 90
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
-def write_figures(model: TrainedModel, material: Material, folder: Path) -> None:
+def write_figures(model: TrainedModel, data: FigureData, folder: Path) -> None:
     """Write the figures of a training as PNG files.
 
     Parameters
     ----------
     model : TrainedModel
         The model just trained.
-    material : Material
+    data : FigureData
         What to draw of it.
     folder : Path
         Made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _score_distribution(model, material).savefig(folder / "score_distribution.png", dpi=DPI)
-    _sensor_spread(model, material.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
-    if len(material.outliers):
-        _drivers(model, model.explain(material.outliers).shares).savefig(
+    _score_distribution(model, data).savefig(folder / "score_distribution.png", dpi=DPI)
+    _sensor_spread(model, data.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
+    if len(data.outliers):
+        _drivers(model, model.explain(data.outliers).shares).savefig(
             folder / "outlier_sensors.png", dpi=DPI
         )
-    if len(material.loss_by_epoch):
-        _loss(model, material).savefig(folder / "loss.png", dpi=DPI)
+    if len(data.loss_by_epoch):
+        _loss(model, data).savefig(folder / "loss.png", dpi=DPI)
     if model.window > 1:
-        _reconstruction_error(model, material).savefig(folder / "reconstruction_error.png", dpi=DPI)
+        _reconstruction_error(model, data).savefig(folder / "reconstruction_error.png", dpi=DPI)
 
 
 def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
@@ -57,11 +57,11 @@ def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def _score_distribution(model: TrainedModel, material: Material) -> Figure:
+def _score_distribution(model: TrainedModel, data: FigureData) -> Figure:
     figure, axes = _figure(
-        f"{model.algorithm}: scores of {material.n_rows} training rows", "score", "rows"
+        f"{model.algorithm}: scores of {data.n_rows} training rows", "score", "rows"
     )
-    axes.stairs(material.scores, np.linspace(0.0, 1.0, len(material.scores) + 1), fill=True,
+    axes.stairs(data.scores, np.linspace(0.0, 1.0, len(data.scores) + 1), fill=True,
                 color=ACCENT)  # fmt: skip
     axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
     axes.legend(frameon=False)
@@ -100,21 +100,21 @@ def _drivers(model: TrainedModel, shares: Floats) -> Figure:
     return figure
 
 
-def _loss(model: TrainedModel, material: Material) -> Figure:
+def _loss(model: TrainedModel, data: FigureData) -> Figure:
     figure, axes = _figure(f"{model.algorithm}: training loss", "epoch", "mean squared error")
-    losses = material.loss_by_epoch
+    losses = data.loss_by_epoch
     axes.plot(range(1, len(losses) + 1), losses, color=ACCENT)
     axes.set_ylim(bottom=0)
     return figure
 
 
-def _reconstruction_error(model: TrainedModel, material: Material) -> Figure:
+def _reconstruction_error(model: TrainedModel, data: FigureData) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
     )
-    rows = np.arange(0, material.n_rows, stride(material.n_rows))
+    rows = np.arange(0, data.n_rows, stride(data.n_rows))
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(rows, model.raw_scores(material.windows), color=ACCENT, linewidth=0.8)
+    axes.plot(rows, model.raw_scores(data.windows), color=ACCENT, linewidth=0.8)
     axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
     axes.legend(frameon=False)
     return figure

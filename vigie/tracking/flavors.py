@@ -15,10 +15,9 @@ import numpy as np
 
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
+from vigie.registry.server import importing_mlflow
+from vigie.registry.version import SERVING
 from vigie.tracking import networks
-from vigie.tracking.server import importing_mlflow
-
-SERVING = "serving"
 
 _is_ours: ContextVar[bool] = ContextVar("requirements_are_ours", default=False)
 

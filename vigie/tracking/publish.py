@@ -23,30 +23,26 @@ from vigie.errors import (
     TrackingError,
     TrackingUnavailableError,
 )
-from vigie.tracking import artifacts, journal, registry, runs, stages
-from vigie.tracking.flavors import SERVING, write_model
-from vigie.tracking.journal import Entry
-from vigie.tracking.material import Material
-from vigie.tracking.server import Server
+from vigie.registry import lookup, stages
+from vigie.registry.server import Server
+from vigie.registry.version import ASKED, SERVING
+from vigie.tracking import artifacts, outbox
+from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.figure_data import FigureData
+from vigie.tracking.flavors import write_model
+from vigie.tracking.outbox import Entry
+from vigie.tracking.records import ManualValues, RunRef, TrainingEntry
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 logger = logging.getLogger(__name__)
 
-Facts = Mapping[str, Any]
-"""What an entry of the journal says of its training; see ``write``."""
-KEYS = frozenset(
-    (
-        *("experiment", "run_name", "model_name", "artifact_path", "parent", "params", "metrics"),
-        *("tags", "origin", "server", "content_hash", "started_ms", "ended_ms"),
-    )
-)
 ENTRY = "vigie.training"
 """The tag by which a run and a version are known as those of an entry."""
 OPENED = "vigie.opened"
 """The tag of a run that a program has opened by hand; a training may go into it."""
-MATERIAL = "figures.npz"
+FIGURE_DATA = "figures.npz"
 EXAMPLE_ROWS = 64
 LATEST_S = 120.0
 """How long after we have hung up a server may still carry a request out."""
@@ -102,13 +98,13 @@ class TrainingRecord:
 def write(
     record: TrainingRecord,
     experiment: str,
-    parent: runs.OpenRun | None,
+    parent: OpenRun | None,
     graphs: Path,
     server_address: str,
     folder: Path,
     name: str,
-) -> dict[str, Any]:
-    """Write all of a training into the folder of a journal's entry, and return its facts.
+) -> TrainingEntry:
+    """Write the files of a training into the folder of an entry, and return its record.
 
     Parameters
     ----------
@@ -128,7 +124,7 @@ def write(
     name : str
         The entry's. The model's files have it in place of the run's id, which is not known yet.
     """
-    files = folder / journal.ARTIFACTS
+    files = folder / outbox.ARTIFACTS
     files.mkdir()
     if record.quality is not None:
         quality = json.dumps(record.quality.as_dict(), indent=2)
@@ -136,30 +132,35 @@ def write(
     content_hash = write_model(
         record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )
-    Material.of(record.model, record.X, record.scores).save(folder / MATERIAL)
+    FigureData.of(record.model, record.X, record.scores).save(folder / FIGURE_DATA)
     goes_into = None
     if parent is not None:
-        goes_into = {**parent.as_facts(), "is_free": not parent.holds_training}
+        goes_into = parent.ref(is_free=not parent.holds_training)
         parent.holds_training = True
-    return {
-        "experiment": experiment,
-        "run_name": record.run_name,
-        "model_name": record.model_name,
-        "artifact_path": record.artifact_path,
-        "parent": goes_into,
-        "params": {key: str(value) for key, value in record.params.items()},
-        "metrics": _metrics(record),
-        "tags": dict(record.tags),
-        "origin": origin(),
-        "server": server_address,
-        "stage": record.stage,
-        "content_hash": content_hash,
-        "started_ms": record.started_ms,
-        "ended_ms": record.ended_ms,
-    }
+    return TrainingEntry(
+        experiment=experiment,
+        run_name=record.run_name,
+        model_name=record.model_name,
+        artifact_path=record.artifact_path,
+        parent=goes_into,
+        params={key: str(value) for key, value in record.params.items()},
+        metrics=_metrics(record),
+        tags=dict(record.tags),
+        origin=origin(),
+        server=server_address,
+        content_hash=content_hash,
+        started_ms=record.started_ms,
+        ended_ms=record.ended_ms,
+        stage=record.stage,
+    )
 
 
-def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun], None]) -> None:
+def send(
+    server: Server,
+    entry: Entry,
+    training: TrainingEntry,
+    registered: Callable[[int, OpenRun], None],
+) -> None:
     """Bring the server to have all of an entry, whatever it has of it already.
 
     What creates something is asked for first, by the entry's name, which the run and the version
@@ -171,6 +172,8 @@ def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun],
         Where to.
     entry : Entry
         Held by the caller.
+    training : TrainingEntry
+        Its record.
     registered : callable
         Told version and run as soon as there are; the run's figures follow.
 
@@ -182,28 +185,33 @@ def send(server: Server, entry: Entry, registered: Callable[[int, runs.OpenRun],
         If the entry cannot be read.
     """
     # All of it, before the server hears of any of it.
-    facts = _checked(entry)
-    run, is_ours = _run_of(server, entry, facts)
-    for batch in batches(facts):
+    path = training.artifact_path
+    entry.check()
+    if not _described(entry, path).is_file():
+        raise JournalError(
+            f"The journal's entry {entry.name} lacks MLmodel.",
+            remedy="Train again, and delete this entry.",
+        )
+    run, is_ours = _run_of(server, entry, training)
+    for batch in batches(training):
         server.call(server.client.log_batch, run.run_id, **batch)
-    path = facts["artifact_path"]
     name_run(entry, path, run)
     artifacts.upload(server, run.run_id, entry.artifacts)
-    tags = {"vigie.card_sha256": facts["content_hash"], **facts["tags"]}
-    if facts.get("stage"):
-        tags[registry.ASKED] = str(facts["ended_ms"])
-    version = version_of(server, entry, facts["model_name"], path, run, tags)
-    if stage := facts.get("stage"):
-        _move(server, facts, version, stage)
+    tags = {"vigie.card_sha256": training.content_hash, **training.tags}
+    if training.stage:
+        tags[ASKED] = str(training.ended_ms)
+    version = version_of(server, entry, training.model_name, path, run, tags)
+    if training.stage:
+        _move(server, training, version, training.stage)
     if is_ours:
         server.call(
             server.client.set_terminated,
             run.run_id,
             status="FINISHED",
-            end_time=facts["ended_ms"],
+            end_time=training.ended_ms,
         )
     registered(version, run)
-    _send_figures(server, entry, facts, run)
+    _send_figures(server, entry, path, run)
 
 
 def experiment_id(server: Server, name: str) -> str:
@@ -246,87 +254,74 @@ def find_run(server: Server, experiment: str, tag: str, name: str) -> str | None
     return str(known[0].info.run_id) if known else None
 
 
-def run_of_entry(server: Server, experiment: str, kept: Mapping[str, Any]) -> runs.OpenRun:
-    """Return a run that the journal speaks of; see ``OpenRun.as_facts``.
+def run_of_entry(server: Server, experiment: str, run: RunRef) -> OpenRun:
+    """Return a run that the outbox speaks of.
 
     Raises
     ------
     TrackingError
         If the server does not have it yet.
     """
-    if kept["run_id"]:
-        return runs.OpenRun(server.uri, kept["experiment_id"], kept["run_id"])
+    if run.run_id:
+        return OpenRun(server.uri, run.experiment_id, run.run_id)
     where = experiment_id(server, experiment)
-    run_id = find_run(server, where, OPENED, kept["entry"])
+    run_id = find_run(server, where, OPENED, str(run.entry))
     if run_id is None:
         raise TrackingError(
             "The run that it belongs to has not been sent yet.", remedy="`vigie sync` sends both."
         )
-    return runs.OpenRun(server.uri, where, run_id)
-
-
-def _checked(entry: Entry) -> Facts:
-    """Return the facts of an entry that has all that ``write`` put there."""
-    facts = entry.facts()
-    entry.check(facts)
-    lacking = KEYS - facts.keys()
-    if lacking or not _described(entry, str(facts["artifact_path"])).is_file():
-        raise JournalError(
-            f"The journal's entry {entry.name} lacks {', '.join(sorted(lacking)) or 'MLmodel'}.",
-            remedy="Train again, and delete this entry.",
-        )
-    return facts
+    return OpenRun(server.uri, where, run_id)
 
 
 def _described(entry: Entry, artifact_path: str) -> Path:
     return entry.artifacts / artifact_path / "MLmodel"
 
 
-def _run_of(server: Server, entry: Entry, facts: Facts) -> tuple[runs.OpenRun, bool]:
+def _run_of(server: Server, entry: Entry, training: TrainingEntry) -> tuple[OpenRun, bool]:
     """Return the run of an entry, made if there is none, and whether it is ours to end."""
-    call, client, kept = server.call, server.client, facts["parent"]
+    call, client, above = server.call, server.client, training.parent
     parent = None
     # What was open on another server is unknown to this one.
-    if kept and (kept.get("entry") or facts["server"] == server.masked_uri):
-        parent = run_of_entry(server, facts["experiment"], kept)
-    where = parent.experiment_id if parent else experiment_id(server, facts["experiment"])
+    if above and (above.entry or training.server == server.masked_uri):
+        parent = run_of_entry(server, training.experiment, above)
+    where = parent.experiment_id if parent else experiment_id(server, training.experiment)
     if (known := find_run(server, where, ENTRY, entry.name)) is not None:
-        return runs.OpenRun(server.uri, where, known), not parent or known != parent.run_id
-    tags = {**facts["origin"], **facts["tags"], ENTRY: entry.name}
-    if parent and kept["is_free"]:
+        return OpenRun(server.uri, where, known), not parent or known != parent.run_id
+    tags = {**training.origin, **training.tags, ENTRY: entry.name}
+    if parent and above and above.is_free:
         logged = call(client.get_run, parent.run_id).data.params
         # A parameter once logged cannot change, so what the caller logged by hand stands.
-        if all(logged.get(name, value) == value for name, value in facts["params"].items()):
+        if all(logged.get(name, value) == value for name, value in training.params.items()):
             call(client.set_tag, parent.run_id, ENTRY, entry.name)
-            return runs.OpenRun(server.uri, where, parent.run_id, True), False
+            return OpenRun(server.uri, where, parent.run_id, True), False
     if parent:
         tags["mlflow.parentRunId"] = parent.run_id
     with once(entry, "run"):
         created = call(
             client.create_run,
             where,
-            start_time=facts["started_ms"],
+            start_time=training.started_ms,
             tags=tags,
-            run_name=facts["run_name"],
+            run_name=training.run_name,
         )
-    return runs.OpenRun(server.uri, where, created.info.run_id), True
+    return OpenRun(server.uri, where, created.info.run_id), True
 
 
-def batches(facts: Facts) -> Iterator[dict[str, Any]]:
+def batches(logged: TrainingEntry | ManualValues) -> Iterator[dict[str, Any]]:
     """Yield what to log, in pieces that the server takes at once."""
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics = [Metric(*metric) for metric in facts["metrics"]]
+    metrics = [Metric(*metric) for metric in logged.metrics]
     yield {
         "metrics": metrics[:METRICS_AT_ONCE],
-        "params": [Param(name, value) for name, value in facts["params"].items()],
-        "tags": [RunTag(name, value) for name, value in facts["tags"].items()],
+        "params": [Param(name, value) for name, value in logged.params.items()],
+        "tags": [RunTag(name, value) for name, value in logged.tags.items()],
     }
     for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
 
 
-def name_run(entry: Entry, artifact_path: str, run: runs.OpenRun) -> None:
+def name_run(entry: Entry, artifact_path: str, run: OpenRun) -> None:
     """Give the run's id to the model's description, which was written before there was one."""
     described = _described(entry, artifact_path)
     text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
@@ -340,7 +335,7 @@ def version_of(
     entry: Entry,
     name: str,
     artifact_path: str,
-    run: runs.OpenRun,
+    run: OpenRun,
     tags: Mapping[str, str],
 ) -> int:
     """Return the version of a registered model that an entry has made, or is making now."""
@@ -386,11 +381,11 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
     raise AssertionError
 
 
-def _move(server: Server, facts: Facts, version: int, stage: str) -> None:
+def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> None:
     """Move a new version to the stage asked for, unless somebody has decided otherwise since."""
-    name, asked_ms = facts["model_name"], facts["ended_ms"]
+    name, asked_ms = training.model_name, training.ended_ms
     for left in reversed(range(MOVES_TIMES)):
-        there = [one for one in registry.versions(server, name) if one.stage == stage]
+        there = [one for one in lookup.versions(server, name) if one.stage == stage]
         if any(one.version == version for one in there):
             return
         if later := [one for one in there if one.decided_ms > asked_ms]:
@@ -440,7 +435,7 @@ def once(entry: Entry, what: str) -> Iterator[None]:
 
 def mark(folder: Path, what: str) -> Path:
     """Return the file in an entry's folder that says that the server was asked to create this."""
-    return folder / f"{journal.UNANSWERED}-{what}"
+    return folder / f"{outbox.UNANSWERED}-{what}"
 
 
 def origin() -> dict[str, str]:
@@ -450,15 +445,15 @@ def origin() -> dict[str, str]:
     return dict(resolve_tags())
 
 
-def _send_figures(server: Server, entry: Entry, facts: Facts, run: runs.OpenRun) -> None:
+def _send_figures(server: Server, entry: Entry, path: str, run: OpenRun) -> None:
     """Add the figures of a training to its run, which may have ended."""
     # Matplotlib, which a process that only serves never needs.
     from vigie.tracking.figures import write_figures
 
-    model = TrainedModel.load(entry.artifacts / facts["artifact_path"] / SERVING)
-    material = Material.load(entry.folder / MATERIAL)
+    model = TrainedModel.load(entry.artifacts / path / SERVING)
+    data = FigureData.load(entry.folder / FIGURE_DATA)
     with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
-        write_figures(model, material, Path(scratch) / "figures")
+        write_figures(model, data, Path(scratch) / "figures")
         artifacts.upload(server, run.run_id, Path(scratch))
 
 

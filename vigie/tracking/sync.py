@@ -19,13 +19,15 @@ from vigie.errors import (
     TrackingUnavailableError,
     VigieError,
 )
-from vigie.tracking import notes, publish, runs
-from vigie.tracking.journal import Entry, Journal
-from vigie.tracking.server import Server, patiently, server_at
+from vigie.registry.server import Server, patiently, server_at
+from vigie.tracking import manual_runs, publish
+from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.outbox import Entry, Journal
+from vigie.tracking.records import TrainingEntry
 
 logger = logging.getLogger(__name__)
 
-Registered = Callable[[int, runs.OpenRun], None]
+Registered = Callable[[int, OpenRun], None]
 """Told version and run of a training as soon as there are."""
 Told = Callable[[Entry, str], None]
 """Told of an entry that it is sent, or why it is not."""
@@ -153,12 +155,11 @@ def _stays(entry: Entry, error: OSError | MemoryError) -> str:
 
 
 def _bring(server: Server, entry: Entry, registered: Registered) -> None:
-    facts = entry.facts()
-    if "what" not in facts:
-        publish.send(server, entry, registered)
-        return
-    entry.check(facts)
-    notes.send(server, entry, facts, registered)
+    record = entry.record()
+    if isinstance(record, TrainingEntry):
+        publish.send(server, entry, record, registered)
+    else:
+        manual_runs.send(server, entry, record, registered)
 
 
 def sync_apart(server: Server, journal: Journal) -> subprocess.Popen[str]:

@@ -34,7 +34,7 @@ Finished = subprocess.CompletedProcess[str]
 WARM = """
 import json, os, signal, sys
 import pandas, pyarrow.parquet, mlflow.sklearn
-import vigie.cli, vigie.doctor, vigie.files, vigie.report
+import vigie.cli, vigie.cli.files, vigie.cli.render.events
 import vigie.detectors.isolation_forest, vigie.detectors.one_class_svm, vigie.tracking.figures
 
 for line in sys.stdin:

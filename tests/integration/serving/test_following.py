@@ -18,13 +18,13 @@ from faults import AT_MOST_S, Failing, eventually
 from vigie import samples
 from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, TrainedModel
+from vigie.registry import lookup
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving import follower
 from vigie.serving.compatibility import incompatible
 from vigie.serving.served import Served
-from vigie.tracking import registry
 
 FOREST, SVM = "isolation_forest", "one_class_svm"
 SENSORS = tuple(samples.FEATURE_NAMES)
@@ -362,4 +362,4 @@ def test_a_service_restarted_without_a_registry_is_ready_and_says_how_old_its_kn
         again = api.get("/status").json()
         assert again["models"][FOREST]["problem"] is None
         assert again["confirmed"] > status["confirmed"]
-        assert registry.pick(MLflowService(settings).server, FOREST).version == 1
+        assert lookup.pick(MLflowService(settings).server, FOREST).version == 1

@@ -25,7 +25,7 @@ NAME = "one_class_svm"
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server that has failed is left alone for some seconds."""
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
 
 
 @pytest.fixture

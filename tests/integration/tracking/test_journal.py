@@ -28,11 +28,11 @@ from vigie.cli import app
 from vigie.config import Settings
 from vigie.errors import TrackingUnavailableError
 from vigie.local import mlflow_server
+from vigie.registry.server import impatiently
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
-from vigie.tracking.journal import Entry
-from vigie.tracking.server import impatiently
+from vigie.tracking.outbox import Entry
 from vigie.tracking.sync import SENT, send
 
 NAME = "one_class_svm"
@@ -60,7 +60,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a server that has failed is left alone for some seconds."""
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
 
 
 @pytest.fixture
@@ -500,7 +500,7 @@ def test_a_slow_server_is_not_waited_for_and_has_it_in_the_end(behind, healthy, 
 
 def test_a_journal_that_grows_is_warned_of(behind, healthy, caplog, monkeypatch):
     settings, _ = behind(0, "gone")
-    monkeypatch.setattr("vigie.tracking.journal.LARGE_BYTES", 100_000)
+    monkeypatch.setattr("vigie.tracking.outbox.LARGE_BYTES", 100_000)
     train(settings, healthy)
     caplog.clear()
     for _ in range(3):
@@ -623,7 +623,7 @@ def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, m
     train(settings, healthy)
     server.left = 10_000
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr("vigie.services.mlflow_service.WAIT_S", 0.1)
+    monkeypatch.setattr("vigie.tracking.recorder.WAIT_S", 0.1)
     [entry] = MLflowService(settings).journal.waiting()
     assert entry.hold()
     stuck = CliRunner().invoke(app, ["sync"])
@@ -669,7 +669,7 @@ from vigie.services.one_class_svm_service import OneClassSVMService
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
-service.mlflow_service.prepare(windows=False)
+service.mlflow_service.recorder.prepare(windows=False)
 # No file of more than a kilobyte can be written, as on a disk with no more room than that.
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 service.train(rows)

@@ -11,10 +11,11 @@ from mlflow import MlflowClient
 
 from vigie.config import Settings
 from vigie.errors import ConflictError, ModelNotFoundError, VigieError
+from vigie.registry import lookup, stages
+from vigie.registry.server import Server, server_at
+from vigie.registry.stages import MOVING
+from vigie.registry.version import PROMOTED, Version
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking import registry, stages
-from vigie.tracking.server import Server, server_at
-from vigie.tracking.stages import MOVING
 
 NAME = "one_class_svm"
 PRODUCTION, STAGING = "Production", "Staging"
@@ -53,13 +54,13 @@ def by_alias(client: MlflowClient, version: int) -> None:
 
 def recorded(server: Server, stage: str = PRODUCTION) -> tuple[list[int], int | None]:
     """Return what the registry has in a stage, and under its alias."""
-    listed, aliases = registry.recorded(server, NAME)
+    listed, aliases = lookup.recorded(server, NAME)
     there = [version.version for version in listed if version.stage == stage]
     return there, aliases.get(stage.lower())
 
 
 def serving(server: Server) -> int:
-    return registry.pick(server, NAME, stage=PRODUCTION).version
+    return lookup.pick(server, NAME, stage=PRODUCTION).version
 
 
 # Others who move at the same time.
@@ -85,7 +86,7 @@ class Meanwhile:
     def after_our_move(self, act: Callable[[], object]) -> None:
         move, acted = stages._set, []
 
-        def moved(server: Server, version: registry.Version, stage: str) -> None:
+        def moved(server: Server, version: Version, stage: str) -> None:
             move(server, version, stage)
             if not acted:
                 acted.append(True)
@@ -176,7 +177,7 @@ def test_a_move_broken_off_anywhere_leaves_one_serving_and_can_be_repeated(
     act, client, server, failing, monkeypatch
 ):
     # Else a failed server is left alone for some seconds, and this test would have to wait.
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
     monkeypatch.setattr(stages, "LIVES_MS", 200)
     before, after = (2, 3) if act == "promote" else (2, 1)
     promote(server, 1, 2)
@@ -245,9 +246,9 @@ def test_a_promotion_by_mlflows_client_that_archives_nothing_serves(client, serv
 @pytest.mark.parametrize("said", ["²", "9" * 5000, "soon", ""])
 def test_a_tag_that_is_no_time_is_none(said, client, server):
     promote(server, 1)
-    client.set_model_version_tag(NAME, "2", registry.PROMOTED, said)
+    client.set_model_version_tag(NAME, "2", PROMOTED, said)
     assert serving(server) == 1
-    assert [version.version for version in registry.versions(server, NAME)] == [4, 3, 2, 1]
+    assert [version.version for version in lookup.versions(server, NAME)] == [4, 3, 2, 1]
 
 
 def test_a_promotion_by_alias_alone_is_rolled_back_to_the_last_of_ours(client, server, caplog):

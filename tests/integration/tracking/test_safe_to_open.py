@@ -233,7 +233,7 @@ class _Bomb(BaseHTTPRequestHandler):
 
 def test_a_bomb_is_not_unpacked(untracked, monkeypatch):
     # The real limit would take the test a while to reach.
-    monkeypatch.setattr("vigie.tracking.server.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("vigie.registry.server.MOST_BYTES", 1 << 20)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Bomb)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     uri = f"http://127.0.0.1:{server.server_port}"

@@ -35,9 +35,9 @@ from side_by_side import (
 
 from vigie.config import Settings
 from vigie.local import await_health, running
+from vigie.registry.stages import MOVING
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.journal import Journal
-from vigie.tracking.stages import MOVING
+from vigie.tracking.outbox import Journal
 
 AT_LENGTH = "SIDE_BY_SIDE" in os.environ
 WORKERS = 8 if AT_LENGTH else 4

@@ -19,10 +19,10 @@ from sklearn.ensemble import IsolationForest
 
 from vigie.config import Settings
 from vigie.errors import NotTrainedError, TrackingUnavailableError
+from vigie.registry.server import server_at
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
-from vigie.tracking.server import server_at
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_outage_that_lasts_is_one_error_however_often_it_is_met(
     away, healthy, caplog, monkeypatch
 ):
     # Else the second training would not even ask.
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
     for _ in range(3):
         service = OneClassSVMService(settings=away)
         in_time(lambda service=service: service.train(healthy))
@@ -211,8 +211,8 @@ def test_a_server_that_comes_back_is_used_and_its_next_outage_is_another_error(
     failing, tracked, healthy, caplog, monkeypatch
 ):
     # Else a failed server is left alone for some seconds, and this test would have to wait.
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
-    monkeypatch.setattr("vigie.tracking.server.TRUST_AFTER_ANSWER_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.TRUST_AFTER_ANSWER_S", 0.0)
     server = failing(tracked.mlflow_tracking_uri, 0, "gone")
     settings = tracked.model_copy(update={"mlflow_tracking_uri": server.uri})
 
@@ -334,8 +334,8 @@ def versions_of(service: AnomalyDetectionService) -> dict[str, int]:
 def test_a_service_starts_from_what_served_last_while_the_registry_is_away(
     registry_and_versions, healthy, caplog, monkeypatch
 ):
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
-    monkeypatch.setattr("vigie.tracking.server.TRUST_AFTER_ANSWER_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.TRUST_AFTER_ANSWER_S", 0.0)
     server, settings = registry_and_versions
     before = started(settings).confirmed
     server.left = 0
@@ -414,7 +414,7 @@ WRONGLY_TYPED = {
 def test_a_service_starts_beside_a_memory_with_a_wrong_type_and_says_so_once(
     registry_and_versions, caplog, monkeypatch
 ):
-    monkeypatch.setattr("vigie.tracking.server.QUIET_AFTER_FAILURE_S", 0.0)
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
     server, settings = registry_and_versions
     file = settings.state_dir / "last_served.json"
     right = file.read_text()

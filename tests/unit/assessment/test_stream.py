@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie import files, samples
+from vigie import samples
 from vigie.assessment.status import AssetStatus
 from vigie.assessment.stream import Faults, Part, ahead
+from vigie.cli import files
+from vigie.cli.files import Recording, read_table
+from vigie.cli.render.rows import Writer
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
-from vigie.export import Writer
-from vigie.files import Recording, read_table
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 NAMES = list(samples.FEATURE_NAMES)

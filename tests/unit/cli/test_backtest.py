@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie import backtest as backtests
 from vigie import cli, samples
-from vigie.backtest import Backtest, Confusion, backtest, labels_of, usual_train_rows
+from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
+from vigie.cli.files import labels_of
+from vigie.cli.render.backtest import MOST_TOLD, sentences, write_picture
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
 
@@ -45,7 +46,7 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "train_rows": train_rows,
         "left_out_rows": int(flags(labels)[:train_rows].sum()),
         "alarm": flags(alarm),
-        "reading": flags("." * len(alarm)),
+        "p_values": np.full(len(alarm), 0.5),
         "models": {"isolation_forest": ~flags(alarm)},
         "asset": np.full(n, 0.5),
         "contamination": 0.01,
@@ -92,6 +93,29 @@ def test_each_fault_has_its_delay_and_an_alarm_beside_all_faults_is_false():
     assert asset["alarms_per_day"] is None
 
 
+def test_an_alarm_is_an_event_that_knows_its_rows_and_the_worst_of_them():
+    asset = np.full(8, 0.5)
+    asset[[1, 5]] = 1e-9, 1e-4
+    [first, second] = hand_made("........", "xx.x", asset=asset).alarms
+    assert (first.first, first.peak, first.last, first.p_value) == (4, 5, 5, 1e-4)
+    assert (second.first, second.last) == (7, 7)
+
+
+def test_odd_readings_outside_of_an_alarm_are_events_but_no_alarms():
+    p_values = np.array([1e-5, 0.5, 1e-5, 0.5])
+    result = hand_made("........", "x...", p_values=p_values)
+    assert [(event.is_alarm, event.first, event.n_anomalies) for event in result.events] == [
+        (True, 4, 1),
+        (False, 6, 1),
+    ]
+    assert len(result.alarms) == 1
+
+
+def test_every_one_of_very_many_alarms_is_counted():
+    figures = hand_made("...." + ".." * 500, "x." * 500).figures()["asset"]
+    assert (figures["alarms"], figures["false_alarms"]) == (500, 500)
+
+
 def test_a_delay_in_seconds_is_told_by_the_times():
     times = seconds(0, 1, 2, 3, 4, 10, 20.5, 40, 50)
     asset = hand_made(".....xxx.", "...x.", times=times).figures()["asset"]
@@ -135,7 +159,7 @@ def test_counts_of_several_files_are_pooled_by_adding_them():
 
 def test_the_sentences_say_what_an_operator_lived_through():
     times = seconds(*np.arange(16) * 60)
-    told = backtests.sentences(hand_made(*EXAMPLE, times=times))
+    told = sentences(hand_made(*EXAMPLE, times=times))
     assert told == [
         "trained on rows 1–4 (left out as labelled: 1); judged rows 5–16",
         "fault in rows 6–8: found after 2 rows (2 min)",
@@ -146,13 +170,13 @@ def test_the_sentences_say_what_an_operator_lived_through():
 
 
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
-    told = backtests.sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
-    assert sum(sentence.startswith("fault in rows") for sentence in told) == backtests.MOST_TOLD
+    told = sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
+    assert sum(sentence.startswith("fault in rows") for sentence in told) == MOST_TOLD
     assert told[-2:] == ["25 of 50 faults found in all", "25 alarms, none of them without a fault"]
 
 
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
-    told = backtests.sentences(hand_made("........", ".x.."))
+    told = sentences(hand_made("........", ".x.."))
     assert "none of these is labelled" in told[1]
     assert told[2:] == ["1 alarm, without a fault"]
 
@@ -258,7 +282,7 @@ def test_an_alarm_among_the_training_rows_is_no_alarm_and_does_not_last_beyond_t
     result = backtest(odd, labels, TRAIN_ROWS, settings, data.times, FOREST)
     assert result.asset[:TRAIN_ROWS][120:150].min() < 0.02
     assert result.alarms
-    assert all(first >= TRAIN_ROWS for first, _ in result.alarms)
+    assert all(alarm.first >= TRAIN_ROWS for alarm in result.alarms)
     assert not result.alarm[0]
 
 
@@ -344,13 +368,13 @@ def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):
     asset = np.geomspace(1.0, 1e-30, 40)
     asset[:3] = np.nan
     result = hand_made(labels, alarm, train_rows=10, asset=asset)
-    backtests.write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
 
 
 def test_a_picture_of_an_asset_on_which_nothing_could_be_said_is_empty_but_drawn(tmp_path):
     result = dataclasses.replace(hand_made(*EXAMPLE), asset=np.full(16, np.nan))
-    backtests.write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from vigie.breaker import CircuitBreaker
 from vigie.config import masked
 from vigie.detectors.trained import MOST_BYTES
 from vigie.errors import (
@@ -28,7 +29,7 @@ from vigie.errors import (
     TrackingUnavailableError,
     VigieError,
 )
-from vigie.tracking import rest
+from vigie.registry import http
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,10 +80,9 @@ class Server:
     def __init__(self, uri: str):
         self.uri = uri
         self.is_remote = urlsplit(uri).scheme in ("http", "https")
-        self._lock = threading.Lock()
-        self._down_until = 0.0
+        self._breaker = CircuitBreaker[TrackingUnavailableError]()
         self._answered_at = float("-inf")
-        self._outage_logged = False
+        self._lock = threading.Lock()
         self._refusal_logged = ""
 
     @cached_property
@@ -105,7 +105,7 @@ class Server:
     @property
     def speaks_rest(self) -> bool:
         """Whether ``ask`` and ``download`` do without MLflow's client."""
-        return self.is_remote and rest.suffices()
+        return self.is_remote and http.suffices()
 
     @property
     def masked_uri(self) -> str:
@@ -133,10 +133,8 @@ class Server:
                 answer = function(*args, **kwargs)
         except MlflowException as error:
             if _is_outage(error):
-                outage = self._unavailable(_first_line(error))
-                outage.timed_out = "timed out" in str(error) or "timeout" in str(error)
-                self._mark_down(hangs=outage.timed_out)
-                raise outage from error
+                hangs = "timed out" in str(error) or "timeout" in str(error)
+                raise self._down(_first_line(error), hangs=hangs) from error
             if error.error_code in NOT_LET_IN:
                 raise self._shut() from error
             if any(sign in str(error) for sign in NO_MLFLOW):
@@ -170,7 +168,7 @@ class Server:
         TrackingUnavailableError, ModelNotFoundError, TrackingError
             As ``call``.
         """
-        status, answer = self._asked(lambda: rest.get(self.uri, endpoint, params))
+        status, answer = self._asked(lambda: http.get(self.uri, endpoint, params))
         if status >= 400:
             message = str(answer.get("message") or f"it answers {status}").splitlines()[0]
             raise _refusal(message[:300], answer.get("error_code", ""))
@@ -191,7 +189,7 @@ class Server:
         TrackingUnavailableError, TrackingError
             As ``call``.
         """
-        status = self._asked(lambda: (rest.download(self.uri, path, target, MOST_BYTES), None))[0]
+        status = self._asked(lambda: (http.download(self.uri, path, target, MOST_BYTES), None))[0]
         if status != 200:
             raise _refusal(f"{path}: it answers {status}")
 
@@ -203,11 +201,9 @@ class Server:
         try:
             status, answer = request()
         except requests.RequestException as error:
-            self._mark_down()
-            raise self._unavailable(_reason(error)) from error
+            raise self._down(_reason(error)) from error
         if status >= 500:
-            self._mark_down()
-            raise self._unavailable(f"it answers {status}")
+            raise self._down(f"it answers {status}")
         if status == 401:
             raise self._shut()
         self._has_answered()
@@ -223,7 +219,7 @@ class Server:
         """
         if not self.is_remote or time.monotonic() < self._answered_at + TRUST_AFTER_ANSWER_S:
             return
-        if time.monotonic() < self._down_until:
+        if self._breaker.is_open:
             raise self._unavailable("it did not answer a moment ago")
         import requests
 
@@ -233,13 +229,11 @@ class Server:
             with requests.get(url, timeout=_probe.get(), stream=True) as answer:
                 status = answer.status_code
         except requests.RequestException as error:
-            self._mark_down()
-            raise self._unavailable(_reason(error)) from error
-        if status == 404 or status >= 500:
-            if status == 404:
-                raise self._foreign()
-            self._mark_down()
-            raise self._unavailable(f"it answers {status}")
+            raise self._down(_reason(error)) from error
+        if status == 404:
+            raise self._foreign()
+        if status >= 500:
+            raise self._down(f"it answers {status}")
         self._answered_at = time.monotonic()
 
     def log_refusal(self, error: TrackingError, what: str) -> None:
@@ -250,20 +244,20 @@ class Server:
 
     def log_outage(self, error: TrackingUnavailableError) -> None:
         """Log an outage as one error, however many calls it fails."""
-        with self._lock:
-            first, self._outage_logged = not self._outage_logged, True
-        logger.log(logging.ERROR if first else logging.DEBUG, "%s", error)
+        logger.log(logging.ERROR if self._breaker.count() else logging.DEBUG, "%s", error)
 
     def _has_answered(self) -> None:
         self._answered_at = time.monotonic()
-        with self._lock:
-            self._outage_logged = False
+        self._breaker.recovered()
 
-    def _mark_down(self, *, hangs: bool = False) -> None:
+    def _down(self, reason: str, *, hangs: bool = False) -> TrackingUnavailableError:
+        """Ask the server nothing for a while, and return the error that says why."""
+        outage = self._unavailable(reason)
+        outage.timed_out = hangs
         # One that says that it is there, and then does nothing, would be believed again at once.
-        quiet = QUIET_AFTER_SILENCE_S if hangs else QUIET_AFTER_FAILURE_S
-        self._down_until = time.monotonic() + quiet
+        self._breaker.open(outage, QUIET_AFTER_SILENCE_S if hangs else QUIET_AFTER_FAILURE_S)
         self._answered_at = float("-inf")
+        return outage
 
     def _unavailable(self, reason: str) -> TrackingUnavailableError:
         return TrackingUnavailableError(
@@ -273,8 +267,7 @@ class Server:
         )
 
     def _foreign(self) -> TrackingUnavailableError:
-        self._mark_down()
-        return self._unavailable("what answers there is not MLflow")
+        return self._down("what answers there is not MLflow")
 
     def _shut(self) -> TrackingUnavailableError:
         # As good as away, but asked again at once: a probe finds nothing wrong with it.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.table import Table as Sheet
 
-from vigie.events.gathering import Event
+from vigie.events.event import Event
 from vigie.models.anomaly_data import SensorContribution
 
 CAPTION = (

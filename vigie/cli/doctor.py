@@ -1,17 +1,35 @@
-"""The guide's troubleshooting as checks: what was asked, what was found, and what to do."""
+"""``vigie doctor``: the guide's troubleshooting as checks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from vigie.config import Settings
-from vigie.detectors.catalogue import algorithms
+import typer
+from rich.markup import escape
+
+from vigie.cli.environment import read_settings
+from vigie.cli.terminal import out
 from vigie.errors import VigieError
-from vigie.services.mlflow_service import MLflowService
-from vigie.state import require_writable
-from vigie.tracking import registry
-from vigie.tracking.registry import Version
+
+if TYPE_CHECKING:
+    from vigie.config import Settings
+    from vigie.registry.version import Version
+    from vigie.services.mlflow_service import MLflowService
+
+
+def doctor() -> None:
+    """Check the way from here to MLflow step by step, with the remedy for what fails."""
+    failed = False
+    for check in examine(read_settings()):
+        mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
+        out.print(f"{mark} {check.question} {escape(check.finding)}", highlight=False)
+        if not check.passed:
+            failed = True
+            out.print(f"     {escape(check.remedy)}", style="yellow", highlight=False)
+    if failed:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,10 @@ class Check:
 
 def examine(settings: Settings) -> Iterator[Check]:
     """Check the way to MLflow in its order; what depends on a failed check is not asked."""
+    from vigie.detectors.catalogue import algorithms
+    from vigie.registry import lookup
+    from vigie.services.mlflow_service import MLflowService
+
     yield _state(settings)
     if not settings.mlflow_enabled:
         yield Check(
@@ -60,13 +82,15 @@ def examine(settings: Settings) -> Iterator[Check]:
                 f"Train one: `vigie train FILE --model {name}`.",
             )
             continue
-        readable.append(registry.pick(service.server, name))
+        readable.append(lookup.pick(service.server, name))
         yield _stages(name, found)
     for version in readable:
         yield _artifacts(service, version)
 
 
 def _state(settings: Settings) -> Check:
+    from vigie.state import require_writable
+
     question = "Local state kept?"
     try:
         require_writable(settings.state_dir)

@@ -240,6 +240,32 @@ def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datet
     return None if clock is None else clock.read(table)
 
 
+def labels_of(table: pd.DataFrame, column: str) -> NDArray[np.bool_]:
+    """Return which rows a column labels as faulty, shape (n_rows,): those where it is not 0.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such column, or it holds anything but numbers or truth values.
+    """
+    import pandas as pd
+
+    require_columns(table, [column], "--labels")
+    values = table[column]
+    # To pandas, truth values are numbers.
+    usable = pd.api.types.is_numeric_dtype(values) and not values.isna().any()
+    if len(values) and not usable:
+        row = int(np.argmax(pd.to_numeric(values, errors="coerce").isna()))
+        raise InvalidDataError(
+            f"The column {column} holds other values than labels, such as "
+            f"{str(values.iloc[row])!r} in row {row + 1}.",
+            field="--labels",
+            remedy="Write 0 for a healthy row and 1 for a faulty one, in every row.",
+        )
+    found: NDArray[np.bool_] = values.to_numpy() != 0
+    return found
+
+
 @dataclass
 class Clock:
     """The column with the times, the form in which they are written, and how far it was read.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from vigie.tracking.records import RunRef
+
 
 @dataclass
 class OpenRun:
-    """A run on a server, or one that only the journal knows of yet.
+    """A run on a server, or one that only the outbox knows of yet.
 
     Attributes
     ----------
@@ -19,7 +21,7 @@ class OpenRun:
     holds_training : bool
         Whether a training has been recorded in it.
     entry : str or None
-        Name of the journal's entry that creates it, if one does.
+        Name of the outbox's entry that creates it, if one does.
     """
 
     uri: str
@@ -28,9 +30,9 @@ class OpenRun:
     holds_training: bool = False
     entry: str | None = None
 
-    def as_facts(self) -> dict[str, str | None]:
-        """Return by what the journal finds this again."""
-        return {"run_id": self.run_id, "experiment_id": self.experiment_id, "entry": self.entry}
+    def ref(self, *, is_free: bool = False) -> RunRef:
+        """Return by what the outbox finds this again."""
+        return RunRef(self.run_id, self.experiment_id, self.entry, is_free)
 
 
 _open: ContextVar[tuple[OpenRun, ...]] = ContextVar("open_runs", default=())

@@ -36,6 +36,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vigie.errors import JournalError
+from vigie.tracking.records import Record, from_json, to_json
 
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
 UNANSWERED = "unanswered"
@@ -107,16 +108,24 @@ class Entry:
         """Return whether it is where it was found, neither sent nor set aside since."""
         return (self.folder / FACTS).exists()
 
-    def facts(self) -> dict[str, Any]:
-        """Return what stands in ``entry.json``.
+    def record(self) -> Record:
+        """Return what is to be recorded.
 
         Raises
         ------
         JournalError
-            If it is not there, damaged, or of another format.
+            If it cannot be read: it is not there, damaged, or of another format.
         OSError
             If the disk does not hand it out, which says nothing of what is on it.
         """
+        facts = self._facts()
+        try:
+            return from_json(facts)
+        except ValueError as error:
+            raise self._unreadable(str(error)) from error
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what stands in ``entry.json``, if it is what was written."""
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
@@ -127,14 +136,17 @@ class Entry:
                 return facts
         except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             reason = repr(error)
-        raise JournalError(
+        raise self._unreadable(reason)
+
+    def _unreadable(self, reason: str) -> JournalError:
+        return JournalError(
             f"The journal's entry {self.name} cannot be read: {reason}.",
             remedy="It was written by another version of Vigie, or the disk has lost some of it. "
             "Train again, and delete this entry.",
         )
 
-    def check(self, facts: Mapping[str, Any]) -> None:
-        """Return if the disk holds all files that the entry's facts say were written.
+    def check(self) -> None:
+        """Return if the disk holds all files that were written with the record.
 
         Raises
         ------
@@ -142,7 +154,7 @@ class Entry:
             Naming the first file that it does not.
         """
         found = _digests(self.folder)
-        for path, digest in facts[FILES].items():
+        for path, digest in self._facts()[FILES].items():
             if found.get(path) != digest:
                 raise JournalError(
                     f"The journal's entry {self.name} is damaged: {path} is "
@@ -204,16 +216,14 @@ class Journal:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def write(
-        self, write: Callable[[Path, str], Mapping[str, Any]], name: str | None = None
-    ) -> Entry:
+    def write(self, write: Callable[[Path, str], Record], name: str | None = None) -> Entry:
         """Write an entry, all of it or nothing.
 
         Parameters
         ----------
         write : callable
             Puts the entry's files into a folder; given that folder and the entry's name, it
-            returns the facts.
+            returns the record.
         name : str, optional
             See ``new_name``; by default a new one.
 
@@ -234,7 +244,8 @@ class Journal:
             # Under this name nobody takes it for abandoned before it is locked.
             entry.lock()
             entry.move(self.folder / f"{WRITING}{name}")
-            written = {"format": FORMAT, **write(entry.folder, name), FILES: _digests(entry.folder)}
+            record = to_json(write(entry.folder, name))
+            written = {"format": FORMAT, **record, FILES: _digests(entry.folder)}
             # As they are read again, tuples being lists then.
             facts = json.loads(json.dumps(written))
             text = json.dumps({**facts, DIGEST: _digest_of(facts)}, indent=1)

@@ -14,7 +14,7 @@ MOST_OUTLIERS, MOST_ROWS, N_BINS = 200, 5000, 50
 
 
 @dataclass(frozen=True)
-class Material:
+class FigureData:
     """Parts of the training rows, and of what the model says of them.
 
     Attributes
@@ -41,7 +41,7 @@ class Material:
     loss_by_epoch: Floats
 
     @classmethod
-    def of(cls, model: TrainedModel, X: Floats, scores: Floats) -> Material:
+    def of(cls, model: TrainedModel, X: Floats, scores: Floats) -> FigureData:
         """Take what is drawn from training rows (n_rows, n_features) and their scores (n_rows,)."""
         n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
         every, examples = stride(len(X)), model.examples(X)
@@ -59,7 +59,7 @@ class Material:
         np.savez(path, allow_pickle=False, **asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> Material:
+    def load(cls, path: Path) -> FigureData:
         """Read it back."""
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}

@@ -28,9 +28,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from vigie.errors import ConflictError, ModelNotFoundError, TrackingError
-from vigie.tracking import registry
-from vigie.tracking.registry import ALIASED, PROMOTED, Version
-from vigie.tracking.server import Server
+from vigie.registry import lookup
+from vigie.registry.server import Server
+from vigie.registry.version import ALIASED, PROMOTED, Version, choose, merged, moment_of, stage_name
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ def move(
     ConflictError
         If another version has been put into the stage at the same time; that one is there.
     """
-    stage = registry.stage_name(stage)
-    found = registry.versions(server, name)
-    wanted, before = registry.choose(found, name, version=version), _holder(found, stage)
+    stage = stage_name(stage)
+    found = lookup.versions(server, name)
+    wanted, before = choose(found, name, version=version), _holder(found, stage)
     with _turn(server, name):
-        found = registry.versions(server, name)
-        wanted, now = registry.choose(found, name, version=version), _holder(found, stage)
+        found = lookup.versions(server, name)
+        wanted, now = choose(found, name, version=version), _holder(found, stage)
         if stage in ALIASED and now is not None and now.version != wanted.version:
             if before is None or before.version != now.version:
                 raise _lost(wanted, now)
@@ -97,10 +97,10 @@ def rollback(server: Server, name: str) -> tuple[Version, Version]:
     ConflictError
         If another version has been put into Production at the same time.
     """
-    current = registry.pick(server, name, stage="Production")
+    current = lookup.pick(server, name, stage="Production")
     with _turn(server, name):
-        found = registry.versions(server, name)
-        now = registry.choose(found, name, stage="Production")
+        found = lookup.versions(server, name)
+        now = choose(found, name, stage="Production")
         if now.version != current.version:
             raise ConflictError(
                 f"Version {now.version} of '{name}' was put into Production at the same time, in "
@@ -192,7 +192,7 @@ def _others_moving(server: Server, name: str, own: str) -> set[str]:
     for tag, said_ms in found.items():
         if not tag.startswith(MOVING) or tag == own:
             continue
-        if abs(_now_ms() - (registry.moment_of(said_ms) or 0)) < LIVES_MS:
+        if abs(_now_ms() - (moment_of(said_ms) or 0)) < LIVES_MS:
             moving.add(tag)
         else:
             # Who said so was killed, or could not reach the server any more.
@@ -215,8 +215,8 @@ def _put(server: Server, version: Version, stage: str, promoted_ms: int | None =
     if stage not in ALIASED:
         return
     for _ in range(ROUNDS):
-        listed, aliases = registry.recorded(server, version.name)
-        holder = _holder(registry.merged(listed, aliases), stage)
+        listed, aliases = lookup.recorded(server, version.name)
+        holder = _holder(merged(listed, aliases), stage)
         staged = [other.version for other in listed if other.stage == stage]
         if holder is None or [holder.version] == staged == [aliases.get(stage.lower())]:
             break
@@ -234,7 +234,7 @@ def _set(server: Server, version: Version, stage: str) -> None:
     """
     client, name = server.client, version.name
     _transition(server, version, stage)
-    listed, aliases = registry.recorded(server, name)
+    listed, aliases = lookup.recorded(server, name)
     for aliased in ALIASED:
         alias = aliased.lower()
         if aliased == stage:

@@ -1,4 +1,4 @@
-"""The first five minutes: everything started, trained, promoted, and a fault found."""
+"""The demo: everything started, trained, promoted, and a fault found in a recording."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from rich.console import Console
 
 from vigie import samples
+from vigie.cli.files import read_table
+from vigie.cli.render.events import event_sheet
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
 from vigie.events.gathering import Events, Rows
-from vigie.files import read_table
 from vigie.local import mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
-from vigie.report import event_sheet
 from vigie.services.mlflow_service import MLflowService
 
 SKAB_FILE = "skab/valve1/13.csv"
@@ -94,8 +94,8 @@ def run(
 
 def choose_scene(settings: Settings) -> Scene:
     """Return a real recording where there is one, else a simulated one."""
-    recording = settings.data / SKAB_FILE
-    if recording.is_file():
+    recording = settings.data / SKAB_FILE if settings.data else None
+    if recording is not None and recording.is_file():
         table = read_table(recording)
         labels = table.pop("anomaly").to_numpy()
         values = table.drop(columns=["datetime", "changepoint"])
@@ -110,8 +110,9 @@ def choose_scene(settings: Settings) -> Scene:
             labels=labels[n:],
         )
     fault = samples.faulty("bearing_wear", seed=2)
+    why = f"there is no {recording}" if recording else "VIGIE_DATA names no recordings"
     return Scene(
-        title="a simulated pump bench whose bearing wears (no data at VIGIE_DATA)",
+        title=f"a simulated pump bench whose bearing wears ({why})",
         asset_id="simulated-bench",
         feature_names=list(samples.FEATURE_NAMES),
         units={sensor.name: sensor.unit.replace("1", "") for sensor in samples.SENSORS},

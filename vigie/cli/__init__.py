@@ -1,0 +1,75 @@
+"""``vigie``: the command line.
+
+Each command is a function in a file of its own. All of them are imported at the start, so that
+``--help`` can name them; what only one of them needs, it imports when it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from vigie import __version__
+from vigie.cli import backtest, demo, detect, doctor, models, serve, sync, train, up
+from vigie.cli.terminal import complain, err, out
+from vigie.errors import VigieError
+
+app = typer.Typer(
+    help="Anomaly detection for machines and their sensors, tracked and versioned in MLflow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+# In the order of `vigie --help`.
+app.command()(up.up)
+app.command()(serve.serve)
+app.command()(train.train)
+app.command()(sync.sync)
+app.command()(detect.detect)
+app.command()(backtest.backtest)
+app.add_typer(models.models, name="models")
+app.command()(doctor.doctor)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line; an error that we know is one line, not a traceback."""
+    try:
+        app()
+    except VigieError as error:
+        complain(str(error))
+        sys.exit(1)
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        from vigie.config import Settings, masked
+
+        for fault in error.errors():
+            message = fault["msg"].removeprefix("Value error, ")
+            variable = Settings.variable(str(fault["loc"][0]))
+            complain(f"{variable}: {message}, but it is {masked(repr(fault['input']))}.")
+        sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        out.print(f"vigie {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=err, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("vigie").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -1,0 +1,21 @@
+"""``vigie demo``: the first five minutes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vigie.cli.environment import read_settings
+from vigie.cli.terminal import err, out, progress_bar, progress_lines, signals_as_exit
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave MLflow and the service up.")] = False,
+) -> None:
+    """Start everything, train, promote, and find the fault in a recording."""
+    from vigie.cli.replay import run
+
+    progress = progress_bar if err.is_terminal else progress_lines
+    with signals_as_exit():
+        run(read_settings(), out, progress, keep=keep)

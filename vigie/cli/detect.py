@@ -1,0 +1,117 @@
+"""``vigie detect``: a recording, assessed by the versions that serve."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from vigie.cli.options import File, RowRange, Time, row_slice
+from vigie.cli.terminal import err, out
+
+if TYPE_CHECKING:
+    from vigie.assessment.stream import Part
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Faulty(StrEnum):
+    """What is done about values that no machine made."""
+
+    REFUSE = "refuse"
+    IMPUTE = "impute"
+
+
+def detect(
+    file: File,
+    rows: RowRange = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model. Repeatable.")] = None,
+    output: Annotated[
+        Format, typer.Option("--format", help="Events as a table, or every row as CSV or JSON.")
+    ] = Format.TABLE,
+    time: Time = None,
+    faulty: Annotated[
+        Faulty | None,
+        typer.Option(
+            help="Missing and impossible values: refuse the file, or go on without the sensor "
+            "(impute), as by default; said outright, also where its whole column is missing."
+        ),
+    ] = None,
+) -> None:
+    """Judge the readings of one asset in a file, by the versions that serve.
+
+    A file may be longer than memory: it is read, judged and told part by part.
+    """
+    from vigie.assessment.stream import Faults
+    from vigie.cli.files import Recording
+    from vigie.cli.render.events import event_sheet
+    from vigie.cli.render.rows import Writer, named
+    from vigie.events.gathering import MOST_TOLD, Events, Rows
+    from vigie.services.anomaly_detection_service import AnomalyDetectionService
+
+    chosen = row_slice(rows)
+    recording, first = Recording(file, chosen), chosen.start or 0
+    stream = AnomalyDetectionService().stream(
+        recording.columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
+    )
+    for name, columns in stream.lacking.items():
+        gone = "goes on without" if name in stream.ensemble.models else "is not asked, for it needs"
+        err.print(
+            f"[yellow]{name} {gone}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    parts = stream.assess_all(recording.read(stream.ensemble.sensors.names, time))
+    if output is not Format.TABLE:
+        writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.versions, first)
+        for part in _counted(parts, recording.n_rows):
+            writer.write(part)
+        writer.close()
+        return
+    events, faults = Events(), Faults()
+    for part in _counted(parts, recording.n_rows):
+        events.add(Rows.of(part))
+        faults.add(part)
+    if told := events.told():
+        out.print(event_sheet(told, first=first))
+    if len(told) < events.n_events:
+        out.print(
+            f"These are the {MOST_TOLD} worst of {events.n_events:,} events; "
+            "--format csv tells of every row.",
+            highlight=False,
+        )
+    for fault in faults.all():
+        placed = replace(fault, first_row=fault.first_row + first)
+        out.print(f"{placed}.", highlight=False, soft_wrap=True)
+    out.print(
+        f"{events.n_alarms} alarm{'' if events.n_alarms == 1 else 's'}; {events.n_anomalies} of "
+        f"{events.n_rows} rows are anomalous ({', '.join(named(stream.versions))})."
+    )
+
+
+def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:
+    """Show how many rows are assessed, and how long the others will take where that is known."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.completed:,.0f} rows"),
+        BarColumn(),
+        TextColumn("{task.fields[speed]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        task = bars.add_task("rows", total=n_rows, speed=0.0)
+        for part in parts:
+            yield part
+            bars.update(task, advance=len(part.assessment), speed=bars.tasks[0].speed or 0.0)

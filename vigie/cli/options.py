@@ -1,0 +1,67 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vigie.cli.terminal import err
+from vigie.errors import InvalidDataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+File = Annotated[Path, typer.Argument(help="CSV or Parquet, one reading a row, in time order.")]
+RowRange = Annotated[
+    str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400; both ends count.")
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="A column that is no feature, such as a label. Repeatable.")
+]
+Features = Annotated[
+    list[str] | None, typer.Option("--feature", help="Exactly these columns. Repeatable.")
+]
+Time = Annotated[
+    str | None,
+    typer.Option(help="The column with the time; by default one called time or the like."),
+]
+
+
+def row_slice(rows: str | None) -> slice:
+    """Return the slice that ``1:400`` means, counted from 1 with both ends included.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is no range of rows.
+    """
+    if rows is None:
+        return slice(None)
+    found = re.fullmatch(r"(\d*):(\d*)", rows)
+    start, stop = (int(end) if end else None for end in found.groups()) if found else (0, 0)
+    if start == 0 or (stop is not None and stop < (start or 1)):
+        raise InvalidDataError(
+            f"{rows!r} is no range of rows.", field="--rows", remedy="For example 1:400 or 401:."
+        )
+    return slice((start or 1) - 1, stop)
+
+
+def chosen_features(
+    table: pd.DataFrame, exclude: list[str] | None, feature: list[str] | None
+) -> pd.DataFrame:
+    """Return the columns that are features, and say which are not.
+
+    Raises
+    ------
+    InvalidDataError
+        If a named column does not exist, or no numeric column is left.
+    """
+    from vigie.cli.files import features
+
+    chosen, left_out = features(table, exclude or (), feature or ())
+    if left_out:
+        err.print(f"Left out, being no readings: {', '.join(left_out)}", style="dim")
+    return chosen

@@ -1,0 +1,1 @@
+"""What commands print: events, rows and backtests, as tables, sentences, files and pictures."""

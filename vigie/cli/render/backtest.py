@@ -1,0 +1,136 @@
+"""A backtest for people: rates as a table, faults in sentences, the time line as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table as Sheet
+
+from vigie.assessment.status import ALARM
+from vigie.backtest import DAY_S, Backtest, Fault
+from vigie.errors import InvalidDataError
+from vigie.events.gathering import Stretch, stretches
+
+MOST_TOLD = 20
+"""Faults that are told one by one, at most."""
+
+
+def sheet(result: Backtest) -> Sheet:
+    """Return the rates of each verdict as a table for the terminal."""
+    shown = Sheet(
+        header_style="bold",
+        caption="FAR: share of the healthy rows called faulty; MAR: share of the faulty rows "
+        "called healthy; asset and models: in alarm or not.",
+        caption_justify="left",
+    )
+    shown.add_column("verdict", no_wrap=True)
+    for column in ("F1", "FAR", "MAR", "TP", "FP", "TN", "FN"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    names = {"asset": "asset", **{name: f"{name} alone" for name in result.models}}
+    for key, name in {**names, "reading": "single readings"}.items():
+        counts = result.confusions[key]
+        shown.add_row(
+            name,
+            "–" if counts.f1 is None else f"{counts.f1:.3f}",
+            *("–" if rate is None else f"{rate:.1%}" for rate in (counts.far, counts.mar)),
+            *(str(count) for count in (counts.tp, counts.fp, counts.tn, counts.fn)),
+        )
+    return shown
+
+
+def sentences(result: Backtest) -> list[str]:
+    """Return what an operator would have lived through; rows count from 1."""
+    left_out = f" (left out as labelled: {result.left_out_rows})" if result.left_out_rows else ""
+    told = [
+        f"trained on rows 1–{result.train_rows}{left_out}; "
+        f"judged rows {result.train_rows + 1}–{len(result.labels)}"
+    ]
+    if not result.labels[result.train_rows :].any():
+        told.append("none of these is labelled as faulty, so that every alarm counts as false")
+    told += [_sentence(fault) for fault in result.faults[:MOST_TOLD]]
+    if len(result.faults) > MOST_TOLD:
+        found = sum(fault.delay_rows is not None for fault in result.faults)
+        told.append(f"{found} of {len(result.faults)} faults found in all")
+    return [*told, _sentence_on_alarms(result)]
+
+
+def write_picture(result: Backtest, path: Path) -> None:
+    """Write the time line of a backtest as a PNG file.
+
+    Raises
+    ------
+    InvalidDataError
+        If no file can be written there.
+    """
+    # Imported here, for few backtests want a picture.
+    from matplotlib.figure import Figure
+
+    from vigie.tracking.figures import ACCENT, ALERT, INK
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title="The asset over time", xlabel="row", ylabel="surprise, −log₁₀ p")
+    axes.spines[["top", "right"]].set_visible(False)
+    surprise = -np.log10(np.maximum(result.asset, 1e-12))
+    limit = -float(np.log10(ALARM * result.contamination))
+    top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
+    axes.set(xlim=(0.5, len(surprise) + 0.5), ylim=(0.0, top))
+
+    def bars(rows: Sequence[Stretch], bottom: float, height: float, **look: Any) -> None:
+        spans = [(first + 0.5, last + 1.0 - first) for first, last in rows]
+        if spans:
+            axes.broken_barh(spans, (bottom * top, height * top), linewidth=0, **look)
+
+    bars([(0, result.train_rows - 1)], 0.0, 1.0, color="#dddddd", label="training", zorder=0)
+    bars(stretches(result.labels), 0.0, 1.0, color=ALERT, alpha=0.15, label="labelled", zorder=1)
+    axes.plot(np.arange(1, len(surprise) + 1), surprise, color=ACCENT, linewidth=0.8)
+    axes.axhline(limit, color=INK, linewidth=0.8, linestyle="--", label="alarm threshold")
+    alarms = [(alarm.first, alarm.last) for alarm in result.alarms]
+    bars(alarms, 0.94, 0.04, color=ALERT, label="alarm")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    try:
+        figure.savefig(path, dpi=110, format="png")
+    except OSError as error:
+        raise InvalidDataError(
+            f"{path} cannot be written: {error.strerror or error}.", field="--picture"
+        ) from error
+
+
+def _sentence(fault: Fault) -> str:
+    place = f"fault in rows {fault.first + 1}–{fault.last + 1}"
+    if fault.delay_rows is None:
+        return f"{place}: missed"
+    if fault.stood_already:
+        return f"{place}: the alarm stood already"
+    if fault.delay_rows == 0:
+        return f"{place}: found at once"
+    plural = "" if fault.delay_rows == 1 else "s"
+    passed = "" if fault.delay_s is None else f" ({_duration(fault.delay_s)})"
+    return f"{place}: found after {fault.delay_rows} row{plural}{passed}"
+
+
+def _sentence_on_alarms(result: Backtest) -> str:
+    n_alarms, n_false = len(result.alarms), len(result.false_alarms)
+    sentence = f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}"
+    if result.judged_s:
+        sentence += f" in {_duration(result.judged_s)}"
+    if n_alarms == 0:
+        return sentence
+    if n_false == n_alarms:
+        share = "" if n_alarms == 1 else "all "
+    else:
+        share = f"{n_false or 'none'} of them "
+    sentence += f", {share}without a fault"
+    if result.alarms_per_day is not None:
+        sentence += f": {result.alarms_per_day:.3g} a day"
+    return sentence
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", DAY_S), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,18 @@
+"""``vigie serve``: the service."""
+
+from __future__ import annotations
+
+from vigie.cli.environment import read_settings
+from vigie.cli.terminal import signals_as_exit
+
+
+def serve() -> None:
+    """Start the service alone, with the MLflow at MLFLOW_TRACKING_URI."""
+    from vigie.api.server import serve as serve_over_http
+    from vigie.local import require_free
+
+    settings = read_settings()
+    require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
+    # Having shut down, uvicorn sends itself once more the signal that it was told by.
+    with signals_as_exit():
+        serve_over_http(settings)

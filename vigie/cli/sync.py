@@ -1,0 +1,61 @@
+"""``vigie sync``: what MLflow has not got yet."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from vigie.cli.environment import enabled_mlflow
+from vigie.cli.terminal import err, out, progress_bar
+from vigie.errors import JournalError
+
+if TYPE_CHECKING:
+    from vigie.tracking.outbox import Entry
+
+
+def sync(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was set aside as faulty.")
+    ] = False,
+) -> None:
+    """Send to MLflow what was trained while it was away."""
+    from vigie.state import require_writable
+    from vigie.tracking.sync import SENT, SENT_BY_ANOTHER
+
+    service = enabled_mlflow()
+    require_writable(service.settings.state_dir)
+    journal = service.journal
+    entries = journal.waiting() + (journal.set_aside() if again else [])
+    if dry_run or not entries:
+        out.print(f"The journal in {journal.folder}: {journal.summary()}.", highlight=False)
+        for entry in entries:
+            try:
+                name = entry.record().what
+            except (JournalError, OSError) as error:
+                name = f"[red]cannot be sent:[/] {escape(str(error))}"
+            written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)
+            out.print(f"{written:%Y-%m-%d %H:%M:%S} UTC  {name}", highlight=False)
+        return
+    outcomes: list[str] = []
+    with progress_bar("sending") as progress:
+
+        def told(entry: Entry, outcome: str) -> None:
+            outcomes.append(outcome)
+            progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
+
+        service.sync(told, again=again)
+    left = [outcome for outcome in outcomes if outcome not in (SENT, SENT_BY_ANOTHER)]
+    by_another = outcomes.count(SENT_BY_ANOTHER)
+    said = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
+    out.print(f"{said}{len(left)} left.", highlight=False)
+    for outcome in left:
+        err.print(f"[red]Not sent:[/] {escape(outcome)}")
+    if left:
+        raise typer.Exit(1)

@@ -1,0 +1,21 @@
+"""``vigie up``: MLflow and the service together."""
+
+from __future__ import annotations
+
+import signal
+
+from vigie.cli.environment import read_settings
+from vigie.cli.terminal import err, signals_as_exit
+
+
+def up() -> None:
+    """Start MLflow and the service on this machine, and stay until Ctrl-C."""
+    from vigie.local import mlflow_server, service
+
+    settings = read_settings()
+    err.print("MLflow and the service start ...")
+    with signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
+        err.print(f"Service  {address}/docs")
+        err.print(f"MLflow   {mlflow}")
+        err.print("Ctrl-C ends both.")
+        signal.pause()

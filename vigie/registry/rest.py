@@ -1,0 +1,76 @@
+"""The registry over MLflow's REST API: a few GET requests, for a process that only serves.
+
+MLflow's client takes more than a second to import and holds over a hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vigie.registry import client
+from vigie.registry.server import Server
+from vigie.registry.version import Version
+
+MOST_AT_ONCE = "1000"
+PROXIED, OF_A_RUN = "mlflow-artifacts:", "runs:/"
+
+
+class RestRegistry:
+    """See ``vigie.registry.lookup.Registry``."""
+
+    def __init__(self, server: Server):
+        self._server = server
+
+    def listed(self, name: str) -> tuple[list[Version], dict[str, int]]:
+        found: list[dict[str, Any]] = []
+        page: dict[str, str] = {}
+        while True:
+            query = {"filter": f"name='{name}'", "max_results": MOST_AT_ONCE, **page}
+            answer = self._server.ask("model-versions/search", **query)
+            found += answer.get("model_versions", [])
+            if not (token := answer.get("next_page_token")):
+                break
+            page = {"page_token": token}
+        model = self._server.ask("registered-models/get", name=name)["registered_model"]
+        listed = [
+            Version.recorded(
+                name,
+                item["version"],
+                item.get("current_stage"),
+                item.get("run_id"),
+                item.get("creation_timestamp"),
+                {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
+                item.get("last_updated_timestamp"),
+            )
+            for item in found
+        ]
+        return listed, {item["alias"]: int(item["version"]) for item in model.get("aliases", [])}
+
+    def measured(self, run_id: str) -> tuple[str | None, dict[str, float]]:
+        run = self._server.ask("runs/get", run_id=run_id)["run"]
+        metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
+        return run["info"].get("run_name"), metrics
+
+    def artifacts_of(self, version: Version) -> str:
+        endpoint, number = "model-versions/get-download-uri", str(version.version)
+        return str(self._server.ask(endpoint, name=version.name, version=number)["artifact_uri"])
+
+    def fetch(self, uri: str, files: Sequence[str], target: Path) -> Path:
+        where = self._resolved(uri)
+        path = where.removeprefix(PROXIED)
+        if path == where or path.startswith("//"):
+            # Every other store (S3, a share, a folder) is known to MLflow's client alone.
+            return client.download_in_subprocess(self._server, uri, target)
+        for file in files:
+            self._server.download(f"{path}/{file}", target / file)
+        return target
+
+    def _resolved(self, uri: str) -> str:
+        """Return where an artifact of a run lies."""
+        if not uri.startswith(OF_A_RUN):
+            return uri
+        run_id, _, path = uri.removeprefix(OF_A_RUN).partition("/")
+        run = self._server.ask("runs/get", run_id=run_id)["run"]
+        return f"{run['info']['artifact_uri']}/{path}"
