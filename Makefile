@@ -13,7 +13,7 @@ TORCH_BACKEND ?= auto
 FROM := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",\
 	$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)))
 
-.PHONY: demo run setup test check lock clean
+.PHONY: demo run setup test test-fast check lock clean
 
 demo: $(READY)  ## Start everything, train, promote, and find a fault; ends by itself.
 	$(BIN)/vigie demo
@@ -25,6 +25,9 @@ setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what te
 
 test: $(TOOLS)  ## Run every test.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test-fast: $(TOOLS)  ## Run the tests that start no server: a minute.
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
 
 check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
 	$(BIN)/ruff check .

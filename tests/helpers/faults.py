@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import Any
 
 import httpx
 
+ONE_RUNS_OWN = re.compile(r"/\d+/[0-9a-f]{32}/|/[^/]+\.\w+$")
+"""The experiment, the run and the name of a file, in the path of an upload."""
 AT_MOST_S = 30
 """Left to itself MLflow waits for 4 to 20 minutes: this is not a stopwatch, but a way out."""
 
@@ -37,6 +40,8 @@ class Failing(ThreadingHTTPServer):
         How long each answer takes.
     at : str
         What the path of a request ends with that may fail or takes long; by default any.
+    asked : list of str
+        The kind of each request so far: its method, and its path without what is one run's own.
     """
 
     daemon_threads = True
@@ -49,10 +54,30 @@ class Failing(ThreadingHTTPServer):
         self.victim: int | None = None
         self.delay_s = 0.0
         self.at = ""
+        self.asked: list[str] = []
+        # Made anew for each request, a client would take as long as the request. It keeps no
+        # connection, which the real server might end just then.
+        self.client = httpx.Client(
+            trust_env=False,
+            verify=False,
+            timeout=AT_MOST_S,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         self.uri = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of callers who have hung up: they were meant to."""
+
+    def server_close(self) -> None:
+        super().server_close()
+        self.client.close()
+
+
+def each_kind(asked: list[str]) -> list[int]:
+    """Return where requests of each kind come first and last."""
+    first = {kind: number for number, kind in reversed(list(enumerate(asked)))}
+    last = {kind: number for number, kind in enumerate(asked)}
+    return sorted({*first.values(), *last.values()})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,7 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.credentials.add(self.headers.get("Authorization"))
-        meant = self.path.partition("?")[0].endswith(self.server.at)
+        path = self.path.partition("?")[0]
+        meant = path.endswith(self.server.at)
+        self.server.asked.append(f"{self.command} {ONE_RUNS_OWN.sub('', path)}")
         self.server.left -= meant
         how, fails = self.server.how, meant and self.server.left < 0
         if fails and how == "slow":
@@ -71,14 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         asks = self.command == "GET" or self.path.endswith("/search")
         done_all_the_same = how in ("slow", "unanswered", "cut", "kills")
         if not fails or done_all_the_same or (how == "readonly" and asks):
-            answer = httpx.request(
+            answer = self.server.client.request(
                 self.command,
                 self.server.upstream + self.path,
                 content=body,
                 headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
-                trust_env=False,
-                # Reading the certificates of all authorities takes longer than the request.
-                verify=False,
             )
             if fails and how == "kills":
                 os.kill(self.server.victim or os.getpid(), signal.SIGKILL)

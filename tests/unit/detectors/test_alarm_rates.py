@@ -97,7 +97,7 @@ class Machine:
 machines = st.builds(Machine, st.sampled_from(list(WORLDS)), st.integers(2, 6), st.integers(0, 999))
 contaminations = st.floats(-3.0, np.log10(0.2)).map(lambda decades: 10.0**decades)
 few_rows = st.floats(2.0, 3.5).map(lambda decades: round(10.0**decades))
-rows_up_to_100_000 = st.floats(2.0, 5.0).map(lambda decades: round(10.0**decades))
+rows_up_to_10_000 = st.floats(2.0, 4.0).map(lambda decades: round(10.0**decades))
 
 
 # Models
@@ -249,8 +249,8 @@ def some(examples: int) -> settings:
 
 
 @pytest.mark.parametrize("make", BY_ROW.values(), ids=BY_ROW)
-@some(10)
-@given(machines, rows_up_to_100_000, contaminations, st.booleans())
+@some(6)
+@given(machines, rows_up_to_10_000, contaminations, st.booleans())
 # Few support vectors and a high rate: fits agree on what is odd, and hardly on what is in between.
 @example(Machine("heavy tails", 2, 5), 3000, 0.2, True)
 @example(Machine("correlated", 2, 4), 9000, 0.2, True)

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from quick_training import CHEAP, WINDOW
+from faulty_machine import (
+    AFTER,
+    HEALTHY,
+    MODELS,
+    RANGES,
+    SENSORS,
+    Request,
+    broken,
+    each_fault,
+    machine,
+    reading,
+    recording,
+    stuck,
+    trained,
+)
+from quick_training import WINDOW
 
-from vigie.config import Settings
 from vigie.detectors.data.quality import frozen_after
 from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-
-Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
-Request = dict[str, Any]
-
-SENSORS = ("temperature", "pressure", "flow", "current")
-RANGES = {"temperature": (-40.0, 150.0), "flow": (0.0, None), "level": (0.0, 1.0)}
-MODELS = {"isolation_forest", "one_class_svm", "lstm_autoencoder"}
-START = datetime(2026, 1, 5, 8, tzinfo=UTC)
-
-
-def machine(n: int, seed: int) -> np.ndarray:
-    """Rows of a healthy machine whose sensors go together, shape (n, 4)."""
-    rng = np.random.default_rng(seed)
-    load, noise = rng.normal(size=(n, 1)), rng.normal(size=(n, len(SENSORS)))
-    together = 0.7 * load * [1, -1, 1, 1] + 0.7 * noise
-    return np.array([60.0, 4.0, 100.0, 12.0]) + np.array([2.0, 0.1, 3.0, 0.4]) * together
-
-
-TRAINED_ON = machine(500, seed=0)
-HEALTHY = machine(120, seed=1)
-
-
-def trained(
-    folder: Path,
-    rows: np.ndarray = TRAINED_ON,
-    models: list[str] | None = None,
-    **changed: Any,
-) -> AnomalyDetectionService:
-    service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": folder} | changed)))
-    outcome = service.train_all_models(rows, SENSORS, models)
-    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
-    return service
 
 
 @pytest.fixture(scope="module")
@@ -77,42 +54,10 @@ def asset(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
-def reading(asset_id: str, row: np.ndarray, second: int = 0) -> Request:
-    return {
-        "asset_id": asset_id,
-        "timestamp": START + timedelta(seconds=second),
-        "features": dict(zip(SENSORS, row.tolist(), strict=False)),
-    }
-
-
-def recording(asset_id: str, rows: np.ndarray) -> list[Request]:
-    return [reading(asset_id, row, second) for second, row in enumerate(rows)]
-
-
 def one_by_one(
     service: AnomalyDetectionService, requests: list[Request]
 ) -> list[AnomalyDetectionResult]:
     return [service.detect_anomaly(request) for request in requests]
-
-
-def broken(request: Request, sensor: str, value: Any) -> Request:
-    """Return a reading in which a sensor has this value; without it, where that is ``...``."""
-    features = {name: known for name, known in request["features"].items() if name != sensor}
-    return request | {"features": features if value is ... else features | {sensor: value}}
-
-
-FAULTS = [
-    ("pressure", ..., "missing"),
-    ("pressure", None, "missing"),
-    ("temperature", 150.1, "out_of_range"),
-    ("temperature", -273.15, "out_of_range"),
-    ("flow", -0.5, "out_of_range"),
-    ("flow", 100_000.0, "wrong_unit"),
-    ("pressure", 4_000.0, "wrong_unit"),
-    ("current", -12_000.0, "wrong_unit"),
-]
-IDS = [f"{sensor}-{'left out' if value is ... else value}" for sensor, value, _ in FAULTS]
-each_fault = pytest.mark.parametrize(("sensor", "value", "reason"), FAULTS, ids=IDS)
 
 
 # Refused
@@ -280,17 +225,6 @@ def test_a_file_with_gaps_is_judged_as_its_rows_one_by_one(lenient, asset):
 # Standing still
 
 
-AFTER = int(frozen_after(TRAINED_ON)[SENSORS.index("flow")])
-"""Readings for which the flow may hold one value."""
-
-
-def stuck(n: int, first: int, length: int) -> np.ndarray:
-    """Return rows in which the flow holds one value for some readings, from ``first`` on."""
-    rows = machine(n, seed=2)
-    rows[first : first + length, SENSORS.index("flow")] = rows[first, SENSORS.index("flow")]
-    return rows
-
-
 def expected_frozen(n: int, first: int, length: int) -> list[dict[str, int]]:
     held = [place - first + 1 if first <= place < first + length else 1 for place in range(n)]
     return [{"flow": count} if count > AFTER else {} for count in held]
@@ -352,67 +286,3 @@ def test_a_sensor_that_is_missing_in_between_does_not_stand_still(lenient, asset
     results = lenient.detect_anomalies_batch(requests)
     first = next(place for place, result in enumerate(results) if result.frozen)
     assert first == 21 + AFTER
-
-
-# Over HTTP
-
-
-@pytest.fixture(scope="module", params=["refuse", "impute"])
-def api(
-    running: Running, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, httpx.Client]]:
-    """A running service, trained over HTTP, and what VIGIE_FAULTY_VALUES says."""
-    settings = Settings(
-        mlflow_enabled=False,
-        state_dir=tmp_path_factory.mktemp("service"),
-        faulty_values=request.param,
-    )
-    body = {
-        "data": TRAINED_ON.tolist(),
-        "feature_names": list(SENSORS),
-        "model_names": ["one_class_svm"],
-    }
-    with running(settings) as client:
-        response = client.post("/train", json=body)
-        assert response.json()["models"]["one_class_svm"]["status"] == "trained", response.text
-        yield request.param, client
-
-
-def sent(request: Request) -> Request:
-    return request | {"timestamp": request["timestamp"].isoformat()}
-
-
-@each_fault
-def test_over_http_a_faulty_value_is_a_problem_or_is_gone_on_without(
-    api, asset, sensor, value, reason
-):
-    if reason == "out_of_range":
-        # Physical ranges have not been set here.
-        sensor, value, reason = "temperature", 60_000.0, "wrong_unit"
-    faulty_values, client = api
-    bad = sent(broken(reading(asset, HEALTHY[1], 1), sensor, value))
-    single = client.post("/detect", json=bad)
-    batch = client.post("/detect/batch", json=[sent(reading(asset, HEALTHY[0])), bad])
-    if faulty_values == "impute":
-        assert single.status_code == batch.status_code == 200, single.text + batch.text
-        for result in (single.json(), batch.json()[1]):
-            assert result["imputed"] == {sensor: reason}
-            assert not result["is_anomaly"]
-        assert batch.json()[0]["imputed"] == {}
-        return
-    for response, place in ((single, ""), (batch, "[1].")):
-        assert response.status_code == 422, response.text
-        assert response.headers["content-type"] == "application/problem+json"
-        problem = response.json()
-        assert problem["type"] == "urn:problem:vigie:invalid-data"
-        assert problem["field"] == f"{place}features.{sensor}"
-        assert problem["detail"].startswith(f"{place}features.{sensor}: ")
-        assert problem["remedy"]
-
-
-def test_over_http_a_frozen_sensor_is_reported(api, asset):
-    _, client = api
-    requests = [sent(one) for one in recording(asset, stuck(AFTER + 5, 0, AFTER + 5))]
-    results = client.post("/detect/batch", json=requests).json()
-    assert results[AFTER - 1]["frozen"] == {}
-    assert results[AFTER]["frozen"] == {"flow": AFTER + 1}

@@ -65,9 +65,23 @@ def test_few_rows_are_all_learnt_from():
     assert len(fitted.loss_by_epoch) == NETWORK.epochs
 
 
-def test_a_training_ends_when_more_epochs_gain_nothing(caplog):
+@pytest.mark.parametrize(
+    ("arrays_only", "patience"),
+    # PyTorch takes some milliseconds a step, so it is to lose its patience sooner.
+    [(True, 1000), (False, 200)],
+    ids=["compiled", "by PyTorch"],
+)
+def test_a_training_ends_when_more_epochs_gain_nothing(arrays_only, patience, caplog, monkeypatch):
+    monkeypatch.setattr("vigie.detectors.lstm_autoencoder.detector.PATIENCE", patience)
     told: list[str] = []
-    long = replace(NETWORK, sequence_length=2, epochs=100, batch_size=16, learning_rate=0.05)
+    long = replace(
+        NETWORK,
+        sequence_length=2,
+        epochs=100,
+        batch_size=16,
+        learning_rate=0.2,
+        arrays_only=arrays_only,
+    )
     with caplog.at_level(logging.INFO, logger="vigie.detectors.lstm_autoencoder"):
         fitted = long.fit([noise(1200)], lambda step, share: told.append(step))
     assert len(fitted.loss_by_epoch) <= len(told) < 100

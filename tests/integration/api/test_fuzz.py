@@ -1,4 +1,4 @@
-"""Ten thousand bodies that nobody should send: the service refuses them, and is as it was."""
+"""Thousands of bodies that nobody should send: the service refuses them, and is as it was."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
-BODIES = int(os.environ.get("FUZZED_BODIES", "10000"))
+BODIES = int(os.environ.get("FUZZED_BODIES", "3000"))
 TRAININGS = 4
 """Over HTTP; each is a process of its own."""
 MOST_GROWTH = 24 * 1024 * 1024

@@ -1,7 +1,8 @@
 """Many at once, against real MLflow servers on SQLite and PostgreSQL: trainings, and promotions.
 
-``SIDE_BY_SIDE=50`` makes each worker train 50 times and each pair promote 500 times; by default it
-is as often as it takes to meet.
+``SIDE_BY_SIDE=50`` makes each of eight workers train 50 times and each pair promote 500 times, as
+threads and as processes on both databases; by default it is as often as it takes to meet, and what
+is at work meets each database once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import mlflow
@@ -37,10 +39,18 @@ from vigie.registry.stages import MOVING
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.outbox import Journal
 
-WORKERS = 8
-TRAININGS = int(os.environ.get("SIDE_BY_SIDE", "2"))
+AT_LENGTH = "SIDE_BY_SIDE" in os.environ
+WORKERS = 8 if AT_LENGTH else 4
+# The third of a worker goes into a run that it has opened.
+TRAININGS = int(os.environ.get("SIDE_BY_SIDE", "3"))
 ROUNDS = 10 * int(os.environ.get("SIDE_BY_SIDE", "1"))
 NAME = "isolation_forest"
+DATABASES = ("sqlite", "postgresql")
+MEETINGS = (
+    list(product(KINDS, DATABASES))
+    if AT_LENGTH
+    else list(zip(KINDS, reversed(DATABASES), strict=True))
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +76,17 @@ def mlflow_on_postgresql(
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module", params=MEETINGS, ids="-".join)
+def meeting(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """What is at work, and the database of the server that it meets on."""
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
+def settings(meeting: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of trainers on a server that knows neither their experiment nor their models."""
-    fixture = "mlflow_uri" if request.param == "sqlite" else "mlflow_on_postgresql"
+    fixture = "mlflow_uri" if meeting[1] == "sqlite" else "mlflow_on_postgresql"
     settings = Settings(
         mlflow_tracking_uri=request.getfixturevalue(fixture),
         mlflow_experiment_name=request.node.name,
@@ -85,10 +102,10 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return settings
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def at_once(request: pytest.FixtureRequest) -> Iterator[Workers]:
-    """Eight threads or processes."""
-    with workers(request.param, WORKERS) as found:
+@pytest.fixture(scope="module")
+def at_once(meeting: tuple[str, str]) -> Iterator[Workers]:
+    """Some threads or processes."""
+    with workers(meeting[0], WORKERS) as found:
         yield found
 
 

@@ -3,127 +3,55 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import socket
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import pairwise
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import old_histories
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from one_machine import (
+    FAULT,
+    FAULTY,
+    HEALTHY,
+    IN_ALARM,
+    NORMAL,
+    QUICKEST,
+    ROW_MODELS,
+    SENSORS,
+    START,
+    UNIT,
+    WATCH,
+    at,
+    changes,
+    first,
+    machine,
+    one_by_one,
+    readings,
+    same_asset,
+    shifted,
+    states,
+    statuses_of,
+    trained,
+)
 from quick_training import CHEAP, WINDOW
-from sqlalchemy import create_engine, text
 
 from vigie import samples
 from vigie.assessment import status as state_of
-from vigie.assessment.assessment import Assessment
 from vigie.assessment.status import ALARM, CLEAR, OFF_DELAY, READINGS, AssetStatus, StatusSeries
 from vigie.config import Settings
 from vigie.detectors.calibration.combination import combine
-from vigie.errors import VigieError
 from vigie.history.records import Assessed
 from vigie.history.store import History
-from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
+from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
-NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
-SENSORS = ("speed", "pressure", "flow", "current", "vibration")
-UNIT = np.array([20.0, 0.3, 4.0, 0.5, 0.2])
-"""Standard deviation of each sensor."""
-START = datetime(2026, 1, 5, 8, tzinfo=UTC)
-ROW_MODELS = ("isolation_forest", "one_class_svm")
-MODELS = (*ROW_MODELS, "lstm_autoencoder")
-QUICKEST = ("one_class_svm",)
-DONE = ["done", "done"]
-
-Request = dict[str, Any]
 few_examples = settings(derandomize=True, max_examples=60, deadline=None)
-
-
-def machine(n: int, seed: int) -> np.ndarray:
-    """Rows of a healthy machine whose sensors go together, shape (n, 5)."""
-    rng = np.random.default_rng(seed)
-    load, noise = rng.normal(size=(n, 1)), rng.normal(size=(n, len(SENSORS)))
-    together = 0.8 * load * [1, 1, -1, 1, -1] + 0.6 * noise
-    return np.array([1500.0, 4.0, 100.0, 12.0, 2.0]) + UNIT * together
-
-
-def shifted(rows: np.ndarray, sensor: str, deviations: float, where: slice) -> np.ndarray:
-    """Return rows in which one sensor reads some of its standard deviations too much."""
-    changed = rows.copy()
-    changed[where, SENSORS.index(sensor)] += deviations * UNIT[SENSORS.index(sensor)]
-    return changed
-
-
-def trained(
-    folder: Path, models: Sequence[str] = MODELS, **changed: Any
-) -> AnomalyDetectionService:
-    """Return a service that has learnt the machine; the same data and seed, the same models."""
-    service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": folder} | changed)))
-    outcome = service.train_all_models(machine(500, seed=0), SENSORS, models)
-    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
-    return service
-
-
-def at(second: float) -> datetime:
-    return START + timedelta(seconds=second)
-
-
-def readings(
-    asset_id: str, rows: np.ndarray, seconds: Sequence[float] | None = None
-) -> list[Request]:
-    """Return rows as readings of an asset, by default one a second."""
-    seconds = range(len(rows)) if seconds is None else seconds
-    return [
-        {
-            "asset_id": asset_id,
-            "timestamp": at(second),
-            "features": dict(zip(SENSORS, row.tolist(), strict=True)),
-        }
-        for row, second in zip(rows, seconds, strict=True)
-    ]
-
-
-def one_by_one(
-    service: AnomalyDetectionService, requests: Sequence[Request]
-) -> list[AnomalyDetectionResult]:
-    return [service.detect_anomaly(request) for request in requests]
-
-
-def states(results: Sequence[AnomalyDetectionResult]) -> list[AssetState]:
-    return [result.asset.state for result in results]
-
-
-def statuses_of(judged: Assessment) -> list[AssetStatus]:
-    return [judged.status(row) for row in range(len(judged))]
-
-
-def changes(found: Sequence[Any]) -> int:
-    return sum(one != other for one, other in pairwise(found))
-
-
-def first(found: Sequence[AssetState], state: AssetState) -> int:
-    return list(found).index(state)
-
-
-def same_asset(one: AnomalyDetectionResult, other: AnomalyDetectionResult) -> bool:
-    """Whether two results say the same of the asset, to the last digits of the evidence."""
-    a, b = one.asset, other.asset
-    return (a.state, a.since, a.began) == (b.state, b.since, b.began) and (
-        a.evidence == b.evidence
-        if a.evidence is None or b.evidence is None
-        else a.evidence == pytest.approx(b.evidence, abs=1e-9)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +75,6 @@ def bench() -> AnomalyDetectionService:
 def asset(request: pytest.FixtureRequest) -> str:
     """A machine that only this test reads."""
     return str(request.node.name)
-
-
-HEALTHY = machine(160, seed=5)
-FAULT = slice(60, 100)
-FAULTY = shifted(HEALTHY, "flow", 6.0, FAULT)
-"""Forty readings, the 60th to the 99th, in which the flow is off by six deviations."""
 
 
 # What an operator notices
@@ -543,22 +465,6 @@ def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch)
             listener.accept()
 
 
-def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplog, monkeypatch):
-    monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
-    monkeypatch.setattr("vigie.history.postgresql.PatientConnection.patience_s", 0.5)
-    service = trained(tmp_path, QUICKEST, history_url=postgresql.new_database())
-    requests = readings("pump", FAULTY[:4])
-    before = one_by_one(service, requests[:2])
-    with postgresql.frozen(), ThreadPoolExecutor(1) as pool:
-        [frozen] = pool.submit(one_by_one, service, requests[2:3]).result(timeout=30)
-    after = one_by_one(service, requests[3:])
-    assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
-    [error] = [one for one in caplog.records if one.levelname == "ERROR"]
-    assert "Readings are assessed, but not kept" in error.getMessage()
-    assert "1 readings were not kept" in caplog.text
-    service.close()
-
-
 def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     service = trained(tmp_path, history_enabled=False)
     results = one_by_one(service, readings("pump", FAULTY[:90]))
@@ -608,148 +514,6 @@ def test_services_on_one_history_go_on_from_each_other(tmp_path):
         assert same_asset(result, other)
     for service in (*services, alone):
         service.close()
-
-
-# Two processes on one database
-
-
-def _judge_in_a_process(connection: Connection, together: Barrier, folder: Path) -> None:
-    """Do what is asked, as a service does; answer with the results, or with what went wrong."""
-    service: AnomalyDetectionService | None = None
-    while (message := connection.recv()) is not None:
-        kind, content = message
-        answer: Any = "done"
-        try:
-            if kind == "serve":
-                service = trained(folder, QUICKEST, history_url=content)
-            elif kind == "make":
-                together.wait()
-                History(content).close()
-            else:
-                assert service is not None
-                if kind == "race":
-                    together.wait()
-                answer = [one.model_dump(mode="json") for one in one_by_one(service, content)]
-                service.close()
-        except (VigieError, OSError, ValueError) as error:
-            answer = repr(error)
-        connection.send(answer)
-
-
-class Worker:
-    """A second service, as a process of its own."""
-
-    def __init__(self, context: Any, together: Barrier, folder: Path):
-        self._connection, other = context.Pipe()
-        self._process: SpawnProcess = context.Process(
-            target=_judge_in_a_process, args=(other, together, folder), daemon=True
-        )
-        self._process.start()
-        other.close()
-
-    def tell(self, kind: str, content: Any) -> None:
-        self._connection.send((kind, content))
-
-    def answer(self) -> Any:
-        assert self._connection.poll(120), "no answer"
-        return self._connection.recv()
-
-    def end(self) -> None:
-        self._connection.send(None)
-        self._process.terminate()
-        self._process.join(30)
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
-    """Two service processes."""
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(2)
-    folder = tmp_path_factory.mktemp("workers")
-    workers = [Worker(context, together, folder) for _ in range(2)]
-    yield workers
-    for worker in workers:
-        worker.end()
-
-
-def all_do(workers: Sequence[Worker], kind: str, url: str) -> list[Any]:
-    """Tell all of them the same, and return their answers."""
-    for worker in workers:
-        worker.tell(kind, url)
-    return [worker.answer() for worker in workers]
-
-
-def rows_kept(url: str, asset_id: str) -> list[Any]:
-    """Return the readings that a database holds of an asset, in the order in which they came."""
-    engine = create_engine(url)
-    # In PostgreSQL and SQLite alike; the JSON comes as text from the one, parsed from the other.
-    query = text(
-        "SELECT measured_us, CAST(features AS TEXT) AS features, CAST(result AS TEXT) AS result "
-        "FROM readings WHERE asset_id = :asset_id ORDER BY id"
-    )
-    with engine.connect() as connection:
-        rows = connection.execute(query, {"asset_id": asset_id}).all()
-    engine.dispose()
-    return list(rows)
-
-
-def agree(told: dict[str, Any], expected: AnomalyDetectionResult) -> bool:
-    return same_asset(AnomalyDetectionResult.model_validate(told), expected)
-
-
-def test_two_processes_that_take_turns_are_as_one(workers, new_history, tmp_path):
-    url = new_history()
-    assert all_do(workers, "serve", url) == DONE
-    requests = readings("pump", FAULTY[40:120])
-    told = []
-    for place, request in enumerate(requests):
-        worker = workers[place % 2]
-        worker.tell("judge", [request])
-        answer = worker.answer()
-        assert isinstance(answer, list), answer
-        told += answer
-    service = trained(tmp_path, QUICKEST)
-    expected = one_by_one(service, requests)
-    service.close()
-    assert {NORMAL, IN_ALARM} <= set(states(expected))
-    assert all(map(agree, told, expected))
-    assert len(rows_kept(url, "pump")) == len(requests)
-
-
-def test_two_processes_at_once_lose_nothing_and_leave_what_one_would(
-    workers, new_history, tmp_path
-):
-    url = new_history()
-    History(url).close()
-    assert all_do(workers, "serve", url) == DONE
-    requests = readings("pump", FAULTY[40:110])
-    for number, worker in enumerate(workers):
-        worker.tell("race", requests[number::2])
-    answers = [worker.answer() for worker in workers]
-    assert all(isinstance(answer, list) for answer in answers), answers
-    told = {result["timestamp"]: result for answer in answers for result in answer}
-    rows = rows_kept(url, "pump")
-    by_time = {int(one["timestamp"].timestamp() * 1e6): one for one in requests}
-    assert sorted(row.measured_us for row in rows) == sorted(by_time)
-
-    # One process that is given them in the order in which they got through says the same of each.
-    service = trained(tmp_path, QUICKEST)
-    for row in rows:
-        [expected] = one_by_one(service, [by_time[row.measured_us]])
-        assert agree(told[expected.model_dump(mode="json")["timestamp"]], expected)
-    service.close()
-
-
-def test_two_processes_may_come_to_a_new_database_at_the_same_moment(workers, new_history):
-    for _ in range(40):
-        assert all_do(workers, "make", new_history()) == DONE
-
-
-def test_two_processes_may_come_to_an_old_database_at_the_same_moment(workers, new_history):
-    for _ in range(10):
-        old_histories.make(url := new_history(), "first", [{"rms": 1.0}] * 5)
-        assert all_do(workers, "make", url) == DONE
-        assert len(rows_kept(url, "pump")) == 5
 
 
 # The rules themselves

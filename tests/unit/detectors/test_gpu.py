@@ -1,4 +1,4 @@
-"""The LSTM autoencoder where PyTorch sees a GPU: `pytest tests/detectors/test_gpu.py` there."""
+"""The LSTM autoencoder where PyTorch sees a GPU: `pytest tests/unit/detectors/test_gpu.py`."""
 
 from __future__ import annotations
 

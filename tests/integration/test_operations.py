@@ -28,7 +28,7 @@ from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
 
-PAGE = (Path(__file__).parents[1] / "docs/operations.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 NAME = "one_class_svm"
 QUICK = {**CHEAP, "mlflow_enabled": True, "tracking_patience_s": 60.0, "state_dir": ".vigie"}
 BENCH = samples.healthy(300)

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from faults import AT_MOST_S, Failing, eventually
+from faults import AT_MOST_S, Failing, each_kind, eventually
+from forked import FORKED, train_when_told
 from typer.testing import CliRunner
 
 from vigie.cli import app
@@ -32,6 +35,7 @@ from vigie.tracking.outbox import Entry
 from vigie.tracking.sync import SENT, send, sync_in_subprocess
 
 NAME = "one_class_svm"
+EVERY_REQUEST = "EVERY_REQUEST" in os.environ
 
 
 def _cut(file: Path) -> None:
@@ -149,16 +153,21 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
 
 @pytest.mark.parametrize("ways", [["gone", "500"], ["unanswered"]], ids=" and ".join)
 def test_a_server_that_fails_at_any_request_has_each_training_once(ways, behind, healthy):
-    for after in count():
-        settings, server = behind(after, ways[after % len(ways)])
+    """The first and the last of each kind; with ``EVERY_REQUEST=1``, all of them."""
+    settings, _ = behind(10_000, "gone")
+    train(settings, healthy)
+    settings, well = behind(10_000, "gone")
+    train(settings, healthy)
+    assert len(well.asked) > 20, "a training takes more requests than that"
+    positions = range(len(well.asked)) if EVERY_REQUEST else each_kind(well.asked)
+    assert len(positions) > 12, "there are more kinds than that"
+    for number, after in enumerate(positions):
+        settings, server = behind(after, ways[number % len(ways)])
         train(settings, healthy)
-        failed = server.left < 0
+        assert server.left < 0
         recovered(settings, server)
-        assert len(runs(settings)) == len(versions(settings)) == after + 1, f"at request {after}"
-        if not failed:
-            break
+        assert len(runs(settings)) == len(versions(settings)) == number + 3, f"at request {after}"
     found = runs(settings)
-    assert len(found) > 10, "a training takes more requests than that"
     assert {run.info.status for run in found} == {"FINISHED"}
     assert len({(len(run.data.params), len(run.data.metrics)) for run in found}) == 1
     assert {run.info.run_id for run in found} == {version.run_id for version in versions(settings)}
@@ -217,23 +226,6 @@ def test_sending_that_breaks_at_every_request_in_turn_ends_with_one_run(behind, 
     assert len(runs(settings)) == len(versions(settings)) == 1
 
 
-TRAINING = """
-import sys
-
-import numpy as np
-
-from vigie.services.one_class_svm_service import OneClassSVMService
-
-service = OneClassSVMService()
-rows = np.load(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-service.train(rows)
-print("trained", flush=True)
-service.mlflow_service.flush()
-"""
-
-
 LAST_WORDS = """
 import sys
 
@@ -266,26 +258,16 @@ def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healt
 
 
 @pytest.fixture
-def victim(tmp_path: Path, healthy: np.ndarray) -> Callable[[Settings], subprocess.Popen[str]]:
+def victim(healthy: np.ndarray) -> Callable[[Settings], tuple[BaseProcess, Connection]]:
     """Start a process that trains when it is told to."""
-    np.save(tmp_path / "rows.npy", healthy)
 
-    def start(settings: Settings) -> subprocess.Popen[str]:
-        environment = {
-            "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri,
-            "MLFLOW_EXPERIMENT_NAME": settings.mlflow_experiment_name,
-            "VIGIE_STATE_DIR": str(settings.state_dir),
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(tmp_path / "rows.npy")],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
+    def start(settings: Settings) -> tuple[BaseProcess, Connection]:
+        told, its_own = FORKED.Pipe()
+        process = FORKED.Process(target=train_when_told, args=(settings, healthy, its_own))
+        process.start()
+        its_own.close()
+        assert told.recv() == "ready"
+        return process, told
 
     return start
 
@@ -293,10 +275,11 @@ def victim(tmp_path: Path, healthy: np.ndarray) -> Callable[[Settings], subproce
 @pytest.mark.parametrize("after", [0, 1, 2, 4, 6, 8, 10])
 def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after, behind, victim):
     settings, server = behind(after, "kills")
-    process = victim(settings)
+    process, told = victim(settings)
     server.victim = process.pid
-    process.communicate("go\n", timeout=2 * AT_MOST_S)
-    assert process.returncode == -signal.SIGKILL
+    told.send("go")
+    process.join(timeout=2 * AT_MOST_S)
+    assert process.exitcode == -signal.SIGKILL
     n_written = waiting(settings)
     # The first request asks whether the server is there, be it before there is a model.
     assert n_written == 1 or (n_written == 0 and after == 0)
@@ -304,15 +287,14 @@ def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after
     assert len(runs(settings)) == len(versions(settings)) == n_written
 
 
-def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim, tmp_path):
+def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim):
     settings, server = behind(0, "gone")
-    process = victim(settings)
+    process, told = victim(settings)
     journal = MLflowService(settings).journal
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    told.send("go")
     eventually(lambda: journal.folder.is_dir() and any(journal.folder.glob(".writing-*")))
     process.kill()
-    process.communicate()
+    process.join()
     n_written = waiting(settings)
     recovered(settings, server)
     assert len(runs(settings)) == len(versions(settings)) == n_written

@@ -139,8 +139,7 @@ def test_the_detectors_together_are_trained_and_answer(away, healthy, caplog):
     assert len(errors(caplog)) == 1
 
 
-@pytest.mark.parametrize("after", [1, 4, 7, 10])
-@pytest.mark.parametrize("how", ["gone", "500"])
+@pytest.mark.parametrize(("how", "after"), [("gone", 1), ("500", 4), ("gone", 7), ("500", 10)])
 def test_a_server_that_dies_in_the_middle_costs_the_record_alone(
     how, after, failing, tracked, healthy, caplog
 ):
@@ -412,52 +411,51 @@ WRONGLY_TYPED = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONGLY_TYPED)
 def test_a_service_starts_beside_a_memory_with_a_wrong_type_and_says_so_once(
-    wrong, registry_and_versions, caplog, monkeypatch
+    registry_and_versions, caplog, monkeypatch
 ):
     monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
     server, settings = registry_and_versions
     file = settings.state_dir / "last_served.json"
-    kept = json.loads(file.read_text())
-    field, value = WRONGLY_TYPED[wrong]
-    kept["versions"]["one_class_svm"][field] = value
-    file.write_text(json.dumps(kept))
-    server.left = 0
-    server_at(settings.mlflow_tracking_uri)._mark_down()
-    service = started(settings)
-    for _ in range(3):
+    right = file.read_text()
+    for wrong, (field, value) in WRONGLY_TYPED.items():
+        kept = json.loads(right)
+        kept["versions"]["one_class_svm"][field] = value
+        file.write_text(json.dumps(kept))
+        caplog.clear()
+        server.left = 0
+        server_at(settings.mlflow_tracking_uri)._mark_down()
+        service = started(settings)
+        for _ in range(3):
+            service.refresh()
+        assert not service.is_ready(), wrong
+        [said] = [r.getMessage() for r in caplog.records if str(file) in r.getMessage()]
+        assert f"one_class_svm.{field}" in said
+        assert "Delete the file" in said
+
+        server.left = 10_000
         service.refresh()
-    assert not service.is_ready()
-    [said] = [r.getMessage() for r in caplog.records if str(file) in r.getMessage()]
-    assert f"one_class_svm.{field}" in said
-    assert "Delete the file" in said
-
-    server.left = 10_000
-    service.refresh()
-    assert versions_of(service) == {"one_class_svm": 1}
-    service.close()
-    # Nobody has deleted it: what serves now stands there.
-    server.left = 0
-    assert versions_of(started(settings)) == {"one_class_svm": 1}
+        assert versions_of(service) == {"one_class_svm": 1}, wrong
+        service.close()
+        # Nobody has deleted it: what serves now stands there.
+        server.left = 0
+        assert versions_of(started(settings)) == {"one_class_svm": 1}, wrong
 
 
-@pytest.mark.parametrize(
-    "kept",
-    [
+def test_a_memory_that_cannot_be_read_is_none(registry_and_versions, caplog):
+    _, settings = registry_and_versions
+    for kept in (
         *(b"", b"[]", b"{}", b"\xff", b'{"registry": 1, "versions": []}', b"[" * 100_000),
         b'{"registry": "", "confirmed": "2026-01-05T08:00:00", "versions": {}}',
         b'{"registry": "", "confirmed": 1700000000, "versions": {}}',
-    ],
-)
-def test_a_memory_that_cannot_be_read_is_none(registry_and_versions, kept, caplog):
-    _, settings = registry_and_versions
-    (settings.state_dir / "last_served.json").write_bytes(kept)
-    service = started(settings)
-    assert service.confirmed is None
-    assert versions_of(service) == {"one_class_svm": 1}
-    assert "last_served.json" in caplog.text
-    service.close()
+    ):
+        (settings.state_dir / "last_served.json").write_bytes(kept)
+        caplog.clear()
+        service = started(settings)
+        assert service.confirmed is None, kept
+        assert versions_of(service) == {"one_class_svm": 1}, kept
+        assert "last_served.json" in caplog.text, kept
+        service.close()
 
 
 @pytest.mark.parametrize(

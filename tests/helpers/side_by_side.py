@@ -1,12 +1,7 @@
-"""What several trainers and movers of versions do at once, as threads or as processes.
-
-The processes are forked from one that has imported all they need, which else takes each of them
-seconds; what runs in them has to stand in a module.
-"""
+"""What several trainers and movers of versions do at once, as threads or as processes."""
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import mlflow.sklearn
+import mlflow
 import numpy as np
+from forked import FORKED
 
-import vigie.tracking.figures  # noqa: F401
 from vigie.config import Settings
 from vigie.errors import ConflictError, ModelNotFoundError
 from vigie.services.isolation_forest_service import IsolationForestService
@@ -45,9 +40,7 @@ def workers(kind: str, n: int) -> Iterator[Workers]:
         with ThreadPoolExecutor(n) as threads:
             yield Workers(threads, threading)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with context.Manager() as manager, ProcessPoolExecutor(n, context) as processes:
+    with FORKED.Manager() as manager, ProcessPoolExecutor(n, FORKED) as processes:
         yield Workers(processes, manager)
 
 
