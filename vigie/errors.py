@@ -10,7 +10,7 @@
     ├── ConflictError                   another operation holds what this one needs
     ├── TrainingInterruptedError        a training ended before it was done
     ├── HistoryError                    the database of readings cannot be used
-    ├── JournalError                    a training that is still to be recorded cannot be read
+    ├── OutboxError                    a training that is still to be recorded cannot be read
     └── TrackingError                   the MLflow server did not do what was asked
         ├── TrackingUnavailableError    ... because it could not be reached
         └── TrackingRefusedError        ... and will not do it another time either
@@ -123,5 +123,5 @@ class TrackingRefusedError(TrackingError):
     """The tracking server finds fault with the request itself."""
 
 
-class JournalError(VigieError):
-    """An entry of the journal cannot be read."""
+class OutboxError(VigieError):
+    """An entry of the outbox cannot be read."""

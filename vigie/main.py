@@ -138,7 +138,7 @@ async def _follow_registry(service: AnomalyDetectionService, period_s: float) ->
     while True:
         try:
             await asyncio.to_thread(service.refresh)
-            await asyncio.to_thread(service.send_journal)
+            await asyncio.to_thread(service.send_outbox)
         except Exception:
             # A fault in one look at the registry must not end all later ones.
             logger.exception("The registry could not be followed.")

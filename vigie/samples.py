@@ -18,7 +18,7 @@ References
 .. [1] Gülich, J. F. (2020). Centrifugal Pumps, 4th ed. Springer.
 .. [2] Brennen, C. E. (1994). Hydrodynamics of Pumps. Concepts ETI and Oxford University Press.
 .. [3] Dyer, D. and Stewart, R. M. (1978). Detection of Rolling Element Bearing Damage by
-   Statistical Vibration Analysis. Journal of Mechanical Design, 100(2), 229-235.
+   Statistical Vibration Analysis. Outbox of Mechanical Design, 100(2), 229-235.
 .. [4] Incropera, F. P. et al. (2007). Fundamentals of Heat and Mass Transfer, 6th ed. Wiley.
 """
 

@@ -60,7 +60,7 @@ class RecentRows:
             is_sound = self.usable is self.values and rows.usable is rows.values
             usable = values if is_sound else np.concatenate([self.usable, rows.usable])
         since_gap = np.empty(len(times), np.int64)
-        compiled.rows.reach(times.view(np.int64), round(max_gap_s * 1e6), since_gap)
+        compiled.rows.rows_since_gap(times.view(np.int64), round(max_gap_s * 1e6), since_gap)
         return Timeline(self.sensors, times, values, usable, since_gap, held_before)
 
 

@@ -59,7 +59,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         return
     yield Check("Tracking enabled?", True, "MLFLOW_ENABLED is true.")
     service = MLflowService(settings)
-    yield _journal(service)
+    yield _outbox(service)
     try:
         service.server.require()
     except VigieError as error:
@@ -99,13 +99,13 @@ def _state(settings: Settings) -> Check:
     return Check(question, True, f"in {settings.state_dir.absolute()}.")
 
 
-def _journal(service: MLflowService) -> Check:
-    kept = service.journal.summary()
+def _outbox(service: MLflowService) -> Check:
+    kept = service.outbox.summary()
     passed = kept.waiting + kept.set_aside == 0
     return Check(
         "All trainings sent?",
         passed,
-        "yes, the journal is empty." if passed else f"{kept}, in {service.journal.folder}.",
+        "yes, the outbox is empty." if passed else f"{kept}, in {service.outbox.folder}.",
         "" if passed else "`vigie sync` sends them, `vigie sync --again` those set aside too.",
     )
 

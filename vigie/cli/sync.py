@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from vigie.cli.environment import enabled_mlflow
 from vigie.cli.terminal import err, out, progress_bar
-from vigie.errors import JournalError
+from vigie.errors import OutboxError
 
 if TYPE_CHECKING:
     from vigie.tracking.outbox import Entry
@@ -31,14 +31,14 @@ def sync(
 
     service = enabled_mlflow()
     require_writable(service.settings.state_dir)
-    journal = service.journal
-    entries = journal.waiting() + (journal.set_aside() if again else [])
+    outbox = service.outbox
+    entries = outbox.waiting() + (outbox.dead_letters() if again else [])
     if dry_run or not entries:
-        out.print(f"The journal in {journal.folder}: {journal.summary()}.", highlight=False)
+        out.print(f"The outbox in {outbox.folder}: {outbox.summary()}.", highlight=False)
         for entry in entries:
             try:
                 name = entry.record().what
-            except (JournalError, OSError) as error:
+            except (OutboxError, OSError) as error:
                 name = f"[red]cannot be sent:[/] {escape(str(error))}"
             written = datetime.fromtimestamp(time.time() - entry.age_s, UTC)
             out.print(f"{written:%Y-%m-%d %H:%M:%S} UTC  {name}", highlight=False)

@@ -39,7 +39,7 @@ class Fitted:
         a fit to a part of the rows, or to averages.
     arrays : mapping of str to ndarray
         All that ``vigie.detectors.scoring`` needs to compute the estimator's raw scores.
-    ceiling : float
+    saturation : float
         What the raw score nears in empty space, far from all it was fitted to; inf where it
         rises without end.
     loss_by_epoch : tuple of float
@@ -49,7 +49,7 @@ class Fitted:
 
     estimator: Any
     arrays: dict[str, NDArray[Any]]
-    ceiling: float = math.inf
+    saturation: float = math.inf
     loss_by_epoch: tuple[float, ...] = field(default=())
 
 
@@ -62,7 +62,7 @@ class Detector(Protocol):
         Its name in ``vigie.detectors.catalogue``.
     window : int
         Consecutive rows that one score looks at: 1, or the length of a sequence.
-    comparable : bool
+    scores_comparable : bool
         Whether the raw scores of two fits to almost the same rows are in one unit.
     """
 
@@ -73,7 +73,7 @@ class Detector(Protocol):
     def window(self) -> int: ...
 
     @property
-    def comparable(self) -> bool: ...
+    def scores_comparable(self) -> bool: ...
 
     @property
     def params(self) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def _score_held_out(
 ) -> _Part:
     fitted = _fit(detector, rest, progress)
     scores = _scores(judge, fitted, held_out)
-    if judge.comparable:
+    if judge.scores_comparable:
         return _Part(fitted, scores)
     return _Part(fitted, scores, _dictionary([_examples(part, judge.window) for part in rest]))
 
@@ -229,7 +229,7 @@ def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
 
     What both have seen is the dictionary: quantiles of the scores are matched. The largest are
     left out, for those are where two fits differ by chance. What lies beyond is measured by how
-    much room there is up to the ceiling; or, without one, by how far the upper half spreads.
+    much room there is up to the saturation; or, without one, by how far the upper half spreads.
     """
     if part.seen is None:
         return part.scores
@@ -239,8 +239,8 @@ def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
     upper_here, upper_there = here[-1] - here[half], there[-1] - there[half]
     spread = upper_there / upper_here if upper_here > 0 and upper_there > 0 else 1.0
     room = spread
-    if np.isfinite(whole.ceiling):
-        room = (whole.ceiling - there[-1]) / (part.fitted.ceiling - here[-1])
+    if np.isfinite(whole.saturation):
+        room = (whole.saturation - there[-1]) / (part.fitted.saturation - here[-1])
     above, below = np.maximum(part.scores - here[-1], 0), np.minimum(part.scores - here[0], 0)
     translated: Floats = np.interp(part.scores, here, there) + room * above + spread * below
     return translated

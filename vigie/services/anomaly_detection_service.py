@@ -41,7 +41,7 @@ from vigie.training.train import Training, train_each
 logger = logging.getLogger(__name__)
 
 WARN_EVERY_S = 3600.0
-"""How often the service says that much, or old records, wait in the journal."""
+"""How often the service says that much, or old records, wait in the outbox."""
 TURNS_OF_A_SERVER = 4
 """Assets whose readings a database server writes at once; SQLite has one turn for all."""
 
@@ -68,13 +68,13 @@ class AnomalyDetectionService:
             self.settings,
             self.mlflow_service.server,
             self.served,
-            lambda: bool(self.mlflow_service.journal.waiting()),
+            lambda: bool(self.mlflow_service.outbox.waiting()),
         )
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         self._training_process: TrainingProcess | None = None
         self._stopped = False
-        self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.journal)
+        self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
 
     def train_all_models(
@@ -351,12 +351,12 @@ class AnomalyDetectionService:
         """Serve what the registry says is to be served now; see ``RegistryFollower.refresh``."""
         self.registry.refresh()
 
-    def send_journal(self) -> None:
+    def send_outbox(self) -> None:
         """Have sent, in a process of its own, what the registry missed while it was away."""
         if not self.mlflow_service.enabled:
             return
         if time.monotonic() >= self._warn_after:
-            self.mlflow_service.recorder.warn_of_journal()
+            self.mlflow_service.recorder.warn_of_outbox()
             self._warn_after = time.monotonic() + WARN_EVERY_S
         if self.registry.answers:
             self._sync.send_if_due()

@@ -1,7 +1,7 @@
 """MLflowService: the guide's window on MLflow.
 
 Two kinds of methods, two manners when the server is away. What *records* (``start_run``,
-``log_...``, ``end_run``) logs one error, leaves the record to the journal and returns, because no
+``log_...``, ``end_run``) logs one error, leaves the record to the outbox and returns, because no
 training may fail for its record. What *asks* (``load_model``, ``transition_model_stage``,
 ``get_latest_versions``, ``search_runs``) raises, because there is no answer. With
 ``MLFLOW_ENABLED=false`` both return at once without effect, and MLflow is not even imported.
@@ -22,7 +22,7 @@ from vigie.registry import cache, lookup, stages
 from vigie.registry.server import Server
 from vigie.registry.version import Version, stage_name
 from vigie.tracking import background, flavors
-from vigie.tracking.outbox import Journal
+from vigie.tracking.outbox import Outbox
 from vigie.tracking.publish import experiment_id
 from vigie.tracking.recorder import Recorder
 from vigie.tracking.sync import OnEntry
@@ -73,7 +73,7 @@ class MLflowService:
         Returns
         -------
         mlflow.entities.Run or None
-            The run; None when tracking is disabled, or when the server is away: then the journal
+            The run; None when tracking is disabled, or when the server is away: then the outbox
             keeps the run with all that goes into it.
         """
         return self.recorder.start_run(run_name) if self.enabled else None
@@ -314,12 +314,12 @@ class MLflowService:
         return lookup.measured(self.server, version)
 
     @property
-    def journal(self) -> Journal:
+    def outbox(self) -> Outbox:
         """What MLflow may not have yet; it goes to the server that is set when it is sent."""
-        return self.recorder.journal
+        return self.recorder.outbox
 
     def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
-        """Send what is in the journal, and wait for what another process is sending.
+        """Send what is in the outbox, and wait for what another process is sending.
 
         See ``vigie.tracking.sync.sync``.
 

@@ -35,7 +35,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vigie.errors import JournalError
+from vigie.errors import OutboxError
 from vigie.tracking.records import Record, from_json, to_json
 
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
@@ -46,7 +46,7 @@ LOCKED_WITHIN_S = 60.0
 """How long an entry that has been begun may be without a lock, while others sweep."""
 FORMAT, MS_DIGITS = 1, 13
 LARGE_BYTES, OLD_S = 1_000_000_000, 24 * 3600.0
-"""From where on somebody should look after a journal that is not sent."""
+"""From where on somebody should look after an outbox that is not sent."""
 NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
 CHANGING = (FACTS, LOCK, REASON, UNANSWERED)
 """Files that are written, or written again, after an entry is complete."""
@@ -55,7 +55,7 @@ IDS = re.compile(rb"[0-9a-f]{32}")
 
 
 class Entry:
-    """One training, or what was recorded by hand; its name is unique among all journals."""
+    """One training, or what was recorded by hand; its name is unique among all outboxes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -113,7 +113,7 @@ class Entry:
 
         Raises
         ------
-        JournalError
+        OutboxError
             If it cannot be read: it is not there, damaged, or of another format.
         OSError
             If the disk does not hand it out, which says nothing of what is on it.
@@ -138,9 +138,9 @@ class Entry:
             reason = repr(error)
         raise self._unreadable(reason)
 
-    def _unreadable(self, reason: str) -> JournalError:
-        return JournalError(
-            f"The journal's entry {self.name} cannot be read: {reason}.",
+    def _unreadable(self, reason: str) -> OutboxError:
+        return OutboxError(
+            f"The outbox's entry {self.name} cannot be read: {reason}.",
             remedy="It was written by another version of Vigie, or the disk has lost some of it. "
             "Train again, and delete this entry.",
         )
@@ -150,14 +150,14 @@ class Entry:
 
         Raises
         ------
-        JournalError
+        OutboxError
             Naming the first file that it does not.
         """
         found = _digests(self.folder)
         for path, digest in self._facts()[FILES].items():
             if found.get(path) != digest:
-                raise JournalError(
-                    f"The journal's entry {self.name} is damaged: {path} is "
+                raise OutboxError(
+                    f"The outbox's entry {self.name} is damaged: {path} is "
                     f"{'not what was written' if path in found else 'missing'}.",
                     remedy="Train again, and delete this entry.",
                 )
@@ -175,7 +175,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is in a journal.
+    """What is in an outbox.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ class Summary:
         return ", ".join(parts)
 
 
-class Journal:
+class Outbox:
     """The entries below a folder, which is made when the first is written."""
 
     def __init__(self, folder: Path):
@@ -263,7 +263,7 @@ class Journal:
         """Return the entries, oldest first."""
         return _entries(self.folder)
 
-    def set_aside(self) -> list[Entry]:
+    def dead_letters(self) -> list[Entry]:
         """Return the entries that the server does not take."""
         return _entries(self.folder / SET_ASIDE)
 
@@ -273,13 +273,13 @@ class Journal:
         entry.move(self.folder / f"{SENT}{entry.name}")
         shutil.rmtree(entry.folder, ignore_errors=True)
 
-    def put_aside(self, entry: Entry, reason: str) -> None:
+    def give_up(self, entry: Entry, reason: str) -> None:
         """Take an entry out of the way, with the reason beside it."""
         (entry.folder / REASON).write_text(f"{reason}\n", encoding="utf-8")
         (self.folder / SET_ASIDE).mkdir(exist_ok=True)
         entry.move(self.folder / SET_ASIDE / entry.name)
 
-    def put_back(self, entry: Entry) -> None:
+    def requeue(self, entry: Entry) -> None:
         """Return an entry that was set aside to the others."""
         entry.move(self.folder / entry.name)
 
@@ -299,7 +299,7 @@ class Journal:
         waiting = self.waiting()
         sizes = (entry.size() for entry in waiting)
         oldest = max((entry.age_s for entry in waiting), default=None)
-        return Summary(len(waiting), len(self.set_aside()), sum(sizes), oldest)
+        return Summary(len(waiting), len(self.dead_letters()), sum(sizes), oldest)
 
 
 def new_name() -> str:

@@ -19,7 +19,7 @@ from vigie.detectors.data.quality import DataQuality
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import (
     ConflictError,
-    JournalError,
+    OutboxError,
     TrackingError,
     TrackingUnavailableError,
 )
@@ -181,15 +181,15 @@ def send(
     ------
     TrackingError
         If the server cannot be reached or refuses.
-    JournalError
+    OutboxError
         If the entry cannot be read.
     """
     # All of it, before the server hears of any of it.
     path = training.artifact_path
     entry.check()
     if not _described(entry, path).is_file():
-        raise JournalError(
-            f"The journal's entry {entry.name} lacks MLmodel.",
+        raise OutboxError(
+            f"The outbox's entry {entry.name} lacks MLmodel.",
             remedy="Train again, and delete this entry.",
         )
     run, is_ours = _run_of(server, entry, training)

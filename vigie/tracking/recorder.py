@@ -29,7 +29,7 @@ from vigie.registry.server import Server, impatiently, server_at
 from vigie.tracking import active_runs, background, flavors, manual_runs
 from vigie.tracking.active_runs import OpenRun
 from vigie.tracking.manual_runs import Manual
-from vigie.tracking.outbox import ARTIFACTS, Entry, Journal, new_name
+from vigie.tracking.outbox import ARTIFACTS, Entry, Outbox, new_name
 from vigie.tracking.publish import TrainingRecord, write
 from vigie.tracking.records import Metric, Record, TrainingEntry
 from vigie.tracking.sync import WAIT_S, OnEntry, Registered, send, sync
@@ -67,9 +67,9 @@ class Recorder:
         return server_at(self._settings.mlflow_tracking_uri)
 
     @property
-    def journal(self) -> Journal:
+    def outbox(self) -> Outbox:
         """What MLflow may not have yet; it goes to the server that is set when it is sent."""
-        return Journal(self._settings.state_dir / "journal")
+        return Outbox(self._settings.state_dir / "journal")
 
     def start_run(self, run_name: str | None) -> Run | None:
         """Open a run for this thread or task; see ``MLflowService.start_run``."""
@@ -82,7 +82,7 @@ class Recorder:
         """Close the run that this thread or task opened last; without one, do nothing."""
         if run := active_runs.close(self.server.uri):
             self._record(run, status=status)
-            if self.journal.waiting():
+            if self.outbox.waiting():
                 background.send("what was recorded by hand", self._send_rest)
 
     def record_values(
@@ -134,10 +134,10 @@ class Recorder:
     def record_training(
         self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int, str], None]
     ) -> str | None:
-        """Keep a training in the journal, send it, and wait no longer than the server answers.
+        """Keep a training in the outbox, send it, and wait no longer than the server answers.
 
         Run, files of the model and version are there then; figures follow, see ``pending``. What
-        could not be sent stays in the journal.
+        could not be sent stays in the outbox.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class Recorder:
         found = self._written(how, f"The training of {record.model_name}")
         if found is None:
             return None
-        journal, entry = found
+        outbox, entry = found
         registered: Future[OpenRun] = Future()
 
         def note(version: int, run: OpenRun) -> None:
@@ -174,7 +174,7 @@ class Recorder:
 
         training = entry.record()
         assert isinstance(training, TrainingEntry)
-        upload = background.send(record.run_name, self._send, journal, entry, note)
+        upload = background.send(record.run_name, self._send, outbox, entry, note)
         self._await(registered, upload, time.monotonic() - began)
         if registered.done():
             active_runs.made(registered.result())
@@ -207,22 +207,22 @@ class Recorder:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.journal, on_entry, again=again, within_s=WAIT_S)
+            sync(self.server, self.outbox, on_entry, again=again, within_s=WAIT_S)
 
-    def warn_of_journal(self) -> None:
-        """Log a warning if much has been waiting in the journal, or for long."""
-        kept = self.journal.summary()
+    def warn_of_outbox(self) -> None:
+        """Log a warning if much has been waiting in the outbox, or for long."""
+        kept = self.outbox.summary()
         if kept.overdue:
             logger.warning(
-                "The journal in %s is not sent: %s. `vigie doctor` says why.",
-                self.journal.folder,
+                "The outbox in %s is not sent: %s. `vigie doctor` says why.",
+                self.outbox.folder,
                 kept,
             )
 
     def _open(
         self, run_name: str | None, parent: OpenRun | None, *, ended: bool = False
     ) -> tuple[OpenRun | None, Run | None]:
-        """Create a run; where the server does not, have the journal create it later."""
+        """Create a run; where the server does not, have the outbox create it later."""
         name, uri = new_name(), self.server.uri
         experiment = self._settings.mlflow_experiment_name
         opened = manual_runs.opening(experiment, run_name, parent, ended=ended)
@@ -248,7 +248,7 @@ class Recorder:
         name, manual : str and record
             Of the entry that keeps it.
         run : OpenRun or None
-            Where it belongs. What belongs to a run in the journal goes there too.
+            Where it belongs. What belongs to a run in the outbox goes there too.
         send : callable
             Sends it.
         """
@@ -261,7 +261,7 @@ class Recorder:
                     return send(), False
         except TrackingUnavailableError as error:
             unanswered = error.timed_out
-            error.message += _kept_in(self.journal)
+            error.message += _kept_in(self.outbox)
             self.server.log_outage(error)
         except (TrackingRefusedError, ModelNotFoundError) as error:
             logger.error("Not recorded in MLflow: %s. %s", manual.what, error)
@@ -269,12 +269,12 @@ class Recorder:
         except TrackingError as error:
             self.server.log_refusal(error, f"Not recorded in MLflow yet: {manual.what}.")
         try:
-            self.journal.write(
+            self.outbox.write(
                 functools.partial(manual_runs.write, manual, unanswered), name
             ).release()
         except OSError as error:
             logger.error(
-                "Lost, for the journal cannot be written (%s): %s. Set VIGIE_STATE_DIR to a folder "
+                "Lost, for the outbox cannot be written (%s): %s. Set VIGIE_STATE_DIR to a folder "
                 "that can be written.",
                 error,
                 manual.what,
@@ -284,27 +284,27 @@ class Recorder:
 
     def _written(
         self, write: Callable[[Path, str], Record], what: str
-    ) -> tuple[Journal, Entry] | None:
-        """Write an entry into the journal, or else where it can be sent from at once."""
+    ) -> tuple[Outbox, Entry] | None:
+        """Write an entry into the outbox, or else where it can be sent from at once."""
         try:
             try:
-                return self.journal, self.journal.write(write)
+                return self.outbox, self.outbox.write(write)
             except OSError as error:
                 logger.error(
-                    "The journal in %s cannot be written (%s). %s is lost if the MLflow server "
+                    "The outbox in %s cannot be written (%s). %s is lost if the MLflow server "
                     "does not take it now. Set VIGIE_STATE_DIR to a folder that can be written.",
-                    self.journal.folder,
+                    self.outbox.folder,
                     error,
                     what,
                 )
-                journal = Journal(Path(tempfile.mkdtemp(prefix="vigie-journal-")))
-                return journal, journal.write(write)
+                outbox = Outbox(Path(tempfile.mkdtemp(prefix="vigie-outbox-")))
+                return outbox, outbox.write(write)
         except Exception:
             # Whatever is wrong with its record, the model is fitted and shall be used.
             logger.exception("%s is not recorded.", what)
             return None
 
-    def _send(self, journal: Journal, entry: Entry, registered: Registered) -> None:
+    def _send(self, outbox: Outbox, entry: Entry, registered: Registered) -> None:
         """Send an entry that was just written, and then what earlier ones have left."""
         try:
             # Asked first, since an absent server should not even cost a try.
@@ -312,21 +312,21 @@ class Recorder:
             into = entry.record().goes_into
             if into and into.entry:
                 # The run that it goes into comes first.
-                sync(self.server, journal)
-            send(self.server, journal, entry, registered)
+                sync(self.server, outbox)
+            send(self.server, outbox, entry, registered)
         except TrackingUnavailableError as error:
             error.message += (
-                _kept_in(journal)
-                if journal.folder == self.journal.folder
-                else " This record is lost to it, for the journal cannot be written."
+                _kept_in(outbox)
+                if outbox.folder == self.outbox.folder
+                else " This record is lost to it, for the outbox cannot be written."
             )
             self.server.log_outage(error)
-            self.warn_of_journal()
+            self.warn_of_outbox()
             return
         finally:
             entry.release()
-            if journal.folder != self.journal.folder:
-                shutil.rmtree(journal.folder, ignore_errors=True)
+            if outbox.folder != self.outbox.folder:
+                shutil.rmtree(outbox.folder, ignore_errors=True)
         self._send_rest()
 
     def _look(self) -> None:
@@ -338,7 +338,7 @@ class Recorder:
         try:
             # Impatiently: the end of the program waits for this.
             self.server.require()
-            sync(self.server, self.journal)
+            sync(self.server, self.outbox)
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
 
@@ -369,5 +369,5 @@ class Recorder:
         return run
 
 
-def _kept_in(journal: Journal) -> str:
-    return f" What is recorded is kept in {journal.folder} until it is there."
+def _kept_in(outbox: Outbox) -> str:
+    return f" What is recorded is kept in {outbox.folder} until it is there."

@@ -1,4 +1,4 @@
-"""Bring the server to have what is in the journal: in order, and each training for itself."""
+"""Bring the server to have what is in the outbox: in order, and each training for itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vigie.child import Child, Parent
 from vigie.errors import (
-    JournalError,
     ModelNotFoundError,
+    OutboxError,
     TrackingError,
     TrackingRefusedError,
     TrackingUnavailableError,
@@ -21,7 +21,7 @@ from vigie.errors import (
 from vigie.registry.server import Server, patiently, server_at
 from vigie.tracking import manual_runs, publish
 from vigie.tracking.active_runs import OpenRun
-from vigie.tracking.outbox import Entry, Journal
+from vigie.tracking.outbox import Entry, Outbox
 from vigie.tracking.records import TrainingEntry
 
 logger = logging.getLogger(__name__)
@@ -39,19 +39,19 @@ SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
 
 def sync(
     server: Server,
-    journal: Journal,
+    outbox: Outbox,
     on_entry: OnEntry = lambda entry, outcome: None,
     *,
     again: bool = False,
     within_s: float = 0.0,
 ) -> None:
-    """Send all that is in a journal, oldest first.
+    """Send all that is in an outbox, oldest first.
 
     Parameters
     ----------
     server : Server
         Where to.
-    journal : Journal
+    outbox : Outbox
         Whose entries.
     on_entry : callable, optional
         Called with each entry and what became of it.
@@ -67,34 +67,34 @@ def sync(
     """
     with patiently():
         server.require()
-        journal.sweep()
-        for entry in journal.set_aside() if again else []:
+        outbox.sweep()
+        for entry in outbox.dead_letters() if again else []:
             # Two who try again at once would else fetch the same one back.
             with suppress(FileNotFoundError):
-                journal.put_back(entry)
+                outbox.requeue(entry)
         said = False
-        for entry in journal.waiting():
+        for entry in outbox.waiting():
             try:
                 held = entry.hold()
                 if not held and within_s and entry.exists():
                     if not said:
-                        logger.info("Another process is sending this journal; it is waited for.")
+                        logger.info("Another process is sending this outbox; it is waited for.")
                     held, said = entry.hold(within_s), True
                 if not held:
-                    on_entry(entry, _done_by_another(journal, entry))
+                    on_entry(entry, _done_by_another(outbox, entry))
                     continue
             except OSError as error:
                 on_entry(entry, _stays(entry, error))
                 continue
             try:
-                on_entry(entry, send(server, journal, entry))
+                on_entry(entry, send(server, outbox, entry))
             finally:
                 entry.release()
 
 
 def send(
     server: Server,
-    journal: Journal,
+    outbox: Outbox,
     entry: Entry,
     registered: Registered = lambda version, run: None,
 ) -> str:
@@ -110,34 +110,34 @@ def send(
     """
     try:
         _bring(server, entry, registered)
-        journal.remove(entry)
+        outbox.remove(entry)
     except TrackingUnavailableError:
         raise
-    except (TrackingRefusedError, ModelNotFoundError, JournalError) as error:
-        return _put_aside(journal, entry, error)
+    except (TrackingRefusedError, ModelNotFoundError, OutboxError) as error:
+        return _give_up(outbox, entry, error)
     except TrackingError as error:
-        server.log_refusal(error, f"Records stay in {journal.folder} until they can be sent.")
+        server.log_refusal(error, f"Records stay in {outbox.folder} until they can be sent.")
         return f"stays: {error}"
     except (OSError, MemoryError) as error:
         return _stays(entry, error)
     except Exception as error:
-        return _put_aside(journal, entry, error)
+        return _give_up(outbox, entry, error)
     return SENT
 
 
-def _done_by_another(journal: Journal, entry: Entry) -> str:
+def _done_by_another(outbox: Outbox, entry: Entry) -> str:
     """Return what has become of an entry that is not ours to send."""
     if entry.exists():
         return "another process is sending it"
-    aside = any(one.name == entry.name for one in journal.set_aside())
-    return f"set aside by another process, in {journal.folder}" if aside else SENT_BY_ANOTHER
+    aside = any(one.name == entry.name for one in outbox.dead_letters())
+    return f"set aside by another process, in {outbox.folder}" if aside else SENT_BY_ANOTHER
 
 
-def _put_aside(journal: Journal, entry: Entry, fault: Exception) -> str:
+def _give_up(outbox: Outbox, entry: Entry, fault: Exception) -> str:
     known = isinstance(fault, VigieError)
     reason = str(fault) if known else repr(fault)
     try:
-        journal.put_aside(entry, reason)
+        outbox.give_up(entry, reason)
     except OSError as error:
         return _stays(entry, error)
     where = entry.folder
@@ -164,18 +164,18 @@ def _bring(server: Server, entry: Entry, registered: Registered) -> None:
 
 
 class BackgroundSync:
-    """Send a journal from a process of its own, which has MLflow's client, whenever it is due.
+    """Send an outbox from a process of its own, which has MLflow's client, whenever it is due.
 
     Parameters
     ----------
     server : Server
         Where to.
-    journal : Journal
+    outbox : Outbox
         Whose entries.
     """
 
-    def __init__(self, server: Server, journal: Journal):
-        self._server, self._journal = server, journal
+    def __init__(self, server: Server, outbox: Outbox):
+        self._server, self._outbox = server, outbox
         self._child: Child | None = None
         self._not_before = 0.0
 
@@ -188,10 +188,10 @@ class BackgroundSync:
             self._child = None
         # A training of a moment ago is being sent by whoever made it.
         if time.monotonic() < self._not_before or not any(
-            entry.age_s > SENT_BY_ITSELF_S for entry in self._journal.waiting()
+            entry.age_s > SENT_BY_ITSELF_S for entry in self._outbox.waiting()
         ):
             return
-        self._child = sync_in_subprocess(self._server, self._journal)
+        self._child = sync_in_subprocess(self._server, self._outbox)
         self._not_before = time.monotonic() + SYNC_EVERY_S
 
     def close(self) -> None:
@@ -202,23 +202,23 @@ class BackgroundSync:
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """Which journal to send where; the address may hold a password."""
+    """Which outbox to send where; the address may hold a password."""
 
     server_uri: str = field(repr=False)
-    journal: Path
+    outbox: Path
 
 
-def sync_in_subprocess(server: Server, journal: Journal) -> Child:
-    """Start to send a journal in a process of its own, which goes on whatever becomes of this."""
+def sync_in_subprocess(server: Server, outbox: Outbox) -> Child:
+    """Start to send an outbox in a process of its own, which goes on whatever becomes of this."""
     child = Child(run_sync)
-    child.send(SyncRequest(server.uri, journal.folder))
+    child.send(SyncRequest(server.uri, outbox.folder))
     return child
 
 
 def run_sync(parent: Parent, request: SyncRequest) -> None:
-    """Send the journal that a request names."""
+    """Send the outbox that a request names."""
     server = server_at(request.server_uri)
     try:
-        sync(server, Journal(request.journal))
+        sync(server, Outbox(request.outbox))
     except TrackingUnavailableError as error:
         server.log_outage(error)

@@ -47,7 +47,7 @@ def recovered(service: MLflowService, server: Failing) -> list[Any]:
     # What has been opened is sent before what goes into it; two rounds, where one fails.
     service.sync()
     service.sync()
-    assert service.journal.summary().waiting == 0
+    assert service.outbox.summary().waiting == 0
     return service.search_runs(order_by=["attributes.start_time ASC"])
 
 
@@ -202,7 +202,7 @@ def test_a_stage_given_later_does_not_undo_what_was_decided_since(behind, health
     trained.train(healthy, stage="Production")
     service.flush(AT_MOST_S)
     server.left = 10_000
-    # Another machine, which does not know of this journal, trains and promotes.
+    # Another machine, which does not know of this outbox, trains and promotes.
     elsewhere = service.settings.model_copy(
         update={"state_dir": service.settings.state_dir / "elsewhere"}
     )
@@ -249,4 +249,4 @@ def test_a_server_that_hangs_holds_up_what_is_recorded_by_hand_once(behind):
     assert server.left == -1
     service.end_run()
     server.released.set()
-    assert service.journal.summary().waiting == 5
+    assert service.outbox.summary().waiting == 5

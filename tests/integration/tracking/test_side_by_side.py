@@ -37,7 +37,8 @@ from vigie.config import Settings
 from vigie.local import await_health, running
 from vigie.registry.stages import MOVING
 from vigie.services.mlflow_service import MLflowService
-from vigie.tracking.outbox import Journal
+from vigie.tracking.outbox import Outbox
+from vigie.tracking.records import ManualValues, RunRef
 
 AT_LENGTH = "SIDE_BY_SIDE" in os.environ
 WORKERS = 8 if AT_LENGTH else 4
@@ -135,8 +136,8 @@ def test_trainings_at_once_leave_each_its_own_run_and_version(at_once, settings,
     assert len(made) == WORKERS * TRAININGS
     assert [training for training in made if training.version is None] == []
     assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert MLflowService(settings).journal.waiting() == []
-    assert MLflowService(settings).journal.set_aside() == []
+    assert MLflowService(settings).outbox.waiting() == []
+    assert MLflowService(settings).outbox.dead_letters() == []
 
     # No version is shared, and none is there that nobody made.
     versions = {(training.name, training.version) for training in made}
@@ -266,19 +267,20 @@ def test_whatever_is_moved_at_once_the_registry_tells_one_story(at_once, setting
 
 
 def test_an_entry_that_is_being_written_is_not_swept_away(tmp_path):
-    journal, written = Journal(tmp_path / "journal"), threading.Event()
+    outbox, written = Outbox(tmp_path / "outbox"), threading.Event()
+    record = ManualValues("metrics", "experiment", RunRef("1", "2"))
 
     def sweep() -> None:
         while not written.is_set():
-            journal.sweep()
+            outbox.sweep()
 
     with ThreadPoolExecutor(3) as pool:
         sweeping = [pool.submit(sweep) for _ in range(3)]
         try:
             for _ in range(60):
-                journal.write(lambda folder, name: {}).release()
+                outbox.write(lambda folder, name: record).release()
         finally:
             written.set()
         for one in sweeping:
             one.result()
-    assert len(journal.waiting()) == 60
+    assert len(outbox.waiting()) == 60

@@ -371,7 +371,7 @@ def test_a_python_caller_asks_the_registry_first_and_remembers_only_if_it_is_awa
 ):
     server, settings = registry_and_versions
     server.left = 0
-    server_at(settings.mlflow_tracking_uri)._mark_down()
+    server_at(settings.mlflow_tracking_uri)._down("it is away")
     assert versions_of(AnomalyDetectionService(settings)) == {"one_class_svm": 1}
 
 
@@ -393,7 +393,7 @@ def test_a_damaged_copy_is_not_served(registry_and_versions, caplog):
     [arrays] = (settings.state_dir / "models").rglob("*.safetensors")
     arrays.write_bytes(arrays.read_bytes() + b"?")
     server.left = 0
-    server_at(settings.mlflow_tracking_uri)._mark_down()
+    server_at(settings.mlflow_tracking_uri)._down("it is away")
     service = started(settings)
     assert versions_of(service) == {}
     assert "version 1" in service.get_model_status()["one_class_svm"]["problem"]
@@ -424,7 +424,7 @@ def test_a_service_starts_beside_a_memory_with_a_wrong_type_and_says_so_once(
         file.write_text(json.dumps(kept))
         caplog.clear()
         server.left = 0
-        server_at(settings.mlflow_tracking_uri)._mark_down()
+        server_at(settings.mlflow_tracking_uri)._down("it is away")
         service = started(settings)
         for _ in range(3):
             service.refresh()

@@ -86,7 +86,7 @@ async def detect_batch(request: Request) -> Response:
 def status(request: Request) -> StatusResponse:
     """Tell whether the service can answer, and by which version of each model."""
     service = service_of(request)
-    kept = service.mlflow_service.journal.summary() if service.mlflow_service.enabled else None
+    kept = service.mlflow_service.outbox.summary() if service.mlflow_service.enabled else None
     return StatusResponse.model_validate(
         {
             "ready": service.is_ready(),

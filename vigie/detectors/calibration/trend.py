@@ -51,8 +51,8 @@ class Trend:
         return self.n_rows + self.detector.window - 1
 
     @property
-    def comparable(self) -> bool:
-        return self.detector.comparable
+    def scores_comparable(self) -> bool:
+        return self.detector.scores_comparable
 
     @property
     def params(self) -> dict[str, Any]:

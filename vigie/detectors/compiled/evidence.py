@@ -58,14 +58,16 @@ def _put_in(ordered: Floats, count: int, p: float) -> int:
 
 
 @compiled(given(float64, 1), given(int64, 1), int64, filled(float64, 1), fastmath=False)
-def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: Floats) -> None:
+def twice_the_median(
+    p_values: Floats, rows_since_gap: NDArray[np.int64], n: int, found: Floats
+) -> None:
     """Write for each of the last rows twice the median of the ``n`` p-values that end with it.
 
     Parameters
     ----------
     p_values : ndarray of shape (n_rows,)
         NaN where a reading was not judged; among ``n`` of them one is enough to say nothing.
-    reach : ndarray of int of shape (n_last,)
+    rows_since_gap : ndarray of int of shape (n_last,)
         For each of the last rows, how far back it may look.
     n : int
         An even number.
@@ -77,7 +79,7 @@ def twice_the_median(p_values: Floats, reach: NDArray[np.int64], n: int, found: 
     for i in range(len(found)):
         stop = len(p_values) - len(found) + i + 1
         found[i] = np.nan
-        if reach[i] < n or stop < n:
+        if rows_since_gap[i] < n or stop < n:
             n_ordered = 0
             continue
         if n_ordered == n:

@@ -51,7 +51,7 @@ def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -
 
 
 @compiled(given(int64, 1), int64, filled(int64, 1))
-def reach(times: NDArray[np.int64], longest: int, counts: NDArray[np.int64]) -> None:
+def rows_since_gap(times: NDArray[np.int64], longest: int, counts: NDArray[np.int64]) -> None:
     """Write for each row how many there are from the last gap longer than ``longest`` to it."""
     for row in range(len(times)):
         goes_on = row > 0 and times[row] - times[row - 1] <= longest

@@ -95,7 +95,7 @@ class IsolationForest:
     part: bool = False
 
     algorithm = ALGORITHM.name
-    comparable = True
+    scores_comparable = True
     window = 1
 
     @property

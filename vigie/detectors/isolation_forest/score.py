@@ -58,18 +58,18 @@ FEW = 24
 """Fewer rows are not worth a tile."""
 TRIALS = 8
 """Trees that tell whether rows are alike enough for boxes."""
-FLOCK = 2 * TILE
-"""Rows that go through a crown together."""
+ROW_BATCH = 2 * TILE
+"""Rows that go through the top levels of a tree together."""
 WORD = 64
-WORDS = FLOCK // WORD
+WORDS = ROW_BATCH // WORD
 """Whole numbers that hold a bit for each of them."""
 MANY = 104
-"""Fewer rows are not worth a flock."""
+"""Fewer rows are not worth a batch."""
 CROWN, LOW_CROWN = 10, 6
-"""Levels of a tree in its crown: all of them, if no tree of the forest has more than ten; else the
+"""Levels of a tree in its top part: all of them, if no tree of the forest has more than ten; else the
 first six, for with each level there are twice as many nodes, and only one more step."""
 BELOW = (1 << CROWN) - 1
-"""Stands for what is no inner node of a crown, which has one less at most."""
+"""Stands for what is no inner node of a top, which has one less at most."""
 EACH_BIT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 SPREAD = EACH_BIT.view(np.uint64).reshape(-1)
 """The eight bits of each byte, as the lowest ones of eight bytes."""
@@ -190,9 +190,15 @@ def _count_below(own: Keys, cuts: Keys, first: Place, stop: Place, counts: Ints)
 
 @part_of_kernels
 def _compare(
-    flock: Keys, cuts: Keys, columns: Ints, places: Ints, counts: Ints, marks: Bits, beyond: Bits
+    row_batch: Keys,
+    cuts: Keys,
+    columns: Ints,
+    places: Ints,
+    counts: Ints,
+    marks: Bits,
+    beyond: Bits,
 ) -> None:
-    """Write for each cut of all crowns which rows of a flock are beyond it, a bit for each.
+    """Write for each cut of all top levels which rows of a batch are beyond it, a bit for each.
 
     They are those beyond the next larger one, and those between the two.
     """
@@ -200,11 +206,11 @@ def _compare(
         first, stop = np.uintp(columns[column]), np.uintp(columns[column + 1])
         if first == stop:
             continue
-        for tile in range(len(flock)):
+        for tile in range(len(row_batch)):
             own = counts[TILE * tile : TILE * (tile + 1)]
-            _count_below(flock[tile, column], cuts, first, stop, own)
+            _count_below(row_batch[tile, column], cuts, first, stop, own)
         marks[: np.uintp(WORDS) * (stop - first + np.uintp(1))] = np.uint64(0)
-        for row in range(FLOCK):
+        for row in range(ROW_BATCH):
             place = np.uintp(WORDS) * np.uintp(counts[row]) + np.uintp(row) // np.uintp(WORD)
             marks[place] |= np.uint64(1) << (np.uint64(row) % np.uint64(WORD))
         rows0 = rows1 = rows2 = rows3 = np.uint64(0)
@@ -224,8 +230,8 @@ def _compare(
 
 
 @part_of_kernels
-def _through_crown(beyond: Bits, children: Any, levels: Ints, here: Bits, turns: Bits) -> None:
-    """Send the rows of a flock down a crown; write which of them turn right at each level.
+def _through_top(beyond: Bits, children: Any, levels: Ints, here: Bits, turns: Bits) -> None:
+    """Send the rows of a batch down the top of a tree; write which of them turn right at each level.
 
     ``here`` has room for which rows are at each node.
     """
@@ -262,7 +268,7 @@ def _as_numbers(turns: Any, first_eight: Bits, others: Bits) -> None:
 
     ``turns`` has a byte for every eight rows, level by level; they come out as eight bytes.
     """
-    n = FLOCK // 8
+    n = ROW_BATCH // 8
     for i in range(n):
         bits = SPREAD[turns[i]]
         for level in range(1, 8):
@@ -468,7 +474,7 @@ def _walk_in_tiles(
     distances: Floats,
     scores: Floats,
 ) -> None:
-    """Write the score of each row; for the parameters see ``Grove`` and ``_walk_alone``."""
+    """Write the score of each row; for the parameters see ``PackedForest`` and ``_walk_alone``."""
     n, width = keys.shape
     tile = np.empty((width, TILE), np.int32)
     low, high = np.empty(width * N_BOXES, np.int32), np.empty(width * N_BOXES, np.int32)
@@ -536,7 +542,7 @@ def _are_alike(keys: Keys, nodes: Packed, heights: NDArray[np.uint8], starts: In
     in_vectors=True,
     fastmath=False,
 )
-def _through_crowns(
+def _through_tops(
     keys: Keys,
     nodes: Packed,
     which: NDArray[np.uint16],
@@ -553,45 +559,45 @@ def _through_crowns(
     distances: Floats,
     scores: Floats,
 ) -> None:
-    """Write the score of each row; for the parameters see ``Grove`` and ``_walk_alone``."""
+    """Write the score of each row; for the parameters see ``PackedForest`` and ``_walk_alone``."""
     n, width = keys.shape
     n_levels = levels.shape[1] - 1
-    flock = np.empty((FLOCK // TILE, width, TILE), np.int32)
-    at, sums = np.empty(FLOCK, np.int32), np.empty(FLOCK)
+    row_batch = np.empty((ROW_BATCH // TILE, width, TILE), np.int32)
+    at, sums = np.empty(ROW_BATCH, np.int32), np.empty(ROW_BATCH)
     all_rows = np.arange(0, TILE, TOGETHER).astype(np.uintp)
     most_cuts = (columns[1:] - columns[:-1]).max()
     marks = np.empty(WORDS * (most_cuts + 1), np.uint64)
     beyond = np.empty(WORDS * len(cuts), np.uint64)
     here, turns = np.empty(WORDS << CROWN, np.uint64), np.zeros(WORDS * CROWN, np.uint64)
-    ways, more = np.empty(FLOCK // 8, np.uint64), np.empty(FLOCK // 8, np.uint64)
+    ways, more = np.empty(ROW_BATCH // 8, np.uint64), np.empty(ROW_BATCH // 8, np.uint64)
     turns_of_eight, low, high = turns.view(np.uint8), ways.view(np.uint8), more.view(np.uint8)
     n_steps = np.empty(len(all_rows), np.int32)
-    for first in range(0, n, FLOCK):
-        for tile in range(len(flock)):
-            _by_column(keys, first + TILE * tile, flock[tile])
-        _compare(flock, cuts, columns, places, at, marks, beyond)
+    for first in range(0, n, ROW_BATCH):
+        for tile in range(len(row_batch)):
+            _by_column(keys, first + TILE * tile, row_batch[tile])
+        _compare(row_batch, cuts, columns, places, at, marks, beyond)
         sums[:] = 0.0
         for tree in range(len(starts) - 1):
-            _through_crown(beyond, children, levels[tree], here, turns)
+            _through_top(beyond, children, levels[tree], here, turns)
             _as_numbers(turns_of_eight, ways, more)
             own_ends, start, stop = ends[tree], starts[tree], starts[tree + 1]
             if heights[start] <= n_levels:
-                for row in range(FLOCK):
+                for row in range(ROW_BATCH):
                     way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
                     sums[row] += lengths[own_ends[way]]
             else:
-                for row in range(FLOCK):
+                for row in range(ROW_BATCH):
                     way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
                     at[row] = own_ends[way]
                 n_steps[:] = heights[start] - n_levels
                 own, own_which = nodes[start:stop], which[start:stop]
-                for tile in range(len(flock)):
-                    flat, rows = flock[tile].reshape(-1), TILE * tile
+                for tile in range(len(row_batch)):
+                    flat, rows = row_batch[tile].reshape(-1), TILE * tile
                     _add_walks(
                         *(flat, own, lengths, own_which),
                         *(at[rows:], all_rows, n_steps, sums[rows:]),
                     )
-        for row in range(min(FLOCK, n - first)):
+        for row in range(min(ROW_BATCH, n - first)):
             scores[first + row] = _score(sums[row], normaliser, distances[first + row])
 
 
@@ -610,7 +616,7 @@ def _measure_heights(nodes: Ints, heights: NDArray[np.uint8]) -> None:
     returns=int64,
     fastmath=False,
 )
-def _lay_out_crowns(
+def _lay_out_tops(
     nodes: Ints,
     starts: Ints,
     which: NDArray[np.uint16],
@@ -620,7 +626,7 @@ def _lay_out_crowns(
     levels: Ints,
     ends: NDArray[np.uint16],
 ) -> int:
-    """Write what ``Grove`` has of the crowns, and return how many nodes they have."""
+    """Write what ``PackedForest`` has of the top levels, and return how many nodes they have."""
     n_levels, most = levels.shape[1] - 1, ends.shape[1]
     reached, below = np.empty(most, np.int32), np.empty(most, np.int32)
     ways, ways_below = np.empty(most, np.int32), np.empty(most, np.int32)
@@ -657,7 +663,7 @@ def _lay_out_crowns(
 
 
 @dataclass(frozen=True)
-class Grove:
+class PackedForest:
     """A forest prepared for many rows: half as large, so that more of it is near.
 
     Attributes
@@ -673,21 +679,21 @@ class Grove:
         The first node of each tree; the last number is where they all end.
     lengths : ndarray of shape (n_lengths,)
     cuts : ndarray of int32 of shape (n_inner,)
-        Of all nodes in crowns that are no leaves, column by column in ascending order.
+        Of all nodes in top levels that are no leaves, column by column in ascending order.
     columns : ndarray of int32 of shape (n_features + 2,)
         Where the cuts of each column begin; the last number is where they all end.
     places : ndarray of int32 of shape (n_inner,)
-        Which node of the crowns each of the cuts belongs to. They stand tree by tree, those nearer
-        to the root first.
+        Which node of the top levels each of the cuts belongs to. They stand tree by tree, those
+        nearer to the root first.
     children : ndarray of uint16 of shape (2 * n_inner,)
         The left and the right child of each of these nodes, counted from the root; ``BELOW`` for
-        a leaf, and for what is no part of the crown.
+        a leaf, and for what is no part of the top.
     levels : ndarray of int32 of shape (n_trees, n_levels + 1)
         Where among these nodes each level of each tree begins.
     ends : ndarray of uint16 of shape (n_trees, 2 ** n_levels)
-        Where a way through a crown ends, which has a bit for each turn to the right, the lowest
+        Where a way through a top ends, which has a bit for each turn to the right, the lowest
         for that at the root: which of ``lengths`` stands there. Of a tree that is higher than its
-        crown, the node itself, counted from the root.
+        top, the node itself, counted from the root.
     """
 
     nodes: Packed
@@ -703,7 +709,7 @@ class Grove:
     ends: NDArray[np.uint16]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> Grove | None:
+    def of(cls, arrays: Arrays) -> PackedForest | None:
         """Prepare a forest as ``nodes.py`` has it; None if its numbers are too large for that."""
         cut, column, child, which = arrays["nodes"].T
         child = child // trees.PER_NODE
@@ -726,7 +732,7 @@ class Grove:
         n_levels = CROWN if heights[roots].max() <= CROWN else LOW_CROWN
         levels = np.empty((len(roots), n_levels + 1), np.int32)
         ends = np.zeros((len(roots), 1 << n_levels), np.uint16)
-        n_inner = _lay_out_crowns(table, starts, which, heights, inner, children, levels, ends)
+        n_inner = _lay_out_tops(table, starts, which, heights, inner, children, levels, ends)
         inner = inner[:n_inner]
         ascending = np.lexsort((cut[inner], column[inner]))
         n_columns = np.bincount(column[inner], minlength=int(column.max()) + 1)
@@ -745,16 +751,16 @@ class Grove:
         )
 
 
-_groves: dict[int, Grove | None] = {}
+_packed_forests: dict[int, PackedForest | None] = {}
 
 
-def _grove(arrays: Arrays) -> Grove | None:
+def _packed(arrays: Arrays) -> PackedForest | None:
     """Return a forest prepared for many rows; it is kept for as long as the forest is."""
     nodes = arrays["nodes"]
-    if id(nodes) not in _groves:
-        _groves[id(nodes)] = Grove.of(arrays)
-        weakref.finalize(nodes, _groves.pop, id(nodes), None)
-    return _groves[id(nodes)]
+    if id(nodes) not in _packed_forests:
+        _packed_forests[id(nodes)] = PackedForest.of(arrays)
+        weakref.finalize(nodes, _packed_forests.pop, id(nodes), None)
+    return _packed_forests[id(nodes)]
 
 
 def raw_scores(arrays: Arrays, X: Floats) -> Floats:
@@ -767,7 +773,7 @@ def raw_scores(arrays: Arrays, X: Floats) -> Floats:
     center, scale, nodes = arrays["center"], arrays["scale"], arrays["nodes"].reshape(-1)
     roots, levels, lengths = arrays["roots"], arrays["levels"], arrays["lengths"]
     normaliser = float(arrays["normaliser"][0])
-    grove = _grove(arrays) if len(X) >= FEW else None
+    forest = _packed(arrays) if len(X) >= FEW else None
 
     def work(start: int, stop: int) -> None:
         keys = np.empty((stop - start, n_features + 1), np.int32)
@@ -778,15 +784,15 @@ def raw_scores(arrays: Arrays, X: Floats) -> Floats:
             beyond = np.square(np.log(np.minimum(distances[outside], FARTHEST_BEYOND)))
             keys[outside, n_features] = trees.as_keys(beyond)
         found = normaliser, distances, scores[start:stop]
-        if grove is None:
+        if forest is None:
             _walk_alone(keys, nodes, roots, levels, lengths, *found)
         else:
-            packed = grove.nodes, grove.which, grove.heights, grove.starts, grove.lengths
-            if len(keys) < MANY or _are_alike(keys, grove.nodes, grove.heights, grove.starts):
+            packed = forest.nodes, forest.which, forest.heights, forest.starts, forest.lengths
+            if len(keys) < MANY or _are_alike(keys, forest.nodes, forest.heights, forest.starts):
                 _walk_in_tiles(keys, *packed, *found)
             else:
-                crowns = grove.cuts, grove.columns, grove.places, grove.children
-                _through_crowns(keys, *packed, *crowns, grove.levels, grove.ends, *found)
+                top_levels = forest.cuts, forest.columns, forest.places, forest.children
+                _through_tops(keys, *packed, *top_levels, forest.levels, forest.ends, *found)
 
     in_blocks(work, len(X), BLOCK)
     return scores

@@ -90,7 +90,7 @@ class LSTMAutoencoder:
     arrays_only: bool = False
 
     algorithm = ALGORITHM.name
-    comparable = True
+    scores_comparable = True
 
     @property
     def window(self) -> int:

@@ -21,7 +21,7 @@ from vigie.detectors.base import Fitted, Floats, Progress
 from vigie.detectors.data.sampling import spread_rows
 from vigie.detectors.data.scaling import as_after_fit, behind_scaler, fitted_scaler
 from vigie.detectors.one_class_svm import ALGORITHM
-from vigie.detectors.one_class_svm.score import likeness
+from vigie.detectors.one_class_svm.score import gram_matrix
 
 MOST_LIKENED = 4096
 """Rows of which all pairs are kept in memory at once, in 128 MiB."""
@@ -39,7 +39,7 @@ class OneClassSVM:
     kernel : {'rbf', 'linear', 'poly', 'sigmoid'}
         How two readings are compared.
     gamma : float, 'local', 'scale' or 'auto'
-        How fast likeness fades with distance; 'scale' is 1 / (n_features * variance), 'auto'
+        How fast gram_matrix fades with distance; 'scale' is 1 / (n_features * variance), 'auto'
         1 / n_features, 'local' three times 'scale': a reading is compared with its neighbours.
     contamination : float
         Passed on to PyOD; the threshold in use comes from the calibration.
@@ -49,7 +49,7 @@ class OneClassSVM:
         support vectors, so this also bounds what a score costs.
     random_state : int, default 0
         Seed of that choice.
-    reach : int, default 1
+    bandwidth_factor : int, default 1
         What 'scale' is divided by.
     arrays_only : bool, default False
         Make no estimator, where only scores are wanted.
@@ -61,11 +61,11 @@ class OneClassSVM:
     contamination: float
     rows: int | Literal["all"] = "all"
     random_state: int = 0
-    reach: int = 1
+    bandwidth_factor: int = 1
     arrays_only: bool = False
 
     algorithm = ALGORITHM.name
-    comparable = False
+    scores_comparable = False
     window = 1
 
     @property
@@ -81,7 +81,7 @@ class OneClassSVM:
     def for_averages(self, n_rows: int) -> OneClassSVM:
         # Neighbouring averages share most of their rows, so there are n_rows times fewer to
         # compare with; and a kernel that reaches far goes on telling far from farther.
-        return replace(self, gamma="scale", reach=n_rows, arrays_only=True)
+        return replace(self, gamma="scale", bandwidth_factor=n_rows, arrays_only=True)
 
     def for_part(self, share: float) -> OneClassSVM:
         # To the solution of all rows as a part of them is to all, whatever the rows it is given.
@@ -96,7 +96,7 @@ class OneClassSVM:
         gamma = self._gamma(scaled)
         if self.arrays_only and self.kernel == "rbf" and len(scaled) <= MOST_LIKENED:
             # The same solution, for a third of the time: libsvm compares one pair after the other.
-            solved = SklearnSVM(kernel="precomputed", nu=self.nu).fit(likeness(scaled, gamma))
+            solved = SklearnSVM(kernel="precomputed", nu=self.nu).fit(gram_matrix(scaled, gamma))
         else:
             solved = SklearnSVM(kernel=self.kernel, nu=self.nu, gamma=gamma).fit(scaled)
         arrays |= {
@@ -105,14 +105,14 @@ class OneClassSVM:
             "intercept": solved.intercept_,
             "gamma": np.array([gamma]),
         }
-        # Far out no likeness is left, and with this kernel the score comes to rest.
-        ceiling = -float(solved.intercept_[0]) if self.kernel == "rbf" else math.inf
+        # Far out no gram_matrix is left, and with this kernel the score comes to rest.
+        saturation = -float(solved.intercept_[0]) if self.kernel == "rbf" else math.inf
         if self.arrays_only:
-            return Fitted(None, arrays, ceiling)
+            return Fitted(None, arrays, saturation)
         svm = OCSVM(kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination)
         svm.detector_ = solved
         as_after_fit(svm, ALGORITHM.score(arrays, self.params, seen))
-        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, ceiling)
+        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, saturation)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
@@ -125,7 +125,7 @@ class OneClassSVM:
         scale = 1.0 / (n_features * (float(scaled.var()) or 1.0))
         match self.gamma:
             case "scale":
-                return scale / self.reach
+                return scale / self.bandwidth_factor
             case "local":
                 return 3.0 * scale
             case _:

@@ -1,4 +1,4 @@
-"""One-Class SVM: likeness to every support vector, for several of them at once.
+"""One-Class SVM: gram_matrix to every support vector, for several of them at once.
 
 Distances are sums of squared differences, as libsvm has them. The way by a matrix product,
 ``|x|² + |s|² - 2 x·s``, loses all digits where a row lies close to a support vector, and is no
@@ -117,12 +117,12 @@ def _decide(
 
 
 @compiled(given(float64, 2), given(float64, 2), float64, filled(float64, 2))
-def _liken(rows: Floats, columns: Floats, gamma: float, likeness: Floats) -> None:
+def _fill_gram_matrix(rows: Floats, columns: Floats, gamma: float, gram_matrix: Floats) -> None:
     n, n_features = rows.shape
     for first in range(0, n, TILE):
         m = min(TILE, n - first)
         for row in range(n):
-            like = likeness[row, first : first + m]
+            like = gram_matrix[row, first : first + m]
             like[:] = 0.0
             for column in range(n_features):
                 a, others = rows[row, column], columns[column, first : first + m]
@@ -132,11 +132,11 @@ def _liken(rows: Floats, columns: Floats, gamma: float, likeness: Floats) -> Non
                 like[j] = exp(-gamma * like[j])
 
 
-def likeness(rows: Floats, gamma: float) -> Floats:
+def gram_matrix(rows: Floats, gamma: float) -> Floats:
     """Return the RBF kernel of all pairs of scaled rows, shape (n_samples, n_samples)."""
     rows = np.ascontiguousarray(rows)
     found = np.empty((len(rows), len(rows)))
-    _liken(rows, rows.T.copy(), gamma, found)
+    _fill_gram_matrix(rows, rows.T.copy(), gamma, found)
     return found
 
 

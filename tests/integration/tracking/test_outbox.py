@@ -90,7 +90,7 @@ def versions(settings: Settings) -> list[Any]:
 
 
 def waiting(settings: Settings) -> int:
-    return MLflowService(settings).journal.summary().waiting
+    return MLflowService(settings).outbox.summary().waiting
 
 
 def files(client: Any, run_id: str, path: str | None = None) -> set[str]:
@@ -187,7 +187,7 @@ def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
     for server.at in asked:
         train(settings, healthy)
         # It is all there already, or on its way, but given up it is not.
-        assert MLflowService(settings).journal.set_aside() == []
+        assert MLflowService(settings).outbox.dead_letters() == []
     server.at = ""
     recovered(settings, server)
     found = runs(settings)
@@ -251,7 +251,7 @@ def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healt
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert str(MLflowService(settings).journal.summary()) == "empty"
+    assert str(MLflowService(settings).outbox.summary()) == "empty"
     [run] = runs(settings)
     client = MLflowService(settings).server.client
     assert client.list_artifacts(run.info.run_id, "figures")
@@ -290,15 +290,15 @@ def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after
 def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim):
     settings, server = behind(0, "gone")
     process, told = victim(settings)
-    journal = MLflowService(settings).journal
+    outbox = MLflowService(settings).outbox
     told.send("go")
-    eventually(lambda: journal.folder.is_dir() and any(journal.folder.glob(".writing-*")))
+    eventually(lambda: outbox.folder.is_dir() and any(outbox.folder.glob(".writing-*")))
     process.kill()
     process.join()
     n_written = waiting(settings)
     recovered(settings, server)
     assert len(runs(settings)) == len(versions(settings)) == n_written
-    assert list(journal.folder.iterdir()) == []
+    assert list(outbox.folder.iterdir()) == []
 
 
 def test_the_next_training_sends_what_earlier_ones_have_left(behind, healthy):
@@ -318,7 +318,7 @@ def test_many_who_send_at_once_send_each_training_once(behind, healthy):
         train(settings, healthy)
     server.left = 10_000
     away = MLflowService(settings)
-    others = [sync_in_subprocess(away.server, away.journal) for _ in range(2)]
+    others = [sync_in_subprocess(away.server, away.outbox) for _ in range(2)]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: MLflowService(settings).sync(), range(4)))
     for child in others:
@@ -335,14 +335,14 @@ def test_a_training_that_cannot_be_sent_is_set_aside_and_keeps_no_other_back(
     settings, server = behind(0, "gone")
     train(settings, healthy)
     train(settings, healthy)
-    journal = MLflowService(settings).journal
-    damaged = journal.waiting()[0]
+    outbox = MLflowService(settings).outbox
+    damaged = outbox.waiting()[0]
     (damaged.folder / "entry.json").write_text('{"format": 1, "experi')
     caplog.clear()
     recovered(settings, server)
 
     assert len(runs(settings)) == len(versions(settings)) == 1
-    [aside] = journal.set_aside()
+    [aside] = outbox.dead_letters()
     assert aside.name == damaged.name
     assert "cannot be read" in (aside.folder / "reason.txt").read_text()
     [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
@@ -353,9 +353,9 @@ def test_what_cannot_even_be_set_aside_keeps_no_other_back(behind, healthy):
     settings, server = behind(0, "gone")
     train(settings, healthy)
     train(settings, healthy)
-    journal = MLflowService(settings).journal
-    (journal.waiting()[0].folder / "entry.json").write_text("{}")
-    (journal.folder / "set_aside").write_text("no folder")
+    outbox = MLflowService(settings).outbox
+    (outbox.waiting()[0].folder / "entry.json").write_text("{}")
+    (outbox.folder / "set_aside").write_text("no folder")
     server.left = 10_000
     MLflowService(settings).sync()
     assert waiting(settings) == 1
@@ -366,19 +366,19 @@ def test_what_cannot_even_be_set_aside_keeps_no_other_back(behind, healthy):
 def test_an_entry_that_the_disk_has_damaged_is_not_sent_in_part(damage, behind, healthy):
     settings, server = behind(0, "gone")
     train(settings, healthy)
-    [entry] = MLflowService(settings).journal.waiting()
+    [entry] = MLflowService(settings).outbox.waiting()
     pattern, spoil = DAMAGES[damage]
     spoil(next(entry.folder.rglob(pattern)))
     recovered(settings, server)
     assert runs(settings) == versions(settings) == []
-    [aside] = MLflowService(settings).journal.set_aside()
+    [aside] = MLflowService(settings).outbox.dead_letters()
     assert "Train again" in (aside.folder / "reason.txt").read_text()
 
 
 def test_what_lies_in_the_journal_and_is_no_entry_is_left_alone(behind, healthy):
     settings, server = behind(0, "gone")
     train(settings, healthy)
-    folder = MLflowService(settings).journal.folder
+    folder = MLflowService(settings).outbox.folder
     (folder / "notes.txt").write_text("do not delete")
     (folder / "lost+found").mkdir()
     assert waiting(settings) == 1
@@ -444,7 +444,7 @@ def test_a_run_that_somebody_deleted_does_not_come_back(tracked, behind, healthy
     recovered(settings, server)
     assert run.info.run_id not in {one.info.run_id for one in runs(settings)}
     assert run.info.run_id not in {version.run_id for version in versions(settings)}
-    assert len(MLflowService(settings).journal.set_aside()) == 1
+    assert len(MLflowService(settings).outbox.dead_letters()) == 1
 
 
 def test_a_training_inside_an_open_run_goes_into_that_run_later_too(behind, healthy):
@@ -472,7 +472,7 @@ def test_where_no_journal_can_be_written_the_server_takes_the_training(tracked, 
     assert service.served.version == 1
     assert len(runs(tracked)) == 1
     [error] = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
-    assert "journal" in error
+    assert "outbox" in error
 
 
 def test_a_slow_server_is_not_waited_for_and_has_it_in_the_end(behind, healthy, caplog):
@@ -578,7 +578,7 @@ def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen
     train(settings, healthy)
     train(settings, healthy)
     server.left = 10_000
-    entry = MLflowService(settings).journal.waiting()[0]
+    entry = MLflowService(settings).outbox.waiting()[0]
     assert entry.hold()
     with subprocess.Popen(
         [sys.executable, "-m", "vigie.cli", "sync"],
@@ -595,7 +595,7 @@ def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen
 def test_of_two_who_sync_at_once_the_second_waits_for_the_first_and_succeeds_too(syncing):
     settings, entry, process = syncing
     service = MLflowService(settings)
-    assert send(service.server, service.journal, entry) == SENT
+    assert send(service.server, service.outbox, entry) == SENT
     entry.release()
     said, _ = process.communicate(timeout=2 * AT_MOST_S)
     assert "1 sent, 1 by another process, 0 left" in said
@@ -618,7 +618,7 @@ def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, m
     server.left = 10_000
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setattr("vigie.tracking.recorder.WAIT_S", 0.1)
-    [entry] = MLflowService(settings).journal.waiting()
+    [entry] = MLflowService(settings).outbox.waiting()
     assert entry.hold()
     stuck = CliRunner().invoke(app, ["sync"])
     assert stuck.exit_code == 1
@@ -644,9 +644,9 @@ def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
         answer = client.post("/train", json=body).json()
         assert answer["models"][NAME]["status"] == "trained"
         assert answer["models"][NAME]["version"] is None
-        journal = client.get("/status").json()["journal"]
-        assert journal["waiting"] == 1
-        assert journal["bytes"] > 10_000
+        outbox = client.get("/status").json()["journal"]
+        assert outbox["waiting"] == 1
+        assert outbox["bytes"] > 10_000
         with mlflow_server(server):
             eventually(lambda: client.get("/status").json()["journal"]["waiting"] == 0)
             eventually(lambda: client.get("/status").json()["models"][NAME]["version"] == 1)
