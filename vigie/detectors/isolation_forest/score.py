@@ -65,10 +65,10 @@ WORDS = ROW_BATCH // WORD
 """Whole numbers that hold a bit for each of them."""
 MANY = 104
 """Fewer rows are not worth a batch."""
-CROWN, LOW_CROWN = 10, 6
-"""Levels of a tree in its top part: all of them, if no tree of the forest has more than ten; else the
+TOP_LEVELS, FEWER_TOP_LEVELS = 10, 6
+"""Levels in the top of a tree: all, if no tree of the forest has more than ten; else only the
 first six, for with each level there are twice as many nodes, and only one more step."""
-BELOW = (1 << CROWN) - 1
+BELOW = (1 << TOP_LEVELS) - 1
 """Stands for what is no inner node of a top, which has one less at most."""
 EACH_BIT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 SPREAD = EACH_BIT.view(np.uint64).reshape(-1)
@@ -231,7 +231,7 @@ def _compare(
 
 @part_of_kernels
 def _through_top(beyond: Bits, children: Any, levels: Ints, here: Bits, turns: Bits) -> None:
-    """Send the rows of a batch down the top of a tree; write which of them turn right at each level.
+    """Send a batch of rows down the top of a tree; write which turn right at each level.
 
     ``here`` has room for which rows are at each node.
     """
@@ -275,7 +275,7 @@ def _as_numbers(turns: Any, first_eight: Bits, others: Bits) -> None:
             bits |= SPREAD[turns[n * level + i]] << np.uint64(level)
         first_eight[i] = bits
         bits = SPREAD[turns[n * 8 + i]]
-        for level in range(9, CROWN):
+        for level in range(9, TOP_LEVELS):
             bits |= SPREAD[turns[n * level + i]] << np.uint64(level - 8)
         others[i] = bits
 
@@ -568,7 +568,7 @@ def _through_tops(
     most_cuts = (columns[1:] - columns[:-1]).max()
     marks = np.empty(WORDS * (most_cuts + 1), np.uint64)
     beyond = np.empty(WORDS * len(cuts), np.uint64)
-    here, turns = np.empty(WORDS << CROWN, np.uint64), np.zeros(WORDS * CROWN, np.uint64)
+    here, turns = np.empty(WORDS << TOP_LEVELS, np.uint64), np.zeros(WORDS * TOP_LEVELS, np.uint64)
     ways, more = np.empty(ROW_BATCH // 8, np.uint64), np.empty(ROW_BATCH // 8, np.uint64)
     turns_of_eight, low, high = turns.view(np.uint8), ways.view(np.uint8), more.view(np.uint8)
     n_steps = np.empty(len(all_rows), np.int32)
@@ -729,7 +729,7 @@ class PackedForest:
         _measure_heights(table, heights)
         inner = np.empty(len(cut), np.int32)
         children = np.full(2 * len(cut), BELOW, np.uint16)
-        n_levels = CROWN if heights[roots].max() <= CROWN else LOW_CROWN
+        n_levels = TOP_LEVELS if heights[roots].max() <= TOP_LEVELS else FEWER_TOP_LEVELS
         levels = np.empty((len(roots), n_levels + 1), np.int32)
         ends = np.zeros((len(roots), 1 << n_levels), np.uint16)
         n_inner = _lay_out_tops(table, starts, which, heights, inner, children, levels, ends)
