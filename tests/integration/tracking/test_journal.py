@@ -200,7 +200,7 @@ def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
 def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
     """``N_TRAININGS=200 pytest -k at_random`` tries for longer."""
     rng = np.random.default_rng(0)
-    n_trainings = int(os.environ.get("N_TRAININGS", "10"))
+    n_trainings = int(os.environ.get("N_TRAININGS", "6"))
     settings, server = behind(0, "gone")
     for _ in range(n_trainings):
         server.how = rng.choice(["gone", "500", "unanswered", "readonly"])
