@@ -13,7 +13,7 @@ from figures import Figure, seconds, within
 from lstm import machine_rows
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector, untold
+from vigie.detectors.base import Detector, no_progress
 from vigie.detectors.catalogue import algorithms
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.training import train
@@ -39,7 +39,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 def _added(detector: Detector, n_rows: int, settings: Settings, quick: bool) -> Figure:
     rows = machine_rows(n_rows, N_FEATURES)
     table = Table(rows, tuple(f"sensor_{number}" for number in range(N_FEATURES)))
-    fit = partial(detector.fit, [rows], untold)
+    fit = partial(detector.fit, [rows], no_progress)
     calibrated = partial(
         train,
         detector,

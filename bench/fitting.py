@@ -11,7 +11,7 @@ from pyod.models.iforest import IForest
 from sklearn.metrics import roc_auc_score
 
 from vigie.config import Settings
-from vigie.detectors.base import Floats, untold
+from vigie.detectors.base import Floats, no_progress
 from vigie.detectors.isolation_forest.detector import IsolationForest
 from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.scoring import raw_scores
@@ -31,7 +31,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     for runs, (trees, rows) in zip((1,) if quick else (7, 5), FORESTS, strict=not quick):
         yield compare(
             f"Isolation Forest, fit {ROWS} x {COLUMNS}, {trees} trees of {rows} rows",
-            lambda: IsolationForest(trees, rows, 0.1, 42).fit([X], untold),  # noqa: B023
+            lambda: IsolationForest(trees, rows, 0.1, 42).fit([X], no_progress),  # noqa: B023
             lambda: IForest(trees, rows, random_state=42).fit(X),  # noqa: B023
             peer_name="PyOD",
             goal=4.0,
@@ -56,10 +56,12 @@ def _svm(rows: int | str, seed: int = 0) -> OneClassSVM:
 
 def _svm_against_exact(X: Floats, quick: bool) -> Figure:
     sizes = (1250, 2500, 5000) if quick else (2500, 5000, 10_000, 20_000)
-    exact = [seconds(lambda: _svm("all").fit([X[:size]], untold)) for size in sizes]  # noqa: B023
+    exact = [seconds(lambda: _svm("all").fit([X[:size]], no_progress)) for size in sizes]  # noqa: B023
     exponent, constant = np.polyfit(np.log(sizes), np.log(exact), 1)
     extrapolated = float(np.exp(constant + exponent * np.log(ROWS)))
-    ours = [seconds(lambda: _svm(MOST_ROWS).fit([X], untold)) for _ in range(3 if quick else 7)]
+    ours = [
+        seconds(lambda: _svm(MOST_ROWS).fit([X], no_progress)) for _ in range(3 if quick else 7)
+    ]
     return Figure(
         f"One-Class SVM, fit {ROWS} x {COLUMNS}",
         "s",
@@ -107,6 +109,6 @@ def _lost(X: Floats, faulty: Floats, seed: int) -> float:
     found = []
     for rows in (MOST_EXACT, MOST_ROWS):
         svm = _svm(rows, seed)
-        scores = raw_scores(svm.algorithm, svm.fit([X], untold).arrays, svm.params, X)
+        scores = raw_scores(svm.algorithm, svm.fit([X], no_progress).arrays, svm.params, X)
         found.append(roc_auc_score(faulty, scores))
     return float(found[0] - found[1])

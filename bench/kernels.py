@@ -18,7 +18,7 @@ from pyod.models.iforest import IForest
 from pyod.models.ocsvm import OCSVM
 
 from vigie.config import Settings
-from vigie.detectors.base import untold
+from vigie.detectors.base import no_progress
 from vigie.detectors.catalogue import warm_up
 from vigie.detectors.isolation_forest.detector import IsolationForest
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
@@ -54,7 +54,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 def _forest(
     name: str, n_trees: int, n_samples: int, learnt: Rows, rows: Rows, runs: int, few: int
 ) -> Iterator[Figure]:
-    fitted = IsolationForest(n_trees, n_samples, 0.01, 0).fit([learnt], untold)
+    fitted = IsolationForest(n_trees, n_samples, 0.01, 0).fit([learnt], no_progress)
     estimator: Any = fitted.estimator
     # What the forest itself is given: the kernel is measured with all that stands before it.
     ready = estimator[:-1].transform(rows)
@@ -138,7 +138,7 @@ def _lstm(rows: np.ndarray, runs: int) -> Iterator[Figure]:
     settings = Settings(_env_file=None)
     layers = settings.encoder_layers, settings.decoder_layers
     detector = LSTMAutoencoder(*layers, WINDOW, 128, 1, 0.01, 0)
-    fitted = detector.fit([rows[:500]], untold)
+    fitted = detector.fit([rows[:500]], no_progress)
     views = np.lib.stride_tricks.sliding_window_view(rows, WINDOW, axis=0)
     windows = np.moveaxis(views, -1, 1)
     network = detector._new_network(N_FEATURES)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vigie.assessment.engine import alone, since
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
-from vigie.detectors.base import Floats, Progress, untold
+from vigie.detectors.base import Floats, Progress, no_progress
 from vigie.errors import InvalidDataError, VigieError
 from vigie.events.event import Event
 from vigie.events.gathering import Events, Rows, stretches
@@ -255,7 +255,7 @@ def backtest(
     settings: Settings,
     times: Times | None = None,
     model_names: Sequence[str] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Backtest:
     """Train on the first rows of a recording, and judge the others as they would have come.
 

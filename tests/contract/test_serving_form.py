@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from vigie.detectors.base import Fitted, untold
+from vigie.detectors.base import Fitted, no_progress
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.catalogue import warm_up
 from vigie.detectors.data.matrices import Table
@@ -50,7 +50,7 @@ def trials(n: int = 300) -> np.ndarray:
 
 
 def forest(n_estimators: int, max_samples: int | float | str, X: np.ndarray) -> Fitted:
-    return IsolationForest(n_estimators, max_samples, 0.01, SEED).fit([X], untold)
+    return IsolationForest(n_estimators, max_samples, 0.01, SEED).fit([X], no_progress)
 
 
 def windows(X: np.ndarray, length: int) -> np.ndarray:
@@ -69,9 +69,9 @@ def an_example(algorithm: str) -> tuple[Fitted, dict[str, object], np.ndarray]:
         return forest(30, 64, rows(500)), {}, trials(2100)
     if algorithm == "one_class_svm":
         detector = OneClassSVM(0.3, "rbf", "local", 0.01)
-        return detector.fit([rows(500)], untold), detector.params, trials(700)
+        return detector.fit([rows(500)], no_progress), detector.params, trials(700)
     detector = LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED)
-    return detector.fit([rows(200)], untold), detector.params, windows(trials(700), 4)
+    return detector.fit([rows(200)], no_progress), detector.params, windows(trials(700), 4)
 
 
 ALGORITHMS = ("isolation_forest", "one_class_svm", "lstm_autoencoder")
@@ -136,7 +136,7 @@ def test_a_million_rows_score_as_the_estimator():
 @pytest.mark.parametrize("kernel", ["rbf", "linear", "poly", "sigmoid"])
 def test_an_svm_of_any_kernel_scores_as_the_estimator(kernel, gamma):
     detector = OneClassSVM(0.2, kernel, gamma, 0.01)
-    fitted = detector.fit([rows(200)], untold)
+    fitted = detector.fit([rows(200)], no_progress)
     X = trials()
     scores = raw_scores("one_class_svm", fitted.arrays, detector.params, X)
     expected = fitted.estimator.decision_function(X)
@@ -163,7 +163,7 @@ def test_an_svm_of_any_kernel_scores_as_the_estimator(kernel, gamma):
 )
 def test_an_lstm_of_any_shape_scores_as_the_network(encoder, decoder, length):
     detector = LSTMAutoencoder(encoder, decoder, length, 64, 1, 0.01, SEED)
-    fitted = detector.fit([rows(200)], untold)
+    fitted = detector.fit([rows(200)], no_progress)
     examples = windows(trials(150), length)
     scores = raw_scores("lstm_autoencoder", fitted.arrays, detector.params, examples)
     np.testing.assert_allclose(scores, scored_by_network(fitted, examples), rtol=1e-9)

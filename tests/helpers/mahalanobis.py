@@ -32,7 +32,9 @@ def check(arrays: Arrays, params: Params, n_features: int) -> None:
 
 ALGORITHM = Algorithm(
     name="mahalanobis",
-    service="mahalanobis_service:MahalanobisService",
+    settings="mahalanobis_service:MahalanobisSettings",
+    parameters=("contamination", "shrinkage"),
+    new_detector=lambda params, random_state: Mahalanobis(**params),
     score=score,
     check=check,
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mahalanobis import ALGORITHM, Mahalanobis
+from mahalanobis import ALGORITHM
 from pydantic import Field
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector
 from vigie.services.detector_service import DetectorService
 from vigie.services.mlflow_service import MLflowService
 
@@ -21,8 +20,6 @@ class MahalanobisService(DetectorService):
     """Train, ask and register a Mahalanobis distance as ``mahalanobis``."""
 
     name = ALGORITHM.name
-    hyper_parameters = ("contamination", "shrinkage")
-    settings_type = MahalanobisSettings
 
     shrinkage: float
 
@@ -36,6 +33,3 @@ class MahalanobisService(DetectorService):
     ):
         given = {"shrinkage": shrinkage, "contamination": contamination}
         super().__init__(given, settings, mlflow_service)
-
-    def new_detector(self) -> Detector:
-        return Mahalanobis(self.shrinkage, self.contamination)

@@ -24,8 +24,8 @@ FARTHEST = 1e100
 """In standard deviations; beyond it, squares and products would not stay finite."""
 
 
-def untold(step: str, share: float) -> None:
-    """Stand in for a ``Progress`` that nobody wants to hear."""
+def no_progress(step: str, share: float) -> None:
+    """Stand in for a ``Progress`` where nobody follows it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Detector(Protocol):
         segments : sequence of ndarray of shape (n_samples_i, n_features)
             Stretches of consecutive rows; no sequence may reach from one into the next.
         progress : callable
-            Told how far the fit has come.
+            Called with how far the fit has come.
         """
         ...
 
@@ -116,8 +116,10 @@ class Algorithm:
     ----------
     name : str
         In the registry, the API, the settings and on the command line.
-    service : str
-        ``module:class`` of the ``DetectorService`` that trains it.
+    parameters : tuple of str
+        Its hyper-parameters, each a field of the settings, in the order in which they are logged.
+    new_detector : callable
+        From the hyper-parameters, the contamination among them, and a seed to a ``Detector``.
     score : callable
         From arrays, hyper-parameters and examples to raw scores of shape (n_examples,): larger is
         more unusual, NaN where a value is NaN, and the same to the last bit for an example alone
@@ -137,10 +139,16 @@ class Algorithm:
         away when it alone is put back to its median.
     reconstructs : bool
         Whether the raw score is the error of a reconstruction.
+    settings : str, optional
+        ``module:class`` of a subclass of ``Settings`` that has the fields which that one has not.
+    details : callable, optional
+        From the hyper-parameters of a model and the number of rows that it was trained on to what
+        is logged beside them.
     """
 
     name: str
-    service: str
+    parameters: tuple[str, ...]
+    new_detector: Callable[[Params, int], Detector]
     score: Callable[[Arrays, Params, Floats], Floats]
     check: Callable[[Arrays, Params, int], None]
     compiled: tuple[str, ...] = ()
@@ -148,6 +156,8 @@ class Algorithm:
     flavor: Literal["sklearn", "torch"] = "sklearn"
     explain: Callable[[Arrays, Params, Floats], Floats] | None = None
     reconstructs: bool = False
+    settings: str | None = None
+    details: Callable[[Params, int], Params] = lambda params, n_samples: {}
 
 
 def standardisation(X: Floats) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ line. Both name an ``Algorithm`` as ``module:attribute``::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -59,6 +60,30 @@ def algorithm(name: str) -> Algorithm:
         If the catalogue has no such name.
     """
     return algorithms()[name]
+
+
+def checked_names(model_names: Sequence[str] | None) -> list[str]:
+    """Return the names of some algorithms, each once; by default of all.
+
+    Raises
+    ------
+    InvalidDataError
+        If none is named, or one that there is not.
+    """
+    if model_names is None:
+        return list(algorithms())
+    for position, name in enumerate(model_names):
+        if name not in algorithms():
+            raise InvalidDataError(
+                f"There is no detector '{name}'.",
+                field=f"model_names[{position}]",
+                remedy=f"Detectors: {', '.join(algorithms())}.",
+            )
+    if not model_names:
+        raise InvalidDataError(
+            "No detector is named.", field="model_names", remedy="Leave it out to train all."
+        )
+    return list(dict.fromkeys(model_names))
 
 
 def warm_up(*, to_fit: bool = False) -> None:

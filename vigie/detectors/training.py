@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vigie.detectors.base import Detector, Fitted, Floats, Progress, untold
+from vigie.detectors.base import Detector, Fitted, Floats, Progress, no_progress
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
 from vigie.detectors.data.matrices import Table
@@ -42,7 +42,7 @@ def train(
     time_ordered: bool,
     random_state: int,
     trend_window: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> TrainedModel:
     """Fit a detector and calibrate its scores.
 
@@ -67,7 +67,7 @@ def train(
     trend_window : int, default 0
         Rows in an average; 0 for no trend.
     progress : callable, optional
-        Told what is being done and the share of it that is finished.
+        Called with what is being done and the share of it that is finished.
 
     Returns
     -------

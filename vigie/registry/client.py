@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vigie.child import Child, Parent
 from vigie.errors import TrackingError
 from vigie.registry.server import Server
 from vigie.registry.version import Version
 
 ENDS_WITHIN_S = 300.0
+
+
+@dataclass(frozen=True)
+class Download:
+    """What to fetch, and where to; the address may hold a password."""
+
+    server_uri: str = field(repr=False)
+    uri: str
+    target: Path
 
 
 class ClientRegistry:
@@ -64,33 +73,22 @@ def download(server: Server, uri: str, target: Path) -> Path:
 
 def download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
     """Fetch artifacts by a process of its own, so that this one need not hold MLflow's client."""
+    child = Child(run_download)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "vigie.registry.client", uri, str(target)],
-            # In the environment, since everybody can read a command line, and it may hold a
-            # password.
-            env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=ENDS_WITHIN_S,
-        )
-    except subprocess.TimeoutExpired as error:
+        child.send(Download(server.uri, uri, target))
+        path: Path | None = child.receive(ENDS_WITHIN_S)
+        if path is None:
+            raise TrackingError(f"The process that was to fetch it {child.how_it_ended()}")
+    except TimeoutError as error:
         raise TrackingError(f"no end after {ENDS_WITHIN_S:.0f} s") from error
-    last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
-    if done.returncode == 0 and last:
-        return Path(last[0])
-    raise TrackingError(last[0] if last else f"status {done.returncode}")
+    finally:
+        child.kill()
+    return path
 
 
-def _main() -> None:
-    uri, target = sys.argv[1:]
-    try:
-        where = download(Server(os.environ["MLFLOW_TRACKING_URI"]), uri, Path(target))
-    except TrackingError as error:
-        sys.exit(error.message)
-    sys.stdout.write(f"{where}\n")
-
-
-if __name__ == "__main__":
-    _main()
+def run_download(parent: Parent, request: Download) -> None:
+    """Download what a request names, and send where it lies."""
+    parent.on_gone(lambda: os._exit(1))
+    # Standard error is the log of a service.
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    parent.send(download(Server(request.server_uri), request.uri, request.target))

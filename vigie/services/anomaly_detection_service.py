@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from vigie.assessment.assessment import Assessment
 from vigie.assessment.stream import Stream
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
-from vigie.detectors.base import Progress, untold
-from vigie.detectors.catalogue import algorithms, warm_up
+from vigie.detectors.base import Progress, no_progress
+from vigie.detectors.catalogue import algorithms, checked_names, warm_up
 from vigie.detectors.data.matrices import training_table
 from vigie.errors import (
     ConflictError,
@@ -29,26 +29,21 @@ from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionR
 from vigie.registry.cache import keep
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
-from vigie.services.detector_service import DetectorService, checked_names, new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.services.training_process import Outcome, Result, TrainingProcess, train_each
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
-from vigie.tracking.sync import sync_apart
+from vigie.tracking.sync import BackgroundSync
+from vigie.training.job import TrainingProcess
+from vigie.training.messages import Failed, Registered, Trained
+from vigie.training.train import Training, train_each
 
 logger = logging.getLogger(__name__)
 
-SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
-"""How old a training in the journal is before the service sends it, and how often it tries."""
 WARN_EVERY_S = 3600.0
 """How often the service says that much, or old records, wait in the journal."""
-REFUSED_FOR_S = 60.0
-"""How long a version that was refused is not fetched again; another one is at once."""
 TURNS_OF_A_SERVER = 4
 """Assets whose readings a database server writes at once; SQLite has one turn for all."""
-REMEMBERED_EVERY = timedelta(minutes=1)
-"""How old what is kept for the next start may become while nothing changes."""
 
 
 class AnomalyDetectionService:
@@ -79,8 +74,7 @@ class AnomalyDetectionService:
         self._detection = Detection(self.settings)
         self._training_process: TrainingProcess | None = None
         self._stopped = False
-        self._sync: subprocess.Popen[str] | None = None
-        self._sync_after = 0.0
+        self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.journal)
         self._warn_after = 0.0
 
     def train_all_models(
@@ -90,7 +84,7 @@ class AnomalyDetectionService:
         model_names: Sequence[str] | None = None,
         *,
         stage: str | None = None,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
 
@@ -105,7 +99,7 @@ class AnomalyDetectionService:
         stage : {'Staging', 'Production'}, optional
             The stage that each version is moved to as soon as it is there, be that later.
         progress : callable, optional
-            Told what is being done and the share of it that is finished.
+            Called with what is being done and the share of it that is finished.
 
         Returns
         -------
@@ -122,19 +116,27 @@ class AnomalyDetectionService:
         """
         names = checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges)
-        services = {name: self._new_service(name) for name in names}
-        outcome: dict[str, Outcome] = {}
+        outcomes: dict[str, dict[str, Any]] = {}
         with self._alone():
-            for name, result in train_each(services, table, progress, stage):
-                if (trained := services[name].served) is not None:
-                    self.registry.adopt(name, trained)
+            for result in train_each(
+                names,
+                table,
+                self.settings,
+                self.mlflow_service.recorder,
+                stage=stage,
+                progress=progress,
+                on_note=self.served.note,
+            ):
+                outcome = result if isinstance(result, Failed) else result.outcome
+                if isinstance(result, Training):
+                    self.registry.adopt(result.name, result.served)
                     # What has become known of it meanwhile came before it served.
-                    if (latest := services[name].served) is not None:
-                        self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
-                outcome[name] = self._with_serving_version(name, result)
-        return outcome
+                    latest = result.served
+                    self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
+                outcomes[result.name] = self._answer(outcome)
+        return outcomes
 
-    def train_apart(self, body: bytes) -> dict[str, dict[str, Any]]:
+    def train_in_subprocess(self, body: bytes) -> dict[str, dict[str, Any]]:
         """Train as ``train_all_models`` does, but in a process of its own.
 
         This process goes on answering meanwhile. It does not even look at the rows, and takes
@@ -155,20 +157,22 @@ class AnomalyDetectionService:
         TrainingInterruptedError
             If the other process ended before it had come to anything.
         """
-        outcome: dict[str, Outcome] = {}
+        outcomes: dict[str, dict[str, Any]] = {}
         with self._alone():
-            process = self._training_process = TrainingProcess(self.settings)
+            process = TrainingProcess(self.settings)
+            self._training_process = process
             if self._stopped:
                 process.stop()
             try:
-                for result in process.results(body):
-                    if result.served is not None:
-                        self._keep(result)
-                        self.registry.adopt(result.name, result.served)
-                    outcome[result.name] = self._with_serving_version(result.name, result.outcome)
+                for outcome in process.outcomes(body):
+                    if isinstance(outcome, Trained):
+                        served = process.open(outcome)
+                        self._keep(outcome, process.serving_form(outcome))
+                        self.registry.adopt(outcome.name, served)
+                    outcomes[outcome.name] = self._answer(outcome)
             finally:
                 process.finish(self._registered_late)
-        return outcome
+        return outcomes
 
     def refuse_a_second_training(self) -> None:
         """Return if no training is under way.
@@ -354,18 +358,8 @@ class AnomalyDetectionService:
         if time.monotonic() >= self._warn_after:
             self.mlflow_service.recorder.warn_of_journal()
             self._warn_after = time.monotonic() + WARN_EVERY_S
-        if not self.registry.answers:
-            return
-        if (running := self._sync) is not None and running.poll() is None:
-            return
-        journal = self.mlflow_service.journal
-        # A training of a moment ago is being sent by whoever made it.
-        if time.monotonic() < self._sync_after or not any(
-            entry.age_s > SENT_BY_ITSELF_S for entry in journal.waiting()
-        ):
-            return
-        self._sync = sync_apart(self.mlflow_service.server, journal)
-        self._sync_after = time.monotonic() + SYNC_EVERY_S
+        if self.registry.answers:
+            self._sync.send_if_due()
 
     def start(self) -> None:
         """Load the compiled kernels and what served last: then a reading can be answered."""
@@ -397,7 +391,7 @@ class AnomalyDetectionService:
     def pending(self) -> list[str]:
         """Return what of finished trainings is still on its way to the server."""
         found = self.mlflow_service.pending()
-        if (process := self._training_process) is not None and process.uploads:
+        if (process := self._training_process) is not None and process.is_uploading:
             found.append("the last training's record")
         return found
 
@@ -406,17 +400,9 @@ class AnomalyDetectionService:
         self.stop_training()
         if self._training_process is not None:
             self._training_process.wait()
-        if self._sync is not None:
-            # What it has not sent by now, the next one will.
-            self._sync.terminate()
-            self._sync.wait()
+        self._sync.close()
         self.registry.remember(at_once=True)
         self._detection.close()
-
-    def _new_service(self, name: str) -> DetectorService:
-        service = new_service(name, self.settings, self.mlflow_service)
-        service.on_note = self.served.note
-        return service
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -427,28 +413,31 @@ class AnomalyDetectionService:
         finally:
             self._training.release()
 
-    def _with_serving_version(self, name: str, result: Outcome) -> Outcome:
-        if result["status"] != "trained":
-            return result
-        serving = self.served.get(ModelKey(EVERYTHING, name))
-        return result | {"serving_version": serving.version if serving else None}
+    def _answer(self, outcome: Trained | Failed) -> dict[str, Any]:
+        """Return an outcome, for a trained detector with the version that serves now."""
+        answer = outcome.as_dict()
+        if isinstance(outcome, Trained):
+            serving = self.served.get(ModelKey(EVERYTHING, outcome.name))
+            answer["serving_version"] = serving.version if serving else None
+        return answer
 
-    def _keep(self, result: Result) -> None:
+    def _keep(self, trained: Trained, serving_form: Path) -> None:
         """Put a version that was trained here where it would be fetched to."""
-        version = result.outcome["version"]
-        if version is None:
+        if trained.version is None or trained.card_sha256 is None:
             return
         cache = self.settings.state_dir / "models"
         try:
-            keep(cache, result.name, version, result.card_sha256, result.serving_form)
+            keep(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:
-            logger.warning("%s version %d is not kept here: %s.", result.name, version, error)
+            logger.warning(
+                "%s version %d is not kept here: %s.", trained.name, trained.version, error
+            )
 
-    def _registered_late(self, name: str, version: int, run_id: str) -> None:
+    def _registered_late(self, registered: Registered) -> None:
         """Note the version of a model that serves, registered after the training's answer."""
-        served = self.served.get(ModelKey(EVERYTHING, name))
+        served = self.served.get(ModelKey(EVERYTHING, registered.name))
         if served is not None and served.version is None:
-            self.served.note(served.model, version=version, run_id=run_id)
+            self.served.note(served.model, version=registered.version, run_id=registered.run_id)
 
     def _snapshot(self) -> Snapshot:
         """Return one consistent set of models for a whole request."""

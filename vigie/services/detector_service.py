@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import subprocess
 import threading
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from vigie import __version__
 from vigie.config import Settings
-from vigie.detectors import training
-from vigie.detectors.base import Detector, Floats, Progress, untold
-from vigie.detectors.catalogue import algorithms
+from vigie.detectors.base import Detector, Floats, Progress, no_progress
+from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, NotTrainedError
 from vigie.registry import lookup
-from vigie.registry.version import Version, stage_name
+from vigie.registry.version import Version
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving.follower import open_served
 from vigie.serving.served import Served
-from vigie.tracking.publish import TrainingRecord
+from vigie.training.train import keep_record, metrics_of, parameters, settings_for, train
 
 logger = logging.getLogger(__name__)
 
 
-class DetectorService(ABC):
+class DetectorService:
     """Train one kind of detector, ask it, and keep every training in MLflow.
 
-    A subclass gives ``name``, ``hyper_parameters`` and ``new_detector``. A hyper-parameter that
-    is not given comes from the settings.
+    A subclass gives ``name`` and a constructor with the hyper-parameters as arguments; without
+    one, ``new_service`` serves any algorithm of the catalogue. Each hyper-parameter is an
+    attribute; one that is not given comes from the settings.
 
     Attributes
     ----------
+    algorithm : Algorithm
+        The catalogue's entry.
     is_trained : bool
         Whether it can answer.
     model : object or None
@@ -54,12 +50,8 @@ class DetectorService(ABC):
         A score above it is an anomaly: ``1 - contamination`` unless set.
     """
 
-    name: ClassVar[str]
+    name: str
     """Registered name."""
-    hyper_parameters: ClassVar[tuple[str, ...]]
-    """Attributes that hold the hyper-parameters, named as the guide names them."""
-    settings_type: ClassVar[type[Settings]] = Settings
-    """Has a field for each of them; a subclass, where ``Settings`` itself has none."""
 
     contamination: float
 
@@ -68,22 +60,22 @@ class DetectorService(ABC):
         given: Mapping[str, Any],
         settings: Settings | None = None,
         mlflow_service: MLflowService | None = None,
+        *,
+        name: str | None = None,
     ):
-        self.settings = self._settings_with(settings, given)
-        for hyper_parameter in (*self.hyper_parameters, "contamination"):
-            if hasattr(self.settings, hyper_parameter):
-                value = getattr(self.settings, hyper_parameter)
-                setattr(self, hyper_parameter, list(value) if isinstance(value, tuple) else value)
+        self.name = name or self.name
+        self.algorithm = algorithm(self.name)
+        self.settings = settings_for(self.algorithm, settings, given)
+        for hyper_parameter, value in parameters(self.algorithm, self.settings).items():
+            setattr(self, hyper_parameter, value)
         self.mlflow_service = mlflow_service or MLflowService(self.settings)
         self._served: Served | None = None
         self._changing = threading.Lock()
         self._threshold: float | None = None
-        self.on_note: Callable[..., None] = lambda trained, **facts: None
-        """Told of a trained model what becomes known of it, such as its version."""
 
-    @abstractmethod
     def new_detector(self) -> Detector:
         """Return an untrained detector with this service's hyper-parameters."""
+        return self.algorithm.new_detector(self._params, self.settings.random_state)
 
     @property
     def is_trained(self) -> bool:
@@ -118,7 +110,7 @@ class DetectorService(ABC):
         *,
         nested: bool = False,
         stage: str | None = None,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
 
@@ -134,7 +126,7 @@ class DetectorService(ABC):
         stage : {'Staging', 'Production'}, optional
             The stage that the version is moved to as soon as it is there, be that later.
         progress : callable, optional
-            Told what is being done and the share of it that is finished.
+            Called with what is being done and the share of it that is finished.
 
         Returns
         -------
@@ -151,47 +143,22 @@ class DetectorService(ABC):
         ModelNotFoundError
             If there is no such stage.
         """
-        started_ms, started = round(time.time() * 1000), time.perf_counter()
-        table = training_table(X, feature_names, self.settings.sensor_ranges)
-        stage = None if stage is None else stage_name(stage)
-        threshold = 1.0 - self.contamination if self._threshold is None else self._threshold
-        detector = self.new_detector()
-        # Only now: the detector's libraries are in, and two threads do not import one of them.
-        self.mlflow_service.recorder.prepare(windows=detector.window > 1)
-        trained = training.train(
-            detector,
-            table,
-            threshold=threshold,
-            folds=self.settings.calibration_folds,
-            time_ordered=self.settings.time_ordered,
-            random_state=self.settings.random_state,
-            trend_window=self.settings.trend_window,
+        record = train(
+            self.algorithm,
+            training_table(X, feature_names, self.settings.sensor_ranges),
+            self.settings,
+            self.mlflow_service.recorder,
+            params=self._params,
+            threshold=self._threshold,
+            stage=stage,
             progress=progress,
         )
-        raw = trained.raw_scores(trained.examples(table.values))
-        scores = 1.0 - trained.calibration.p_value(raw)
-        metrics = self._metrics(trained, raw, scores)
-        metrics["training_seconds"] = time.perf_counter() - started
         with self._changing:
-            self._served = Served(trained)
-        record = TrainingRecord(
-            model_name=self.name,
-            model=trained,
-            X=table.values,
-            scores=scores,
-            quality=table.quality,
-            params=self._params(trained),
-            metrics={k: v for k, v in metrics.items() if k not in ("n_samples", "n_features")},
-            tags=_tags(trained),
-            stage=stage,
-            started_ms=started_ms,
-            ended_ms=round(time.time() * 1000),
+            self._served = Served(record.model)
+        keep_record(
+            self.mlflow_service.recorder, record, partial(self.note, record.model), nested=nested
         )
-        card_sha256 = self.mlflow_service.recorder.record_training(
-            record, nested=nested, on_version=functools.partial(self._registered, trained)
-        )
-        self.note(trained, card_sha256=card_sha256)
-        return metrics
+        return metrics_of(record)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
@@ -253,7 +220,7 @@ class DetectorService(ABC):
     def get_model_info(self) -> dict[str, Any]:
         """Return what there is to know about the model, trained or not."""
         served = self._served
-        params = {name: getattr(self, name) for name in self.hyper_parameters}
+        params = {name: getattr(self, name) for name in self.algorithm.parameters}
         info: dict[str, Any] = {
             "model_type": self.name,
             "is_trained": self.is_trained,
@@ -270,6 +237,7 @@ class DetectorService(ABC):
                 "stage": served.stage,
                 "n_samples": served.model.n_samples,
                 "data_fingerprint": served.model.data_fingerprint,
+                **self.algorithm.details(served.model.params, served.model.n_samples),
             }
         else:
             info |= {"version": None, "stage": None}
@@ -304,24 +272,10 @@ class DetectorService(ABC):
             served = self._served
             if served is not None and served.model is trained:
                 self._served = replace(served, **facts)
-        self.on_note(trained, **facts)
 
-    @classmethod
-    def _settings_with(cls, settings: Settings | None, given: Mapping[str, Any]) -> Settings:
-        """Return settings in which the hyper-parameters that were given stand, checked."""
-        chosen = {name: value for name, value in given.items() if value is not None}
-        if settings is not None and not chosen and isinstance(settings, cls.settings_type):
-            return settings
-        known = {} if settings is None else settings.model_dump()
-        try:
-            return cls.settings_type.model_validate({**known, **chosen})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidDataError(
-                f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
-                field=str(first["loc"][0]),
-                remedy="See the table of hyper-parameters in docs/guide.md.",
-            ) from error
+    @property
+    def _params(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*self.algorithm.parameters, "contamination")}
 
     def _ready(self) -> Served:
         if self._served is None:
@@ -330,44 +284,6 @@ class DetectorService(ABC):
                 remedy="Call train(X) with healthy rows, or load() a registered version.",
             )
         return self._served
-
-    def _registered(self, trained: TrainedModel, version: int, run_id: str) -> None:
-        self.note(trained, version=version, run_id=run_id)
-
-    def _params(self, trained: TrainedModel) -> dict[str, Any]:
-        return {
-            **{name: getattr(self, name) for name in self.hyper_parameters},
-            "contamination": self.contamination,
-            "threshold": trained.threshold,
-            "n_samples": trained.n_samples,
-            "n_features": trained.n_features,
-            "calibration_folds": self.settings.calibration_folds,
-            "time_ordered": self.settings.time_ordered,
-            "trend_window": self.settings.trend_window,
-            "random_state": self.settings.random_state,
-        }
-
-    def _metrics(self, trained: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]:
-        anomalies = int((scores > trained.threshold).sum())
-        metrics: dict[str, Any] = {
-            "n_samples": trained.n_samples,
-            "n_features": trained.n_features,
-            "n_anomalies_detected": anomalies,
-            "anomaly_rate": anomalies / len(scores),
-            "mean_score": float(scores.mean()),
-            "std_score": float(scores.std()),
-            "threshold": trained.threshold,
-        }
-        if trained.reconstructs:
-            metrics |= {
-                "n_sequences": trained.n_samples - trained.window + 1,
-                "final_loss": trained.loss_by_epoch[-1],
-                "mean_reconstruction_error": float(raw.mean()),
-                "reconstruction_error_threshold": trained.calibration.raw_threshold(
-                    1.0 - trained.threshold
-                ),
-            }
-        return metrics
 
 
 def new_service(
@@ -380,35 +296,7 @@ def new_service(
     KeyError
         If the catalogue has no such name.
     """
-    module, _, kind = algorithms()[name].service.partition(":")
-    service: DetectorService = getattr(import_module(module), kind)(
-        settings=settings, mlflow_service=mlflow_service
-    )
-    return service
-
-
-def checked_names(model_names: Sequence[str] | None) -> list[str]:
-    """Return the registered names of some detectors, each once; by default of all.
-
-    Raises
-    ------
-    InvalidDataError
-        If none is named, or one that there is not.
-    """
-    if model_names is None:
-        return list(algorithms())
-    for position, name in enumerate(model_names):
-        if name not in algorithms():
-            raise InvalidDataError(
-                f"There is no detector '{name}'.",
-                field=f"model_names[{position}]",
-                remedy=f"Detectors: {', '.join(algorithms())}.",
-            )
-    if not model_names:
-        raise InvalidDataError(
-            "No detector is named.", field="model_names", remedy="Leave it out to train all."
-        )
-    return list(dict.fromkeys(model_names))
+    return DetectorService({}, settings, mlflow_service, name=name)
 
 
 def checked_threshold(threshold: Any, within: Literal["[0, 1]", "(0, 1)"] = "[0, 1]") -> float:
@@ -428,26 +316,3 @@ def checked_threshold(threshold: Any, within: Literal["[0, 1]", "(0, 1)"] = "[0,
             remedy=f"Give a number in {within}.",
         )
     return number
-
-
-def _tags(trained: TrainedModel) -> dict[str, str]:
-    tags = {
-        "vigie.version": __version__,
-        "vigie.algorithm": trained.algorithm,
-        "vigie.data_fingerprint": trained.data_fingerprint,
-    }
-    if commit := _git_commit():
-        tags["mlflow.source.git.commit"] = commit
-    return tags
-
-
-@functools.lru_cache
-def _git_commit() -> str | None:
-    """Return the commit of the working directory, where that is a git checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

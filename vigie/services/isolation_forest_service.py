@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector
 from vigie.services.detector_service import DetectorService
 from vigie.services.mlflow_service import MLflowService
 
@@ -34,7 +33,6 @@ class IsolationForestService(DetectorService):
     """
 
     name = "isolation_forest"
-    hyper_parameters = ("contamination", "n_estimators", "max_samples")
 
     n_estimators: int
     max_samples: int | float | Literal["auto"]
@@ -54,13 +52,3 @@ class IsolationForestService(DetectorService):
             "max_samples": max_samples,
         }
         super().__init__(given, settings, mlflow_service)
-
-    def new_detector(self) -> Detector:
-        from vigie.detectors.isolation_forest.detector import IsolationForest
-
-        return IsolationForest(
-            n_estimators=self.n_estimators,
-            max_samples=self.max_samples,
-            contamination=self.contamination,
-            random_state=self.settings.random_state,
-        )

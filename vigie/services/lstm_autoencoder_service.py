@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector
 from vigie.services.detector_service import DetectorService, checked_threshold
 from vigie.services.mlflow_service import MLflowService
 
@@ -40,14 +39,6 @@ class LSTMAutoencoderService(DetectorService):
     """
 
     name = "lstm_autoencoder"
-    hyper_parameters = (
-        "encoder_layers",
-        "decoder_layers",
-        "sequence_length",
-        "batch_size",
-        "epochs",
-        "learning_rate",
-    )
 
     encoder_layers: list[int]
     decoder_layers: list[int]
@@ -82,19 +73,6 @@ class LSTMAutoencoderService(DetectorService):
         super().__init__(given, settings, mlflow_service)
         if threshold is not None:
             self._threshold = checked_threshold(threshold, within="(0, 1)")
-
-    def new_detector(self) -> Detector:
-        from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
-
-        return LSTMAutoencoder(
-            encoder_layers=tuple(self.encoder_layers),
-            decoder_layers=tuple(self.decoder_layers),
-            sequence_length=self.sequence_length,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            random_state=self.settings.random_state,
-        )
 
     def reconstruction_error(self, X: Any) -> Any:
         """Return the error of restoring the window that ends with each row, shape (n_samples,).

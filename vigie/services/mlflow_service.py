@@ -25,7 +25,7 @@ from vigie.tracking import background, flavors
 from vigie.tracking.outbox import Journal
 from vigie.tracking.publish import experiment_id
 from vigie.tracking.recorder import Recorder
-from vigie.tracking.sync import Told
+from vigie.tracking.sync import OnEntry
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -318,7 +318,7 @@ class MLflowService:
         """What MLflow may not have yet; it goes to the server that is set when it is sent."""
         return self.recorder.journal
 
-    def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
+    def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
         """Send what is in the journal, and wait for what another process is sending.
 
         See ``vigie.tracking.sync.sync``.
@@ -329,7 +329,7 @@ class MLflowService:
             If the server does not answer.
         """
         if self.enabled:
-            self.recorder.sync(told, again=again)
+            self.recorder.sync(on_entry, again=again)
 
     def pending(self) -> list[str]:
         """Return what of this process is still on its way, trainings by the run's name."""

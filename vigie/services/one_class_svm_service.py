@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector
-from vigie.detectors.trained import TrainedModel
 from vigie.services.detector_service import DetectorService
 from vigie.services.mlflow_service import MLflowService
 
@@ -39,7 +37,6 @@ class OneClassSVMService(DetectorService):
     """
 
     name = "one_class_svm"
-    hyper_parameters = ("nu", "kernel", "gamma", "svm_rows")
 
     nu: float
     kernel: Literal["rbf", "linear", "poly", "sigmoid"]
@@ -65,32 +62,3 @@ class OneClassSVMService(DetectorService):
             "contamination": contamination,
         }
         super().__init__(given, settings, mlflow_service)
-
-    def new_detector(self) -> Detector:
-        from vigie.detectors.one_class_svm.detector import OneClassSVM
-
-        return OneClassSVM(
-            nu=self.nu,
-            kernel=self.kernel,
-            gamma=self.gamma,
-            contamination=self.contamination,
-            rows=self.svm_rows,
-            random_state=self.settings.random_state,
-        )
-
-    def get_model_info(self) -> dict[str, Any]:
-        """Return what there is to know about the model, and how it was solved."""
-        info = super().get_model_info()
-        return info | (_solved(self.served.model) if self.served else {})
-
-    def _params(self, trained: TrainedModel) -> dict[str, Any]:
-        return super()._params(trained) | _solved(trained)
-
-
-def _solved(model: TrainedModel) -> dict[str, Any]:
-    """Return whether the solver had all rows of the training, and how many it had."""
-    # A model from before this could be chosen was fitted to all of them.
-    most = model.params.get("svm_rows", "all")
-    if most == "all" or model.n_samples <= most:
-        return {"solver": "exact", "n_fitted": model.n_samples}
-    return {"solver": "subsample", "n_fitted": most}

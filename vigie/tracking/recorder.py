@@ -32,7 +32,7 @@ from vigie.tracking.manual_runs import Manual
 from vigie.tracking.outbox import ARTIFACTS, Entry, Journal, new_name
 from vigie.tracking.publish import TrainingRecord, write
 from vigie.tracking.records import Metric, Record, TrainingEntry
-from vigie.tracking.sync import WAIT_S, Registered, Told, send, sync
+from vigie.tracking.sync import WAIT_S, OnEntry, Registered, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -196,7 +196,7 @@ class Recorder:
         if f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
             background.submit(flavors.take_in, windows)
 
-    def sync(self, told: Told = lambda entry, outcome: None, *, again: bool = False) -> None:
+    def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
         """Send what is in the outbox, and wait for what another process is sending.
 
         See ``vigie.tracking.sync.sync``.
@@ -207,7 +207,7 @@ class Recorder:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.journal, told, again=again, within_s=WAIT_S)
+            sync(self.server, self.journal, on_entry, again=again, within_s=WAIT_S)
 
     def warn_of_journal(self) -> None:
         """Log a warning if much has been waiting in the journal, or for long."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vigie.child import Child, Parent
 from vigie.errors import (
     JournalError,
     ModelNotFoundError,
@@ -28,18 +27,20 @@ from vigie.tracking.records import TrainingEntry
 logger = logging.getLogger(__name__)
 
 Registered = Callable[[int, OpenRun], None]
-"""Told version and run of a training as soon as there are."""
-Told = Callable[[Entry, str], None]
-"""Told of an entry that it is sent, or why it is not."""
+"""Called with version and run of a training as soon as there are."""
+OnEntry = Callable[[Entry, str], None]
+"""Called with an entry, and that it is sent or why it is not."""
 SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
 WAIT_S = 120.0
 """How long somebody who has asked for it waits for an entry that another process is sending."""
+SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
+"""How old an entry is before a service sends it, and how often that tries."""
 
 
 def sync(
     server: Server,
     journal: Journal,
-    told: Told = lambda entry, outcome: None,
+    on_entry: OnEntry = lambda entry, outcome: None,
     *,
     again: bool = False,
     within_s: float = 0.0,
@@ -52,8 +53,8 @@ def sync(
         Where to.
     journal : Journal
         Whose entries.
-    told : callable, optional
-        Told what became of each.
+    on_entry : callable, optional
+        Called with each entry and what became of it.
     again : bool, default False
         Also those that were set aside.
     within_s : float, default 0
@@ -80,13 +81,13 @@ def sync(
                         logger.info("Another process is sending this journal; it is waited for.")
                     held, said = entry.hold(within_s), True
                 if not held:
-                    told(entry, _done_by_another(journal, entry))
+                    on_entry(entry, _done_by_another(journal, entry))
                     continue
             except OSError as error:
-                told(entry, _stays(entry, error))
+                on_entry(entry, _stays(entry, error))
                 continue
             try:
-                told(entry, send(server, journal, entry))
+                on_entry(entry, send(server, journal, entry))
             finally:
                 entry.release()
 
@@ -162,30 +163,62 @@ def _bring(server: Server, entry: Entry, registered: Registered) -> None:
         manual_runs.send(server, entry, record, registered)
 
 
-def sync_apart(server: Server, journal: Journal) -> subprocess.Popen[str]:
-    """Start to send a journal in a process of its own, which has MLflow's client."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vigie.tracking.sync"], stdin=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None
-    # Not on the command line, which everybody can read: the address may hold a password.
-    with suppress(BrokenPipeError), process.stdin as pipe:
-        json.dump({"server": server.uri, "journal": str(journal.folder)}, pipe)
-    return process
+class BackgroundSync:
+    """Send a journal from a process of its own, which has MLflow's client, whenever it is due.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    journal : Journal
+        Whose entries.
+    """
+
+    def __init__(self, server: Server, journal: Journal):
+        self._server, self._journal = server, journal
+        self._child: Child | None = None
+        self._not_before = 0.0
+
+    def send_if_due(self) -> None:
+        """Start to send, unless that is under way or was tried a moment ago."""
+        if self._child is not None:
+            if self._child.is_running:
+                return
+            self._child.close()
+            self._child = None
+        # A training of a moment ago is being sent by whoever made it.
+        if time.monotonic() < self._not_before or not any(
+            entry.age_s > SENT_BY_ITSELF_S for entry in self._journal.waiting()
+        ):
+            return
+        self._child = sync_in_subprocess(self._server, self._journal)
+        self._not_before = time.monotonic() + SYNC_EVERY_S
+
+    def close(self) -> None:
+        """End what is being sent: what has not been sent by now, the next one will."""
+        if self._child is not None:
+            self._child.kill()
 
 
-def main() -> None:
-    """Send the journal that the standard input names, to the server that it names."""
-    asked = json.load(sys.stdin)
-    # Whoever answers somebody goes first.
-    os.nice(10)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    server = server_at(asked["server"])
+@dataclass(frozen=True)
+class SyncRequest:
+    """Which journal to send where; the address may hold a password."""
+
+    server_uri: str = field(repr=False)
+    journal: Path
+
+
+def sync_in_subprocess(server: Server, journal: Journal) -> Child:
+    """Start to send a journal in a process of its own, which goes on whatever becomes of this."""
+    child = Child(run_sync)
+    child.send(SyncRequest(server.uri, journal.folder))
+    return child
+
+
+def run_sync(parent: Parent, request: SyncRequest) -> None:
+    """Send the journal that a request names."""
+    server = server_at(request.server_uri)
     try:
-        sync(server, Journal(Path(asked["journal"])))
+        sync(server, Journal(request.journal))
     except TrackingUnavailableError as error:
         server.log_outage(error)
-
-
-if __name__ == "__main__":
-    main()

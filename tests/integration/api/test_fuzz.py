@@ -24,7 +24,7 @@ import pytest
 from vigie import samples
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
-from vigie.services.training_process import _asked
+from vigie.training.job import checked_request
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def test_no_training_is_asked_for_too_oddly_to_be_refused(plant):
     for _ in range(BODIES // 5):
         body = fuzz.wronged(random, fuzz.training(random))
         try:
-            _asked(body, plant.settings)
+            checked_request(body, plant.settings)
         except InvalidDataError as error:
             odd.append((body, error))
     assert BODIES // 10 < len(odd) < BODIES // 5
@@ -235,5 +235,7 @@ def test_a_name_never_becomes_a_path(plant, name):
     result = plant.post("/detect", reading)
     assert result["asset_id"] == result["sensor_id"] == name
     with suppress(InvalidDataError):
-        _asked(json.dumps({"data": [[1.0]] * 9, "model_names": [name]}).encode(), plant.settings)
+        checked_request(
+            json.dumps({"data": [[1.0]] * 9, "model_names": [name]}).encode(), plant.settings
+        )
     assert files() == before

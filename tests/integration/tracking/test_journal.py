@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -33,7 +32,7 @@ from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
 from vigie.tracking.outbox import Entry
-from vigie.tracking.sync import SENT, send
+from vigie.tracking.sync import SENT, send, sync_in_subprocess
 
 NAME = "one_class_svm"
 EVERY_REQUEST = "EVERY_REQUEST" in os.environ
@@ -318,19 +317,14 @@ def test_many_who_send_at_once_send_each_training_once(behind, healthy):
     for _ in range(3):
         train(settings, healthy)
     server.left = 10_000
-    asked = {"server": settings.mlflow_tracking_uri,
-             "journal": str(MLflowService(settings).journal.folder)}  # fmt: skip
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-m", "vigie.tracking.sync"], stdin=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
+    away = MLflowService(settings)
+    others = [sync_in_subprocess(away.server, away.journal) for _ in range(2)]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: MLflowService(settings).sync(), range(4)))
-    for process in others:
-        process.communicate(json.dumps(asked), timeout=2 * AT_MOST_S)
-        assert process.returncode == 0
+    for child in others:
+        assert child.wait(2 * AT_MOST_S)
+        assert child.how_it_ended().startswith("ended with status 0")
+        child.close()
     assert waiting(settings) == 0
     assert len(runs(settings)) == len(versions(settings)) == 3
 

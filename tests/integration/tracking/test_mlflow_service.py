@@ -297,7 +297,7 @@ def test_mlflow_alone_opens_the_autoencoder_on_windows_of_float64(
     training, answers = trainings["lstm_autoencoder"], elsewhere["lstm_autoencoder"]
     assert answers["run_id"] == training.run.info.run_id
     # Before row 5 there is no full window to compare.
-    errors = training.service.reconstruction_error(rows)[4:]
+    errors = training.service.served.model.reconstruction_error(rows)[4:]
     np.testing.assert_allclose(answers["raw"], errors, rtol=1e-9)
     limit = training.run.data.metrics["reconstruction_error_threshold"]
     found = np.array(answers["raw"]) > limit

@@ -180,7 +180,7 @@ def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
     assert len(errors(caplog)) == 1
 
 
-@pytest.mark.parametrize("train", ["train_all_models", "train_apart"])
+@pytest.mark.parametrize("train", ["train_all_models", "train_in_subprocess"])
 def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked, healthy):
     server = failing(tracked.mlflow_tracking_uri, 6, "slow")
     settings = tracked.model_copy(
@@ -188,9 +188,9 @@ def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked
     )
     service = AnomalyDetectionService(settings)
     names = ["one_class_svm"]
-    if train == "train_apart":
+    if train == "train_in_subprocess":
         body = json.dumps({"data": healthy.tolist(), "model_names": names})
-        outcome = service.train_apart(body.encode())
+        outcome = service.train_in_subprocess(body.encode())
     else:
         outcome = service.train_all_models(healthy, model_names=names)
     assert outcome["one_class_svm"]["status"] == "trained"

@@ -42,7 +42,7 @@ def trainings() -> list[int]:
         # Threads and processes may end while they are looked at.
         with suppress(OSError):
             for pid in (task / "children").read_text().split():
-                if b"training_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"vigie.training.job" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 
@@ -76,7 +76,7 @@ def test_a_model_trained_apart_is_the_one_that_would_have_been_trained_here(
 ):
     here, apart = AnomalyDetectionService(untracked), AnomalyDetectionService(untracked)
     expected = here.train_all_models(healthy, names, ["one_class_svm"])["one_class_svm"]
-    outcome = apart.train_apart(asked(healthy, names, ["one_class_svm"]))["one_class_svm"]
+    outcome = apart.train_in_subprocess(asked(healthy, names, ["one_class_svm"]))["one_class_svm"]
 
     for result in (expected, outcome):
         del result["metrics"]["training_seconds"]
@@ -97,7 +97,7 @@ service = AnomalyDetectionService()
 service.start()
 service.open_history()
 rows = {"data": bench.data.tolist(), "feature_names": bench.feature_names}
-service.train_apart(json.dumps(rows | {"model_names": ["isolation_forest"]}).encode())
+service.train_in_subprocess(json.dumps(rows | {"model_names": ["isolation_forest"]}).encode())
 reading = dict(zip(bench.feature_names, bench.data[0]))
 assert service.detect_anomaly({"asset_id": "pump", "features": reading}).models
 service.refresh()
@@ -124,10 +124,12 @@ def test_a_service_that_trains_registers_and_answers_takes_none_of_the_libraries
 def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_was(
     endless, healthy, elsewhere
 ):
-    training = elsewhere.submit(endless.train_apart, asked(healthy, models=["lstm_autoencoder"]))
+    training = elsewhere.submit(
+        endless.train_in_subprocess, asked(healthy, models=["lstm_autoencoder"])
+    )
     [child] = awaited(trainings)
     with pytest.raises(ConflictError):
-        endless.train_apart(asked(healthy))
+        endless.train_in_subprocess(asked(healthy))
     os.kill(child, signal.SIGKILL)
     with pytest.raises(TrainingInterruptedError, match=r"SIGKILL.*memory"):
         training.result(timeout=60)
@@ -153,7 +155,9 @@ def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, e
 
 
 def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere):
-    training = elsewhere.submit(endless.train_apart, asked(healthy, models=["lstm_autoencoder"]))
+    training = elsewhere.submit(
+        endless.train_in_subprocess, asked(healthy, models=["lstm_autoencoder"])
+    )
     [child] = awaited(trainings)
     endless.close()
     with pytest.raises(TrainingInterruptedError, match="stopped"):
@@ -184,17 +188,17 @@ def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_keeps_
 
 def test_data_that_cannot_be_used_leave_no_process(endless):
     with pytest.raises(InvalidDataError, match="constant"):
-        endless.train_apart(asked([[1.0, 2.0]] * 9))
+        endless.train_in_subprocess(asked([[1.0, 2.0]] * 9))
     with pytest.raises(InvalidDataError, match="forest"):
-        endless.train_apart(asked([[1.0, 2.0], [2.0, 1.0]], models=["forest"]))
+        endless.train_in_subprocess(asked([[1.0, 2.0], [2.0, 1.0]], models=["forest"]))
     with pytest.raises(InvalidDataError, match="JSON"):
-        endless.train_apart(b'{"data": [[1,')
+        endless.train_in_subprocess(b'{"data": [[1,')
     awaited(lambda: not trainings())
 
 
 def test_one_detector_that_fails_apart_does_not_stop_the_others(untracked):
     rows = np.random.default_rng(0).normal(size=(12, 3))
-    outcome = AnomalyDetectionService(untracked).train_apart(
+    outcome = AnomalyDetectionService(untracked).train_in_subprocess(
         asked(rows, models=["lstm_autoencoder", "one_class_svm"])
     )
     assert outcome["lstm_autoencoder"]["status"] == "failed"

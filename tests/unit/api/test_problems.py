@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import httpx
 import numpy as np
@@ -13,7 +12,8 @@ from problems import problem_in
 from vigie.config import Settings
 from vigie.detectors.data.matrices import Table
 from vigie.main import create_app
-from vigie.services.training_process import train_each
+from vigie.tracking.recorder import Recorder
+from vigie.training.train import train_each
 
 PREFIX = "/api/v1/anomalies"
 
@@ -54,13 +54,15 @@ def test_a_fault_of_the_service_is_answered_by_a_number_that_stands_in_the_log(u
     assert "such thing" in str(record.exc_info[1])
 
 
-def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_number(caplog):
-    class Broken:
-        def train(self, *given: Any, **named: Any) -> None:
+def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_number(
+    untracked, caplog
+):
+    class Broken(Recorder):
+        def prepare(self, *, windows: bool) -> None:
             raise RuntimeError("/var/lib/vigie has no such thing")
 
-    [(name, outcome)] = train_each({"broken": Broken()}, Table(np.zeros((1, 1)), ("a",)))
-    assert (name, outcome["status"]) == ("broken", "failed")
-    assert "such thing" not in outcome["error"]
+    table = Table(np.zeros((1, 1)), ("a",))
+    [failed] = train_each(["one_class_svm"], table, untracked, Broken(untracked))
+    assert "such thing" not in failed.error
     [record] = caplog.records
-    assert outcome["error"].rstrip(".").rpartition(" ")[2] in record.getMessage()
+    assert failed.error.rstrip(".").rpartition(" ")[2] in record.getMessage()

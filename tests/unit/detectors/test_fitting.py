@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector, untold
+from vigie.detectors.base import Detector, no_progress
 from vigie.detectors.data.sampling import spread_rows
 from vigie.detectors.isolation_forest.detector import IsolationForest, _grown
 from vigie.detectors.one_class_svm.detector import OneClassSVM
@@ -29,7 +29,7 @@ SVM = OneClassSVM(0.5, "rbf", "local", 0.1)
 
 def own(detector: Detector, X: np.ndarray = ROWS) -> tuple[Any, np.ndarray]:
     """Return PyOD's estimator out of a fitted pipeline, and X as it sees it."""
-    pipeline = detector.fit([X], untold).estimator
+    pipeline = detector.fit([X], no_progress).estimator
     return pipeline[-1], pipeline[:-1].transform(X)
 
 
@@ -83,7 +83,9 @@ def test_a_support_of_all_rows_is_pyods_own_fit(kernel, rows):
 
 def test_a_support_of_some_rows_ranks_readings_as_one_of_all_rows():
     scores = [
-        raw_scores("one_class_svm", detector.fit([ROWS], untold).arrays, detector.params, FRESH)
+        raw_scores(
+            "one_class_svm", detector.fit([ROWS], no_progress).arrays, detector.params, FRESH
+        )
         for detector in (OneClassSVM(0.5, "rbf", "local", 0.1, rows=350), SVM)
     ]
     assert spearmanr(*scores).statistic > 0.97
@@ -91,7 +93,7 @@ def test_a_support_of_some_rows_ranks_readings_as_one_of_all_rows():
 
 def test_a_forest_that_only_calibrates_scores_as_one_that_pyod_can_open():
     detector = IsolationForest(400, 256, 0.01, random_state=1)
-    fits = detector.fit([ROWS], untold), detector.for_part(1.0).fit([ROWS], untold)
+    fits = detector.fit([ROWS], no_progress), detector.for_part(1.0).fit([ROWS], no_progress)
     assert fits[1].estimator is None
     X = np.concatenate([ROWS, FRESH])
     theirs, ours = (raw_scores("isolation_forest", fit.arrays, {}, X) for fit in fits)
@@ -117,7 +119,7 @@ def test_no_more_rows_than_there_are_come_as_they_are():
 def test_a_support_that_nobody_opens_is_the_one_that_libsvm_finds(reach):
     detector = replace(SVM, gamma="scale", reach=reach)
     opened, unopened = (
-        one.fit([ROWS], untold) for one in (detector, replace(detector, arrays_only=True))
+        one.fit([ROWS], no_progress) for one in (detector, replace(detector, arrays_only=True))
     )
     assert unopened.estimator is None
     scores = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vigie.detectors import lstm_autoencoder
-from vigie.detectors.base import untold
+from vigie.detectors.base import no_progress
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
 from vigie.detectors.scoring import raw_scores
 
@@ -34,15 +34,15 @@ def _scores(fitted) -> np.ndarray:
 
 
 def test_a_network_learns_as_much_as_without_a_gpu(monkeypatch):
-    there = DETECTOR.fit([ROWS], untold)
+    there = DETECTOR.fit([ROWS], no_progress)
     monkeypatch.setattr(lstm_autoencoder, "available_device", lambda: "cpu")
-    here = DETECTOR.fit([ROWS], untold)
+    here = DETECTOR.fit([ROWS], no_progress)
     np.testing.assert_allclose(there.loss_by_epoch, here.loss_by_epoch, rtol=0.05)
     assert np.corrcoef(_scores(there), _scores(here))[0, 1] > 0.95
 
 
 def test_a_network_from_a_gpu_agrees_with_its_serving_form():
-    fitted = DETECTOR.fit([ROWS], untold)
+    fitted = DETECTOR.fit([ROWS], no_progress)
     with torch.inference_mode():
         expected = fitted.estimator(torch.from_numpy(WINDOWS.copy())).numpy()
     np.testing.assert_allclose(_scores(fitted), expected, rtol=1e-9)
@@ -50,7 +50,7 @@ def test_a_network_from_a_gpu_agrees_with_its_serving_form():
 
 def test_fits_side_by_side_learn_what_each_learns_alone():
     detectors = [replace(DETECTOR, random_state=seed, arrays_only=True) for seed in range(4)]
-    alone = [_scores(one.fit([ROWS], untold)) for one in detectors]
+    alone = [_scores(one.fit([ROWS], no_progress)) for one in detectors]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda one: _scores(one.fit([ROWS], untold)), detectors))
+        together = list(pool.map(lambda one: _scores(one.fit([ROWS], no_progress)), detectors))
     np.testing.assert_allclose(together, alone, rtol=0.05)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vigie.detectors.base import untold
+from vigie.detectors.base import no_progress
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder, Windows, _starts
 from vigie.detectors.scoring import raw_scores
 
@@ -61,7 +61,7 @@ def test_what_tells_when_to_stop_shares_no_row_with_what_is_learnt_from():
 def test_few_rows_are_all_learnt_from():
     learn, kept_back = _starts([400], WINDOW)
     assert (len(learn), len(kept_back)) == (396, 0)
-    fitted = NETWORK.fit([noise(400)], untold)
+    fitted = NETWORK.fit([noise(400)], no_progress)
     assert len(fitted.loss_by_epoch) == NETWORK.epochs
 
 
@@ -91,7 +91,7 @@ def test_a_training_ends_when_more_epochs_gain_nothing(arrays_only, patience, ca
 
 
 def test_a_network_that_goes_on_learning_is_not_stopped():
-    fitted = NETWORK.fit([wave(2000)], untold)
+    fitted = NETWORK.fit([wave(2000)], no_progress)
     assert len(fitted.loss_by_epoch) == NETWORK.epochs
     assert fitted.loss_by_epoch[-1] < 0.5 * fitted.loss_by_epoch[0]
 
@@ -104,8 +104,8 @@ def test_a_network_that_nobody_opens_learns_what_pytorch_teaches(encoder, decode
     taught = replace(
         NETWORK, encoder_layers=encoder, decoder_layers=decoder, batch_size=batch_size, epochs=2
     )
-    by_torch = taught.fit([rows[:700], rows[700:]], untold)
-    compiled = replace(taught, arrays_only=True).fit([rows[:700], rows[700:]], untold)
+    by_torch = taught.fit([rows[:700], rows[700:]], no_progress)
+    compiled = replace(taught, arrays_only=True).fit([rows[:700], rows[700:]], no_progress)
     assert compiled.estimator is None
     assert compiled.loss_by_epoch == pytest.approx(by_torch.loss_by_epoch, rel=1e-3)
     assert compiled.arrays.keys() == by_torch.arrays.keys()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vigie.detectors.base import Detector, untold
+from vigie.detectors.base import Detector, no_progress
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.isolation_forest.detector import IsolationForest
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
@@ -161,7 +161,7 @@ def test_the_seed_decides_the_random_parts(row_detector):
 def test_the_model_itself_is_fitted_on_all_rows(detector):
     rows = steady()
     model = fit(detector, rows)
-    for name, array in detector.fit([rows], untold).arrays.items():
+    for name, array in detector.fit([rows], no_progress).arrays.items():
         np.testing.assert_array_equal(model.arrays[name], array)
 
 

@@ -63,7 +63,7 @@ async def train(request: Request) -> TrainResponse:
     service.refuse_a_second_training()
     # What many megabytes say is found out elsewhere: whoever does that holds the interpreter for
     # seconds, and with it everybody else's readings.
-    outcome = await run_in_threadpool(service.train_apart, await json_of(request))
+    outcome = await run_in_threadpool(service.train_in_subprocess, await json_of(request))
     if all(model["status"] == "failed" for model in outcome.values()):
         reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
         raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigie.detectors.base import Algorithm, Arrays, Floats, Params
+from vigie.detectors.base import Algorithm, Arrays, Detector, Floats, Params
 from vigie.detectors.isolation_forest.check import check
+
+
+def _new_detector(params: Params, random_state: int) -> Detector:
+    from vigie.detectors.isolation_forest.detector import IsolationForest
+
+    return IsolationForest(**params, random_state=random_state)
 
 
 def _score(arrays: Arrays, params: Params, X: Floats) -> Floats:
@@ -17,7 +23,8 @@ def _score(arrays: Arrays, params: Params, X: Floats) -> Floats:
 
 ALGORITHM = Algorithm(
     name="isolation_forest",
-    service="vigie.services.isolation_forest_service:IsolationForestService",
+    parameters=("contamination", "n_estimators", "max_samples"),
+    new_detector=_new_detector,
     score=_score,
     check=check,
     compiled=("vigie.detectors.isolation_forest.score",),

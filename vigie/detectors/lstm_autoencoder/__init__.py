@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigie.detectors.base import Algorithm, Arrays, Floats, Params
+from vigie.detectors.base import Algorithm, Arrays, Detector, Floats, Params
 from vigie.detectors.lstm_autoencoder.check import check
+
+
+def _new_detector(params: Params, random_state: int) -> Detector:
+    from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
+
+    return LSTMAutoencoder(
+        encoder_layers=tuple(params["encoder_layers"]),
+        decoder_layers=tuple(params["decoder_layers"]),
+        sequence_length=params["sequence_length"],
+        batch_size=params["batch_size"],
+        epochs=params["epochs"],
+        learning_rate=params["learning_rate"],
+        random_state=random_state,
+    )
 
 
 def _score(arrays: Arrays, params: Params, windows: Floats) -> Floats:
@@ -28,7 +42,15 @@ def _explain(arrays: Arrays, params: Params, windows: Floats) -> Floats:
 
 ALGORITHM = Algorithm(
     name="lstm_autoencoder",
-    service="vigie.services.lstm_autoencoder_service:LSTMAutoencoderService",
+    parameters=(
+        "encoder_layers",
+        "decoder_layers",
+        "sequence_length",
+        "batch_size",
+        "epochs",
+        "learning_rate",
+    ),
+    new_detector=_new_detector,
     score=_score,
     check=check,
     compiled=("vigie.detectors.lstm_autoencoder.score",),

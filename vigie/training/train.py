@@ -1,0 +1,340 @@
+"""One training as a function: from healthy rows to a calibrated model and its record."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from pydantic import ValidationError
+
+from vigie import __version__
+from vigie.config import Settings
+from vigie.detectors import training
+from vigie.detectors.base import Algorithm, Floats, Params, Progress, no_progress
+from vigie.detectors.catalogue import algorithm
+from vigie.detectors.data.matrices import Table
+from vigie.detectors.trained import TrainedModel
+from vigie.errors import InvalidDataError, VigieError
+from vigie.registry.version import stage_name
+from vigie.serving.served import Served
+from vigie.tracking.publish import TrainingRecord
+from vigie.tracking.recorder import Recorder
+from vigie.training.messages import Failed, Trained
+
+logger = logging.getLogger(__name__)
+
+Note = Callable[..., None]
+"""Called with a ``TrainedModel`` and, by keyword, the fields of ``Served`` that are known now."""
+
+
+class Training:
+    """A model that was just trained, and what becomes known of it while it is recorded.
+
+    Parameters
+    ----------
+    record : TrainingRecord
+        Of the training.
+    on_note : callable
+        Called with all that becomes known; see ``Note``.
+    """
+
+    def __init__(self, record: TrainingRecord, on_note: Note):
+        self.name = record.model_name
+        self._metrics, self._on_note = metrics_of(record), on_note
+        self._served = Served(record.model)
+        self._changing = threading.Lock()
+
+    @property
+    def served(self) -> Served:
+        """The model, with the version that it has by now."""
+        return self._served
+
+    @property
+    def outcome(self) -> Trained:
+        """The same without the model."""
+        served = self._served
+        return Trained(self.name, self._metrics, served.version, served.run_id, served.card_sha256)
+
+    def note(self, **facts: Any) -> None:
+        """Note what has become known."""
+        with self._changing:
+            self._served = replace(self._served, **facts)
+        self._on_note(self._served.model, **facts)
+
+
+def train(
+    algorithm: Algorithm,
+    table: Table,
+    settings: Settings,
+    recorder: Recorder,
+    *,
+    params: Params | None = None,
+    threshold: float | None = None,
+    stage: str | None = None,
+    progress: Progress = no_progress,
+) -> TrainingRecord:
+    """Fit and calibrate a model, and measure it on its own rows.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        Of the catalogue.
+    table : Table
+        Healthy rows, checked.
+    settings : Settings
+        How to calibrate, and the seed; see ``settings_for``.
+    recorder : Recorder
+        Told to get ready for the record, which the caller has it keep; see ``keep_record``.
+    params : mapping, optional
+        The hyper-parameters; by default those of the settings.
+    threshold : float in (0, 1), optional
+        The score above which a reading is an anomaly; by default ``1 - contamination``.
+    stage : {'Staging', 'Production'}, optional
+        The stage that the version is to be moved to.
+    progress : callable, optional
+        Called with what is being done and the share of it that is finished.
+
+    Raises
+    ------
+    InvalidDataError
+        If the rows are too few.
+    ModelNotFoundError
+        If there is no such stage.
+    """
+    started_ms, started = round(time.time() * 1000), time.perf_counter()
+    stage = None if stage is None else stage_name(stage)
+    params = parameters(algorithm, settings) if params is None else params
+    detector = algorithm.new_detector(params, settings.random_state)
+    # Only now: the detector's libraries are in, and two threads do not import one of them.
+    recorder.prepare(windows=detector.window > 1)
+    model = training.train(
+        detector,
+        table,
+        threshold=1.0 - params["contamination"] if threshold is None else threshold,
+        folds=settings.calibration_folds,
+        time_ordered=settings.time_ordered,
+        random_state=settings.random_state,
+        trend_window=settings.trend_window,
+        progress=progress,
+    )
+    raw = model.raw_scores(model.examples(table.values))
+    scores = 1.0 - model.calibration.p_value(raw)
+    metrics = _metrics(model, raw, scores)
+    metrics["training_seconds"] = time.perf_counter() - started
+    return TrainingRecord(
+        model_name=algorithm.name,
+        model=model,
+        X=table.values,
+        scores=scores,
+        quality=table.quality,
+        params=_logged(algorithm, params, model, settings),
+        metrics=metrics,
+        tags=_tags(model),
+        stage=stage,
+        started_ms=started_ms,
+        ended_ms=round(time.time() * 1000),
+    )
+
+
+def keep_record(
+    recorder: Recorder, training: TrainingRecord, note: Callable[..., None], *, nested: bool
+) -> None:
+    """Have a training recorded.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        Keeps the record.
+    training : TrainingRecord
+        What to record.
+    note : callable
+        Called with the fields of ``Served`` that become known, from other threads too.
+    nested : bool
+        Record in a run nested in the open one, even where the open one is still free.
+    """
+    card_sha256 = recorder.record_training(
+        training,
+        nested=nested,
+        on_version=lambda version, run_id: note(version=version, run_id=run_id),
+    )
+    note(card_sha256=card_sha256)
+
+
+def train_each(
+    names: Sequence[str],
+    table: Table,
+    settings: Settings,
+    recorder: Recorder,
+    *,
+    stage: str | None = None,
+    progress: Progress = no_progress,
+    on_note: Note = lambda model, **facts: None,
+) -> Iterator[Training | Failed]:
+    """Train and record detectors one after the other; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    names : sequence of str
+        In the catalogue.
+    table : Table
+        Healthy rows, checked.
+    settings : Settings
+        How to train.
+    recorder : Recorder
+        Keeps the records.
+    stage : {'Staging', 'Production'}, optional
+        The stage that each version is moved to.
+    progress : callable, optional
+        Called with what is being done and the share of it that is finished.
+    on_note : callable, optional
+        Called with what becomes known of each model; see ``Note``.
+
+    Yields
+    ------
+    Training or Failed
+        For each name, as soon as it is trained and recorded.
+    """
+    for number, name in enumerate(names):
+        part = _part(progress, name, number, len(names))
+        try:
+            entry = algorithm(name)
+            own = settings_for(entry, settings)
+            fitted = train(entry, table, own, recorder, stage=stage, progress=part)
+            training = Training(fitted, on_note)
+            keep_record(recorder, fitted, training.note, nested=len(names) > 1)
+        except VigieError as error:
+            logger.error("%s was not trained. %s", name, error)
+            yield Failed(name, str(error))
+        except Exception:
+            # The libraries raise what they like; one detector must not take the others along.
+            incident = uuid.uuid4().hex
+            logger.exception("%s was not trained. Incident %s", name, incident)
+            said = f"This is a fault of the service, not of the data. Its log has it as {incident}."
+            yield Failed(name, said)
+        else:
+            yield training
+
+
+def settings_for(
+    algorithm: Algorithm, settings: Settings | None = None, given: Mapping[str, Any] | None = None
+) -> Settings:
+    """Return settings that have a field for each hyper-parameter of an algorithm.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        Of the catalogue.
+    settings : Settings, optional
+        Where all that is not given comes from; by default the environment and ``.env``.
+    given : mapping, optional
+        Hyper-parameters that override them; None stands for one that is not given.
+
+    Raises
+    ------
+    InvalidDataError
+        If one of them is out of its range.
+    """
+    kind = Settings
+    if algorithm.settings is not None:
+        module, _, name = algorithm.settings.partition(":")
+        kind = getattr(import_module(module), name)
+    chosen = {name: value for name, value in (given or {}).items() if value is not None}
+    if settings is not None and not chosen and isinstance(settings, kind):
+        return settings
+    known = {} if settings is None else settings.model_dump()
+    try:
+        return kind.model_validate({**known, **chosen})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidDataError(
+            f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
+            field=str(first["loc"][0]),
+            remedy="See the table of hyper-parameters in docs/guide.md.",
+        ) from error
+
+
+def parameters(algorithm: Algorithm, settings: Settings) -> dict[str, Any]:
+    """Return the hyper-parameters of an algorithm as settings have them, and the contamination."""
+    values = {name: getattr(settings, name) for name in (*algorithm.parameters, "contamination")}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def metrics_of(record: TrainingRecord) -> dict[str, Any]:
+    """Return all numbers of a training; two of them are logged as parameters."""
+    model = record.model
+    return {"n_samples": model.n_samples, "n_features": model.n_features, **record.metrics}
+
+
+def _metrics(model: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]:
+    anomalies = int((scores > model.threshold).sum())
+    metrics: dict[str, Any] = {
+        "n_anomalies_detected": anomalies,
+        "anomaly_rate": anomalies / len(scores),
+        "mean_score": float(scores.mean()),
+        "std_score": float(scores.std()),
+        "threshold": model.threshold,
+    }
+    if model.reconstructs:
+        metrics |= {
+            "n_sequences": model.n_samples - model.window + 1,
+            "final_loss": float(model.loss_by_epoch[-1]),
+            "mean_reconstruction_error": float(raw.mean()),
+            "reconstruction_error_threshold": float(
+                model.calibration.raw_threshold(1.0 - model.threshold)
+            ),
+        }
+    return metrics
+
+
+def _logged(
+    algorithm: Algorithm, params: Params, model: TrainedModel, settings: Settings
+) -> dict[str, Any]:
+    return {
+        **{name: params[name] for name in algorithm.parameters},
+        "contamination": params["contamination"],
+        "threshold": model.threshold,
+        "n_samples": model.n_samples,
+        "n_features": model.n_features,
+        "calibration_folds": settings.calibration_folds,
+        "time_ordered": settings.time_ordered,
+        "trend_window": settings.trend_window,
+        "random_state": settings.random_state,
+        **algorithm.details(model.params, model.n_samples),
+    }
+
+
+def _tags(model: TrainedModel) -> dict[str, str]:
+    tags = {
+        "vigie.version": __version__,
+        "vigie.algorithm": model.algorithm,
+        "vigie.data_fingerprint": model.data_fingerprint,
+    }
+    if commit := _git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+@functools.lru_cache
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, where that is a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def _part(progress: Progress, name: str, number: int, total: int) -> Progress:
+    return lambda step, share: progress(f"{name}: {step}", (number + share) / total)
