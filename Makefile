@@ -26,8 +26,8 @@ setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what te
 test: $(TOOLS)  ## Run every test.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(TOOLS)  ## Run the tests that start no server: a minute.
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract
+test-fast: $(TOOLS)  ## Run the tests that start no server, in a minute.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/contract
 
 check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -128,6 +129,24 @@ def failing() -> Iterator[Callable[[str, int, str], Failing]]:
         server.released.set()
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server that has failed is left alone for some seconds."""
+    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
+
+
+@pytest.fixture
+def behind(tracked: Settings, failing: Callable[..., Failing]) -> Callable[..., Any]:
+    """Settings by which the server is reached through one that fails, and that one."""
+
+    def through(after: int, how: str) -> tuple[Settings, Failing]:
+        server = failing(tracked.mlflow_tracking_uri, after, how)
+        update = {"mlflow_tracking_uri": server.uri, "tracking_patience_s": 20.0}
+        return tracked.model_copy(update=update), server
+
+    return through
 
 
 @pytest.fixture(scope="session")

@@ -381,6 +381,7 @@ def test_warming_up_may_be_done_often_and_by_several_threads():
     warm_up()
 
 
+@pytest.mark.slow
 def test_a_process_that_can_keep_nothing_compiled_scores_all_the_same():
     code = "from vigie.detectors.scoring import averages, IN_FULL; import numpy as np;" + (
         "print(averages(IN_FULL, np.arange(6.0).reshape(3, 2), 3, 3).tolist())"

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import count
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from faults import AT_MOST_S, Failing, each_kind, eventually
-from forked import FORKED, train_when_told
-from typer.testing import CliRunner
+from faults import AT_MOST_S, eventually
+from sending import NAME, files, recovered, runs, train, versions, waiting
 
-from vigie.cli import app
 from vigie.config import Settings
 from vigie.errors import TrackingUnavailableError
 from vigie.local import mlflow_server
@@ -31,11 +24,9 @@ from vigie.registry.server import impatiently
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
-from vigie.tracking.outbox import Entry
-from vigie.tracking.sync import SENT, send, sync_in_subprocess
+from vigie.tracking.sync import sync_in_subprocess
 
-NAME = "one_class_svm"
-EVERY_REQUEST = "EVERY_REQUEST" in os.environ
+pytestmark = pytest.mark.usefixtures("asked_again_at_once")
 
 
 def _cut(file: Path) -> None:
@@ -54,58 +45,6 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "facts gone": ("entry.json", Path.unlink),
     "a fact changed": ("entry.json", _changed),
 }
-
-
-@pytest.fixture(autouse=True)
-def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a server that has failed is left alone for some seconds."""
-    monkeypatch.setattr("vigie.registry.server.QUIET_AFTER_FAILURE_S", 0.0)
-
-
-@pytest.fixture
-def behind(tracked: Settings, failing: Callable[..., Failing]) -> Callable[..., Any]:
-    """Settings by which the server is reached through one that fails, and that one."""
-
-    def through(after: int, how: str) -> tuple[Settings, Failing]:
-        server = failing(tracked.mlflow_tracking_uri, after, how)
-        update = {"mlflow_tracking_uri": server.uri, "tracking_patience_s": 20.0}
-        return tracked.model_copy(update=update), server
-
-    return through
-
-
-def train(settings: Settings, rows: np.ndarray) -> OneClassSVMService:
-    service = OneClassSVMService(settings=settings)
-    service.train(rows)
-    service.mlflow_service.flush(AT_MOST_S)
-    return service
-
-
-def runs(settings: Settings) -> list[Any]:
-    return MLflowService(settings).search_runs(order_by=["attributes.start_time ASC"])
-
-
-def versions(settings: Settings) -> list[Any]:
-    return MLflowService(settings).list_versions(NAME)
-
-
-def waiting(settings: Settings) -> int:
-    return MLflowService(settings).outbox.summary().waiting
-
-
-def files(client: Any, run_id: str, path: str | None = None) -> set[str]:
-    found = client.list_artifacts(run_id, path)
-    nested = (files(client, run_id, one.path) if one.is_dir else {one.path} for one in found)
-    return set().union(*nested)
-
-
-def recovered(settings: Settings, server: Failing) -> None:
-    """Let the server be well, and send what it has missed."""
-    server.left = 10_000
-    service = MLflowService(settings)
-    assert service.flush(AT_MOST_S)
-    service.sync()
-    assert waiting(settings) == 0
 
 
 def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy):
@@ -151,81 +90,6 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
     assert f"run_id: {later.info.run_id}" in text
 
 
-@pytest.mark.parametrize("ways", [["gone", "500"], ["unanswered"]], ids=" and ".join)
-def test_a_server_that_fails_at_any_request_has_each_training_once(ways, behind, healthy):
-    """The first and the last of each kind; with ``EVERY_REQUEST=1``, all of them."""
-    settings, _ = behind(10_000, "gone")
-    train(settings, healthy)
-    settings, well = behind(10_000, "gone")
-    train(settings, healthy)
-    assert len(well.asked) > 20, "a training takes more requests than that"
-    positions = range(len(well.asked)) if EVERY_REQUEST else each_kind(well.asked)
-    assert len(positions) > 12, "there are more kinds than that"
-    for number, after in enumerate(positions):
-        settings, server = behind(after, ways[number % len(ways)])
-        train(settings, healthy)
-        assert server.left < 0
-        recovered(settings, server)
-        assert len(runs(settings)) == len(versions(settings)) == number + 3, f"at request {after}"
-    found = runs(settings)
-    assert {run.info.status for run in found} == {"FINISHED"}
-    assert len({(len(run.data.params), len(run.data.metrics)) for run in found}) == 1
-    assert {run.info.run_id for run in found} == {version.run_id for version in versions(settings)}
-
-
-@pytest.mark.parametrize("how", ["{}", "200", "cut", "400", "404"])
-def test_what_a_proxy_says_in_place_of_the_server_is_no_fault_of_the_training(
-    how, behind, healthy, tmp_path, monkeypatch
-):
-    settings, server = behind(10_000, how)
-    client, where = MLflowService(settings).server.client, tmp_path / "where"
-    where.mkdir()
-    monkeypatch.chdir(where)
-    train(settings, healthy)
-    asked = ("runs/create", "model.pkl", "model-versions/create")
-    server.left = 0
-    for server.at in asked:
-        train(settings, healthy)
-        # It is all there already, or on its way, but given up it is not.
-        assert MLflowService(settings).outbox.dead_letters() == []
-    server.at = ""
-    recovered(settings, server)
-    found = runs(settings)
-    assert len(found) == len(versions(settings)) == 1 + len(asked)
-    assert len({tuple(sorted(files(client, run.info.run_id))) for run in found}) == 1
-    assert list(where.iterdir()) == []
-
-
-def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
-    """``N_TRAININGS=200 pytest -k at_random`` tries for longer."""
-    rng = np.random.default_rng(0)
-    n_trainings = int(os.environ.get("N_TRAININGS", "10"))
-    settings, server = behind(0, "gone")
-    for _ in range(n_trainings):
-        server.how = rng.choice(["gone", "500", "unanswered", "readonly"])
-        server.left = int(rng.integers(0, 30))
-        train(settings, healthy)
-    recovered(settings, server)
-    assert len(versions(settings)) == n_trainings
-    found = MLflowService(settings).search_runs(max_results=n_trainings + 100)
-    assert {run.info.run_id for run in found} == {v.run_id for v in versions(settings)}
-    assert len(found) == n_trainings
-
-
-def test_sending_that_breaks_at_every_request_in_turn_ends_with_one_run(behind, healthy):
-    settings, server = behind(0, "unanswered")
-    train(settings, healthy)
-    for after in count():
-        server.left = after
-        with suppress(TrackingUnavailableError):
-            MLflowService(settings).sync()
-        if server.left >= 0:
-            break
-    assert after > 5, "to send a training takes more requests than that"
-    recovered(settings, server)
-    assert len(runs(settings)) == len(versions(settings)) == 1
-
-
 LAST_WORDS = """
 import sys
 
@@ -255,50 +119,6 @@ def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healt
     [run] = runs(settings)
     client = MLflowService(settings).server.client
     assert client.list_artifacts(run.info.run_id, "figures")
-
-
-@pytest.fixture
-def victim(healthy: np.ndarray) -> Callable[[Settings], tuple[BaseProcess, Connection]]:
-    """Start a process that trains when it is told to."""
-
-    def start(settings: Settings) -> tuple[BaseProcess, Connection]:
-        told, its_own = FORKED.Pipe()
-        process = FORKED.Process(target=train_when_told, args=(settings, healthy, its_own))
-        process.start()
-        its_own.close()
-        assert told.recv() == "ready"
-        return process, told
-
-    return start
-
-
-@pytest.mark.parametrize("after", [0, 1, 2, 4, 6, 8, 10])
-def test_a_training_whose_process_is_killed_while_it_is_sent_is_there_once(after, behind, victim):
-    settings, server = behind(after, "kills")
-    process, told = victim(settings)
-    server.victim = process.pid
-    told.send("go")
-    process.join(timeout=2 * AT_MOST_S)
-    assert process.exitcode == -signal.SIGKILL
-    n_written = waiting(settings)
-    # The first request asks whether the server is there, be it before there is a model.
-    assert n_written == 1 or (n_written == 0 and after == 0)
-    recovered(settings, server)
-    assert len(runs(settings)) == len(versions(settings)) == n_written
-
-
-def test_a_process_killed_while_it_writes_leaves_nothing_half(behind, victim):
-    settings, server = behind(0, "gone")
-    process, told = victim(settings)
-    outbox = MLflowService(settings).outbox
-    told.send("go")
-    eventually(lambda: outbox.folder.is_dir() and any(outbox.folder.glob(".writing-*")))
-    process.kill()
-    process.join()
-    n_written = waiting(settings)
-    recovered(settings, server)
-    assert len(runs(settings)) == len(versions(settings)) == n_written
-    assert list(outbox.folder.iterdir()) == []
 
 
 def test_the_next_training_sends_what_earlier_ones_have_left(behind, healthy):
@@ -539,150 +359,3 @@ def test_an_artifact_store_that_is_away_keeps_the_training_in_the_journal(
         assert waiting(settings) == 0
         assert len(runs(settings)) == len(versions(settings)) == 2
         assert MLflowService(settings).load_model(NAME, version=2).n_features == healthy.shape[1]
-
-
-# How users meet it
-
-
-def test_sync_tells_what_it_would_send_and_then_sends_it(behind, healthy, monkeypatch):
-    settings, server = behind(0, "gone")
-    train(settings, healthy)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    run = CliRunner().invoke
-
-    doctor = run(app, ["doctor"])
-    assert doctor.exit_code == 1
-    assert "1 record to be sent" in doctor.output.replace("\n", " ")
-    assert "vigie sync" in doctor.output
-
-    away = run(app, ["sync"])
-    assert away.exit_code != 0
-
-    server.left = 10_000
-    told = run(app, ["sync", "--dry-run"])
-    assert told.exit_code == 0
-    assert f"{NAME}_300_samples" in told.output
-    assert runs(settings) == []
-
-    sent = run(app, ["sync"])
-    assert sent.exit_code == 0
-    assert "1 sent, 0 left" in sent.output
-    assert len(runs(settings)) == len(versions(settings)) == 1
-    assert "empty" in run(app, ["sync"]).output
-
-
-@pytest.fixture
-def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen[str]]]:
-    """A ``vigie sync`` that waits for somebody who is sending one of two trainings: for us."""
-    settings, server = behind(0, "gone")
-    train(settings, healthy)
-    train(settings, healthy)
-    server.left = 10_000
-    entry = MLflowService(settings).outbox.waiting()[0]
-    assert entry.hold()
-    with subprocess.Popen(
-        [sys.executable, "-m", "vigie.cli", "sync"],
-        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        assert "Another process is sending" in process.stderr.readline()
-        yield settings, entry, process
-
-
-def test_of_two_who_sync_at_once_the_second_waits_for_the_first_and_succeeds_too(syncing):
-    settings, entry, process = syncing
-    service = MLflowService(settings)
-    assert send(service.server, service.outbox, entry) == SENT
-    entry.release()
-    said, _ = process.communicate(timeout=2 * AT_MOST_S)
-    assert "1 sent, 1 by another process, 0 left" in said
-    assert process.returncode == 0
-    assert len(runs(settings)) == len(versions(settings)) == 2
-
-
-def test_what_the_other_who_syncs_has_left_is_sent_by_the_one_who_waits(syncing):
-    settings, entry, process = syncing
-    entry.release()
-    said, _ = process.communicate(timeout=2 * AT_MOST_S)
-    assert "2 sent, 0 left" in said
-    assert process.returncode == 0
-    assert len(runs(settings)) == len(versions(settings)) == 2
-
-
-def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, monkeypatch):
-    settings, server = behind(0, "gone")
-    train(settings, healthy)
-    server.left = 10_000
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr("vigie.tracking.recorder.WAIT_S", 0.1)
-    [entry] = MLflowService(settings).outbox.waiting()
-    assert entry.hold()
-    stuck = CliRunner().invoke(app, ["sync"])
-    assert stuck.exit_code == 1
-    assert "0 sent, 1 left" in stuck.output
-    assert "another process is sending it" in stuck.output
-    entry.release()
-    assert CliRunner().invoke(app, ["sync"]).exit_code == 0
-
-
-def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
-    untracked, new_port, running, healthy
-):
-    settings = untracked.model_copy(
-        update={
-            "mlflow_enabled": True,
-            "mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}",
-            "state_dir": untracked.state_dir / "service",
-        }
-    )
-    server = settings.model_copy(update={"state_dir": untracked.state_dir / "server"})
-    with running(settings) as client:
-        body = {"data": healthy.tolist(), "model_names": [NAME]}
-        answer = client.post("/train", json=body).json()
-        assert answer["models"][NAME]["status"] == "trained"
-        assert answer["models"][NAME]["version"] is None
-        outbox = client.get("/status").json()["journal"]
-        assert outbox["waiting"] == 1
-        assert outbox["bytes"] > 10_000
-        with mlflow_server(server):
-            eventually(lambda: client.get("/status").json()["journal"]["waiting"] == 0)
-            eventually(lambda: client.get("/status").json()["models"][NAME]["version"] == 1)
-            assert len(runs(settings)) == 1
-
-
-WITHOUT_SPACE = """
-import resource
-import sys
-
-import numpy as np
-
-from vigie.services.one_class_svm_service import OneClassSVMService
-
-service = OneClassSVMService()
-rows = np.load(sys.argv[1])
-service.mlflow_service.recorder.prepare(windows=False)
-# No file of more than a kilobyte can be written, as on a disk with no more room than that.
-resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
-service.train(rows)
-service.mlflow_service.flush()
-assert service.served.version is None
-print(service.predict(rows).mean())
-"""
-
-
-def test_a_full_disk_costs_the_record_but_not_the_model(tracked, healthy, tmp_path):
-    np.save(tmp_path / "rows.npy", healthy)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SPACE, str(tmp_path / "rows.npy")],
-        capture_output=True,
-        text=True,
-        timeout=2 * AT_MOST_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.1
-    assert "cannot be written" in done.stderr
-    assert runs(tracked) == []

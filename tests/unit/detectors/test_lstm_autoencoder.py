@@ -68,8 +68,10 @@ def test_few_rows_are_all_learnt_from():
 @pytest.mark.parametrize(
     ("arrays_only", "patience"),
     # PyTorch takes some milliseconds a step, so it is to lose its patience sooner.
-    [(True, 1000), (False, 200)],
-    ids=["compiled", "by PyTorch"],
+    [
+        pytest.param(True, 1000, id="compiled"),
+        pytest.param(False, 200, id="by PyTorch", marks=pytest.mark.slow),
+    ],
 )
 def test_a_training_ends_when_more_epochs_gain_nothing(arrays_only, patience, caplog, monkeypatch):
     monkeypatch.setattr("vigie.detectors.lstm_autoencoder.detector.PATIENCE", patience)
