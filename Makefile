@@ -26,7 +26,7 @@ setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what te
 test: $(TOOLS)  ## Run every test.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(TOOLS)  ## Run the tests that start no server, in a minute.
+test-fast: $(TOOLS)  ## Run the quick tests, which start no server.
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/contract
 
 check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
