@@ -32,7 +32,7 @@ def check(arrays: Arrays, params: Params, n_features: int) -> None:
 
 ALGORITHM = Algorithm(
     name="mahalanobis",
-    settings="mahalanobis_service:MahalanobisSettings",
+    settings="mahalanobis_settings:MahalanobisSettings",
     parameters=("contamination", "shrinkage"),
     new_detector=lambda params, random_state: Mahalanobis(**params),
     score=score,
@@ -49,7 +49,7 @@ class Mahalanobis:
 
     algorithm = ALGORITHM.name
     window = 1
-    comparable = True
+    scores_comparable = True
 
     @property
     def params(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ To assess a reading takes a millisecond, and to have that done in a thread and b
 ``loop.run_in_executor`` takes half of that again: its queue and its futures are locks, and a
 thread that is woken by one that holds the interpreter finds nothing to do and sleeps again. A
 thread that writes into a pipe has let go of the interpreter. With sixteen connections a reading
-takes three quarters of the time (``python bench/speed.py --only handing``).
+takes three quarters of the time.
 """
 
 from __future__ import annotations
