@@ -16,7 +16,7 @@ import pytest
 from vigie import __version__
 from vigie.local import await_health, running
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 FOREIGN = "raise SystemExit('a module of the working directory was run')\n"
 HEALTH = "/api/v1/anomalies/health"
