@@ -1,11 +1,10 @@
-"""A backtest: how the detectors would have done on a recording whose faults are known.
+"""Backtest the detectors on a recording with labelled faults.
 
-They learn from its first rows, as they would on the day they are put to work, and then walk
-forward: every later row is judged from what came before it, and nothing that was learnt changes.
-Nothing is recorded either, neither in MLflow nor in the history.
+The detectors are trained on the first rows and then walk forward: each later row is assessed from
+the rows before it, without retraining. Nothing is recorded in MLflow or in the history.
 
-A row of the verdict on the asset is positive while the asset is in alarm. Rates count rows, as the
-published benchmarks do; faults and alarms count what an operator would have lived through.
+For the asset, a row is positive while the asset is in alarm. Rates count rows, as the published
+benchmarks do; faults and alarms are counted as an operator would have seen them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_TRAINING_SHARE = 0.4
-"""Share of a recording that is trained on at most, unless a number of rows is given."""
+"""Largest share of a recording to train on, unless a number of rows is given."""
 DAY_S = 86_400.0
 
 Flags = NDArray[np.bool_]
@@ -39,7 +38,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Confusion:
-    """Rows by what was said of them and what they were; those of several files can be added."""
+    """A confusion matrix; those of several files can be added."""
 
     tp: int
     fp: int
@@ -47,13 +46,13 @@ class Confusion:
     fn: int
 
     @classmethod
-    def of(cls, said: Flags, labels: Flags) -> Confusion:
-        """Count a verdict against labels, both of shape (n,)."""
+    def of(cls, verdict: Flags, labels: Flags) -> Confusion:
+        """Compare a verdict with labels, both of shape (n,)."""
         return cls(
-            tp=int((said & labels).sum()),
-            fp=int((said & ~labels).sum()),
-            tn=int((~said & ~labels).sum()),
-            fn=int((~said & labels).sum()),
+            tp=int((verdict & labels).sum()),
+            fp=int((verdict & ~labels).sum()),
+            tn=int((~verdict & ~labels).sum()),
+            fn=int((~verdict & labels).sum()),
         )
 
     def __add__(self, other: Confusion) -> Confusion:
@@ -70,12 +69,12 @@ class Confusion:
 
     @property
     def far(self) -> float | None:
-        """False-alarm rate, the share of healthy rows called faulty; None without any."""
+        """False-alarm rate, the share of healthy rows called faulty; None without healthy rows."""
         return self.fp / (self.fp + self.tn) if self.fp + self.tn else None
 
     @property
     def mar(self) -> float | None:
-        """Missing-alarm rate, the share of faulty rows called healthy; None without any."""
+        """Missed-alarm rate, the share of faulty rows called healthy; None without faulty rows."""
         return self.fn / (self.fn + self.tp) if self.fn + self.tp else None
 
     def figures(self) -> dict[str, Any]:
@@ -86,19 +85,19 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Fault:
-    """Consecutive labelled rows after the training, and when the alarm came.
+    """Consecutive labelled rows after the training rows, and when the alarm was raised.
 
     Attributes
     ----------
     first, last : int
-        Rows, counted from 0. A fault that goes on from the training rows begins after them.
+        Rows, counted from 0. A fault that began in the training rows starts after them.
     delay_rows : int or None
-        Rows from the first one to the first in alarm; 0 if the alarm stood already, None if the
-        fault was missed.
+        Rows from the first one to the first in alarm; 0 if the asset was in alarm already, None
+        if the fault was missed.
     delay_s : float or None
-        The same in seconds; None without times, too.
+        The same in seconds; also None without times.
     stood_already : bool
-        Whether the alarm came before the fault, which is no credit to it.
+        Whether the asset was in alarm before the fault, so that the alarm is no detection.
     """
 
     first: int
@@ -110,31 +109,31 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """What was said of the rows after the training, and what they were.
+    """The verdicts on the rows after the training rows, and the labels.
 
     Attributes
     ----------
     labels : ndarray of bool of shape (n_rows,)
         Whether each row of the whole recording is labelled as faulty.
     train_rows : int
-        Rows before the first one judged.
+        Rows before the first assessed one.
     left_out_rows : int
-        How many of these were labelled as faulty, and not trained on.
-    alarm : ndarray of bool of shape (n_judged,)
+        Training rows that were labelled as faulty and left out.
+    alarm : ndarray of bool of shape (n_assessed,)
         Whether the asset was in alarm.
-    p_values : ndarray of shape (n_judged,)
-        Of each reading by itself; NaN where nothing can be said.
-    models : mapping of str to ndarray of bool of shape (n_judged,)
+    p_values : ndarray of shape (n_assessed,)
+        p-value of each reading; NaN where all models abstain.
+    models : mapping of str to ndarray of bool of shape (n_assessed,)
         Whether the asset would have been in alarm by each model alone.
     asset : ndarray of shape (n_rows,)
-        p-value of the asset; NaN while nothing can be said. Those of the training rows, which
-        the models know, are there to be looked at and enter no figure.
+        p-value of the asset; NaN with too few readings. Those of the training rows are for
+        display and enter no figure.
     contamination : float
-        The false-alarm rate that was asked for.
+        The target false-alarm rate.
     times : ndarray of datetime64[us] of shape (n_rows,) or None
-        When the rows were measured, if that is known.
+        When the rows were measured; None if unknown.
     max_gap_s : float
-        A pause longer than this, in seconds, is time in which nothing was recorded.
+        A longer pause, in seconds, does not count as recorded time.
     """
 
     labels: Flags
@@ -150,20 +149,20 @@ class Backtest:
 
     @cached_property
     def confusions(self) -> dict[str, Confusion]:
-        """The counts of each verdict: ``asset``, ``reading``, and each model by name."""
+        """Confusion matrices: ``asset``, ``reading``, and each model by name."""
         labels = self.labels[self.train_rows :]
         verdicts = {"asset": self.alarm, **self.models, "reading": self.reading}
-        return {name: Confusion.of(said, labels) for name, said in verdicts.items()}
+        return {name: Confusion.of(verdict, labels) for name, verdict in verdicts.items()}
 
     @property
     def reading(self) -> Flags:
-        """Whether each reading was an anomaly by itself, shape (n_judged,)."""
+        """Whether each reading was an anomaly by itself, shape (n_assessed,)."""
         anomalous: Flags = self.p_values < self.contamination
         return anomalous
 
     @cached_property
     def events(self) -> list[Event]:
-        """What an operator would have been told of, without its sensors, in order."""
+        """All events in time order, without their sensors."""
         events = Events(most=None)
         events.add(
             Rows(
@@ -179,7 +178,7 @@ class Backtest:
 
     @property
     def alarms(self) -> list[Event]:
-        """The alarms, each from where it was raised to where it was last kept."""
+        """The alarms, each from its first row to the last row before it cleared."""
         return [event for event in self.events if event.is_alarm]
 
     @property
@@ -191,13 +190,13 @@ class Backtest:
 
     @cached_property
     def faults(self) -> list[Fault]:
-        """Labelled faults after the training, in order."""
+        """Labelled faults after the training rows, in order."""
         labelled = stretches(self.labels[self.train_rows :], self.train_rows)
         return [self._fault(first, last) for first, last in labelled]
 
     @cached_property
     def judged_s(self) -> float | None:
-        """Time over which rows were judged, in seconds, pauses left out; None without times."""
+        """Duration of the assessed rows in seconds, without pauses; None without times."""
         if self.times is None:
             return None
         steps = np.diff(self.times[self.train_rows - 1 :]) / np.timedelta64(1, "s")
@@ -205,17 +204,17 @@ class Backtest:
 
     @property
     def alarms_per_day(self) -> float | None:
-        """None where no time is known to have passed."""
+        """Alarms per day of assessed rows; None without times."""
         return len(self.alarms) * DAY_S / self.judged_s if self.judged_s else None
 
     def figures(self) -> dict[str, Any]:
-        """Return all figures as plain numbers; None for what is not defined. Rows count from 1."""
-        found = [fault for fault in self.faults if fault.delay_rows is not None]
+        """Return all figures as plain numbers, None if undefined; rows count from 1."""
+        n_detected = sum(fault.delay_rows is not None for fault in self.faults)
         asset = {
             **self.confusions["asset"].figures(),
             "events": len(self.faults),
-            "events_found": len(found),
-            "events_missed": len(self.faults) - len(found),
+            "events_found": n_detected,
+            "events_missed": len(self.faults) - n_detected,
             "event_rows": [[fault.first + 1, fault.last + 1] for fault in self.faults],
             "delay_rows": [fault.delay_rows for fault in self.faults],
             "delay_s": [fault.delay_s for fault in self.faults],
@@ -257,25 +256,25 @@ def backtest(
     model_names: Sequence[str] | None = None,
     progress: Progress = no_progress,
 ) -> Backtest:
-    """Train on the first rows of a recording, and judge the others as they would have come.
+    """Train on the first rows of a recording, and assess the others in order.
 
     Parameters
     ----------
     table : DataFrame of shape (n_rows, n_features)
         Readings of one asset in time order, features only.
     labels : ndarray of shape (n_rows,)
-        0 where the machine was healthy. It is never shown to a model, but labelled rows among
-        the first ones are not trained on.
+        0 where the machine was healthy. Models never see the labels, but training rows with
+        another label are left out.
     train_rows : int
-        How many rows come before the first one judged.
+        Rows before the first assessed one.
     settings : Settings
-        How to train and judge; tracking is disabled whatever they say.
+        How to train and assess; tracking is always disabled.
     times : ndarray of datetime64[us] of shape (n_rows,), optional
-        When the rows were measured; by default a second apart.
+        When the rows were measured; by default at intervals of one second.
     model_names : sequence of str, optional
         Registered names of the detectors; by default all.
     progress : callable, optional
-        Told what is being done and the share of it that is finished.
+        Called with the current step and the share that is finished, 0 to 1.
 
     Returns
     -------
@@ -284,7 +283,7 @@ def backtest(
     Raises
     ------
     InvalidDataError
-        If there is nothing to train on or nothing to judge, or a name is unknown.
+        If there are no rows to train on or to assess, or a name is unknown.
     VigieError
         If a detector could not be trained.
     """
@@ -301,27 +300,27 @@ def backtest(
                 f"{name} cannot be trained on {len(healthy)} rows: {result['error']}",
                 remedy="Give more rows with --train-rows, or name other detectors with --model.",
             )
-    progress("the rows are judged", 0.9)
-    seen = service.detect_table(table, times, "impute")
-    # What is said of the rows that the models have learnt would not be fair.
-    judged = since(seen, train_rows)
-    progress("the rows are judged", 1.0)
+    progress("the rows are assessed", 0.9)
+    whole = service.detect_table(table, times, "impute")
+    # Figures must not include rows that the models were trained on.
+    assessment = since(whole, train_rows)
+    progress("the rows are assessed", 1.0)
     return Backtest(
         labels=faulty,
         train_rows=train_rows,
         left_out_rows=int(faulty[:train_rows].sum()),
-        alarm=judged.in_alarm,
-        p_values=judged.p_values,
-        models={name: alone(judged, name).in_alarm for name in outcome},
-        asset=np.append(seen.asset_p_values[:train_rows], judged.asset_p_values),
-        contamination=judged.contamination,
+        alarm=assessment.in_alarm,
+        p_values=assessment.p_values,
+        models={name: alone(assessment, name).in_alarm for name in outcome},
+        asset=np.append(whole.asset_p_values[:train_rows], assessment.asset_p_values),
+        contamination=assessment.contamination,
         times=times,
         max_gap_s=settings.max_gap_s,
     )
 
 
 def usual_train_rows(labels: Flags) -> int:
-    """Return how many rows to train on: those before the first fault, but not too many.
+    """Return the default number of training rows: those before the first fault, up to a limit.
 
     Raises
     ------
@@ -334,27 +333,27 @@ def usual_train_rows(labels: Flags) -> int:
         return rows
     if not labels.any() or before > 0:
         raise InvalidDataError(
-            f"Too few rows to train on some and judge the others: {len(labels)}.", field="FILE"
+            f"Too few rows to train on some and assess the others: {len(labels)}.", field="FILE"
         )
     raise InvalidDataError(
         f"{'Every row' if labels.all() else 'The first row'} is labelled as faulty.",
         field="--labels",
-        remedy="Give a recording that begins with healthy rows, or say with --train-rows how many "
-        "of its first rows to train on; those that are labelled are left out.",
+        remedy="Give a recording that begins with healthy rows, or set --train-rows to the number "
+        "of first rows to train on; rows labelled as faulty are left out.",
     )
 
 
 def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
     if faulty.shape != (n_rows,):
         raise InvalidDataError(
-            f"There are {n_rows} rows, but labels of the shape {faulty.shape}.",
+            f"There are {n_rows} rows, but the labels have the shape {faulty.shape}.",
             field="labels",
             remedy="Give one label for each row.",
         )
     if not 0 < train_rows < n_rows:
-        lacking = "nothing to train on" if train_rows < 1 else "no row to judge"
+        missing = "nothing to train on" if train_rows < 1 else "no row to assess"
         raise InvalidDataError(
-            f"{train_rows} of {n_rows} rows leave {lacking}.",
+            f"{train_rows} of {n_rows} rows leave {missing}.",
             field="--train-rows",
             remedy=f"Give a number from 1 to {n_rows - 1}." if n_rows > 1 else None,
         )
@@ -362,5 +361,5 @@ def _check(n_rows: int, faulty: Flags, train_rows: int) -> None:
         raise InvalidDataError(
             f"All of the first {train_rows} rows are labelled as faulty.",
             field="--train-rows",
-            remedy="Train on rows of which some are healthy.",
+            remedy="Give a number of first rows that include healthy ones.",
         )

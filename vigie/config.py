@@ -1,7 +1,7 @@
-"""Settings: the only place that reads the environment and ``.env``.
+"""Settings: the only module that reads the environment and ``.env``.
 
-The three MLflow variables keep the names that MLflow's users know; every other variable begins
-with ``VIGIE_``. Arguments given in code win over the environment, the environment over ``.env``.
+The three MLflow variables keep MLflow's names; all others begin with ``VIGIE_``. Arguments given
+in code take precedence over the environment, and the environment over ``.env``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
-"""What a history may be kept in."""
+"""Supported databases of the history."""
 SECRETS = (
-    # user:password@host, whatever the password holds; a lone token@host; ...?password=...
+    # user:password@host with any password; token@host; ...?password=...
     (re.compile(r"([\w.+-]*):[^\s/'\"]+@"), r"\1:***@"),
     (re.compile(r"://[^\s/:@'\"]+@"), "://***@"),
     (re.compile(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+"), r"\1***"),
@@ -30,10 +30,10 @@ Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, with its default and its unit."""
+    """All settings, with their defaults and units."""
 
     model_config = SettingsConfigDict(
-        # They may hold passwords.
+        # Values may contain passwords.
         hide_input_in_errors=True,
         env_prefix="VIGIE_",
         env_file=".env",
@@ -45,26 +45,26 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field(
         "http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI"
     )
-    """Where runs and models are kept; a server's address, or a database such as sqlite:///x.db."""
+    """Store of runs and models: a server's address, or a database such as sqlite:///x.db."""
     mlflow_experiment_name: str = Field(
         "anomaly-detection", validation_alias="MLFLOW_EXPERIMENT_NAME", min_length=1
     )
-    """The experiment that training runs go to; made if it does not exist."""
+    """Experiment of the training runs; created if it does not exist."""
     mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
-    """False: no run, no version, no call; every tracking method returns silently."""
+    """False: no run, no version, no call to MLflow; every tracking method returns silently."""
     tracking_patience_s: float = Field(1.2, gt=0)
-    """How long a training waits for its record, in seconds, before it goes on without."""
+    """How long a training waits until it is recorded, in seconds, before it goes on."""
 
     contamination: float = Field(0.01, ge=1e-9, lt=0.5)
     """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
     time_ordered: bool = True
     """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
     calibration_folds: int = Field(5, ge=2)
-    """Blocks of the cross-conformal calibration; fewer blocks allow for slower drift."""
+    """Blocks of the cross-conformal calibration; fewer blocks tolerate slower drift."""
     trend_window: int = Field(20, ge=2)
-    """Readings whose average tells how an asset is doing, as against a single reading."""
+    """Readings that are averaged for the state of the asset."""
     random_state: int = 42
-    """Seed of every training, so that the same data give the same model."""
+    """Seed of every training: the same data give the same model."""
 
     n_estimators: int = Field(200, gt=0)
     max_samples: Share | Literal["auto"] = "auto"
@@ -82,45 +82,44 @@ class Settings(BaseSettings):
     learning_rate: float = Field(0.01, gt=0, le=1)
 
     faulty_values: Literal["refuse", "impute"] = "refuse"
-    """A reading with a missing or impossible value: refuse it, or go on without that sensor."""
+    """A reading with a missing or impossible value: refuse it, or assess it without that sensor."""
     sensor_ranges: Annotated[dict[str, Range], NoDecode] = Field(default_factory=dict)
-    """What a sensor can physically read, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
+    """Physical ranges of sensors, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
     """Address that the service listens on; 0.0.0.0 for every interface."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
     root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
-    """Path below which a reverse proxy offers the service, such as /vigie. It makes no difference
-    whether the proxy leaves it in the address."""
+    """Path under which a reverse proxy serves the API, such as /vigie. The proxy may strip it or
+    not."""
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
     """Largest request body; a larger one is refused with 413."""
     client_patience_s: float = Field(10.0, gt=0)
-    """How long a client may take to send a request, or a kibibyte a second of a long one."""
+    """How long a client may take to send a request; a long one needs a kibibyte a second."""
     registry_poll_s: float = Field(5.0, gt=0)
-    """How often the service asks the registry whether another version is to be served."""
+    """How often the service checks the registry for another version to serve, in seconds."""
     state_dir: Path = Path(".vigie")
     """Local state: cached models, the history, and the embedded MLflow's database."""
     history_enabled: bool = True
-    """False: nothing is kept of a reading, so there are no windows and no states from reading to
-    reading; only a batch has a past, its own."""
+    """False: readings are not stored, so windows and states exist only within a batch."""
     history_url: str | None = None
     """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
     history_retention_days: float | None = Field(None, gt=0, le=36_500)
-    """Age at which a reading is deleted, in days; by default none is. The newest 1000 of each
-    asset stay, so that no verdict depends on it."""
+    """Age at which a reading is deleted, in days; by default never. The newest 1000 of each
+    asset stay, so no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
-    """A pause between two readings of an asset, in seconds, after which a window starts afresh."""
+    """A longer pause between two readings of an asset, in seconds, restarts its window."""
     data: Path | None = None
-    """Folder of public data sets for the demo and the benchmarks; by default there is none."""
+    """Folder of public data sets for the demo and the benchmarks; by default none."""
 
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the environment variable that sets a field."""
         if field.isupper():
             return field
-        known = cls.model_fields.get(field)
-        alias = known.validation_alias if known else None
+        info = cls.model_fields.get(field)
+        alias = info.validation_alias if info else None
         return alias if isinstance(alias, str) else f"VIGIE_{field.upper()}"
 
     @field_validator("mlflow_tracking_uri")
@@ -142,7 +141,7 @@ class Settings(BaseSettings):
             _ = urlsplit(value).port
         except ValueError:
             raise ValueError(
-                "Its port is no number; a password's @ : / are written %40 %3A %2F"
+                "The port is not a number; in a password, write @ : / as %40 %3A %2F"
             ) from None
         return value
 
@@ -150,7 +149,7 @@ class Settings(BaseSettings):
     @classmethod
     def _differs_from_the_api(cls, value: str) -> str:
         if f"{value}/".startswith("/api/"):
-            raise ValueError("Addresses of the API begin with /api; give another path")
+            raise ValueError("/api is the path of the API itself; give another path")
         return value
 
     @field_validator("max_samples", mode="before")
@@ -188,7 +187,7 @@ class Settings(BaseSettings):
 
 
 def masked(text: str) -> str:
-    """Return a text without the passwords of the addresses in it, for logs and answers."""
-    for found, put in SECRETS:
-        text = found.sub(put, text)
+    """Return a text with the passwords of URLs masked, for logs and responses."""
+    for pattern, replacement in SECRETS:
+        text = pattern.sub(replacement, text)
     return text

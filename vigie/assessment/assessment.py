@@ -1,4 +1,4 @@
-"""What is said of consecutive rows of an asset: of each reading, of the asset, and why."""
+"""The assessment of consecutive rows: verdicts on each reading and on the asset, with reasons."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContri
 
 LEVELS = tuple(CriticalityLevel)
 ALARM = AssetState.ALARM
-EXPLAINED_AT_A_TIME = 2048
-"""Readings whose sensors are looked for at a time, so that memory stays bounded."""
+EXPLAIN_BLOCK = 2048
+"""Readings explained at a time, to bound memory."""
 
 Rows = Sequence[int] | NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What each model says of the last ``n`` rows of a timeline.
+    """The scores of each model for the last ``n`` rows of a timeline.
 
     Attributes
     ----------
     timeline : Timeline
-        The rows, behind those that they look back on.
+        The scored rows, preceded by their look-back.
     first : int
-        Where in the timeline the first of the scored rows stands.
+        Index in the timeline of the first scored row.
     raw, p_values : mapping of str to ndarray of shape (n,)
         Raw scores and p-values of the readings by model; NaN where it abstains.
     trends : mapping of str to ndarray of shape (n,)
-        p-values of the asset by model; only of models with a trend that has rows enough.
+        p-values of the asset by model; only for models whose trend has enough rows.
     """
 
     timeline: Timeline
@@ -54,24 +54,24 @@ class Scores:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is said of ``n`` consecutive rows of an asset.
+    """The assessment of ``n`` consecutive rows of an asset.
 
     Attributes
     ----------
     ensemble : Ensemble
-        The models that were asked.
+        The models.
     scores : Scores
-        What each of them says.
+        The scores of each model.
     rows : Examined
-        The rows, and what is wrong with their values.
+        The rows, and the faults of their values.
     earlier : ndarray of shape (n_look_back,)
-        ``conservative_p_values`` of the rows looked back on.
+        ``conservative_p_values`` of the look-back rows.
     p_values : ndarray of shape (n,)
-        Of each reading by all models together; NaN where all abstain.
+        Combined p-value of each reading; NaN where all models abstain.
     conservative_p_values : ndarray of shape (n,)
-        Of each reading as far as it can add up with others; see ``engine.conclude``.
+        p-value of each reading, limited so that it can be accumulated; see ``engine.conclude``.
     asset_p_values : ndarray of shape (n,)
-        Of the asset at each reading; NaN while nothing can be said.
+        p-value of the asset at each reading; NaN while there are too few rows.
     statuses : StatusSeries
         The state of the asset after each reading.
     """
@@ -104,7 +104,7 @@ class Assessment:
 
     @property
     def levels(self) -> NDArray[np.intp]:
-        """How bad each reading is, as places in ``LEVELS``; -1 for no anomaly; shape (n,)."""
+        """Criticality of each reading, as an index into ``LEVELS``; -1: no anomaly; (n,)."""
         return levels(self.p_values, self.contamination)
 
     @property
@@ -115,12 +115,12 @@ class Assessment:
 
     @cached_property
     def frozen(self) -> NDArray[np.bool_]:
-        """Where a sensor stands still, shape (n, n_sensors)."""
+        """Whether each sensor is frozen, shape (n, n_sensors)."""
         return self.held > self.ensemble.sensors.longest_held
 
     @property
     def held(self) -> NDArray[np.intp]:
-        """For how many rows each sensor has had its very value, shape (n, n_sensors)."""
+        """Rows for which each sensor has held its current value, shape (n, n_sensors)."""
         return self.timeline.held[self.scores.first :]
 
     def status(self, row: int) -> AssetStatus:
@@ -132,61 +132,62 @@ class Assessment:
         return after
 
     def began(self, row: int) -> np.datetime64:
-        """Return when the sensor that drives an alarm changed, seen from the row that raised it."""
+        """Return when the sensor that drives an alarm changed, given the row that raised it."""
         if row not in self._began:
             stop = self.scores.first + row + 1
             start = stop - min(CHANGE_ROWS, int(self.timeline.rows_since_gap[stop - 1]))
-            if why := self.trend_reasons([row]) or self.reasons([row]):
-                first = why[row][0]
-                values = self.timeline.rows((first.name,), slice(start, stop))[:, 0]
-                # One absurd value must not draw the change to itself.
-                room = 2.0 * (first.high - first.low)
-                limited = np.clip(values, first.low - room, first.high + room)
-                start += status.where_it_began(np.where(np.isnan(limited), first.usual, limited))
+            if reasons := self.trend_reasons([row]) or self.reasons([row]):
+                sensor = reasons[row][0]
+                values = self.timeline.rows((sensor.name,), slice(start, stop))[:, 0]
+                # A single outlier must not determine the change point.
+                margin = 2.0 * (sensor.high - sensor.low)
+                clipped = np.clip(values, sensor.low - margin, sensor.high + margin)
+                start += status.change_point(np.where(np.isnan(clipped), sensor.usual, clipped))
             self._began[row] = self.timeline.times[start]
         return self._began[row]
 
     def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that readings come from, by row, the largest share first."""
+        """Return the sensors that explain readings, by row, the largest share first."""
         return self._contributions(rows).by_row(rows)
 
     def trend_reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that the state of the asset comes from, at these readings."""
+        """Return the sensors that explain the state of the asset at these readings, by row."""
         trends = [
             (name, trend)
             for name, model in self.ensemble.models.items()
             if name in self.scores.trends and (trend := model.trend) is not None
         ]
-        return self._asked(trends, self.scores.trends, rows).by_row(rows)
+        return self._explained_by(trends, self.scores.trends, rows).by_row(rows)
 
     def leading(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the sensor with the largest share in each of some readings.
+        """Return the sensor with the largest share in each of these readings.
 
-        The one that ``reasons`` has first, for as many readings as there may be; places in the
-        names of the sensors, shape (n_rows,).
+        The first one of ``reasons``, but for any number of readings, since memory stays bounded;
+        as column indices, shape (n_rows,).
         """
         blocks = [
-            self._contributions(rows[start : start + EXPLAINED_AT_A_TIME]).leading
-            for start in range(0, len(rows), EXPLAINED_AT_A_TIME)
+            self._contributions(rows[start : start + EXPLAIN_BLOCK]).leading
+            for start in range(0, len(rows), EXPLAIN_BLOCK)
         ]
         return np.concatenate([np.empty(0, np.intp), *blocks])
 
     def look_back(self) -> LookBack:
-        """Return what the rows after these look back on."""
+        """Return the look-back of the next rows."""
         n_rows = self.ensemble.n_look_back
         p_values = np.concatenate([self.earlier, self.conservative_p_values])[-n_rows:]
         after = self.status(len(self) - 1) if len(self) else self.statuses.before
         return LookBack(self.timeline.last(n_rows), p_values, after)
 
     def faults(self) -> list[SensorFault]:
-        """Return all that is wrong with the sensors, by kind and sensor."""
+        """Return the faults of the sensors, by kind and sensor."""
         names, values = self.rows.sensors.names, self.rows.values
         faults = []
         for kind, mask in {**self.rows.masks, "frozen": self.frozen}.items():
             for column in np.flatnonzero(mask.any(axis=0)).tolist():
-                at = mask[:, column]
-                longest = int(self.held[at, column].max()) if kind == "frozen" else None
-                faults.append(SensorFault.of(names[column], kind, values[:, column], at, longest))
+                at_fault = mask[:, column]
+                longest = int(self.held[at_fault, column].max()) if kind == "frozen" else None
+                readings = values[:, column]
+                faults.append(SensorFault.of(names[column], kind, readings, at_fault, longest))
         return faults
 
     @cached_property
@@ -194,9 +195,10 @@ class Assessment:
         return {}
 
     def _contributions(self, rows: Rows) -> Contributions:
-        return self._asked(list(self.ensemble.models.items()), self.scores.p_values, rows)
+        models = list(self.ensemble.models.items())
+        return self._explained_by(models, self.scores.p_values, rows)
 
-    def _asked(
+    def _explained_by(
         self,
         models: Sequence[tuple[str, TrainedModel]],
         p_values: Mapping[str, Floats],
@@ -204,23 +206,23 @@ class Assessment:
     ) -> Contributions:
         at = np.asarray(rows, dtype=np.intp)
         surprises = {name: -np.log10(p_values[name][at]) for name, _ in models}
-        return Contributions.asked_of(models, surprises, self.timeline, self.scores.first + at)
+        return Contributions.of(models, surprises, self.timeline, self.scores.first + at)
 
 
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:
-    """Return how bad one reading is; see ``levels``."""
+    """Return the criticality of one reading, or None if it is no anomaly; see ``levels``."""
     if not p_value < contamination:
         return None
     return LEVELS[int(levels(np.array([p_value]), contamination)[0])]
 
 
 def levels(p_values: Floats, contamination: float) -> NDArray[np.intp]:
-    """Return how bad readings are: a level for each decade of p below the contamination.
+    """Return the criticality of readings: one level per decade of p below the contamination.
 
     Returns
     -------
     ndarray of shape (n,)
-        Places in ``LEVELS``; -1 where there is no anomaly.
+        Indices into ``LEVELS``; -1 where there is no anomaly.
     """
     anomalous = p_values < contamination
     decades = np.log10(contamination / np.where(anomalous, p_values, contamination))

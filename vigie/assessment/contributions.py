@@ -1,4 +1,4 @@
-"""Which sensors some rows come from, by every model that has something to say of them."""
+"""The contribution of each sensor to the surprise of some rows, over all models."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Contributions:
-    """The sensors behind some rows of a timeline.
+    """The contributions of the sensors to some rows of a timeline.
 
     Attributes
     ----------
     timeline : Timeline
-        The rows.
+        The timeline.
     at : ndarray of int of shape (n,)
-        Which of them these are.
+        Indices of the explained rows.
     surprise : ndarray of shape (n,)
-        ``-log10 p`` of all models together; 0 where none has anything to say.
+        ``-log10 p`` summed over the models; 0 where all abstain.
     parts : ndarray of shape (n, n_sensors)
-        How much of it is each sensor's.
+        The part of it that each sensor contributes.
     values, usual, low, high : ndarray of shape (n, n_sensors)
-        The value that was looked at, and median and usual range in training, by the first model
-        that has looked at the sensor; NaN where none has.
+        The value scored, and the median and usual range in training, from the first model that
+        uses the sensor; NaN where none does.
     readings_ago : ndarray of int of shape (n, n_sensors)
-        By a model that looks at windows: how many readings before the row the sensor was at its
-        most unusual; ``UNKNOWN`` where no such model has looked.
+        How many readings before the row the sensor was at its most unusual, from a model of
+        windows; ``UNKNOWN`` where there is no such model.
     """
 
     timeline: Timeline
@@ -49,60 +49,60 @@ class Contributions:
     readings_ago: NDArray[np.intp]
 
     @classmethod
-    def asked_of(
+    def of(
         cls,
         models: Sequence[tuple[str, TrainedModel]],
         surprises: Mapping[str, Floats],
         timeline: Timeline,
         at: NDArray[np.intp],
     ) -> Contributions:
-        """Ask models which sensors rows come from.
+        """Explain rows with some models.
 
-        Each row is scored once for each sensor, so this costs as much as many assessments.
+        Each row is scored once per sensor, so this costs far more than an assessment.
 
         Parameters
         ----------
         models : sequence of (str, TrainedModel)
             By name.
         surprises : mapping of str to ndarray of shape (n,)
-            By name, how surprised each model is; NaN where it abstains.
+            ``-log10 p`` by name; NaN where a model abstains.
         timeline : Timeline
-            The rows.
+            The timeline.
         at : ndarray of int of shape (n,)
-            Which of them.
+            Indices of the rows to explain.
         """
         shape = len(at), len(timeline.sensors.names)
         surprise, parts = np.zeros(len(at)), np.zeros(shape)
         values, usual, low, high = (np.full(shape, np.nan) for _ in range(4))
         ago = np.full(shape, UNKNOWN)
         for name, model in models:
-            said = np.flatnonzero(~np.isnan(surprises[name]))
-            cells = np.ix_(said, timeline.sensors.columns(model.feature_names))
-            weights = surprises[name][said]
-            why = model.explain(timeline.examples(model, at[said]))
-            surprise[said] += weights
-            parts[cells] += weights[:, None] * why.shares
+            scored = np.flatnonzero(~np.isnan(surprises[name]))
+            cells = np.ix_(scored, timeline.sensors.columns(model.feature_names))
+            weights = surprises[name][scored]
+            explanation = model.explain(timeline.examples(model, at[scored]))
+            surprise[scored] += weights
+            parts[cells] += weights[:, None] * explanation.shares
             first = np.isnan(usual[cells])
-            values[cells] = np.where(first, why.values, values[cells])
+            values[cells] = np.where(first, explanation.values, values[cells])
             usual[cells] = np.where(first, model.usual, usual[cells])
             low[cells] = np.where(first, model.low, low[cells])
             high[cells] = np.where(first, model.high, high[cells])
-            if why.readings_ago is not None:
-                ago[cells] = why.readings_ago
+            if explanation.readings_ago is not None:
+                ago[cells] = explanation.readings_ago
         return cls(timeline, at, surprise, parts, values, usual, low, high, ago)
 
     @property
     def leading(self) -> NDArray[np.intp]:
-        """The sensor with the largest part of each row, as its column, shape (n,)."""
+        """Column of the sensor with the largest part of each row, shape (n,)."""
         columns: NDArray[np.intp] = self.parts.argmax(axis=1)
         return columns
 
     def by_row(
         self, names: Sequence[int] | NDArray[np.intp]
     ) -> dict[int, list[SensorContribution]]:
-        """Return the sensors of every row that has any, the largest share first, by its name."""
-        said = (self.surprise > 0.0).nonzero()[0].tolist()
-        return {int(names[row]): self._sensors(row) for row in said}
+        """Return the sensors of each surprising row, the largest share first, by its name."""
+        explained = (self.surprise > 0.0).nonzero()[0].tolist()
+        return {int(names[row]): self._sensors(row) for row in explained}
 
     def _sensors(self, row: int) -> list[SensorContribution]:
         known = ~np.isnan(self.usual[row])
@@ -110,7 +110,8 @@ class Contributions:
         return [self._sensor(row, column) for column in order.tolist() if known[column]]
 
     def _sensor(self, row: int, column: int) -> SensorContribution:
-        value, low, high = (float(of[row, column]) for of in (self.values, self.low, self.high))
+        arrays = (self.values, self.low, self.high)
+        value, low, high = (float(array[row, column]) for array in arrays)
         ago = int(self.readings_ago[row, column])
         return SensorContribution(
             name=self.timeline.sensors.names[column],

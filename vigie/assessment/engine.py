@@ -1,8 +1,8 @@
 """The engine: from models, a look-back and the next rows to an assessment and the next look-back.
 
-``advance`` is all that a reading, a batch or a worker calls. Nearly all of its time goes into
-``score``, which needs the rows alone and not what was said of earlier ones; so a long table is
-scored several parts at once (``vigie.assessment.stream``).
+``advance`` is the entry point for a reading, a batch or a worker. Nearly all of its time goes into
+``score``, which depends on the rows but not on earlier assessments, so ``vigie.assessment.stream``
+scores several parts of a long table at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vigie.detectors.calibration.combination import combine
 from vigie.detectors.trained import TrainedModel
 
 BLOCK = 16_384
-"""Rows scored at a time, so that memory stays bounded however long the input is."""
+"""Rows scored at a time, to bound memory."""
 
 
 def advance(
@@ -42,20 +42,20 @@ def advance(
     ensemble : Ensemble
         The models.
     look_back : LookBack
-        What came before; ``ensemble.no_look_back`` if nothing did.
+        The recent past; ``ensemble.no_look_back`` if there is none.
     times : ndarray of datetime64[us] of shape (n_rows,)
-        When the rows were measured, ascending and not before the last row looked back on.
+        When the rows were measured, ascending and not before the last look-back row.
     rows : Examined
         The rows, with the columns of ``ensemble.sensors``.
     silent : mapping of str to ndarray of bool of shape (n_rows,), optional
-        By model, the rows that it is not asked about.
+        By model, the rows on which it abstains.
 
     Returns
     -------
     assessment : Assessment
-        What is said of these rows.
+        The assessment of these rows.
     look_back : LookBack
-        What the rows after them look back on.
+        The look-back of the next rows.
     """
     timeline = look_back.rows.followed_by(times, rows, ensemble.max_gap_s)
     scores = score(ensemble, timeline, len(look_back.rows), silent)
@@ -69,7 +69,7 @@ def score(
     first: int,
     silent: Mapping[str, NDArray[np.bool_]] = {},
 ) -> Scores:
-    """Ask all models about the rows of a timeline from ``first`` on; see ``advance``."""
+    """Score the rows of a timeline from ``first`` on with all models; see ``advance``."""
     n_rows = len(timeline)
     raw, p_values, trends = {}, {}, {}
     for name, model in ensemble.models.items():
@@ -92,39 +92,39 @@ def conclude(
     earlier: Floats,
     before: AssetStatus | None,
 ) -> Assessment:
-    """Put together what the models say, and what was said of the rows looked back on.
+    """Combine the scores of the models and the look-back into an assessment.
 
     Parameters
     ----------
     ensemble : Ensemble
         The models.
     scores : Scores
-        What each of them says of the rows.
+        The scores of each model.
     rows : Examined
         The rows.
     earlier : ndarray of shape (n_look_back,)
-        ``Assessment.conservative_p_values`` of the rows looked back on.
+        ``Assessment.conservative_p_values`` of the look-back rows.
     before : AssetStatus or None
-        From before the first row.
+        The status before the first row.
 
     Notes
     -----
-    Evidence that adds up must not add up guesses: no calibration on n rows shows anything rarer
-    than one in n + 1, however far its tail is continued, so p-values that are to add up are kept
-    above that. Nor must one odd reading count many times, as it would in every window that it is
-    part of: models of windows do not take part, and where there are no others it is NaN.
+    Accumulated evidence must not rest on extrapolation. A calibration on n rows supports no
+    p-value below 1 / (n + 1), however far its tail is extrapolated, so conservative p-values are
+    floored there. Nor may one odd reading count many times, as it would in every window that
+    contains it: models of windows are left out, and without any other model the value is NaN.
     """
     limited = [
         np.maximum(scores.p_values[name], 1.0 / (model.calibration.n_samples + 1))
         for name, model in ensemble.models.items()
         if model.window == 1
     ]
-    p_values = _together(list(scores.p_values.values()))
-    conservative = _together(limited) if limited else np.full(len(rows), np.nan)
+    p_values = _combined(list(scores.p_values.values()))
+    conservative = _combined(limited) if limited else np.full(len(rows), np.nan)
     asset = np.full(len(rows), np.nan)
     if scores.trends or len(scores.timeline) >= status.READINGS:
         since_gap = scores.timeline.rows_since_gap[scores.first :]
-        readings = status.together(np.concatenate([earlier, conservative]), since_gap)
+        readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
         asset = status.evidence(list(scores.trends.values()), readings)
     times = scores.timeline.times[scores.first :]
     statuses = StatusSeries.following(before, times, asset, ensemble.contamination)
@@ -132,7 +132,7 @@ def conclude(
 
 
 def alone(assessment: Assessment, name: str) -> Assessment:
-    """Return what one model says, as if it had been asked alone."""
+    """Return the assessment by a single model."""
     scores, ensemble = assessment.scores, assessment.ensemble
     only = replace(
         scores,
@@ -146,10 +146,10 @@ def alone(assessment: Assessment, name: str) -> Assessment:
 
 
 def since(assessment: Assessment, row: int) -> Assessment:
-    """Return what is said from a row on, if nothing had been said of the rows before it.
+    """Return the assessment from a row on, as if no earlier row had been assessed.
 
-    That is how an asset stands on the day its models are put to work: its readings are known, and
-    none of them has been assessed.
+    This is the situation of an asset when its models are deployed: its earlier readings are known,
+    but none of them has been assessed.
     """
     scores = assessment.scores
     later = replace(
@@ -159,12 +159,12 @@ def since(assessment: Assessment, row: int) -> Assessment:
         p_values={name: p_values[row:] for name, p_values in scores.p_values.items()},
         trends={name: p_values[row:] for name, p_values in scores.trends.items()},
     )
-    rows, nothing = assessment.rows.since(row), np.full(later.first, np.nan)
-    return conclude(assessment.ensemble, later, rows, nothing, None)
+    rows, unassessed = assessment.rows.since(row), np.full(later.first, np.nan)
+    return conclude(assessment.ensemble, later, rows, unassessed, None)
 
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
-    """Return the scores of the rows from the first one on."""
+    """Return the raw scores of the rows from ``first`` on."""
     n_rows, scores = len(timeline), []
     for start in range(first, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
@@ -173,5 +173,5 @@ def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
     return scores[0] if len(scores) == 1 else np.concatenate([np.empty(0), *scores])
 
 
-def _together(p_values: Sequence[Floats]) -> Floats:
+def _combined(p_values: Sequence[Floats]) -> Floats:
     return p_values[0] if len(p_values) == 1 else combine(np.array(p_values))

@@ -1,4 +1,4 @@
-"""The models that assess an asset together, and what they need to know of its past."""
+"""The models that assess an asset together, and how far they look back."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vigie.detectors.data.quality import Range
 from vigie.detectors.trained import TrainedModel
 
 CHANGE_ROWS = 2 * status.READINGS
-"""Rows among which the beginning of a change is looked for."""
+"""Rows that are searched for the beginning of a change."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Models that are asked about the same rows.
+    """Models that assess the same rows.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Ensemble:
     contamination : float
         The p-value below which a reading is an anomaly.
     max_gap_s : float
-        A longer pause between two rows, in seconds, makes windows start afresh.
+        A longer pause between two rows, in seconds, restarts windows.
     ranges : mapping of str to (low, high)
         Physical ranges of sensors, where they are known.
     """
@@ -39,12 +39,12 @@ class Ensemble:
 
     @cached_property
     def sensors(self) -> Sensors:
-        """All that any of the models looks at."""
+        """The sensors that any of the models uses."""
         return Sensors.of(self.models.values(), self.ranges)
 
     @cached_property
     def n_look_back(self) -> int:
-        """How many earlier rows an assessment may look at."""
+        """The number of earlier rows that an assessment may use."""
         rows = [CHANGE_ROWS]
         for model in self.models.values():
             rows += [model.window]
@@ -53,5 +53,5 @@ class Ensemble:
 
     @cached_property
     def no_look_back(self) -> LookBack:
-        """What the first row of an asset looks back on."""
+        """The empty look-back of the first row of an asset."""
         return LookBack.none(self.sensors)

@@ -1,4 +1,4 @@
-"""What the next rows of an asset look back on: its last rows, and what was said of them."""
+"""The look-back of an asset: its last rows, and their assessment."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vigie.detectors.base import Floats
 
 @dataclass(frozen=True)
 class LookBack:
-    """The past of an asset, as far as an assessment looks at it.
+    """The part of an asset's past that the next assessment needs.
 
     Attributes
     ----------
     rows : RecentRows
-        Its last rows.
+        The last rows.
     p_values : ndarray of shape (n_rows,)
-        As ``Assessment.conservative_p_values`` had them; NaN for a row that was not assessed.
+        ``Assessment.conservative_p_values`` of these rows; NaN for a row that was not assessed.
     status : AssetStatus or None
-        After the last row; None where it is not known.
+        The status after the last row; None if unknown.
     """
 
     rows: RecentRows
@@ -32,5 +32,5 @@ class LookBack:
 
     @classmethod
     def none(cls, sensors: Sensors) -> LookBack:
-        """Return what the first row of an asset looks back on."""
+        """Return the empty look-back of the first row of an asset."""
         return cls(RecentRows.none(sensors), np.empty(0), None)

@@ -1,4 +1,4 @@
-"""The sensors that models know: what of a reading can be used, and what is wrong with it."""
+"""The sensors that the models use: which values of a reading are usable, and why others are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError
 
 LARGEST = float(np.finfo(np.float64).max)
-_WRONG: dict[Kind, str] = {
+_DESCRIPTION: dict[Kind, str] = {
     "out_of_range": "is outside the sensor's physical range",
     "wrong_unit": "is hundreds of times what the sensor read in training, as in a wrong unit",
 }
@@ -24,14 +24,14 @@ _WRONG: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Sensors:
-    """What models have learnt of each sensor, and its physical range.
+    """What the models learnt about each sensor, and its physical range.
 
     Attributes
     ----------
     names : tuple of str
-        All sensors that any of the models looks at.
+        All sensors that any of the models uses.
     magnitude, frozen_after : ndarray of shape (n_sensors,)
-        As ``vigie.detectors.data.quality`` has learnt them in training.
+        Learnt in training by ``vigie.detectors.data.quality``.
     ranges : mapping of str to (low, high)
         Physical ranges, where they are known.
     """
@@ -46,7 +46,7 @@ class Sensors:
 
     @classmethod
     def of(cls, models: Iterable[TrainedModel], ranges: Mapping[str, Range]) -> Sensors:
-        """Collect the sensors of some models; where two know one, the first counts."""
+        """Collect the sensors of some models; of a shared sensor, the first model's facts count."""
         known: dict[str, tuple[float, int]] = {}
         for model in models:
             facts = zip(model.magnitude.tolist(), model.frozen_after.tolist(), strict=True)
@@ -56,7 +56,7 @@ class Sensors:
         return cls(tuple(known), np.array(magnitude), np.array(frozen_after), ranges)
 
     def matrix(self, rows: Iterable[Mapping[str, float | None]]) -> Floats:
-        """Return rows given by name, shape (n_rows, n_sensors); NaN where there is no value."""
+        """Return rows given by name as an array (n_rows, n_sensors); NaN for a missing value."""
         values = [list(map(row.get, self.names)) for row in rows]
         return np.array(values, dtype=np.float64).reshape(-1, len(self.names))
 
@@ -67,7 +67,7 @@ class Sensors:
         return self._columns[names]
 
     def examine(self, values: Floats) -> Examined:
-        """Find what is wrong with rows of shape (n_rows, n_sensors)."""
+        """Find the faults of rows of shape (n_rows, n_sensors)."""
         values = np.ascontiguousarray(values)
         if compiled.rows.all_within(values, *self._surely_sound):
             return Examined(self, values, values, {})
@@ -77,31 +77,31 @@ class Sensors:
 
     @cached_property
     def longest_held(self) -> NDArray[np.intp]:
-        """The rows for which each sensor may hold one value; without a limit, all there are."""
+        """The rows for which each sensor may hold one value; the largest integer for no limit."""
         return np.where(self.frozen_after > 0, self.frozen_after, np.iinfo(np.intp).max)
 
     @cached_property
     def _surely_sound(self) -> tuple[Floats, Floats]:
-        """The least and the most that a value can be with which nothing is wrong by any rule."""
+        """Lower and upper limits within which a value breaks no rule, both (n_sensors,)."""
         ranges = [self.ranges.get(name, (None, None)) for name in self.names]
         low = [-np.inf if low is None else low for low, _ in ranges]
         high = [np.inf if high is None else high for _, high in ranges]
-        # A little less than what is too large, for that is found by a division.
+        # A margin for rounding: ``quality.faulty`` divides where this multiplies.
         limit = np.where(self.magnitude > 0.0, 0.99 * TOO_LARGE * self.magnitude, LARGEST)
         return np.maximum(low, -limit), np.minimum(high, limit)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """Rows of sensors, and what is wrong with each value by itself.
+    """Rows of sensors, and the faults of single values.
 
     Attributes
     ----------
     values, usable : ndarray of shape (n_rows, n_sensors)
-        As they came, and with NaN in place of what cannot be used; one and the same array where
-        everything can.
+        The values as received, and with NaN in place of unusable ones; the same array object if
+        all are usable.
     masks : mapping of str to ndarray of bool of shape (n_rows, n_sensors)
-        By kind of fault, where it is; empty where nothing is wrong.
+        Where each kind of fault occurs; empty without faults.
     """
 
     sensors: Sensors
@@ -113,27 +113,27 @@ class Examined:
         return len(self.values)
 
     def at(self, rows: Sequence[int]) -> Examined:
-        """Return some rows, in this order, without what is wrong with them."""
+        """Return some rows, in this order, without their faults."""
         values = self.values[rows]
         usable = values if self.usable is self.values else self.usable[rows]
         return Examined(self.sensors, values, usable, {})
 
     def since(self, row: int) -> Examined:
-        """Return the rows from one on, with what is wrong with them."""
+        """Return the rows from ``row`` on, with their faults."""
         values = self.values[row:]
         usable = values if self.usable is self.values else self.usable[row:]
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
         return Examined(self.sensors, values, usable, masks)
 
     def followed_by(self, others: Examined) -> Examined:
-        """Return these rows and others, without what is wrong with them."""
+        """Return these rows followed by others, without their faults."""
         values = usable = np.concatenate([self.values, others.values])
         if self.usable is not self.values or others.usable is not others.values:
             usable = np.concatenate([self.usable, others.usable])
         return Examined(self.sensors, values, usable, {})
 
     def unusable(self, row: int) -> dict[str, Kind]:
-        """Return the sensors of a row that have no usable value, and why."""
+        """Return the sensors of a row without a usable value, each with its kind of fault."""
         return {
             self.sensors.names[column]: kind
             for kind, mask in self.masks.items()
@@ -141,19 +141,19 @@ class Examined:
         }
 
     def refuse(self, row: int, field: str) -> None:
-        """Raise if a value of a row is impossible; one that is missing is not.
+        """Raise if a row has an impossible value; a missing one is allowed.
 
         Raises
         ------
         InvalidDataError
-            Naming the value as ``field`` + its sensor.
+            Its field is ``field`` followed by the sensor.
         """
         for sensor, kind in self.unusable(row).items():
-            if kind in _WRONG:
+            if kind in _DESCRIPTION:
                 value = self.values[row, self.sensors.names.index(sensor)]
                 raise InvalidDataError(
-                    f"{value:g} {_WRONG[kind]}.",
+                    f"{value:g} {_DESCRIPTION[kind]}.",
                     field=f"{field}{sensor}",
-                    remedy="Check the sensor and its unit, or go on without such a sensor: "
+                    remedy="Check the sensor and its unit, or ignore impossible values: "
                     "VIGIE_FAULTY_VALUES=impute, for a file --faulty impute.",
                 )

@@ -1,10 +1,10 @@
-"""How an asset is doing: evidence from many readings, and a state that does not chatter.
+"""The status of an asset: evidence from many readings, and a state that does not chatter.
 
-One odd reading is a blip, forty are a fault. The evidence on an asset is a p-value like a
-reading's, from the trends of the models and from the readings themselves, and it moves a state
-between ``normal``, ``watch`` and ``alarm``. An alarm is raised at once when the evidence is
-strong, and cleared only after several readings in a row that speak well for it (a deadband and an
-off-delay, as alarm systems have them, so that one fault is one alarm).
+One odd reading is a blip, forty are a fault. The evidence on an asset is a p-value, combined from
+the trends of the models and from the readings themselves. It moves the asset between ``normal``,
+``watch`` and ``alarm``. Strong evidence raises an alarm at once; only several consecutive readings
+without evidence clear it. This is the deadband and off-delay of alarm systems: one fault raises
+one alarm.
 
 References
 ----------
@@ -30,17 +30,17 @@ from vigie.detectors.calibration.combination import combine
 from vigie.models.anomaly_data import AssetState
 
 ALARM, CLEAR = 2.0, 5.0
-"""Evidence that raises an alarm, and the weaker evidence that keeps it, in contaminations."""
+"""p-value that raises an alarm, and the larger one that sustains it, in contaminations."""
 WEAKEST_ALARM, WEAKEST_CLEAR = 0.25, 0.5
-"""However large the contamination is, what half of all healthy readings show keeps no alarm."""
+"""Upper limits of both p-values: half of all healthy readings must never sustain an alarm."""
 OFF_DELAY = 5
-"""Readings in a row, none of which keeps the alarm, that end it."""
-VOTE_OF_READINGS = 1.0 / 30.0
-"""Weight of the readings themselves beside each trend, which has 1."""
+"""Consecutive readings without evidence that clear an alarm."""
+READINGS_WEIGHT = 1.0 / 30.0
+"""Weight of the readings, relative to 1 for each trend."""
 READINGS = 20
-"""Readings that speak together."""
+"""Readings that are combined into one p-value."""
 STATES = (AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM)
-"""From well to worst."""
+"""In order of severity."""
 NORMAL = AssetState.NORMAL
 
 
@@ -53,11 +53,11 @@ class AssetStatus:
     state : AssetState
         Normal, watch or alarm.
     since : datetime64[us]
-        When it came into this state.
+        When the asset entered this state.
     began : datetime64[us] or None
-        Where the change that led to an alarm began; None without one.
+        When the change that led to an alarm began; None without an alarm.
     calm : int
-        Readings in a row that would clear it.
+        Consecutive readings without evidence so far; ``OFF_DELAY`` of them clear the state.
     """
 
     state: AssetState
@@ -73,15 +73,15 @@ class StatusSeries:
     Attributes
     ----------
     before : AssetStatus or None
-        From before the first reading; None if that is the first of all.
+        The status before the first reading; None if the asset has no earlier one.
     times : ndarray of datetime64[us] of shape (n,)
         When the readings were measured.
     states : ndarray of int of shape (n,)
-        Places in ``STATES``.
+        Indices into ``STATES``.
     entered : ndarray of int of shape (n,)
-        The reading that brought the asset into its state; -1 if that was before the first.
+        The reading at which the asset entered its state; -1 if that was before the first.
     calm : ndarray of int of shape (n,)
-        Readings in a row that would end an alarm or a watch.
+        Consecutive readings without evidence so far, during an alarm or a watch.
     """
 
     before: AssetStatus | None
@@ -94,16 +94,16 @@ class StatusSeries:
     def following(
         cls, before: AssetStatus | None, times: Times, p_values: Floats, contamination: float
     ) -> StatusSeries:
-        """Follow an asset by the evidence at each reading.
+        """Compute the states of an asset from the evidence at each reading.
 
         Parameters
         ----------
         before : AssetStatus or None
-            From before the first reading.
+            The status before the first reading.
         times : ndarray of datetime64[us] of shape (n,)
             When the readings were measured.
         p_values : ndarray of shape (n,)
-            See ``evidence``. A reading on which nothing can be said (NaN) changes nothing.
+            See ``evidence``. NaN (too few readings) leaves the state as it is.
         contamination : float
             The p-value below which a reading is an anomaly.
         """
@@ -114,12 +114,12 @@ class StatusSeries:
             code = OFF_DELAY * STATES.index(before.state) + before.calm
         states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
         compiled.evidence.follow(
-            *(p_values, weak, strong, MOVES, OFF_DELAY, code, states, calm, entered)
+            *(p_values, weak, strong, TRANSITIONS, OFF_DELAY, code, states, calm, entered)
         )
         return cls(before, times, states, entered, calm)
 
     def at(self, row: int) -> AssetStatus:
-        """Return the status after one reading, without where a new alarm began."""
+        """Return the status after one reading; ``began`` is not set for a new alarm."""
         entered, calm = int(self.entered[row]), int(self.calm[row])
         if entered >= 0:
             return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm)
@@ -128,37 +128,37 @@ class StatusSeries:
 
 
 def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:
-    """Return the p-value of an asset at each reading, shape (n,); NaN while nothing can be said.
+    """Return the p-value of an asset at each reading, shape (n,); NaN with too few readings.
 
     Parameters
     ----------
     trends : sequence of ndarray of shape (n,)
         p-values of each model's trend; NaN where it abstains.
     readings : ndarray of shape (n,)
-        p-value of the latest ``READINGS`` readings together; see ``together``.
+        Combined p-value of the latest ``READINGS`` readings; see ``combined_readings``.
 
     Notes
     -----
-    The average of readings shows a shift that no single reading shows, and a fault that leaves
-    all averages alone still shows in the readings; but these, taken one by one, know nothing of
-    drift, so that their vote is small.
+    An average shows a shift that no single reading shows, and a fault that leaves the averages
+    unchanged still shows in the readings. These do not account for drift, so their weight is
+    small.
     """
-    votes = [1.0] * len(trends) + [VOTE_OF_READINGS]
-    return combine(np.array([*trends, readings]), np.array(votes))
+    weights = [1.0] * len(trends) + [READINGS_WEIGHT]
+    return combine(np.array([*trends, readings]), np.array(weights))
 
 
-def together(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:
-    """Return one p-value for each ``READINGS`` readings in a row: twice their median.
+def combined_readings(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:
+    """Return one p-value for each ``READINGS`` consecutive readings: twice their median.
 
-    That is a p-value however the readings depend on each other (Rüger 1978), and half of the
-    readings must be odd before it is small.
+    That is a valid p-value under any dependence between the readings (Rüger 1978), and it is
+    small only if half of the readings are unusual.
 
     Parameters
     ----------
     p_values : ndarray of shape (n,)
-        Of all rows of a timeline; NaN where a reading was not judged.
+        Of all rows of a timeline; NaN where a reading was not assessed.
     rows_since_gap : ndarray of int of shape (n_last,)
-        For each of the last rows, how far back it may look.
+        Rows from the last gap to each of the last rows, itself counted.
 
     Returns
     -------
@@ -170,21 +170,21 @@ def together(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:
     return combined
 
 
-def where_it_began(values: Floats) -> int:
-    """Return the row with which the mean of values of shape (n,) changed, by least squares."""
+def change_point(values: Floats) -> int:
+    """Return the row at which the mean of values of shape (n,) changed, by least squares."""
     n = np.arange(1, len(values))
     sums = np.cumsum(values)[:-1]
     gap = sums / n - (values.sum() - sums) / (len(values) - n)
     return int(np.argmax(n * (len(values) - n) * gap**2)) + 1 if len(n) else 0
 
 
-def _moved(code: int, level: int) -> int:
-    """Return the code of the state that evidence of some strength leads to.
+def _next_code(code: int, level: int) -> int:
+    """Return the code of the state that follows, given the level of evidence.
 
-    A code is ``OFF_DELAY`` times the place in ``STATES``, and the calm readings in a row.
+    A code is ``OFF_DELAY`` times the index into ``STATES``, plus the calm readings.
     """
     state, calm = divmod(code, OFF_DELAY)
-    if level == NOTHING:
+    if level == UNKNOWN:
         return code
     if level == STRONG:
         return OFF_DELAY * STATES.index(AssetState.ALARM)
@@ -193,10 +193,10 @@ def _moved(code: int, level: int) -> int:
     return 0 if state == 0 or calm + 1 == OFF_DELAY else code + 1
 
 
-NOTHING, NONE, WEAK, STRONG = range(4)
-"""What can be said of an asset at a reading: nothing, or how strong the evidence is."""
-MOVES = np.array(
-    [[_moved(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)],
+UNKNOWN, NONE, WEAK, STRONG = range(4)
+"""Levels of evidence at a reading."""
+TRANSITIONS = np.array(
+    [[_next_code(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)],
     dtype=np.uint8,
 )
-"""Where each level of evidence leads from each state."""
+"""The next code, by code and level of evidence."""

@@ -1,9 +1,8 @@
-"""The rows of one asset from a table or a file: assessed part by part, as if all came at once.
+"""Assess the rows of one asset from a table or a file part by part, with the result of one pass.
 
-What a row looks back on is carried over from one part to the next, so memory does not grow with
-the rows, and it makes no difference where they are cut. Only that needs the order: parts are read
-one after the other, scored several at once, which takes nearly all of the time, and concluded one
-after the other.
+The look-back is carried over from part to part, so memory does not grow with the number of rows
+and the cuts make no difference. Only the look-back needs the order: parts are read one by one,
+scored in parallel, which takes nearly all of the time, and concluded one by one.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ T = TypeVar("T")
 
 
 class Part(NamedTuple):
-    """Consecutive rows of a stream; ``first`` is the first of them, counted from 0."""
+    """Consecutive rows of a stream; ``first`` is the number of the first row, from 0."""
 
     first: int
     assessment: Assessment
@@ -48,13 +47,13 @@ class Stream:
     Parameters
     ----------
     ensemble : Ensemble
-        The models that are asked.
+        The models.
     refuse : bool
         Whether an impossible value is an error; else the row is assessed without that sensor.
     lacking : mapping of str to tuple of str
-        By model, the columns that it needs and the rows do not have.
+        By model, the columns that are missing from the rows.
     versions : mapping of str to int or None
-        Of the models, where they have one.
+        Registered version by model; None for an unregistered model.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class Stream:
         self._look_back = ensemble.no_look_back
 
     def assess_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
-        """Assess tables one after the other; see ``assess`` for what each of them is."""
+        """Assess consecutive tables; see ``assess``."""
         read = ahead(self._read(X, times) for X, times in parts)
-        for rows, scores in side_by_side(self._score, read):
+        for rows, scores in map_in_order(self._score, read):
             yield self._conclude(rows, scores)
 
     def assess(self, X: Any, times: Times | None = None) -> Part:
@@ -83,19 +82,19 @@ class Stream:
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Readings in time order; columns that no model knows are not looked at.
+            Readings in time order; columns that no model uses are ignored.
         times : ndarray of datetime64 of shape (n_samples,), optional
-            When they were measured; by default a second apart.
+            When they were measured; by default at intervals of one second.
 
         Raises
         ------
         InvalidDataError
-            If a column is missing or holds no numbers, or a value is impossible and to be refused.
+            If a column is missing or not numeric, or an impossible value is to be refused.
         """
         return self._conclude(*self._score(self._read(X, times)))
 
     def _read(self, X: Any, times: Times | None) -> tuple[Timeline, Examined]:
-        """Return the next rows behind those that they look back on, and what is wrong with them."""
+        """Return the timeline that ends with the next rows, and these rows with their faults."""
         sensors = self.ensemble.sensors
         columns = {str(column) for column in X.columns}
         known = columns.intersection(sensors.names)
@@ -121,7 +120,7 @@ class Stream:
         return rows, score(self.ensemble, timeline, len(timeline) - len(rows))
 
     def _conclude(self, rows: Examined, scores: Scores) -> Part:
-        """Put what was said of earlier rows before what is said of the next ones."""
+        """Combine the scores with the look-back; parts must come in order."""
         before = self._look_back
         assessment = conclude(self.ensemble, scores, rows, before.p_values, before.status)
         self._look_back = assessment.look_back()
@@ -131,7 +130,7 @@ class Stream:
 
 
 class Faults:
-    """What is wrong with the sensors, counted over all parts."""
+    """The sensor faults of all parts, added up."""
 
     def __init__(self) -> None:
         self._faults: dict[tuple[int, int], SensorFault] = {}
@@ -142,36 +141,39 @@ class Faults:
         names = part.assessment.rows.sensors.names
         self._n_rows += len(part.assessment)
         for fault in part.assessment.faults():
-            place = KINDS.index(fault.kind), names.index(fault.sensor)
+            key = KINDS.index(fault.kind), names.index(fault.sensor)
             fault = replace(fault, first_row=part.first + fault.first_row)
-            if (known := self._faults.get(place)) is not None:
-                longest = max(fault.longest or 0, known.longest or 0) or None
-                fault = replace(known, n_rows=known.n_rows + fault.n_rows, longest=longest)
-            self._faults[place] = fault
+            if (earlier := self._faults.get(key)) is not None:
+                longest = max(fault.longest or 0, earlier.longest or 0) or None
+                fault = replace(earlier, n_rows=earlier.n_rows + fault.n_rows, longest=longest)
+            self._faults[key] = fault
 
     def all(self) -> list[SensorFault]:
-        """Return them by kind and sensor, as if all rows had come in one part."""
+        """Return the faults by kind and sensor, as if all rows had come in one part."""
         ordered = sorted(self._faults.items())
         return [replace(fault, n_samples=self._n_rows) for _, fault in ordered]
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield items, each made in a thread while the one before it is made use of."""
+    """Yield items, fetching the next one in a thread while the caller uses the current one."""
     source, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, source, end)
+        future = thread.submit(next, source, end)
+        while (item := future.result()) is not end:
+            future = thread.submit(next, source, end)
             yield item  # type: ignore[misc]
 
 
-def side_by_side(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """Yield what becomes of items, in their order; each core works on one of them."""
+def map_in_order(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yield ``work(item)`` for each item, in order, with one thread per core.
+
+    Unlike ``Executor.map``, it reads only a few items ahead.
+    """
     with ThreadPoolExecutor(CORES) as threads:
-        underway: deque[Future[T]] = deque()
+        pending: deque[Future[T]] = deque()
         for item in items:
-            underway.append(threads.submit(work, item))
-            if len(underway) > CORES:
-                yield underway.popleft().result()
-        while underway:
-            yield underway.popleft().result()
+            pending.append(threads.submit(work, item))
+            if len(pending) > CORES:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

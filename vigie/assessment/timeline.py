@@ -1,4 +1,4 @@
-"""The rows of one asset in time order: those assessed now, behind those that they look back on."""
+"""The rows of one asset in time order: the look-back, followed by the rows to assess."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class RecentRows:
     Attributes
     ----------
     sensors : Sensors
-        The columns, and what is known of them.
+        The columns.
     times : ndarray of datetime64[us] of shape (n_rows,)
         When each row was measured.
     values, usable : ndarray of shape (n_rows, n_sensors)
-        As ``Examined`` has them.
+        See ``Examined``.
     held : ndarray of int of shape (n_rows, n_sensors)
-        For how many rows each sensor had had its very value, that row counted.
+        Rows for which each sensor has held its value, that row counted.
     """
 
     sensors: Sensors
@@ -44,7 +44,7 @@ class RecentRows:
 
     @classmethod
     def none(cls, sensors: Sensors) -> RecentRows:
-        """Return no rows."""
+        """Return an empty look-back."""
         empty = np.empty((0, len(sensors.names)))
         return cls(sensors, np.empty(0, US_SINCE_EPOCH), empty, empty, empty.astype(np.intp))
 
@@ -75,12 +75,12 @@ class Timeline:
     times : ndarray of datetime64[us] of shape (n_rows,)
         When each row was measured, in UTC, ascending.
     values, usable : ndarray of shape (n_rows, n_sensors)
-        As ``Examined`` has them.
+        See ``Examined``.
     rows_since_gap : ndarray of int of shape (n_rows,)
-        For each row, how many rows there are from the last gap to it, itself counted.
+        Rows from the last gap to each row, itself counted.
     held_before : ndarray of int of shape (n_sensors,) or None
-        For how many rows each sensor has had the value of the first row, that row counted; None
-        for that row alone.
+        Rows for which each sensor has held the value of the first row, that row counted; None if
+        it is the first row of the asset.
     """
 
     sensors: Sensors
@@ -103,7 +103,7 @@ class Timeline:
 
     @cached_property
     def held(self) -> NDArray[np.intp]:
-        """For how many rows each sensor has had its very value, (n_rows, n_sensors)."""
+        """Rows for which each sensor has held its current value, (n_rows, n_sensors)."""
         once = np.ones(self.values.shape[1], np.int64)
         counts = np.empty(self.values.shape, np.int64)
         before = once if self.held_before is None else self.held_before
@@ -111,7 +111,7 @@ class Timeline:
         return counts
 
     def last(self, n_rows: int) -> RecentRows:
-        """Return the last rows, to be looked back on."""
+        """Return the last rows, as a look-back."""
         values = self.values[-n_rows:]
         return RecentRows(
             self.sensors,
@@ -125,21 +125,21 @@ class Timeline:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""
         if names == self.sensors.names:
             return self.usable[at]
-        # Several models share one.
+        # Models with the same sensors share a matrix.
         if names not in self._matrices:
             self._matrices[names] = self.usable.take(self.sensors.columns(names), axis=1)
         return self._matrices[names][at]
 
     def examples(self, model: TrainedModel, at: NDArray[np.intp]) -> Floats:
-        """Return what a model looks at for the rows ``at``; NaN where it cannot look."""
+        """Return the rows or windows that a model scores for the rows ``at``; NaN if incomplete."""
         if model.window == 1:
             return self.imputed(model, self.rows(model.feature_names, at))
         return self.imputed(model, self.windows(model.feature_names, model.window, at))
 
     def imputed(self, model: TrainedModel, rows: Floats) -> Floats:
-        """Return rows (..., n_features) with the usual value of each sensor that lacks one.
+        """Return rows (..., n_features) with missing values replaced by the usual ones.
 
-        A row in which no sensor has a value stays as it is.
+        A row without any value stays as it is.
         """
         if self.complete:
             return rows
@@ -162,7 +162,7 @@ class Timeline:
     def stretch(
         self, names: tuple[str, ...], length: int, first: int, stop: int
     ) -> tuple[Floats, slice | NDArray[np.intp]]:
-        """Return rows in which the windows of consecutive rows lie one after the other.
+        """Return rows that contain the windows of consecutive rows, for ``raw_scores_along``.
 
         Parameters
         ----------
@@ -171,15 +171,15 @@ class Timeline:
         length : int
             Rows in a window.
         first, stop : int
-            The rows that windows end with, ``stop`` not counted.
+            The windows end with these rows; ``stop`` is exclusive.
 
         Returns
         -------
         rows : ndarray of shape (n, n_names)
-            All rows that any of these windows sees; NaN before the first row and in a gap, as
-            many as keep the windows apart.
+            All rows of these windows; NaN before the first row, and at a gap enough rows of NaN
+            that no window spans it.
         windows : slice or ndarray of int of shape (stop - first,)
-            Where in ``rows`` the window of each row begins.
+            Index in ``rows`` at which each window begins.
         """
         if length == 1:
             return self.rows(names, slice(first, stop)), slice(0, stop - first)
@@ -196,18 +196,18 @@ class Timeline:
 
 
 def as_times(moments: Sequence[datetime]) -> Times:
-    """Return moments in UTC as numpy has them, without a zone, shape (n,)."""
-    # By whole numbers, a third of the price of handing numpy the moments themselves.
+    """Return moments in UTC as datetime64[us], shape (n,)."""
+    # Integers take a third of the time that numpy needs to convert datetimes.
     return np.array([(moment - EPOCH) // US for moment in moments], US_SINCE_EPOCH)
 
 
 def as_datetime64(moment: datetime) -> np.datetime64:
-    """Return a moment in UTC as numpy has it, without a zone."""
+    """Return a moment in UTC as datetime64[us]."""
     return np.datetime64(moment.replace(tzinfo=None), "us")
 
 
 def as_datetime(moment: np.datetime64) -> datetime:
-    """Return numpy's moment as one in UTC."""
-    measured = moment.item()
-    assert isinstance(measured, datetime)
-    return measured.replace(tzinfo=UTC)
+    """Return a datetime64[us] as a datetime in UTC."""
+    converted = moment.item()
+    assert isinstance(converted, datetime)
+    return converted.replace(tzinfo=UTC)

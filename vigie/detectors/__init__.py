@@ -1,1 +1,1 @@
-"""The mathematics: arrays in, arrays out, seeded; no files, no clock, no settings, no network."""
+"""Detection algorithms: seeded functions of arrays, without clock, settings or network."""

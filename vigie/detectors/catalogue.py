@@ -1,8 +1,8 @@
-"""The catalogue of algorithms: the one table that names them.
+"""The catalogue of algorithms.
 
-A line here, or an entry point of the group ``vigie.detectors`` in another distribution, is all
-that an algorithm needs to be trained, registered, served, and listed by the API and the command
-line. Both name an ``Algorithm`` as ``module:attribute``::
+An entry in ``BUILT_IN``, or an entry point of the group ``vigie.detectors`` in another
+distribution, makes an algorithm available for training, the registry, serving, the API and the
+command line. Both name an ``Algorithm`` as ``module:attribute``::
 
     [project.entry-points."vigie.detectors"]
     mahalanobis = "my_package.mahalanobis:ALGORITHM"
@@ -30,25 +30,25 @@ COMPILED = ("averaging", "evidence", "odds", "rows")
 
 @cache
 def algorithms() -> dict[str, Algorithm]:
-    """Return every algorithm by its name, those of other distributions after our own.
+    """Return every algorithm by its name: the built-in ones, then those of entry points.
 
     Raises
     ------
     InvalidDataError
-        If an entry point cannot be loaded, is no algorithm of that name, or takes the name of
-        another.
+        If an entry point cannot be loaded, is no ``Algorithm`` of that name, or its name is
+        already taken.
     """
-    found: dict[str, Algorithm] = {}
-    built_in = [EntryPoint(name, line, GROUP) for name, line in BUILT_IN.items()]
-    for line in (*built_in, *entry_points(group=GROUP)):
-        if line.name in found:
+    catalogue: dict[str, Algorithm] = {}
+    built_in = [EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()]
+    for entry in (*built_in, *entry_points(group=GROUP)):
+        if entry.name in catalogue:
             raise InvalidDataError(
-                f"There are two detectors with the name '{line.name}'; one is {line.value}.",
+                f"There are two detectors with the name '{entry.name}'; one is {entry.value}.",
                 field=GROUP,
                 remedy="Give it another name in the entry point and in its Algorithm.",
             )
-        found[line.name] = _loaded(line)
-    return found
+        catalogue[entry.name] = _loaded(entry)
+    return catalogue
 
 
 def algorithm(name: str) -> Algorithm:
@@ -57,18 +57,18 @@ def algorithm(name: str) -> Algorithm:
     Raises
     ------
     KeyError
-        If the catalogue has no such name.
+        If the catalogue does not have it.
     """
     return algorithms()[name]
 
 
 def checked_names(model_names: Sequence[str] | None) -> list[str]:
-    """Return the names of some algorithms, each once; by default of all.
+    """Validate names of algorithms and drop duplicates; by default return all names.
 
     Raises
     ------
     InvalidDataError
-        If none is named, or one that there is not.
+        If the list is empty or a name is unknown.
     """
     if model_names is None:
         return list(algorithms())
@@ -87,14 +87,14 @@ def checked_names(model_names: Sequence[str] | None) -> list[str]:
 
 
 def warm_up(*, to_fit: bool = False) -> None:
-    """Compile every kernel, or read what was compiled before, so that no score waits for it.
+    """Compile every kernel, or load it from the cache, so that no score waits for it.
 
     May be called any number of times, from any thread.
 
     Parameters
     ----------
     to_fit : bool, default False
-        Also those that only training takes.
+        Include the kernels that only training uses.
     """
     for name in COMPILED:
         import_module(f"vigie.detectors.compiled.{name}")
@@ -103,19 +103,19 @@ def warm_up(*, to_fit: bool = False) -> None:
             import_module(module)
 
 
-def _loaded(line: EntryPoint) -> Algorithm:
+def _loaded(entry: EntryPoint) -> Algorithm:
     try:
-        found = line.load()
+        loaded = entry.load()
     except (ImportError, AttributeError) as error:
         raise InvalidDataError(
-            f"The detector '{line.name}' cannot be loaded from {line.value}: {error}.",
+            f"The detector '{entry.name}' cannot be loaded from {entry.value}: {error}.",
             field=GROUP,
             remedy="Repair or uninstall the distribution that names it.",
         ) from error
-    if not isinstance(found, Algorithm) or found.name != line.name:
+    if not isinstance(loaded, Algorithm) or loaded.name != entry.name:
         raise InvalidDataError(
-            f"{line.value} is no Algorithm with the name '{line.name}'.",
+            f"{entry.value} is no Algorithm with the name '{entry.name}'.",
             field=GROUP,
             remedy="Name an Algorithm of that name in the entry point.",
         )
-    return found
+    return loaded

@@ -1,7 +1,7 @@
-"""Raw scores from plain arrays: what a process that only serves needs, and all it needs.
+"""Raw scores from plain arrays, without the libraries that fitted the model.
 
-An algorithm scores rows or windows of rows (``vigie.detectors.catalogue``). Here it is given what
-it is to look at: the examples themselves, or averages of them.
+An algorithm scores rows or windows of rows (``vigie.detectors.catalogue``). This module passes it
+the examples themselves, or averages of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ IN_FULL: Arrays = {
     "high": np.array(FARTHEST),
     "room": np.array(1.0),
 }
-"""Limits for averages in which every value counts in full."""
+"""Limits for plain averages, without compression of far values."""
 BLOCK = 2048
-"""Examples averaged at a time, so that memory stays bounded however long the input is."""
+"""Examples averaged at a time, to bound memory."""
 
 
 def raw_scores(name: str, arrays: Arrays, params: Params, examples: Floats) -> Floats:
@@ -31,7 +31,9 @@ def raw_scores(name: str, arrays: Arrays, params: Params, examples: Floats) -> F
     scores = np.empty(len(examples))
 
     def work(start: int, stop: int) -> None:
-        scores[start:stop] = score(arrays, params, seen(arrays, params, examples[start:stop]))
+        scores[start:stop] = score(
+            arrays, params, algorithm_inputs(arrays, params, examples[start:stop])
+        )
 
     in_blocks(work, len(examples), BLOCK)
     return scores
@@ -40,27 +42,27 @@ def raw_scores(name: str, arrays: Arrays, params: Params, examples: Floats) -> F
 def raw_scores_along(
     name: str, arrays: Arrays, params: Params, rows: Floats, window: int
 ) -> Floats:
-    """Score every window of consecutive rows (n, n_features), each as if it had come alone.
+    """Score every window of consecutive rows (n, n_features), with the same scores as one by one.
 
-    Neighbouring windows share all rows but one, so none is ever copied out, and averages are made
-    once for all windows that see them. Returns shape (max(n - window + 1, 0),).
+    Neighbouring windows share all rows but one, so no window is copied, and each average is
+    computed once. Returns shape (max(n - window + 1, 0),).
     """
-    looked_at = rows
+    inputs = rows
     if "averaged_rows" in params:
         n_rows, at_least = params["averaged_rows"], params["averaged_at_least"]
-        looked_at = averages(arrays, rows, n_rows, at_least)
+        inputs = averages(arrays, rows, n_rows, at_least)
         window -= n_rows - 1
-    if len(looked_at) < window:
+    if len(inputs) < window:
         return np.empty(0)
     if window > 1:
-        looked_at = windows_of(looked_at, window)
-    return algorithm(name).score(arrays, params, looked_at)
+        inputs = windows_of(inputs, window)
+    return algorithm(name).score(arrays, params, inputs)
 
 
 def windows_of(rows: Floats, window: int) -> Floats:
-    """Return a view of all ``window`` consecutive rows, (n - window + 1, window, n_features).
+    """Return a view of all windows of consecutive rows, (n - window + 1, window, n_features).
 
-    What numpy's ``sliding_window_view`` does, for a tenth of its price; so it shall only be read.
+    Like numpy's ``sliding_window_view``, in a tenth of the time; callers must not write to it.
     """
     rows = np.ascontiguousarray(rows)
     step, across = rows.strides
@@ -68,8 +70,8 @@ def windows_of(rows: Floats, window: int) -> Floats:
     return np.ndarray(shape, rows.dtype, rows, 0, (step, step, across))
 
 
-def seen(arrays: Arrays, params: Params, examples: Floats) -> Floats:
-    """Return what the algorithm itself looks at: the examples, or their averages."""
+def algorithm_inputs(arrays: Arrays, params: Params, examples: Floats) -> Floats:
+    """Return the input of the algorithm itself: the examples, or their averages."""
     if "averaged_rows" not in params:
         return examples
     averaged = averages(arrays, examples, params["averaged_rows"], params["averaged_at_least"])
@@ -77,7 +79,7 @@ def seen(arrays: Arrays, params: Params, examples: Floats) -> Floats:
 
 
 def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats:
-    """Return the mean of each ``n_rows`` consecutive rows, far values brought nearer first.
+    """Return the mean of each ``n_rows`` consecutive rows, with far values compressed.
 
     Parameters
     ----------
@@ -85,9 +87,9 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
         ``low`` and ``high`` of each sensor, beyond which a distance ``d`` counts as
         ``room * log(1 + d / room)``; each of shape (n_features,).
     rows : ndarray of shape (..., n, n_features)
-        Consecutive rows; NaN where there was none.
+        Consecutive rows; NaN for a missing value.
     n_rows, at_least : int
-        Rows in an average, and how many of them must be there.
+        Rows in an average, and the minimum number of them that must not be missing.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def averages(limits: Arrays, rows: Floats, n_rows: int, at_least: int) -> Floats
     length, n_features = rows.shape[-2:]
     low, high, room = (limits[name] for name in ("low", "high", "room"))
     if limits is IN_FULL:
-        low, high, room = (np.repeat(one, n_features) for one in (low, high, room))
+        low, high, room = (np.repeat(limit, n_features) for limit in (low, high, room))
     averaged = np.empty((*rows.shape[:-2], max(length - n_rows + 1, 0), n_features))
     compiled.averaging.average(
         rows.reshape(-1, length, n_features),

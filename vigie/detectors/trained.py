@@ -1,4 +1,4 @@
-"""A trained model: arrays, calibration and a card. What is saved is what was used."""
+"""A trained model: arrays, calibration and a card."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vigie.detectors.calibration.explanation import Explanation, normalised, sha
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.catalogue import algorithm, algorithms
 from vigie.detectors.data.matrices import as_matrix
-from vigie.detectors.scoring import IN_FULL, raw_scores, raw_scores_along, seen
+from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
 from vigie.errors import InvalidDataError, ModelRefusedError
 
 FORMAT = 3
 MOST_BYTES = 2 << 30
-"""No file of a serving form is larger; a larger one is not even read."""
+"""Largest file of a serving form; a larger one is refused unread."""
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
 ON_CARD = (
@@ -43,28 +43,28 @@ ON_CARD = (
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A detector after training; immutable, and complete without the library it was fitted by.
+    """A trained detector; immutable, and independent of the library that fitted it.
 
     Attributes
     ----------
     algorithm : str
-        Which kernel computes its raw scores.
+        Name of the algorithm that computes its raw scores.
     feature_names : tuple of str
-        The columns, in the order in which rows give them.
+        The columns, in the order of the rows.
     window : int
-        Consecutive rows that one score looks at.
+        Consecutive rows per score.
     params : dict
         Hyper-parameters.
     threshold : float
         A score above it is an anomaly.
     arrays : mapping of str to ndarray
-        What the kernel needs.
+        Input of the scoring kernel.
     calibration : Calibration
-        From raw score to p-value.
+        Maps raw scores to p-values.
     usual, low, high : ndarray of shape (n_features,)
         Median, 0.5th and 99.5th percentile of each sensor in training, in the sensor's unit.
     magnitude, frozen_after : ndarray of shape (n_features,)
-        What ``vigie.detectors.data.quality`` has learnt of each sensor.
+        Learnt for each sensor by ``vigie.detectors.data.quality``.
     n_samples : int
         Rows it was trained on.
     data_fingerprint : str
@@ -72,11 +72,12 @@ class TrainedModel:
     libraries : dict
         Versions of the libraries that fitted it.
     trend : TrainedModel or None
-        The same algorithm on averages of consecutive rows; None where training had no order.
+        The same algorithm on averages of consecutive rows; None if training rows were unordered
+        or too few.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
-        Training loss of each epoch up to the one that is kept, in the process that fitted it.
+        Training loss of each epoch up to the best one, in the process that fitted it.
     """
 
     algorithm: str
@@ -104,20 +105,20 @@ class TrainedModel:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether its raw score is the error of a reconstruction."""
+        """Whether its raw score is a reconstruction error."""
         return algorithm(self.algorithm).reconstructs
 
     @cached_property
     def fewest_rows(self) -> int:
-        """The rows without which it has nothing to say: an average can do with half of its rows."""
+        """Fewest rows for a score; an average needs only half of its rows."""
         spare = self.params.get("averaged_rows", 0) - self.params.get("averaged_at_least", 0)
         return self.window - int(spare)
 
     def examples(self, X: Floats) -> Floats:
-        """Return what is scored for each row of X (n_samples, n_features).
+        """Return the example to score for each row of X (n_samples, n_features).
 
-        For a model of single rows that is X; else the window that ends with each row, of shape
-        (n_samples, window, n_features). Before the first row the first row is held.
+        For a model of single rows that is X; else the window that ends with each row, shape
+        (n_samples, window, n_features), padded at the start with the first row.
         """
         if self.window == 1 or len(X) == 0:
             return X
@@ -132,8 +133,7 @@ class TrainedModel:
     def raw_scores_along(self, rows: Floats) -> Floats:
         """Return the scores of all examples in consecutive rows, (max(n_rows - window + 1, 0),).
 
-        The same as ``raw_scores`` of every ``window`` consecutive rows, at the cost of one row
-        for each.
+        Equal to ``raw_scores`` of every window of consecutive rows, without copying the windows.
         """
         return raw_scores_along(self.algorithm, self.arrays, self.params, rows, self.window)
 
@@ -146,18 +146,18 @@ class TrainedModel:
         return self.calibration.p_value(self.raw_scores(examples))
 
     def explain(self, examples: Floats) -> Explanation:
-        """Return which sensors the surprise of examples comes from."""
-        looked_at = seen(self.arrays, self.params, examples)
-        values = seen(IN_FULL, self.params, examples)
+        """Return the contribution of each sensor to the surprise of examples."""
+        inputs = algorithm_inputs(self.arrays, self.params, examples)
+        values = algorithm_inputs(IN_FULL, self.params, examples)
         entry = algorithm(self.algorithm)
         if entry.explain is not None:
-            # A network spreads one sensor's fault over all that it restores, but most stays.
-            parts = entry.explain(self.arrays, self.params, looked_at)
+            # A network spreads one sensor's fault over others, but its own error stays largest.
+            parts = entry.explain(self.arrays, self.params, inputs)
             ago = parts.shape[1] - 1 - parts.argmax(axis=1)
             return Explanation(normalised(parts.sum(axis=1)), values[:, -1], ago)
         shared = shares(
             lambda rows: self.calibration.surprise(entry.score(self.arrays, self.params, rows)),
-            looked_at,
+            inputs,
             self.usual,
             self.high - self.low,
         )
@@ -169,7 +169,7 @@ class TrainedModel:
         Parameters
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
-            Readings, in time order where the model looks at windows.
+            Readings; in time order for a model of windows.
 
         Raises
         ------
@@ -188,15 +188,15 @@ class TrainedModel:
         return np.column_stack([1.0 - scores, scores])
 
     def reconstruction_error(self, X: Any) -> Floats:
-        """Return the error of restoring the window that ends with each row of X.
+        """Return the reconstruction error of the window that ends with each row of X.
 
-        The mean squared error in standard deviations², and more of it where the row lies outside
-        the box of all training rows; see ``vigie.detectors.lstm_autoencoder.score``.
+        The mean squared error in standard deviations², with a penalty for a row outside the
+        bounding box of the training rows; see ``vigie.detectors.lstm_autoencoder.score``.
 
         Raises
         ------
         InvalidDataError
-            If the model does not reconstruct anything.
+            If the model does not reconstruct windows.
         """
         if not self.reconstructs:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
@@ -204,9 +204,9 @@ class TrainedModel:
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""
-        card, tensors = self._described()
+        card, tensors = self._as_card()
         if self.trend is not None:
-            card["trend"], more = self.trend._described()
+            card["trend"], more = self.trend._as_card()
             tensors |= {f"trend.{name}": value for name, value in more.items()}
         data = save(tensors)
         card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
@@ -218,36 +218,36 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path) -> TrainedModel:
-        """Open a serving form; it is data, so nothing of it is run.
+        """Load a serving form; it is plain data, so nothing in it is executed.
 
         Raises
         ------
         ModelRefusedError
-            If the folder holds no complete, undamaged serving form of a known format.
+            If the folder has no complete, undamaged serving form of a known format.
         """
         try:
             for file in (CARD, ARRAYS):
                 if (size := (folder / file).stat().st_size) > MOST_BYTES:
                     raise ModelRefusedError(
                         f"{file} has {size} bytes, more than any model.",
-                        remedy="Train the model again; this is none that Vigie has made.",
+                        remedy="Train the model again; Vigie did not write this one.",
                     )
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
             data = (folder / ARRAYS).read_bytes()
             if card["format"] != FORMAT or card["algorithm"] not in algorithms():
                 raise ModelRefusedError(
-                    f"Serving form {card['format']} of '{card['algorithm']}' is not known here.",
+                    f"Serving form {card['format']} of '{card['algorithm']}' is unknown.",
                     remedy="Upgrade Vigie, or train the model again.",
                 )
             if hashlib.sha256(data).hexdigest() != card["arrays_sha256"]:
                 raise ModelRefusedError(
-                    f"{ARRAYS} is not what the card was written for.",
+                    f"{ARRAYS} does not match the checksum in {CARD}.",
                     remedy="Fetch the version again, or train the model again.",
                 )
             tensors = load(data)
             trend = None
             if "trend" in card:
-                trend = cls._from(card["trend"], _below("trend.", tensors))
+                trend = cls._from(card["trend"], _with_prefix("trend.", tensors))
             return cls._from(card, tensors, trend)
         except (
             *(OSError, LookupError, TypeError, ValueError, AttributeError),
@@ -258,16 +258,16 @@ class TrainedModel:
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
 
-    def _described(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what the card says of this model, and its arrays."""
-        tensors = {f"model.{name}": _plain(value) for name, value in self.arrays.items()}
+    def _as_card(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the card of this model, and its arrays."""
+        tensors = {f"model.{name}": _contiguous(value) for name, value in self.arrays.items()}
         for name in PER_SENSOR:
-            tensors[name] = _plain(getattr(self, name))
+            tensors[name] = _contiguous(getattr(self, name))
         calibration = {}
         for item in fields(Calibration):
             value = getattr(self.calibration, item.name)
             if isinstance(value, np.ndarray):
-                tensors[f"calibration.{item.name}"] = _plain(value)
+                tensors[f"calibration.{item.name}"] = _contiguous(value)
             else:
                 calibration[item.name] = value
         card = {name: getattr(self, name) for name in ON_CARD}
@@ -285,9 +285,12 @@ class TrainedModel:
     ) -> TrainedModel:
         facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
         facts |= {name: tensors[name] for name in PER_SENSOR}
-        calibration: dict[str, Any] = {**_below("calibration.", tensors), **card["calibration"]}
+        calibration: dict[str, Any] = {
+            **_with_prefix("calibration.", tensors),
+            **card["calibration"],
+        }
         facts["feature_names"] = tuple(card["feature_names"])
-        arrays, n_features = _below("model.", tensors), len(facts["feature_names"])
+        arrays, n_features = _with_prefix("model.", tensors), len(facts["feature_names"])
         checks.check_arrays(card["algorithm"], arrays, card["params"], card["window"], n_features)
         checks.check_sensors(facts, n_features)
         checks.check_calibration(calibration)
@@ -299,9 +302,9 @@ class TrainedModel:
         )
 
 
-def _below(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _with_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _plain(array: Any) -> NDArray[Any]:
+def _contiguous(array: Any) -> NDArray[Any]:
     return np.ascontiguousarray(np.asarray(array))

@@ -1,4 +1,4 @@
-"""From healthy rows to a calibrated model: fit on all, calibrate on what each fold did not see."""
+"""Train a calibrated model: fit on all rows, calibrate on the held-out rows of each fold."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from vigie.errors import InvalidDataError
 logger = logging.getLogger(__name__)
 
 MOST_CALIBRATED = 32_768
-"""Held-out examples that are scored at most, spread evenly over all. The rate of alarms at 1 % then
-has a standard error of 5.5 % of itself; by all of 100 000 it would be 3.1 %."""
-DICTIONARY = 512
-"""Examples that two fits are compared on; of four times as many, the mean alarm rate is the same to
-2 %."""
+"""Most held-out examples that are scored, evenly spread. The alarm rate at 1 % then has a relative
+standard error of 5.5 %; with all of 100 000 it would be 3.1 %."""
+MATCHING_EXAMPLES = 512
+"""Examples on which the scores of two fits are matched; with four times as many, the mean alarm
+rate is the same to 2 %."""
 LEVELS = np.linspace(0.0, 0.95, 20)
-"""Quantiles of their scores that are matched."""
+"""Quantiles of these scores that are matched."""
 
 
 def train(
@@ -46,8 +46,8 @@ def train(
 ) -> TrainedModel:
     """Fit a detector and calibrate its scores.
 
-    Rows in time order leave a second model in the first one's ``trend``: the same algorithm on
-    averages of ``trend_window`` rows. Rows without order leave none, nor do too few of them.
+    With rows in time order, the model has a second one in its ``trend``: the same algorithm on
+    averages of ``trend_window`` rows. It has none if rows are unordered or too few.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ def train(
     threshold : float
         The score above which a reading is an anomaly, in (0, 1).
     folds : int
-        Parts that the calibration leaves out in turn.
+        Number of folds of the calibration.
     time_ordered : bool
-        Leave out contiguous blocks, so that the drift from block to block counts as healthy;
-        else random parts. Windows need an order, so their folds are always blocks.
+        Use contiguous blocks as folds, so that the drift from block to block counts as healthy;
+        else random folds. Windows need an order, so their folds are always blocks.
     random_state : int
-        Seed of the random parts.
+        Seed of the random folds.
     trend_window : int, default 0
         Rows in an average; 0 for no trend.
     progress : callable, optional
-        Called with what is being done and the share of it that is finished.
+        Called with the current step and the share that is finished, 0 to 1.
 
     Returns
     -------
@@ -78,22 +78,24 @@ def train(
     InvalidDataError
         If there are too few rows for a window in each fold.
     """
-    averaged = Trend(detector, trend_window)
+    trend_detector = Trend(detector, trend_window)
     with_trend = trend_window > 0 and time_ordered
-    if with_trend and len(table.values) < 4 * averaged.window:
+    if with_trend and len(table.values) < 4 * trend_detector.window:
         with_trend = False
         logger.warning(
             "%d rows are too few to learn the trend of an asset, which takes %d; the state of an "
-            "asset will rest on its single readings alone.",
+            "asset will depend on its single readings alone.",
             len(table.values),
-            4 * averaged.window,
+            4 * trend_detector.window,
         )
-    done = _Shares(1 + with_trend, progress)
-    model = _calibrated(detector, table, threshold, folds, time_ordered, random_state, done.part(0))
+    total = _TotalProgress(1 + with_trend, progress)
+    model = _calibrated(
+        detector, table, threshold, folds, time_ordered, random_state, total.part(0)
+    )
     if 1.0 - threshold < detector.window / (model.calibration.n_samples + 1):
         logger.warning(
-            "%s: %d rows cannot show what happens once in %.0f, so the threshold rests on an "
-            "extrapolated tail. Train on some %.0f rows, or raise the contamination.",
+            "%s: %d rows are too few for a rate of one in %.0f, so the threshold is extrapolated. "
+            "Train on some %.0f rows, or raise the contamination.",
             detector.algorithm,
             len(table.values),
             1.0 / (1.0 - threshold),
@@ -101,7 +103,7 @@ def train(
         )
     if not with_trend:
         return model
-    trend = _calibrated(averaged, table, threshold, folds, True, random_state, done.part(1))
+    trend = _calibrated(trend_detector, table, threshold, folds, True, random_state, total.part(1))
     return replace(model, trend=replace(trend, estimator=None, loss_by_epoch=()))
 
 
@@ -123,33 +125,33 @@ def _calibrated(
             remedy=f"Training needs at least {4 * window} rows"
             + (f" with sequence_length={window}." if window > 1 else "."),
         )
-    judge = detector.noisy if isinstance(detector, Trend) else detector
+    scorer = detector.noisy if isinstance(detector, Trend) else detector
     every = -(-len(X) // MOST_CALIBRATED)
-    done = _Shares(folds + 1, progress)
+    total = _TotalProgress(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        whole = pool.submit(_fit, detector, [X], done.part(0))
-        of_sensors = pool.submit(magnitude, X), pool.submit(frozen_after, X)
+        whole = pool.submit(_fit, detector, [X], total.part(0))
+        sensor_facts = pool.submit(magnitude, X), pool.submit(frozen_after, X)
         parts = [
             pool.submit(
                 _score_held_out,
                 detector.for_part(sum(map(len, rest)) / len(X)),
-                judge,
+                scorer,
                 held_out[::every],
                 rest,
-                done.part(number),
+                total.part(number),
             )
             for number, (held_out, rest) in enumerate(
-                _folds(X, judge.window, folds, time_ordered, random_state), start=1
+                _folds(X, scorer.window, folds, time_ordered, random_state), start=1
             )
         ]
         fitted = whole.result()
-        scores = [_translated(part.result(), judge, fitted) for part in parts]
-    calibration = Calibration.fit(np.concatenate(scores), overlap=-(-judge.window // every))
+        scores = [_matched(part.result(), scorer, fitted) for part in parts]
+    calibration = Calibration.fit(np.concatenate(scores), overlap=-(-scorer.window // every))
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
-    judged = X
+    inputs = X
     if isinstance(detector, Trend):
-        judged = averages(fitted.arrays, X, detector.n_rows, detector.n_rows)
-    low, usual, high = np.percentile(judged, [0.5, 50.0, 99.5], axis=0)
+        inputs = averages(fitted.arrays, X, detector.n_rows, detector.n_rows)
+    low, usual, high = np.percentile(inputs, [0.5, 50.0, 99.5], axis=0)
     return TrainedModel(
         algorithm=detector.algorithm,
         feature_names=table.feature_names,
@@ -161,8 +163,8 @@ def _calibrated(
         usual=usual,
         low=low,
         high=high,
-        magnitude=of_sensors[0].result(),
-        frozen_after=of_sensors[1].result(),
+        magnitude=sensor_facts[0].result(),
+        frozen_after=sensor_facts[1].result(),
         n_samples=len(X),
         data_fingerprint=table.fingerprint,
         libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},
@@ -171,19 +173,19 @@ def _calibrated(
     )
 
 
-class _Shares:
-    """The progress of fits that go on side by side, told as one."""
+class _TotalProgress:
+    """The mean progress of concurrent fits."""
 
     def __init__(self, n: int, progress: Progress):
         self._shares = [0.0] * n
         self._progress = progress
 
     def part(self, number: int) -> Progress:
-        def tell(step: str, share: float) -> None:
+        def report(step: str, share: float) -> None:
             self._shares[number] = share
             self._progress(step, sum(self._shares) / len(self._shares))
 
-        return tell
+        return report
 
 
 def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitted:
@@ -194,9 +196,9 @@ def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitt
 
 @dataclass(frozen=True)
 class _Part:
-    """What a fit to a part of the rows says of the others, and examples that it has learnt from.
+    """A fit to a part of the rows, its scores of the held-out rows, and examples it was fitted to.
 
-    There are none of these where nothing is to be translated.
+    The examples are None if the scores need no matching.
     """
 
     fitted: Fitted
@@ -205,55 +207,57 @@ class _Part:
 
 
 def _score_held_out(
-    detector: Detector, judge: Detector, held_out: Floats, rest: list[Floats], progress: Progress
+    detector: Detector, scorer: Detector, held_out: Floats, rest: list[Floats], progress: Progress
 ) -> _Part:
     fitted = _fit(detector, rest, progress)
-    scores = _scores(judge, fitted, held_out)
-    if judge.scores_comparable:
+    scores = _scores(scorer, fitted, held_out)
+    if scorer.scores_comparable:
         return _Part(fitted, scores)
-    return _Part(fitted, scores, _dictionary([_examples(part, judge.window) for part in rest]))
+    return _Part(fitted, scores, _evenly_spread([_examples(part, scorer.window) for part in rest]))
 
 
-def _dictionary(stretches: list[Floats]) -> Floats:
-    """Return examples evenly spread over all stretches, which are views that nobody copies."""
-    step = -(-sum(map(len, stretches)) // DICTIONARY)
+def _evenly_spread(segments: list[Floats]) -> Floats:
+    """Return ``MATCHING_EXAMPLES`` at most, without copying the segments, which are views."""
+    step = -(-sum(map(len, segments)) // MATCHING_EXAMPLES)
     picked, first = [], 0
-    for stretch in stretches:
-        picked.append(stretch[first::step])
-        first = (first - len(stretch)) % step
+    for segment in segments:
+        picked.append(segment[first::step])
+        first = (first - len(segment)) % step
     return np.concatenate(picked)
 
 
-def _translated(part: _Part, judge: Detector, whole: Fitted) -> Floats:
-    """Return one fit's scores in the unit of another, which has learnt from the same rows.
+def _matched(part: _Part, scorer: Detector, whole: Fitted) -> Floats:
+    """Return the scores of a partial fit in the unit of the fit to all rows.
 
-    What both have seen is the dictionary: quantiles of the scores are matched. The largest are
-    left out, for those are where two fits differ by chance. What lies beyond is measured by how
-    much room there is up to the saturation; or, without one, by how far the upper half spreads.
+    Quantile matching on examples that both were fitted to. The largest scores are left out, since
+    there two fits differ by chance. Beyond the matched quantiles, scores are scaled by the
+    distance to the saturation, or, if there is none, by the spread of the upper half.
     """
     if part.seen is None:
         return part.scores
-    here = np.quantile(_scores(judge, part.fitted, part.seen), LEVELS)
-    there = np.quantile(_scores(judge, whole, part.seen), LEVELS)
+    source = np.quantile(_scores(scorer, part.fitted, part.seen), LEVELS)
+    target = np.quantile(_scores(scorer, whole, part.seen), LEVELS)
     half = LEVELS.size // 2
-    upper_here, upper_there = here[-1] - here[half], there[-1] - there[half]
-    spread = upper_there / upper_here if upper_here > 0 and upper_there > 0 else 1.0
-    room = spread
+    source_spread, target_spread = source[-1] - source[half], target[-1] - target[half]
+    below_scale = target_spread / source_spread if source_spread > 0 and target_spread > 0 else 1.0
+    above_scale = below_scale
     if np.isfinite(whole.saturation):
-        room = (whole.saturation - there[-1]) / (part.fitted.saturation - here[-1])
-    above, below = np.maximum(part.scores - here[-1], 0), np.minimum(part.scores - here[0], 0)
-    translated: Floats = np.interp(part.scores, here, there) + room * above + spread * below
-    return translated
+        above_scale = (whole.saturation - target[-1]) / (part.fitted.saturation - source[-1])
+    above, below = np.maximum(part.scores - source[-1], 0), np.minimum(part.scores - source[0], 0)
+    matched: Floats = (
+        np.interp(part.scores, source, target) + above_scale * above + below_scale * below
+    )
+    return matched
 
 
-def _scores(judge: Detector, fitted: Fitted, examples: Floats) -> Floats:
-    return raw_scores(judge.algorithm, fitted.arrays, judge.params, examples)
+def _scores(scorer: Detector, fitted: Fitted, examples: Floats) -> Floats:
+    return raw_scores(scorer.algorithm, fitted.arrays, scorer.params, examples)
 
 
 def _folds(
     X: Floats, window: int, folds: int, time_ordered: bool, random_state: int
 ) -> Iterator[tuple[Floats, list[Floats]]]:
-    """Yield what is held out, as examples ready to score, and the stretches of rows left."""
+    """Yield the held-out examples of each fold, and the segments of rows to fit to."""
     if window == 1 and not time_ordered:
         order = np.random.default_rng(random_state).permutation(len(X))
         for part in np.array_split(order, folds):
@@ -267,7 +271,7 @@ def _folds(
 
 
 def _examples(X: Floats, window: int) -> Floats:
-    """Return rows as a model of such a window is to score them."""
+    """Return the rows, or their windows of shape (n, window, n_features)."""
     if window == 1:
         return X
     views = np.lib.stride_tricks.sliding_window_view(X, window, axis=0)

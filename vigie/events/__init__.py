@@ -1,1 +1,1 @@
-"""Events: what an operator deals with, made of what is said of an asset's rows."""
+"""Events: the alarms and groups of anomalies of an asset, for an operator to act on."""

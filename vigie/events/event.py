@@ -1,4 +1,4 @@
-"""An event as plain data, for whoever shows it, keeps it or tells others of it."""
+"""An event as plain data, to display, store or send."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ class Event:
     Attributes
     ----------
     first, last, peak : int
-        Its first, its last and its most surprising row, counted from 0.
+        Its first, last and most surprising row, counted from 0.
     is_alarm : bool
-        Whether the asset was in alarm; else these are single odd readings.
+        Whether the asset was in alarm; else the event consists of single anomalous readings.
     n_anomalies : int
         Anomalous readings among its rows.
     p_value : float
-        How often a healthy machine looks like the most surprising of them.
+        p-value of the most surprising row.
     criticality : CriticalityLevel or None
         Of the most surprising reading; None if no reading is anomalous by itself.
     sensors : sequence of SensorContribution
-        Of its rows together, the largest share first: of ``gathering.MOST_EXPLAINED`` of them at
-        most, evenly spread. The values are those of the most surprising row. Empty where the
-        sensors were not asked for.
+        The largest share first, averaged over at most ``gathering.MOST_EXPLAINED`` evenly spread
+        rows. The values are those of the most surprising row. Empty if events are only counted.
     """
 
     first: int

@@ -1,8 +1,8 @@
-"""Events: rows of an asset that belong together, gathered as they are assessed.
+"""Group the assessed rows of an asset into events.
 
-An alarm is an event, and so are anomalies outside of one that lie close together. Events are
-gathered part by part, and only the worst are kept and asked for their sensors, so that neither
-memory nor time grows with a fault that lasts.
+An alarm is an event, and so are anomalies outside an alarm that lie close together. Events are
+built part by part, and only the worst are kept and explained, so that neither memory nor time
+grows with a fault that lasts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vigie.events.event import Event
 from vigie.models.anomaly_data import SensorContribution
 
 JOIN_WITHIN_ROWS = 30
-"""Anomalies no further apart than this belong to one event."""
+"""Anomalies at most this many rows from each other belong to one event."""
 MOST_EXPLAINED = 64
-"""Rows of an event whose sensors are looked for, at most: each costs as much as many verdicts."""
+"""Most rows of an event that are explained: explaining a row costs far more than assessing it."""
 MOST_TOLD = 100
-"""Events that are told, at most."""
+"""Most events that are reported."""
 
 Stretch = tuple[int, int]
-"""First and last row of some that belong together."""
+"""First and last row of a group."""
 Reasons = Callable[[NDArray[np.intp]], Mapping[int, Sequence[SensorContribution]]]
 
 
@@ -38,21 +38,21 @@ def no_reasons(rows: NDArray[np.intp]) -> Mapping[int, Sequence[SensorContributi
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows, and what is said of them and of the asset.
+    """Consecutive rows, with the verdicts on the readings and on the asset.
 
     Attributes
     ----------
     first : int
-        The first of them, counted from 0 over all rows.
+        Number of the first row, counted from 0 over all rows.
     in_alarm, is_anomaly : ndarray of bool of shape (n,)
         Of the asset, and of the reading by itself.
     asset_p_values, p_values : ndarray of shape (n,)
-        Of the asset, and of the reading; NaN where nothing can be said.
+        Of the asset, and of the reading; NaN where all models abstain.
     contamination : float
         The p-value below which a reading is an anomaly.
     drivers, reasons : callable, optional
-        Return by row, counted from ``first``, the sensors that an alarm comes from, and those
-        that an anomaly comes from; by default none.
+        Return by row, counted from ``first``, the sensors that explain an alarm, and those that
+        explain an anomaly; by default none.
     """
 
     first: int
@@ -66,27 +66,26 @@ class Rows:
 
     @classmethod
     def of(cls, part: Part) -> Rows:
-        """Return what a stream says of its next rows."""
-        said = part.assessment
+        """Return the rows of a part of a stream."""
+        assessment = part.assessment
         return cls(
             part.first,
-            said.in_alarm,
-            said.is_anomaly,
-            said.asset_p_values,
-            said.p_values,
-            said.contamination,
-            said.trend_reasons,
-            said.reasons,
+            assessment.in_alarm,
+            assessment.is_anomaly,
+            assessment.asset_p_values,
+            assessment.p_values,
+            assessment.contamination,
+            assessment.trend_reasons,
+            assessment.reasons,
         )
 
 
 @dataclass
-class _Gathering:
-    """An event while its rows come in.
+class _OpenEvent:
+    """An event to which rows are still added.
 
-    Of its members, those are explained whose number is a multiple of ``every``, which doubles when
-    there are too many of them: which they are depends on the event alone, not on how its rows
-    were cut into parts.
+    Every ``every``-th member is explained; ``every`` doubles when there are too many of them. So
+    the choice depends on the event alone, not on how its rows were cut into parts.
     """
 
     is_alarm: bool
@@ -99,18 +98,17 @@ class _Gathering:
     p_value_of_reading: float = np.inf
     every: int = 1
     to_explain: dict[int, int] = field(default_factory=dict)
-    """Rows by member number, of the part that is being added."""
+    """Rows of the part being added, by member number; -1 for a new peak."""
     explained: dict[int, Sequence[SensorContribution]] = field(default_factory=dict)
     at_peak: Sequence[SensorContribution] = ()
 
-    def badness(self) -> tuple[bool, float, int]:
+    def severity(self) -> tuple[bool, float, int]:
         return self.is_alarm, -self.p_value, -self.first
 
     def add(self, rows: Rows, members: NDArray[np.intp]) -> None:
-        """Take in more rows, counted from the first one of ``rows``."""
+        """Add members, counted from the first one of ``rows``."""
         p_values = rows.asset_p_values if self.is_alarm else rows.p_values
-        # Nothing said counts as nothing found.
-        here = np.where(np.isnan(p_values[members]), 1.0, p_values[members])
+        known = np.where(np.isnan(p_values[members]), 1.0, p_values[members])
         readings = rows.p_values[members]
         numbers = np.arange(self.n_members, self.n_members + len(members))
         self.n_members += len(members)
@@ -121,21 +119,21 @@ class _Gathering:
             self.every *= 2
         chosen = numbers % self.every == 0
         self.to_explain = dict(zip(numbers[chosen].tolist(), members[chosen].tolist(), strict=True))
-        worst = int(here.argmin())
-        if here[worst] < self.p_value:
-            self.p_value, self.peak = float(here[worst]), rows.first + int(members[worst])
+        worst = int(known.argmin())
+        if known[worst] < self.p_value:
+            self.p_value, self.peak = float(known[worst]), rows.first + int(members[worst])
             self.to_explain[-1] = int(members[worst])
 
-    def explain(self, why: Mapping[int, Sequence[SensorContribution]]) -> None:
-        """Take in the sensors of the rows that were to be explained."""
-        found = {number: why.get(row, ()) for number, row in self.to_explain.items()}
-        self.at_peak = found.pop(-1, self.at_peak)
-        known = {**self.explained, **found}
-        self.explained = {n: sensors for n, sensors in known.items() if n % self.every == 0}
+    def explain(self, reasons: Mapping[int, Sequence[SensorContribution]]) -> None:
+        """Add the sensors of the rows to explain."""
+        added = {number: reasons.get(row, ()) for number, row in self.to_explain.items()}
+        self.at_peak = added.pop(-1, self.at_peak)
+        explained = {**self.explained, **added}
+        self.explained = {n: sensors for n, sensors in explained.items() if n % self.every == 0}
         self.to_explain = {}
 
     def event(self, contamination: float) -> Event:
-        """Return it as it stands."""
+        """Return the event so far."""
         shares: dict[str, float] = {}
         for sensors in self.explained.values():
             for sensor in sensors:
@@ -158,94 +156,99 @@ class _Gathering:
 
 
 class Events:
-    """Gather the alarms among consecutive rows, and the anomalies outside of them.
+    """Collect the alarms among consecutive rows, and the anomalies outside them.
 
     Parameters
     ----------
     most : int or None
-        How many events are told at most, the worst ones; None for all, which may take memory.
+        Report at most this many events, the worst ones; None for all, which may take memory.
 
     Attributes
     ----------
     n_rows, n_anomalies, n_alarms, n_events : int
-        Counted over all rows, also of events that are not told.
+        Counted over all rows, including events that are not reported.
     """
 
     def __init__(self, most: int | None = MOST_TOLD) -> None:
         self._most = most
         self.n_rows = self.n_anomalies = self.n_alarms = self.n_events = 0
         self._contamination = 0.0
-        self._open: dict[bool, _Gathering] = {}
-        self._kept: list[_Gathering] = []
+        self._open: dict[bool, _OpenEvent] = {}
+        self._closed: list[_OpenEvent] = []
 
     def add(self, rows: Rows) -> None:
-        """Take in the next rows."""
+        """Add the next rows."""
         self._contamination = rows.contamination
         self.n_rows += len(rows.p_values)
         self.n_anomalies += int(rows.is_anomaly.sum())
         for is_alarm, reasons in ((True, rows.drivers), (False, rows.reasons)):
             self._advance(rows, is_alarm)
-            told = [*self._kept, *self._open.values()]
-            asked = [one for one in told if one.to_explain and one.is_alarm is is_alarm]
-            wanted = sorted({row for one in asked for row in one.to_explain.values()})
-            why = reasons(np.array(wanted, dtype=np.intp)) if wanted else {}
-            for one in asked:
-                one.explain(why)
+            unexplained = [
+                event
+                for event in (*self._closed, *self._open.values())
+                if event.to_explain and event.is_alarm is is_alarm
+            ]
+            wanted = sorted({row for event in unexplained for row in event.to_explain.values()})
+            by_row = reasons(np.array(wanted, dtype=np.intp)) if wanted else {}
+            for event in unexplained:
+                event.explain(by_row)
 
     def told(self) -> list[Event]:
-        """Return the events in their order; if there are more than are told, the worst of them."""
-        worst = self._worst([*self._kept, *self._open.values()])
-        found = [one.event(self._contamination) for one in worst]
-        return sorted(found, key=lambda event: event.first)
+        """Return the events in time order; of more than ``most``, the worst ones."""
+        worst = self._worst([*self._closed, *self._open.values()])
+        events = [event.event(self._contamination) for event in worst]
+        return sorted(events, key=lambda event: event.first)
 
     def _advance(self, rows: Rows, is_alarm: bool) -> None:
-        """Add the rows of one kind of event to those they belong to."""
+        """Add the rows of one kind of event, and close the events that have ended."""
         chosen = rows.in_alarm if is_alarm else rows.is_anomaly & ~rows.in_alarm
         within = 1 if is_alarm else JOIN_WITHIN_ROWS
         ended, groups = [], _groups(chosen, within)
         p_values = rows.asset_p_values if is_alarm else rows.p_values
-        told = min(map(_Gathering.badness, self._kept)) if len(self._kept) == self._most else None
-        for place, members in enumerate(groups):
-            if told is not None and 0 < place < len(groups) - 1:
-                # It begins and ends here, and is not worse than any that will be told.
+        full = len(self._closed) == self._most
+        mildest = min(map(_OpenEvent.severity, self._closed)) if full else None
+        for number, members in enumerate(groups):
+            if mildest is not None and 0 < number < len(groups) - 1:
+                # A group that is complete and too mild to be reported is only counted.
                 least = float(np.fmin.reduce(p_values[members], initial=1.0))
-                if (is_alarm, -least) < told[:2]:
+                if (is_alarm, -least) < mildest[:2]:
                     self.n_events += 1
                     self.n_alarms += is_alarm
                     continue
             first = rows.first + int(members[0])
-            one = self._open.pop(is_alarm, None)
-            if one is not None and first - one.last > within:
-                ended.append(one)
-                one = None
-            if one is None:
-                one = _Gathering(is_alarm, first, first)
+            event = self._open.pop(is_alarm, None)
+            if event is not None and first - event.last > within:
+                ended.append(event)
+                event = None
+            if event is None:
+                event = _OpenEvent(is_alarm, first, first)
                 self.n_events += 1
                 self.n_alarms += is_alarm
-            one.add(rows, members)
-            self._open[is_alarm] = one
-        one = self._open.get(is_alarm)
-        if one is not None and rows.first + len(chosen) - one.last > within:
+            event.add(rows, members)
+            self._open[is_alarm] = event
+        event = self._open.get(is_alarm)
+        if event is not None and rows.first + len(chosen) - event.last > within:
             ended.append(self._open.pop(is_alarm))
-        self._kept = self._worst([*self._kept, *ended])
+        self._closed = self._worst([*self._closed, *ended])
 
-    def _worst(self, gathered: list[_Gathering]) -> list[_Gathering]:
-        if self._most is None or len(gathered) <= self._most:
-            return gathered
-        return sorted(gathered, key=_Gathering.badness, reverse=True)[: self._most]
+    def _worst(self, events: list[_OpenEvent]) -> list[_OpenEvent]:
+        if self._most is None or len(events) <= self._most:
+            return events
+        return sorted(events, key=_OpenEvent.severity, reverse=True)[: self._most]
 
 
 def stretches(chosen: NDArray[np.bool_], first: int = 0, within: int = 1) -> list[Stretch]:
-    """Return where chosen rows no further apart than ``within`` begin and end.
+    """Return the first and last row of each group of chosen rows.
 
     Parameters
     ----------
     chosen : ndarray of bool of shape (n,)
-        Which rows.
+        Which rows are chosen.
     first : int
-        The number of the first of them.
+        The number of the first row.
     within : int
-        By default, rows that follow each other belong together.
+        Most rows between two neighbours of a group, the second one counted; by default, the rows
+        of a group are consecutive.
     """
     return [(first + int(rows[0]), first + int(rows[-1])) for rows in _groups(chosen, within)]
 

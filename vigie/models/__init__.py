@@ -1,1 +1,1 @@
-"""The words of the API."""
+"""The data types of the API."""

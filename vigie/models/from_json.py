@@ -1,4 +1,4 @@
-"""From the bytes of a body to what they ask, or to what is wrong with them."""
+"""Parse the JSON body of a request, or name its errors."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pydantic import TypeAdapter, ValidationError
 from vigie.errors import InvalidDataError
 
 MOST_FAULTS = 20
-"""Places named in one answer."""
+"""Most errors in one response."""
 LONGEST_PART = 200
-"""Characters of a name in a place: one that is refused for its length must not come back whole."""
+"""Most characters of a name in a field path; a name refused for its length is shortened."""
 DEEPEST = 200
-"""Levels of a body, as pydantic's parser has them."""
+"""Most levels of a body, the limit of pydantic's parser."""
 TOO_DEEP = f"The JSON is nested more than {DEEPEST} deep"
 
-AS_JSON_SAYS = {
+JSON_MESSAGES = {
     "dict_type": "Input should be an object",
     "model_type": "Input should be an object",
     "list_type": "Input should be an array",
 }
-"""What is said of types to somebody who sends JSON, and not Python."""
+"""pydantic's messages in terms of JSON instead of Python, by error type."""
 
 Place = tuple[int | str, ...]
 
 
 class Counted(Protocol):
-    """What knows of how many strings of JSON it was made: keys, and values that are text."""
+    """A value that knows how many strings its JSON has: keys, and values that are text."""
 
     @property
     def n_strings(self) -> int: ...
@@ -40,34 +40,34 @@ T = TypeVar("T", bound=Counted | list[Any])
 
 
 def from_json(form: TypeAdapter[T], data: bytes) -> T:
-    """Return what a body in UTF-8 says.
+    """Parse and validate a body in UTF-8.
 
     Parameters
     ----------
     form : TypeAdapter
-        What it is to say: something ``Counted``, or a list of such.
+        The expected type: ``Counted``, or a list of such.
     data : bytes
-        One JSON document, in which no object has a key twice.
+        One JSON document, in which no object has a duplicate key.
 
     Raises
     ------
     InvalidDataError
-        Naming the first place that is wrong; ``faults`` names more.
+        Its field is the first wrong place; ``faults`` lists more.
     """
-    found: T | None
+    value: T | None
     try:
-        found = form.validate_json(data)
+        value = form.validate_json(data)
     except ValidationError:
-        # pydantic's own parser knows no place inside what it cannot parse, such as half a
-        # character; Python's goes on, and the place is found when its objects are checked.
-        found = None
-    # Where a key comes twice, that parser forgets the first. But a string has two quotation marks:
-    # if there are no more than those of what was found, nothing has been forgotten.
-    if found is not None and data.count(b'"') == 2 * _n_strings(found):
-        return found
+        # pydantic's parser gives no field for what it cannot parse, such as half a surrogate
+        # pair. Python's parser accepts it, and validating its objects names the field.
+        value = None
+    # Of a duplicate key, pydantic's parser drops all but the last value. A string has two
+    # quotation marks, so if the document has no more than the value, no key was dropped.
+    if value is not None and data.count(b'"') == 2 * _n_strings(value):
+        return value
     document = _document(data)
-    if found is not None:
-        return found
+    if value is not None:
+        return value
     try:
         return form.validate_python(document)
     except ValidationError as error:
@@ -77,7 +77,7 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
                 {"field": _place(fault["loc"], document), "message": _message(fault)}
                 for fault in faults[:MOST_FAULTS]
             ],
-            "Correct this place; /docs shows the form with an example.",
+            "Correct this value; /docs shows the schema with an example.",
         ) from None
 
 
@@ -91,56 +91,57 @@ def n_strings(value: Any) -> int:
 
 
 def nested_within(value: Any, levels: int) -> bool:
-    """Return whether lists and dicts stand in each other at most so many deep."""
+    """Return whether lists and dicts are nested at most ``levels`` deep."""
     if not isinstance(value, (dict, list)):
         return True
     inner = value.values() if isinstance(value, dict) else value
     return levels > 0 and all(nested_within(item, levels - 1) for item in inner)
 
 
-def _n_strings(found: Counted | list[Any]) -> int:
-    if isinstance(found, list):
-        return sum([item.n_strings for item in found])
-    return found.n_strings
+def _n_strings(value: Counted | list[Any]) -> int:
+    if isinstance(value, list):
+        return sum([item.n_strings for item in value])
+    return value.n_strings
 
 
 def _document(data: bytes) -> Any:
-    """Return a document as Python's objects.
+    """Return a document as Python objects.
 
     Raises
     ------
     InvalidDataError
-        If it cannot be read, is nested too deeply, or has a key twice in one object.
+        If it cannot be parsed, is nested too deeply, or has a duplicate key in an object.
     """
-    twice: dict[int, tuple[dict[str, Any], str]] = {}
+    duplicates: dict[int, tuple[dict[str, Any], str]] = {}
 
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        value = dict(pairs)
+        if len(value) < len(pairs):
             [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-            twice[id(found)] = found, key
-        return found
+            duplicates[id(value)] = value, key
+        return value
 
     try:
-        # Windows likes to begin a file with a byte order mark.
+        # Files written on Windows often begin with a byte order mark.
         document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=as_dict)
     except UnicodeDecodeError as error:
-        wrong = f"The byte at {error.start} is no UTF-8, in which JSON is sent (RFC 8259)"
-        raise _unread(wrong) from None
+        message = f"The byte at {error.start} is not valid UTF-8, which JSON requires (RFC 8259)"
+        raise _unreadable(message) from None
     except json.JSONDecodeError as error:
-        raise _unread(f"The JSON cannot be read: {error}") from None
+        raise _unreadable(f"The JSON cannot be read: {error}") from None
     except RecursionError:
-        raise _unread(TOO_DEEP) from None
+        raise _unreadable(TOO_DEEP) from None
     except ValueError:
-        raise _unread("The JSON cannot be read: a whole number has thousands of digits") from None
+        raise _unreadable("The JSON cannot be read: an integer has thousands of digits") from None
     if not nested_within(document, DEEPEST):
-        raise _unread(TOO_DEEP)
-    if twice:
-        # One in a value that was forgotten is not to be found, but then what has forgotten it is.
+        raise _unreadable(TOO_DEEP)
+    if duplicates:
+        # A duplicate inside a dropped value is not in the document, but the object that dropped
+        # the value is.
         place, key = next(
-            (place, twice[id(found)][1])
-            for place, found in _objects(document, ())
-            if id(found) in twice
+            (place, duplicates[id(value)][1])
+            for place, value in _objects(document, ())
+            if id(value) in duplicates
         )
         fault = {"field": _place((*place, key), document), "message": "It is given more than once"}
         raise _invalid([fault], "Give each key of an object once.")
@@ -148,7 +149,7 @@ def _document(data: bytes) -> Any:
 
 
 def _objects(value: Any, place: Place) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yield every object in a document with its place."""
+    """Yield every object in a document with its path."""
     if isinstance(value, dict):
         yield place, value
         for key, item in value.items():
@@ -158,8 +159,8 @@ def _objects(value: Any, place: Place) -> Iterator[tuple[Place, dict[str, Any]]]
             yield from _objects(item, (*place, index))
 
 
-def _unread(why: str) -> InvalidDataError:
-    return _invalid([{"field": "body", "message": why}], "Send one JSON document in UTF-8.")
+def _unreadable(message: str) -> InvalidDataError:
+    return _invalid([{"field": "body", "message": message}], "Send one JSON document in UTF-8.")
 
 
 def _invalid(faults: Sequence[dict[str, str]], remedy: str) -> InvalidDataError:
@@ -170,13 +171,13 @@ def _invalid(faults: Sequence[dict[str, str]], remedy: str) -> InvalidDataError:
 
 
 def _message(fault: Mapping[str, Any]) -> str:
-    said: str = AS_JSON_SAYS.get(fault["type"], fault["msg"])
-    said = said.removeprefix("Value error, ").rstrip(".")
-    return f"Its name: {said}" if fault["loc"][-1:] == ("[key]",) else said
+    message: str = JSON_MESSAGES.get(fault["type"], fault["msg"])
+    message = message.removeprefix("Value error, ").rstrip(".")
+    return f"Invalid name: {message}" if fault["loc"][-1:] == ("[key]",) else message
 
 
 def _place(location: Sequence[int | str], document: Any) -> str:
-    """Return a place in a document as a person would write it, such as ``data[3].rms``."""
+    """Return a path in a document in dotted notation, such as ``data[3].rms``."""
     parts = [part for part in location if part != "[key]"]
     names = document.get("feature_names") if isinstance(document, dict) else None
     if len(parts) >= 3 and parts[0] == "data" and isinstance(names, list):

@@ -1,4 +1,4 @@
-"""What a training is asked with, as data."""
+"""The request for a training, as data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = Annotated[list[Value], Field(max_length=MOST_FEATURES, fail_fast=True)]
 
 
 def _example_rows() -> list[JsonValue]:
-    """Return sixty healthy readings of a small pump, enough to train on when pasted."""
+    """Return sixty healthy readings of a small pump, enough for a training."""
     return [
         [
             round(0.40 + 0.03 * math.sin(0.7 * i) + 0.01 * math.cos(2.3 * i), 3),
@@ -27,7 +27,7 @@ def _example_rows() -> list[JsonValue]:
 
 
 class TrainRequest(BaseModel):
-    """Healthy rows, and what to train on them."""
+    """Healthy rows, and the detectors to train on them."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -43,16 +43,16 @@ class TrainRequest(BaseModel):
     )
 
     data: Annotated[list[Row], Field(min_length=1, max_length=MOST_ROWS, fail_fast=True)]
-    """Readings of healthy operation, in time order; one row each."""
+    """Readings of healthy operation in time order, one per row."""
     feature_names: Annotated[list[Name], Field(max_length=MOST_FEATURES, fail_fast=True)] | None = (
         None
     )
     """Names of the columns; by default feature_1, feature_2 ..."""
     model_names: Annotated[list[Name], Field(max_length=100, fail_fast=True)] | None = None
-    """Which detectors; by default all."""
+    """The detectors to train; by default all."""
 
     @property
     def n_strings(self) -> int:
-        """How many strings the JSON of this request has."""
+        """Strings in the JSON of this request."""
         names = (self.feature_names or []) + (self.model_names or [])
         return len(self.__pydantic_fields_set__) + len(names)

@@ -187,7 +187,7 @@ def a_pickle(settings: Settings, make: Callable[..., int], tmp_path: Path) -> in
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (damaged, "not what the card was written for"),
+        (damaged, "does not match the checksum"),
         (lost, "cannot be read"),
         (of_other_sensors, "needs oil_level, which the models beside it do not know"),
         (of_another_kind, "is a one_class_svm"),

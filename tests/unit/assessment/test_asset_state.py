@@ -666,7 +666,7 @@ def dependent(n: int, seed: int, kind: str) -> np.ndarray:
 def test_readings_together_are_a_p_value_however_they_depend_on_each_other(n, seed, kind, alpha):
     windows = dependent(n, seed, kind)
     flat = windows.ravel()
-    found = state_of.together(flat, np.arange(len(flat)) + 1)[READINGS - 1 :: READINGS]
+    found = state_of.combined_readings(flat, np.arange(len(flat)) + 1)[READINGS - 1 :: READINGS]
     assert len(found) == n
     assert (found <= alpha).mean() <= alpha + 1e-12
 
@@ -677,25 +677,25 @@ def test_the_order_of_readings_within_a_window_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     window = rng.uniform(size=READINGS)
     reach = np.array([READINGS])
-    found = state_of.together(window, reach)
-    assert found == state_of.together(rng.permutation(window), reach)
+    found = state_of.combined_readings(window, reach)
+    assert found == state_of.combined_readings(rng.permutation(window), reach)
     assert 0.0 < found[0] <= 1.0
 
 
 def test_readings_together_say_nothing_until_there_are_enough_of_them():
     window = np.full(3 * READINGS, 1e-4)
     reach = np.concatenate([np.arange(READINGS), np.arange(2 * READINGS)]) + 1
-    found = state_of.together(window, reach)
+    found = state_of.combined_readings(window, reach)
     assert (np.isnan(found) == (reach < READINGS)).all()
-    assert np.isnan(state_of.together(window[: READINGS - 1], reach[: READINGS - 1])).all()
+    assert np.isnan(state_of.combined_readings(window[: READINGS - 1], reach[: READINGS - 1])).all()
     # Of a long past, only what is asked for.
-    np.testing.assert_array_equal(state_of.together(window, reach[-3:]), found[-3:])
+    np.testing.assert_array_equal(state_of.combined_readings(window, reach[-3:]), found[-3:])
 
 
 def test_fewer_than_half_of_the_readings_convince_nobody():
     window = np.full(READINGS, 0.6)
     window[: READINGS // 2 - 1] = 1e-9
-    assert state_of.together(window, np.array([READINGS]))[0] == 1.0
+    assert state_of.combined_readings(window, np.array([READINGS]))[0] == 1.0
 
 
 @few_examples
@@ -710,12 +710,12 @@ def test_a_step_is_found_where_it_is(n, data):
         seed = data.draw(st.integers(0, 2**32 - 1))
     noise = 0.02 * abs(height) * np.random.default_rng(seed).uniform(-1.0, 1.0, n)
     step = np.where(np.arange(n) < place, 0.0, height)
-    assert state_of.where_it_began(17.0 + step + noise) == place
+    assert state_of.change_point(17.0 + step + noise) == place
 
 
 def test_where_nothing_changes_a_beginning_is_still_a_row():
     for n in range(1, 5):
-        assert 0 <= state_of.where_it_began(np.full(n, 3.0)) < n
+        assert 0 <= state_of.change_point(np.full(n, 3.0)) < n
 
 
 votes = st.lists(

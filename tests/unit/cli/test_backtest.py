@@ -524,7 +524,10 @@ def odd_files(folder: Path, data: Data, tmp_path_factory: pytest.TempPathFactory
         (["pump.csv", "--labels", "fault", "--time", "shift"], ["--time", "holds no times"]),
         (["pump.csv", "--labels", "fault", "--model", "forest"], ["no detector 'forest'"]),
         (["pump.csv", "--labels", "fault", "--train-rows", "0"], ["nothing to train on"]),
-        (["pump.csv", "--labels", "fault", "--train-rows", "560"], ["no row to judge", "1 to 559"]),
+        (
+            ["pump.csv", "--labels", "fault", "--train-rows", "560"],
+            ["no row to assess", "1 to 559"],
+        ),
         (["pump.csv", "--labels", "fault", "--train-rows", "3"], ["cannot be trained on 3 rows"]),
         (["faulty.csv", "--labels", "fault"], ["--labels: Every row is labelled"]),
         (["faulty.csv", "--labels", "fault", "--train-rows", "9"], ["All of the first 9 rows"]),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vigie.detectors.base import CEILING
+from vigie.detectors.base import MAX_SURPRISE
 from vigie.detectors.calibration.combination import combine
 from vigie.detectors.calibration.p_values import Calibration
 
@@ -105,7 +105,7 @@ def test_surprise_rises_strictly_with_the_raw_score(sample):
     surprise = calibration.surprise(grid)
     assert (np.diff(surprise) > 0).all()
     assert (surprise >= 0).all()
-    assert (surprise < CEILING).all()
+    assert (surprise < MAX_SURPRISE).all()
 
 
 @pytest.mark.parametrize("draw", DRAWS)

@@ -72,7 +72,7 @@ def test_each_fault_is_told_in_one_sentence():
     assert [str(fault) for fault in quality.faults] == [
         "inlet: 12 of 1000 values are missing, first in row 18",
         "outlet: 3 of 1000 values are outside the physical range, first in row 41 (999)",
-        "oil: 100 of 1000 values are frozen, for up to 100 rows on end, first in row 6 (61.5)",
+        "oil: 100 of 1000 values are frozen, for up to 100 consecutive rows, first in row 6 (61.5)",
         "bearing: 2 of 1000 values are hundreds of times too large, as in a wrong unit, "
         "first in row 8 (60000)",
     ]

@@ -115,9 +115,9 @@ def test_no_more_rows_than_there_are_come_as_they_are():
     assert spread_rows(ROWS, 700, random_state=0) is ROWS
 
 
-@pytest.mark.parametrize("reach", [1, 20])
-def test_a_support_that_nobody_opens_is_the_one_that_libsvm_finds(reach):
-    detector = replace(SVM, gamma="scale", reach=reach)
+@pytest.mark.parametrize("bandwidth_factor", [1, 20])
+def test_a_support_that_nobody_opens_is_the_one_that_libsvm_finds(bandwidth_factor):
+    detector = replace(SVM, gamma="scale", bandwidth_factor=bandwidth_factor)
     opened, unopened = (
         one.fit([ROWS], no_progress) for one in (detector, replace(detector, arrays_only=True))
     )

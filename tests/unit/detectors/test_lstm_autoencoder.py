@@ -87,7 +87,7 @@ def test_a_training_ends_when_more_epochs_gain_nothing(arrays_only, patience, ca
     with caplog.at_level(logging.INFO, logger="vigie.detectors.lstm_autoencoder"):
         fitted = long.fit([noise(1200)], lambda step, share: told.append(step))
     assert len(fitted.loss_by_epoch) <= len(told) < 100
-    assert f"that of epoch {len(fitted.loss_by_epoch)} is kept" in caplog.text
+    assert f"epoch {len(fitted.loss_by_epoch)} was best" in caplog.text
 
 
 def test_a_network_that_goes_on_learning_is_not_stopped():

@@ -47,7 +47,7 @@ def nested(levels: int) -> str:
         (READING, reading(asset_id=f'"{"a" * 201}"'), "asset_id", "at most 200"),
         (READING, reading(sensor_id=f'"{"a" * 201}"'), "sensor_id", "at most 200"),
         (READING, reading(asset_id='"a\\u0000b"'), "asset_id", "pattern"),
-        (READING, reading(features='{"a\\u0000": 1}'), "features.a\x00", "Its name"),
+        (READING, reading(features='{"a\\u0000": 1}'), "features.a\x00", "Invalid name"),
         (READING, reading(metadata=nested(DEEPEST + 1)), "metadata", "nested"),
         (READING, reading(metadata='{"a": 1e999}'), "metadata", "JSON"),
         (READING, reading(more="[" * 5000 + "]" * 5000), "body", "nested"),
@@ -76,7 +76,7 @@ def test_what_is_too_long_too_deep_or_no_number_is_named(form, text, field, said
 
 def test_a_name_that_is_too_long_does_not_come_back_whole():
     error = refused(READING, reading(features=f'{{"{"a" * 10_000}": 1}}'))
-    assert "Its name" in error.message
+    assert "Invalid name" in error.message
     assert len(str(error)) < 500
 
 

@@ -1,1 +1,1 @@
-"""From raw scores to p-values, their combination, trends, and the sensors behind them."""
+"""Calibration of raw scores to p-values, their combination, trends, and explanations."""

@@ -1,4 +1,4 @@
-"""The p-values of several models as one."""
+"""Combination of the p-values of several models."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vigie.detectors.base import Floats
 def combine(p_values: Floats, weights: Floats | None = None) -> Floats:
     """Combine the p-values of several models into one for each reading.
 
-    The Cauchy combination holds its false-alarm rate in the tail however the models depend on
-    each other, which models of one machine surely do.
+    The Cauchy combination keeps the false-alarm rate in the tail under any dependence between the
+    models, and models of one machine are dependent.
 
     Parameters
     ----------
     p_values : ndarray of shape (n_models, n_samples)
         NaN where a model abstains.
     weights : ndarray of shape (n_models,), optional
-        How much each model counts; by default all alike.
+        Weight of each model; by default equal.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which sensor it was: the surprise that goes away when that sensor is back to its usual value."""
+"""Attribution: the surprise that disappears when a sensor is reset to its usual value."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
 
-CALMED = 0.25
-"""Part of the surprise that a single sensor must take away to be the reason by itself."""
+MIN_RELIEF = 0.25
+"""Share of the surprise that resetting a single sensor must remove; see ``shares``."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a model makes of the sensors of some examples.
+    """A model's attribution of the surprise of some examples to sensors.
 
     Attributes
     ----------
@@ -25,8 +25,8 @@ class Explanation:
     values : ndarray of shape (n_examples, n_features)
         The readings at the end of each example, or their averages, in the sensors' units.
     readings_ago : ndarray of int of shape (n_examples, n_features), or None
-        Of a model that looks at windows: how many readings before the last one each sensor was
-        at its most unusual.
+        From a model of windows: how many readings before the last one each sensor was at its most
+        unusual.
     """
 
     shares: Floats
@@ -46,17 +46,17 @@ def shares(
     examples : ndarray of shape (n_examples, n_features)
         Readings.
     usual, spread : ndarray of shape (n_features,)
-        The value that each sensor is put back to, and how far it usually strays.
+        The value that each sensor is reset to, and the width of its usual range.
 
     Returns
     -------
     ndarray of shape (n_examples, n_features)
-        Rows add up to 1. A sensor whose return to normal calms nothing has a share of 0, unless
-        no sensor calms the model much by itself.
+        Rows add up to 1. A sensor has a share of 0 if resetting it removes no surprise, unless no
+        single sensor removes much.
 
     Notes
     -----
-    Costs ``n_features + 1`` scorings an example, made in one call.
+    Scores ``n_features + 1`` variants of each example, in one call.
     """
     n_examples, n_features = examples.shape
     variants = np.repeat(examples[:, None], n_features + 1, axis=1)
@@ -64,13 +64,13 @@ def shares(
     variants[:, sensors + 1, sensors] = usual
     surprises = surprise(variants.reshape(-1, n_features)).reshape(n_examples, n_features + 1)
     relief = np.maximum(surprises[:, :1] - surprises[:, 1:], 0.0)
-    # Where two sensors are both far out, a model is about as surprised without either of them.
-    # Then what each has strayed must do, squared as a model of distances has it.
-    unmoved = relief.max(axis=1) < CALMED * surprises[:, 0]
-    strayed = np.abs(examples[unmoved] - usual) / np.where(spread > 0, spread, 1.0)
-    # A square of something huge is infinite, and the largest one is what counts.
-    farthest = np.maximum(strayed.max(axis=1, keepdims=True), np.finfo(float).tiny)
-    relief[unmoved] = (strayed / farthest) ** 2
+    # If two sensors are both far out, resetting either one removes little. The fallback is the
+    # squared deviation, as in a model of distances.
+    unmoved = relief.max(axis=1) < MIN_RELIEF * surprises[:, 0]
+    deviation = np.abs(examples[unmoved] - usual) / np.where(spread > 0, spread, 1.0)
+    # Dividing by the largest one keeps squares finite.
+    largest = np.maximum(deviation.max(axis=1, keepdims=True), np.finfo(float).tiny)
+    relief[unmoved] = (deviation / largest) ** 2
     return normalised(relief)
 
 

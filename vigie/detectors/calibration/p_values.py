@@ -1,14 +1,13 @@
-"""From a raw score, whose unit only its algorithm knows, to a probability that means the same.
+"""Calibrate raw scores, whose unit depends on the algorithm, to p-values.
 
-A reading's *p-value* is the share of healthy readings at least as unusual as it. It is read off
-the scores of healthy rows that the model was **not** fitted on: a conformal p-value. Every fold
-of the data is scored by a model fitted on the other folds, and all these scores together
-calibrate the model fitted on everything (cross-conformal prediction).
+A reading's *p-value* is the share of healthy readings at least as unusual. It is computed from
+the scores of healthy rows that the model was **not** fitted to: a conformal p-value. Each fold of
+the data is scored by a model fitted to the other folds, and all these scores together calibrate
+the model fitted to all rows (cross-conformal prediction).
 
-Between two calibration scores the p-value is interpolated, so that it falls strictly as the raw
-score rises. Beyond the largest one a generalised Pareto tail, fitted to the top tenth, carries
-on; and beyond one in a million, where no training set can support odds, only the order of the
-readings is kept.
+Between two calibration scores the p-value is interpolated, so that it decreases strictly with the
+raw score. Beyond the largest one it follows a generalised Pareto tail, fitted to the top tenth.
+Beyond one in a million, which no training set can support, only the order of the readings is kept.
 
 References
 ----------
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vigie.detectors import compiled
-from vigie.detectors.base import CEILING, CREDIBLE, Floats
+from vigie.detectors.base import CREDIBLE, MAX_SURPRISE, Floats
 
 TAIL_SHARE = 0.1
 MAX_KNOTS = 4096
@@ -36,7 +35,7 @@ MAX_KNOTS = 4096
 
 @dataclass(frozen=True)
 class Calibration:
-    """How raw scores of healthy rows are distributed.
+    """The distribution of the raw scores of healthy rows.
 
     Attributes
     ----------
@@ -47,9 +46,9 @@ class Calibration:
     tail_start, tail_scale, tail_shape : float
         Threshold, scale and shape (never negative) of the generalised Pareto tail.
     body_scale : float
-        How fast the p-value nears 1 below the smallest calibration score, in raw units.
+        Scale on which the p-value approaches 1 below the smallest calibration score, in raw units.
     n_samples : int
-        Number of calibration scores that all this rests on.
+        Number of calibration scores.
     """
 
     knots: Floats
@@ -62,20 +61,23 @@ class Calibration:
 
     @classmethod
     def fit(cls, raw_scores: Floats, overlap: int = 1) -> Calibration:
-        """Calibrate on raw scores of healthy rows, shape (n_samples,)."""
+        """Calibrate on raw scores of healthy rows, shape (n_samples,).
+
+        ``overlap`` is the number of consecutive scores that share a row.
+        """
         scores = np.sort(np.asarray(raw_scores, dtype=np.float64))
         n = len(scores)
-        # Of equal scores the first counts: a reading equal to all of them is at most as rare.
+        # The rank of tied scores is that of the first: readings equal to them count as unusual.
         knots, first = np.unique(scores, return_index=True)
-        # Windows that share rows are high together: among the highest w of n, one run of w
-        # may be all there is. Half a run more than was counted is right on average.
+        # Overlapping windows have high scores together, so the highest ones may be a single run.
+        # Half a run more is the correction that is right on average.
         run = (overlap - 1) / 2
         p_values = 1.0 - (first + 1) / (n + 1 + run)
         if len(knots) > MAX_KNOTS:
-            # Evenly spaced in the body, and every single score in the tail that alarms come from.
+            # Thin out the body, but keep every score in the tail, which decides on alarms.
             body = np.linspace(0, len(knots) - 1 - MAX_KNOTS // 2, MAX_KNOTS // 2).astype(int)
-            kept = np.r_[body, np.arange(len(knots) - MAX_KNOTS // 2, len(knots))]
-            knots, p_values = knots[kept], p_values[kept]
+            selected = np.r_[body, np.arange(len(knots) - MAX_KNOTS // 2, len(knots))]
+            knots, p_values = knots[selected], p_values[selected]
         n_tail = min(max(10, round(TAIL_SHARE * n)), n - 1)
         start = scores[n - n_tail - 1] if n_tail > 0 else scores[0]
         spread = float(scores.std())
@@ -92,7 +94,7 @@ class Calibration:
         )
 
     def surprise(self, raw_scores: Floats) -> Floats:
-        """Return ``-log10 p``, strictly rising with the raw score and below ``CEILING``."""
+        """Return ``-log10 p``, strictly increasing in the raw score and below ``MAX_SURPRISE``."""
         return self._converted(raw_scores, as_surprise=True)
 
     def p_value(self, raw_scores: Floats) -> Floats:
@@ -100,15 +102,15 @@ class Calibration:
         return self._converted(raw_scores, as_surprise=False)
 
     def raw_threshold(self, p: float) -> float:
-        """Return the raw score at which the p-value is ``p``, in (0, 1); inf if none is so low."""
+        """Return the raw score with p-value ``p``, in (0, 1); inf if no p-value is so low."""
         surprise = -float(np.log10(p))
-        if surprise >= CEILING:
+        if surprise >= MAX_SURPRISE:
             return float("inf")
         if surprise > CREDIBLE:
-            surprise = CREDIBLE * (CEILING - CREDIBLE) / (CEILING - surprise)
+            surprise = CREDIBLE * (MAX_SURPRISE - CREDIBLE) / (MAX_SURPRISE - surprise)
         if p > self.p_values[0]:
-            nearness = np.log((1.0 - p) / (1.0 - self.p_values[0]))
-            return float(self.knots[0] + self.body_scale * nearness)
+            log_ratio = np.log((1.0 - p) / (1.0 - self.p_values[0]))
+            return float(self.knots[0] + self.body_scale * log_ratio)
         if p >= self.p_values[-1]:
             return float(np.interp(-p, -self.p_values, self.knots))
         beyond = surprise + float(np.log10(self.p_values[-1]))
@@ -126,7 +128,7 @@ class Calibration:
         )
 
     def _depth_of_last_knot(self) -> float:
-        """Return minus the natural logarithm of the tail's survival function there."""
+        """Return minus the natural logarithm of the tail's survival function at the last knot."""
         depth = float(self.knots[-1] - self.tail_start) / self.tail_scale
         return math.log1p(self.tail_shape * depth) / self.tail_shape if self.tail_shape else depth
 
@@ -134,8 +136,8 @@ class Calibration:
 def _pareto(excesses: Floats) -> tuple[float, float]:
     """Fit scale and shape by probability-weighted moments (Hosking and Wallis, section 4).
 
-    The shape is kept within [0, 0.5]: a bounded tail would call everything beyond its end
-    equally impossible, and a heavier one has no variance to fit it by.
+    The shape is limited to [0, 0.5]: a bounded tail would call all scores beyond its end equally
+    impossible, and a heavier one has infinite variance, so the fit fails.
     """
     n = len(excesses)
     if n < 2:
@@ -144,6 +146,6 @@ def _pareto(excesses: Floats) -> tuple[float, float]:
     weighted = float(np.sum(np.arange(n - 1, -1, -1) * np.sort(excesses)) / (n * (n - 1)))
     spread = mean - 2.0 * weighted
     shape = min(max(2.0 - mean / spread, 0.0), 0.5) if spread > 0 else 0.0
-    # Too small a shape is an exponential tail, in which rounding must not have a say.
+    # Treat a tiny shape as an exponential tail, to avoid rounding errors.
     shape = shape if shape > 1e-6 else 0.0
     return mean * (1.0 - shape), shape

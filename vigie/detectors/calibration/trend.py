@@ -1,14 +1,14 @@
-"""How a machine is doing, as against a single reading: any algorithm, on averages of rows.
+"""The trend of an asset: any algorithm, applied to moving averages of rows.
 
-An average over ``n_rows`` consecutive rows has a fraction of the noise of one row, so a shift too
-small to show in any reading shows in it. Two precautions keep it from crying wolf:
+An average over ``n_rows`` consecutive rows has a fraction of the noise of one row, so it shows
+shifts too small to show in any reading. Two precautions avoid false alarms:
 
-- Of what lies beyond the usual range of a sensor only the logarithm counts. One absurd reading is
-  then one odd reading, and an average that has seen a fault is soon free of it.
-- The algorithm learns from averages of half as many rows, and its scores are calibrated on
-  averages of a quarter as many. A whole average is called unusual only if even such a noisy one
-  hardly ever looks like it: what is small against the noise is no alarm, however sure it is. It
-  also means that half of a window is enough to begin with.
+- Beyond the usual range of a sensor, only the logarithm of the distance counts. A single outlier
+  then hardly moves the average, and an average soon recovers from a fault.
+- The algorithm is fitted to averages of half as many rows, and calibrated on averages of a quarter
+  as many. A full average is unusual only if such noisier averages rarely look like it, so a shift
+  that is small against the noise raises no alarm, however significant it is. It also means that
+  half a window is enough for a score.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from vigie.detectors.scoring import averages
 
 USUAL_PERCENT = (0.5, 99.5)
 ROOM = 0.25
-"""How far beyond the usual range the logarithm takes over, in widths of that range."""
+"""Scale of the logarithm beyond the usual range, in widths of that range."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    """A detector that sees averages of consecutive rows instead of the rows.
+    """A detector on averages of consecutive rows.
 
     Parameters
     ----------
     detector : Detector
-        The algorithm, as it is set up for single readings.
+        The algorithm, configured for single readings.
     n_rows : int
         Rows in an average.
     """
@@ -61,7 +61,7 @@ class Trend:
 
     @property
     def noisy(self) -> Trend:
-        """The same on averages of a quarter as many rows, to calibrate with."""
+        """The same detector on averages of a quarter as many rows, for the calibration."""
         return replace(self, n_rows=max(self.n_rows // 4, 1))
 
     def for_averages(self, n_rows: int) -> Detector:

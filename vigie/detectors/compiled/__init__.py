@@ -1,7 +1,6 @@
-"""Kernels that numba compiles, each module imported when it is first asked for.
+"""Kernels compiled by numba. Each module is imported on first access, such as ``compiled.rows``.
 
-numba takes a third of a second to import, which no process shall pay that only starts:
-``compiled.rows`` imports it where it is used.
+Importing numba takes a third of a second, which would delay every command.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a module of kernels; from then on it is an attribute like any other."""
+    """Import a module of kernels, which makes it a normal attribute."""
     try:
         return import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:

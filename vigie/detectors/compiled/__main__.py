@@ -1,4 +1,4 @@
-"""``python -m vigie.detectors.compiled``: compile every kernel now, so that no process has to."""
+"""``python -m vigie.detectors.compiled``: compile every kernel into numba's cache."""
 
 from vigie.detectors.catalogue import warm_up
 

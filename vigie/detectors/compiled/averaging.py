@@ -1,8 +1,8 @@
-"""Averages of consecutive rows, far values brought nearer first.
+"""Averages of consecutive rows, with far values compressed.
 
-The rows of an average are added one after the other, so that it is the same to the last digit,
-alone and among others: running sums would not be. But many averages are made side by side: the
-first row of each, then the second of each, and so on, which neighbouring numbers in memory are.
+Each average is summed row by row, not as a running sum, so that it is bit-identical alone and in a
+batch. Many averages are computed in parallel: the first row of each, then the second, and so on,
+which are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 from numba import boolean, float64, int64, types
 
 from vigie.detectors.base import FARTHEST, Floats
-from vigie.detectors.compiled.compiler import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, read_only, writable
 
-TOGETHER = 64
-"""Averages made side by side: they and their rows fit into the fastest cache."""
+BATCH = 64
+"""Averages computed in parallel; with their rows, they fit into the L1 cache."""
 ROWS = types.Array(float64, 2, "A", readonly=True)
 
 
-@compiled(ROWS, *3 * [given(float64, 1)], filled(float64, 2), returns=boolean, fastmath=False)
-def _bring_nearer(rows: Floats, low: Floats, high: Floats, room: Floats, nearer: Floats) -> bool:
-    """Write rows of shape (n, n_features), and return whether any value of them is NaN."""
+@compiled(ROWS, *3 * [read_only(float64, 1)], writable(float64, 2), returns=boolean, fastmath=False)
+def _compress(rows: Floats, low: Floats, high: Floats, room: Floats, compressed: Floats) -> bool:
+    """Write compressed rows of shape (n, n_features), and return whether any value is NaN."""
     any_missing = False
     for row in range(rows.shape[0]):
         for column in range(rows.shape[1]):
@@ -34,11 +34,11 @@ def _bring_nearer(rows: Floats, low: Floats, high: Floats, room: Floats, nearer:
                 beyond = min((low[column] - value) / room[column], FARTHEST)
                 value = low[column] - room[column] * math.log1p(beyond)
             any_missing |= value != value
-            nearer[row, column] = value
+            compressed[row, column] = value
     return any_missing
 
 
-@compiled(given(float64, 1), int64, int64, filled(float64, 1), fastmath=False)
+@compiled(read_only(float64, 1), int64, int64, writable(float64, 1), fastmath=False)
 def _add_up(values: Floats, step: int, n_steps: int, sums: Floats) -> None:
     """Write ``values[i] + values[i + step] + ...``, of ``n_steps`` values, into ``sums[i]``."""
     whole = n_steps - n_steps % 4
@@ -55,11 +55,11 @@ def _add_up(values: Floats, step: int, n_steps: int, sums: Floats) -> None:
             sums[i] += a[i]
 
 
-@compiled(given(float64, 1), int64, int64, int64, filled(float64, 1), fastmath=False)
+@compiled(read_only(float64, 1), int64, int64, int64, writable(float64, 1), fastmath=False)
 def _average_known(
     values: Floats, step: int, n_steps: int, at_least: int, averages: Floats
 ) -> None:
-    """Write the mean of what is not NaN, where there is enough of it; see ``_add_up``."""
+    """Write the mean of the values that are not NaN; NaN if there are too few; see ``_add_up``."""
     for i in range(len(averages)):
         total, count = 0.0, 0
         for at in range(i, i + n_steps * step, step):
@@ -71,7 +71,7 @@ def _average_known(
 
 @compiled(
     types.Array(float64, 3, "A", readonly=True),
-    *(*3 * [given(float64, 1)], int64, int64, filled(float64, 3)),
+    *(*3 * [read_only(float64, 1)], int64, int64, writable(float64, 3)),
     fastmath=False,
 )
 def average(
@@ -88,19 +88,19 @@ def average(
     See ``vigie.detectors.scoring.averages``.
     """
     n, n_averages, n_features = averages.shape
-    # Rows that two batches share are brought nearer twice; so long averages come in large ones.
-    together = min(max(TOGETHER, n_rows), n_averages)
-    nearer = np.empty((together + n_rows - 1, n_features))
-    values = nearer.reshape(-1)
+    # Rows shared by two batches are compressed twice, so long averages need large batches.
+    batch_size = min(max(BATCH, n_rows), n_averages)
+    compressed = np.empty((batch_size + n_rows - 1, n_features))
+    values = compressed.reshape(-1)
     for example in range(n):
-        for first in range(0, n_averages, max(together, 1)):
-            last = min(first + together, n_averages)
+        for first in range(0, n_averages, max(batch_size, 1)):
+            last = min(first + batch_size, n_averages)
             seen = rows[example, first : last + n_rows - 1]
-            any_missing = _bring_nearer(seen, low, high, room, nearer[: len(seen)])
-            found = averages[example, first:last].reshape(-1)
+            any_missing = _compress(seen, low, high, room, compressed[: len(seen)])
+            batch = averages[example, first:last].reshape(-1)
             if any_missing:
-                _average_known(values, n_features, n_rows, at_least, found)
+                _average_known(values, n_features, n_rows, at_least, batch)
             else:
-                _add_up(values, n_features, n_rows, found)
-                for i in range(len(found)):
-                    found[i] /= n_rows
+                _add_up(values, n_features, n_rows, batch)
+                for i in range(len(batch)):
+                    batch[i] /= n_rows

@@ -1,4 +1,4 @@
-"""Work on many rows, block by block, on all cores that the process may use."""
+"""Process many rows in blocks, on all cores available to the process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 def in_blocks(work: Callable[[int, int], None], n: int, size: int) -> None:
     """Call ``work(start, stop)`` for consecutive blocks of up to ``size`` of ``n`` rows.
 
-    One block is worked on where it is asked for. Of several, the threads that all callers share
-    take one after the other; the caller takes its part, so it never waits for a busy one.
+    A single block runs in the calling thread. Several are distributed over threads shared by all
+    callers; the calling thread works too, so it never waits for a busy thread.
     """
     if n <= size:
         if n:
@@ -22,18 +22,17 @@ def in_blocks(work: Callable[[int, int], None], n: int, size: int) -> None:
         return
     starts = iter(range(0, n, size))
 
-    def take_turns() -> None:
+    def process_blocks() -> None:
         for start in starts:
             work(start, min(start + size, n))
 
     try:
-        helpers = [_threads().submit(take_turns) for _ in range(min(CORES, -(-n // size)) - 1)]
+        helpers = [_threads().submit(process_blocks) for _ in range(min(CORES, -(-n // size)) - 1)]
     except RuntimeError:
-        # No thread takes on anything once the interpreter ends; what is scored then, by whoever
-        # asked to be called at its end, is scored without help.
+        # The pool refuses work at interpreter shutdown, when exit handlers may still score.
         helpers = []
     try:
-        take_turns()
+        process_blocks()
     finally:
         for helper in helpers:
             if not helper.cancel():
@@ -45,6 +44,6 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=max(CORES - 1, 1), thread_name_prefix="kernels")
 
 
-# A forked process has the object, but not the threads.
+# A forked process inherits the pool, but not its threads.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -1,8 +1,8 @@
-"""How the kernels are compiled: once on a machine, and kept beside the code or where numba may.
+"""Compile the kernels with numba, and cache them on disk.
 
-Every function has one signature, so importing its module compiles it, or reads what was compiled
-before; no call ever does. A change in ``functions.py`` does not reach what is kept of the modules
-that use it: numba looks at the text of the function's own file alone.
+Every function has an explicit signature, so it is compiled, or loaded from the cache, when its
+module is imported, never by a call. A change in ``functions.py`` does not invalidate the cache of
+the modules that use it: numba checks only the file of the function itself.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from numba.np import linalg
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FAITHFUL: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-"""Sums are added in the order in which they stand; a product and a sum may share one rounding."""
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+"""No reassociation of sums; only fused multiply-add is allowed."""
 
 
-def _take_in_arrays() -> None:
-    """Have numba take in its functions of arrays, but not scipy.linalg to see if that has a BLAS.
+def _import_arraymath() -> None:
+    """Import numba's array functions without importing scipy.linalg to check for a BLAS.
 
-    It has, whenever a function asks for it; no kernel does, and it is a quarter of the time to the
-    first score of a process.
+    No kernel needs a BLAS, and the import takes a quarter of the time to the first score of a
+    process. numba checks again when a function does need it.
     """
 
-    def not_yet() -> None:
+    def skip() -> None:
         raise ImportError
 
-    asked, linalg.ensure_blas = linalg.ensure_blas, not_yet
+    ensure_blas, linalg.ensure_blas = linalg.ensure_blas, skip
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
-        linalg.ensure_blas = asked
+        linalg.ensure_blas = ensure_blas
 
 
-_take_in_arrays()
+_import_arraymath()
 
 
-def given(dtype: Any, ndim: int) -> types.Array:
+def read_only(dtype: Any, ndim: int) -> types.Array:
     """Return the type of a C-contiguous array that a kernel only reads."""
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-def filled(dtype: Any, ndim: int) -> types.Array:
+def writable(dtype: Any, ndim: int) -> types.Array:
     """Return the type of a C-contiguous array that a kernel writes into."""
     return types.Array(dtype, ndim, "C")
 
@@ -58,28 +58,28 @@ def compiled(
     Parameters
     ----------
     *arguments, returns : numba types
-        Its signature.
+        The signature.
     in_vectors : bool
-        Make vector instructions of straight-line code as well, not of loops alone. Compilers of C
-        always do; numba has to be told, and walks side by side are slower for it.
+        Vectorise straight-line code as well (SLP), not only loops. Off by default, as in numba,
+        since it slows down the parallel walks of the isolation forest.
     **options
-        Of numba, beside or instead of ``FAITHFUL``.
+        numba options that extend or override ``OPTIONS``.
     """
     signature = returns(*arguments)
 
-    def compile_it(function: Function) -> Function:
+    def decorate(function: Function) -> Function:
         numba.config.SLP_VECTORIZE = int(in_vectors)
         try:
-            kernel: Function = numba.njit(signature, cache=True, **FAITHFUL | options)(function)
+            kernel: Function = numba.njit(signature, cache=True, **OPTIONS | options)(function)
         except (OSError, RuntimeError):
-            # There is no place to keep it. That costs seconds in each process, and nothing else.
-            kernel = numba.njit(signature, **FAITHFUL | options)(function)
+            # Without a writable cache folder, each process compiles again, for some seconds.
+            kernel = numba.njit(signature, **OPTIONS | options)(function)
         return kernel
 
-    return compile_it
+    return decorate
 
 
-def part_of_kernels(function: Function) -> Function:
-    """Make a function one that kernels may call, compiled into each of them."""
-    part: Function = numba.njit(**FAITHFUL)(function)
+def helper(function: Function) -> Function:
+    """Compile a function that kernels call; it becomes part of each of them."""
+    part: Function = numba.njit(**OPTIONS)(function)
     return part

@@ -1,7 +1,6 @@
-"""P-values together, and the state of an asset that follows from them: one pass over the readings.
+"""Combine p-values, and compute the states of an asset from them, in one pass over the readings.
 
-What each function computes, and why, stands where it is used: in
-``vigie.detectors.calibration.combination`` and ``vigie.services.asset``.
+See ``vigie.detectors.calibration.combination`` and ``vigie.assessment.status`` for the methods.
 """
 
 from __future__ import annotations
@@ -13,31 +12,31 @@ from numba import float64, int64, uint8
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 
 MOST_NORMAL = 0.99
-"""A model that finds a reading utterly normal must not outvote one that is alarmed."""
+"""Upper limit of p-values: at p = 1, one model would cancel the evidence of all others."""
 
 
-@compiled(given(float64, 2), given(float64, 1), filled(float64, 1), fastmath=False)
+@compiled(read_only(float64, 2), read_only(float64, 1), writable(float64, 1), fastmath=False)
 def combine(p_values: Floats, weights: Floats, combined: Floats) -> None:
     """Write the Cauchy combination of p-values (n_models, n), weighted by (n_models,), as (n,)."""
     for i in range(len(combined)):
-        n_answers, votes, total, only = 0, 0.0, 0.0, np.nan
+        n_known, weight, total, only = 0, 0.0, 0.0, np.nan
         for model in range(len(weights)):
             p = p_values[model, i]
             if not math.isnan(p):
-                n_answers, only = n_answers + 1, p
+                n_known, only = n_known + 1, p
                 # cot(pi p) is the quantile of the Cauchy distribution, accurate for the smallest p.
-                votes += weights[model]
+                weight += weights[model]
                 total += weights[model] / math.tan(math.pi * min(p, MOST_NORMAL))
-        # One answer stands as it is.
-        combined[i] = math.atan2(votes, total) / math.pi if n_answers > 1 else only
+        # A single p-value is returned without rounding errors or the upper limit.
+        combined[i] = math.atan2(weight, total) / math.pi if n_known > 1 else only
 
 
-@part_of_kernels
-def _take_out(ordered: Floats, p: float) -> int:
-    """Take a value out of a full window, and return how many are left."""
+@helper
+def _remove(ordered: Floats, p: float) -> int:
+    """Remove a value from a full, sorted window, and return how many are left."""
     place, last = 0, len(ordered) - 1
     while ordered[place] < p:
         place += 1
@@ -46,9 +45,9 @@ def _take_out(ordered: Floats, p: float) -> int:
     return last
 
 
-@part_of_kernels
-def _put_in(ordered: Floats, count: int, p: float) -> int:
-    """Put a value where it belongs among the first ``count``, and return how many there are."""
+@helper
+def _insert(ordered: Floats, count: int, p: float) -> int:
+    """Insert a value into the first ``count``, which are sorted, and return the new count."""
     place = count
     while place > 0 and ordered[place - 1] > p:
         ordered[place] = ordered[place - 1]
@@ -57,80 +56,82 @@ def _put_in(ordered: Floats, count: int, p: float) -> int:
     return count + 1
 
 
-@compiled(given(float64, 1), given(int64, 1), int64, filled(float64, 1), fastmath=False)
+@compiled(read_only(float64, 1), read_only(int64, 1), int64, writable(float64, 1), fastmath=False)
 def twice_the_median(
-    p_values: Floats, rows_since_gap: NDArray[np.int64], n: int, found: Floats
+    p_values: Floats, rows_since_gap: NDArray[np.int64], n: int, combined: Floats
 ) -> None:
     """Write for each of the last rows twice the median of the ``n`` p-values that end with it.
 
     Parameters
     ----------
     p_values : ndarray of shape (n_rows,)
-        NaN where a reading was not judged; among ``n`` of them one is enough to say nothing.
+        NaN where a reading was not assessed.
     rows_since_gap : ndarray of int of shape (n_last,)
-        For each of the last rows, how far back it may look.
+        Rows from the last gap to each of the last rows, itself counted.
     n : int
         An even number.
-    found : ndarray of shape (n_last,)
-        Written: at most 1; NaN where nothing is said.
+    combined : ndarray of shape (n_last,)
+        Output: at most 1; NaN with a gap or a NaN among the ``n``.
     """
     ordered = np.empty(n)
     n_ordered = 0
-    for i in range(len(found)):
-        stop = len(p_values) - len(found) + i + 1
-        found[i] = np.nan
+    for i in range(len(combined)):
+        stop = len(p_values) - len(combined) + i + 1
+        combined[i] = np.nan
         if rows_since_gap[i] < n or stop < n:
             n_ordered = 0
             continue
         if n_ordered == n:
-            # All but one of them are those of the row before.
-            n_ordered = _take_out(ordered, p_values[stop - n - 1])
+            # Slide the window of the row before.
+            n_ordered = _remove(ordered, p_values[stop - n - 1])
         while n_ordered < n and not math.isnan(p_values[stop - n + n_ordered]):
-            n_ordered = _put_in(ordered, n_ordered, p_values[stop - n + n_ordered])
+            n_ordered = _insert(ordered, n_ordered, p_values[stop - n + n_ordered])
         if n_ordered == n:
-            found[i] = min(ordered[n // 2 - 1] + ordered[n // 2], 1.0)
+            combined[i] = min(ordered[n // 2 - 1] + ordered[n // 2], 1.0)
         else:
             n_ordered = 0
 
 
 @compiled(
-    *(given(float64, 1), float64, float64, given(uint8, 2), int64, int64),
-    *(filled(uint8, 1), filled(uint8, 1), filled(int64, 1)),
+    *(read_only(float64, 1), float64, float64, read_only(uint8, 2), int64, int64),
+    *(writable(uint8, 1), writable(uint8, 1), writable(int64, 1)),
 )
 def follow(
     p_values: Floats,
     weak: float,
     strong: float,
-    moves: NDArray[np.uint8],
+    transitions: NDArray[np.uint8],
     n_calm: int,
     code: int,
     states: NDArray[np.uint8],
     calm: NDArray[np.uint8],
     entered: NDArray[np.int64],
 ) -> None:
-    """Write the state after each reading, its calm readings, and the reading that brought it.
+    """Write the state after each reading, its calm readings, and the reading that entered it.
 
     Parameters
     ----------
     p_values : ndarray of shape (n,)
-        Evidence at each reading; NaN where nothing can be said.
+        Evidence at each reading; NaN if unknown.
     weak, strong : float
-        Below them the evidence counts as such.
-    moves : ndarray of shape (n_codes, 4)
-        The code that follows another on nothing said, no evidence, weak and strong evidence. A
-        code is ``n_calm`` times the state, and the calm readings.
+        p-values below which evidence is weak or strong.
+    transitions : ndarray of shape (n_codes, 4)
+        The next code after unknown, no, weak and strong evidence. A code is ``n_calm`` times the
+        state, plus the calm readings.
     n_calm : int
+        Calm readings that clear a state.
     code : int
-        From before the first reading.
+        The code before the first reading.
     states, calm : ndarray of shape (n,)
+        Output.
     entered : ndarray of shape (n,)
-        -1 as long as the state is that of before the first reading.
+        Output; -1 while the state is still that before the first reading.
     """
     last = -1
     for i in range(len(p_values)):
         p = p_values[i]
         level = 0 if math.isnan(p) else 1 + (p < weak) + (p < strong)
-        before, code = code // n_calm, moves[code, level]
+        before, code = code // n_calm, transitions[code, level]
         states[i], calm[i] = code // n_calm, code % n_calm
         last = i if code // n_calm != before else last
         entered[i] = last

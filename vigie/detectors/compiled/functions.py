@@ -1,7 +1,7 @@
-"""Elementary functions of float64 that a compiler can apply to several numbers at once.
+"""Elementary functions of float64 that the compiler can vectorise.
 
-The libraries' own are calls, one number at a time. These are straight-line code without branches,
-so a loop over them becomes vector instructions. Errors are below 2 units in the last place.
+Library functions are calls for one number at a time. These are branch-free, so a loop over them
+compiles to vector instructions. Errors are below 2 units in the last place.
 
 References
 ----------
@@ -13,27 +13,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigie.detectors.compiled.compiler import part_of_kernels
+from vigie.detectors.compiled.compiler import helper
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 6.93147180369123816490e-01
 LN2_LOW = 1.90821492927058770002e-10
-"""Two parts of ln 2; a whole number of up to 21 bits times the first one is exact."""
+"""ln 2 in two parts; an integer of up to 21 bits times the first one is exact."""
 ROUND = 6755399441055744.0
-"""1.5 * 2**52: a number added to it is rounded to a whole one, which stands in its last bits."""
+"""1.5 * 2**52: adding it rounds a number to an integer, in the last bits of the sum."""
 LOWEST, HIGHEST = -708.0, 709.0
-"""Arguments between which the exponential is a normal number."""
+"""Range of arguments for which the exponential is a normal number."""
 
 
-@part_of_kernels
+@helper
 def exp(x: float) -> float:
-    """Return e**x; x is taken for -708 or 709 beyond these, and NaN stays NaN."""
+    """Return e**x, with x clipped to [-708, 709]; NaN stays NaN."""
     x = LOWEST if x < LOWEST else x
     x = HIGHEST if x > HIGHEST else x
     shifted = x * LOG2_E + ROUND
     n = shifted - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW
-    # Taylor's series: |r| <= ln(2) / 2, where the first term left out is 4e-18.
+    # Taylor series for |r| <= ln(2) / 2, where the first omitted term is 4e-18.
     p = 1.0 / 6227020800.0
     p = p * r + 1.0 / 479001600.0
     p = p * r + 1.0 / 39916800.0
@@ -48,20 +48,20 @@ def exp(x: float) -> float:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    # 2**n by its exponent bits, which the last bits of `shifted` are moved to.
+    # 2**n: shift the last bits of `shifted` into the exponent.
     bits = np.float64(shifted).view(np.int64) << np.int64(52)
     return p * np.int64(bits + (np.int64(1023) << np.int64(52))).view(np.float64)
 
 
-@part_of_kernels
+@helper
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + e**-x)."""
     return 1.0 / (1.0 + exp(-x))
 
 
-@part_of_kernels
+@helper
 def tanh(x: float) -> float:
-    """Return the hyperbolic tangent: near 0 by a quotient of polynomials, else by e**2x."""
+    """Return the hyperbolic tangent: near 0 by a rational approximation, else from e**2x."""
     size = abs(x)
     far = 1.0 - 2.0 / (exp(2.0 * size) + 1.0)
     s = x * x

@@ -1,4 +1,4 @@
-"""From raw scores to p-values: one pass, whatever the number of scores."""
+"""Conversion of raw scores to p-values, in one pass."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 from numba import boolean, float64
 from numpy.typing import NDArray
 
-from vigie.detectors.base import CEILING, CREDIBLE, Floats
+from vigie.detectors.base import CREDIBLE, MAX_SURPRISE, Floats
 from vigie.detectors.compiled.blocks import in_blocks
-from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 
-BLOCK, TOGETHER = 16384, 256
+BLOCK, BATCH = 16384, 256
 LN_10 = math.log(10.0)
 
 
-@part_of_kernels
+@helper
 def _find(raw_scores: Floats, knots: Floats, places: NDArray[np.int32]) -> None:
-    """Write for each raw score the last knot that is not above it, and 0 where all are.
+    """Write the index of the last knot not above each raw score; 0 if all knots are above it.
 
-    A binary search that all scores take a step of before any takes the next: in each by itself,
-    every other step would be a branch mispredicted.
+    A branch-free binary search, in lockstep over all scores: searching one by one mispredicts
+    every other branch.
     """
     places[:] = 0
     left = np.uintp(len(knots))
@@ -33,7 +33,7 @@ def _find(raw_scores: Floats, knots: Floats, places: NDArray[np.int32]) -> None:
         left -= half
 
 
-@part_of_kernels
+@helper
 def _interpolated(raw: float, at: int, knots: Floats, p_values: Floats) -> float:
     """Return the p-value of a raw score that lies between the knot ``at`` and the next."""
     p: float = p_values[at]
@@ -43,7 +43,7 @@ def _interpolated(raw: float, at: int, knots: Floats, p_values: Floats) -> float
     return p
 
 
-@part_of_kernels
+@helper
 def _tail_depth(raw: float, start: float, scale: float, shape: float) -> float:
     """Return minus the natural logarithm of the tail's survival function."""
     depth = (raw - start) / scale
@@ -51,8 +51,8 @@ def _tail_depth(raw: float, start: float, scale: float, shape: float) -> float:
 
 
 @compiled(
-    *(given(float64, 1), given(float64, 1), *4 * [float64], given(float64, 1), boolean),
-    filled(float64, 1),
+    *(read_only(float64, 1), read_only(float64, 1), *4 * [float64], read_only(float64, 1), boolean),
+    writable(float64, 1),
     fastmath=False,
 )
 def _convert(
@@ -69,17 +69,17 @@ def _convert(
     """Write p-values, or their surprise ``-log10 p``, as ``Calibration`` defines them."""
     lowest, highest = knots[0], knots[-1]
     last_depth = _tail_depth(highest, start, scale, shape)
-    places = np.empty(min(len(raw_scores), TOGETHER), np.int32)
+    places = np.empty(min(len(raw_scores), BATCH), np.int32)
     for i in range(len(raw_scores)):
-        if i % TOGETHER == 0:
-            _find(raw_scores[i : i + TOGETHER], knots, places)
+        if i % BATCH == 0:
+            _find(raw_scores[i : i + BATCH], knots, places)
         raw = raw_scores[i]
         if raw <= highest:
             if raw < lowest:
                 rest = (1.0 - p_values[0]) * math.exp((raw - lowest) / body_scale)
                 surprise = -math.log1p(-rest) / LN_10
             else:
-                p = _interpolated(raw, places[i % TOGETHER], knots, p_values)
+                p = _interpolated(raw, places[i % BATCH], knots, p_values)
                 if not as_surprise and p > 10.0**-CREDIBLE:
                     answers[i] = p
                     continue
@@ -88,7 +88,7 @@ def _convert(
             depth = _tail_depth(raw, start, scale, shape) - last_depth
             surprise = depth / LN_10 - math.log10(p_values[-1])
         if surprise > CREDIBLE:
-            surprise = CEILING - CREDIBLE * (CEILING - CREDIBLE) / surprise
+            surprise = MAX_SURPRISE - CREDIBLE * (MAX_SURPRISE - CREDIBLE) / surprise
         answers[i] = surprise if as_surprise else 10.0**-surprise
 
 

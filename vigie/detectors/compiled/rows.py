@@ -1,4 +1,4 @@
-"""Rows of sensors as they come in: whether anything is wrong with them, in one pass."""
+"""Checks of incoming rows, in one pass."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from numba import boolean, float64, int64
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.compiled.compiler import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, read_only, writable
 
 
-@compiled(given(float64, 2), given(float64, 1), given(float64, 1), returns=boolean, fastmath=False)
+@compiled(
+    read_only(float64, 2),
+    read_only(float64, 1),
+    read_only(float64, 1),
+    returns=boolean,
+    fastmath=False,
+)
 def all_within(values: Floats, least: Floats, most: Floats) -> bool:
-    """Return whether each value of (n_rows, n_sensors) lies in its sensor's range; NaN does not."""
+    """Return whether each value of (n_rows, n_sensors) is in its sensor's range; NaN is not."""
     for row in range(values.shape[0]):
         within = True
         for column in range(values.shape[1]):
@@ -23,7 +29,7 @@ def all_within(values: Floats, least: Floats, most: Floats) -> bool:
     return True
 
 
-@compiled(given(float64, 2), returns=boolean, fastmath=False)
+@compiled(read_only(float64, 2), returns=boolean, fastmath=False)
 def none_missing(values: Floats) -> bool:
     """Return whether no value of (n_rows, n_sensors) is NaN."""
     for row in range(values.shape[0]):
@@ -35,24 +41,24 @@ def none_missing(values: Floats) -> bool:
     return True
 
 
-@compiled(given(float64, 2), given(int64, 1), filled(int64, 2), fastmath=False)
+@compiled(read_only(float64, 2), read_only(int64, 1), writable(int64, 2), fastmath=False)
 def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Write for how many rows each value of (n_rows, n_sensors) has been there.
+    """Write for how many rows each value of (n_rows, n_sensors) has been held.
 
-    ``before`` has it for the first row, shape (n_sensors,).
+    ``before`` is the count for the first row, shape (n_sensors,).
     """
     if len(values):
         counts[0] = before
     for row in range(1, len(values)):
         now, last = values[row], values[row - 1]
         for column in range(values.shape[1]):
-            # Without a branch, so that several columns are done at once.
+            # Branch-free, so that the loop is vectorised.
             counts[row, column] = 1 + (now[column] == last[column]) * counts[row - 1, column]
 
 
-@compiled(given(int64, 1), int64, filled(int64, 1))
+@compiled(read_only(int64, 1), int64, writable(int64, 1))
 def rows_since_gap(times: NDArray[np.int64], longest: int, counts: NDArray[np.int64]) -> None:
-    """Write for each row how many there are from the last gap longer than ``longest`` to it."""
+    """Write the number of rows from the last gap longer than ``longest`` to each row, inclusive."""
     for row in range(len(times)):
-        goes_on = row > 0 and times[row] - times[row - 1] <= longest
-        counts[row] = counts[row - 1] + 1 if goes_on else 1
+        continues = row > 0 and times[row] - times[row - 1] <= longest
+        counts[row] = counts[row - 1] + 1 if continues else 1

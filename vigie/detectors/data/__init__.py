@@ -1,1 +1,1 @@
-"""Matrices on the way in, what is wrong with them, and how they are scaled and thinned."""
+"""Validation, quality checks, sampling and scaling of input data."""

@@ -1,4 +1,4 @@
-"""User data on the way in: a matrix of finite numbers with named columns, or a clear error."""
+"""Validate user data: a matrix of finite numbers with named columns, or a clear error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vigie.errors import InvalidDataError
 logger = logging.getLogger(__name__)
 
 LARGEST = 1e100
-"""Beyond it, and closer to zero than its inverse, squares and quotients lose their meaning."""
+"""Largest absolute value, and inverse of the smallest spread; beyond these, products overflow."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of float64 values, shape (n_samples, n_features), and the columns' names.
+    """Rows of float64 values, shape (n_samples, n_features), and the names of the columns.
 
-    Training data come with what was found to be wrong with them, and filled.
+    ``quality`` lists the faults of training data, and how many values were filled.
     """
 
     values: Floats
@@ -36,7 +36,7 @@ class Table:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of names, shape and values: the same data give the same fingerprint."""
+        """SHA-256 of names, shape and values."""
         digest = hashlib.sha256(repr((self.feature_names, self.values.shape)).encode())
         digest.update(np.ascontiguousarray(self.values).tobytes())
         return digest.hexdigest()
@@ -56,7 +56,7 @@ def as_matrix(
     gaps : bool, default False
         Whether values may be missing, or infinite.
     first_row : int, default 0
-        The number of the first row, for what is said of a place.
+        Number of the first row, for error messages.
 
     Raises
     ------
@@ -91,18 +91,18 @@ def as_matrix(
 def training_table(
     X: Any, feature_names: Sequence[Any] | None, ranges: Mapping[str, Range] = {}
 ) -> Table:
-    """Check training data; what can still be learnt from is only warned about.
+    """Check training data and fill faulty values; log a warning for each fault.
 
     Values that are missing, outside a physical range or in a wrong unit are filled with the
-    sensor's last good one, unless there are too many of them.
+    sensor's last good value, unless there are too many of them.
 
     Parameters
     ----------
     X : array-like or DataFrame of shape (n_samples, n_features), or Table
-        Healthy readings. A table has been checked before and is returned as it is.
+        Healthy readings. A ``Table`` is returned as it is.
     feature_names : sequence of str, optional
         Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
-        ``...`` goes on counting from the name before it.
+        ``...`` continues the numbering of the name before it.
     ranges : mapping of str to (low, high), optional
         Physical ranges of the sensors, where they are known.
 
@@ -119,19 +119,19 @@ def training_table(
     width = len(columns) if columns is not None else _width(X)
     names = None if feature_names is None else _names(feature_names, width)
     table = as_matrix(X, names, gaps=True)
-    twice = [name for name, count in Counter(table.feature_names).items() if count > 1]
-    if twice:
+    duplicates = [name for name, count in Counter(table.feature_names).items() if count > 1]
+    if duplicates:
         raise InvalidDataError(
-            f"Names occur more than once: {', '.join(twice)}.",
+            f"Names occur more than once: {', '.join(duplicates)}.",
             field="feature_names",
-            remedy="Give each feature a name of its own.",
+            remedy="Give each feature a unique name.",
         )
     if len(table.values) < 2:
         raise InvalidDataError(
             "One row cannot show what is usual.", field="data", remedy="Give more healthy rows."
         )
     for name in sorted(set(ranges).difference(table.feature_names)):
-        logger.warning("A physical range is set for '%s', which is no column of the data.", name)
+        logger.warning("A physical range is set for '%s', but the data have no such column.", name)
     filled, quality = examine(table.values, table.feature_names, ranges)
     table = Table(filled, table.feature_names, quality)
     for fault in quality.faults:
@@ -152,8 +152,8 @@ def training_table(
         )
     for column in np.flatnonzero(constant):
         logger.warning(
-            "Column '%s' is constant (%s) in the training data; a change in it will be judged "
-            "without knowing how much it usually varies. Leave it out if it carries nothing.",
+            "Column '%s' is constant (%s) in the training data, so its usual variation is unknown "
+            "and any change may look anomalous. Leave it out if it carries no information.",
             table.feature_names[column],
             table.values[0, column],
         )
@@ -163,11 +163,12 @@ def training_table(
 def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
     """Return one reading as a row of shape (n_features,), in the model's order.
 
+    Unknown features are ignored.
+
     Raises
     ------
     InvalidDataError
-        If a feature is missing, or is no finite number. Features that the model does not know
-        are no fault: it does not look at them.
+        If a feature is missing, or is not a finite number.
     """
     if not isinstance(features, Mapping):
         raise InvalidDataError(
@@ -187,23 +188,23 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
         value = features[name]
         number = as_number(value)
         if number is None or not math.isfinite(number):
-            wrong = (
-                "There is no value, but a finite number is needed."
+            message = (
+                "The value is missing, but a finite number is required."
                 if value is None
                 else f"{value!r} is not a finite number."
             )
             raise InvalidDataError(
-                wrong,
+                message,
                 field=f"features.{name}",
                 remedy="Give the sensor's value as a number, or set VIGIE_FAULTY_VALUES=impute to "
-                "go on without it.",
+                "assess the reading without it.",
             )
         row[index] = number
     return row
 
 
 def _column_names(X: Any) -> tuple[str, ...] | None:
-    """Return a DataFrame's columns; None for anything that has no named columns."""
+    """Return a DataFrame's columns; None for data without named columns."""
     columns = getattr(X, "columns", None)
     if columns is None or not hasattr(X, "to_numpy"):
         return None
@@ -211,7 +212,7 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
 
 
 def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Return where the wanted columns are, each of which must be there once."""
+    """Return the positions of the wanted columns; each must occur exactly once."""
     missing = [name for name in wanted if name not in columns]
     if missing:
         raise InvalidDataError(
@@ -219,18 +220,18 @@ def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
             field="data",
             remedy=f"Expected: {', '.join(wanted)}.",
         )
-    twice = [name for name in wanted if columns.count(name) > 1]
-    if twice:
+    duplicates = [name for name in wanted if columns.count(name) > 1]
+    if duplicates:
         raise InvalidDataError(
-            f"Columns occur more than once: {', '.join(twice)}.",
+            f"Columns occur more than once: {', '.join(duplicates)}.",
             field="data",
-            remedy="Give each column a name of its own.",
+            remedy="Give each column a unique name.",
         )
     return [columns.index(name) for name in wanted]
 
 
 def _renames(feature_names: Sequence[Any] | None, columns: Sequence[str]) -> bool:
-    """Whether a DataFrame's columns are given other names, instead of chosen by name."""
+    """Return whether ``feature_names`` rename a DataFrame's columns instead of selecting them."""
     if feature_names is None:
         return False
     if len(feature_names) > 0 and feature_names[-1] is ...:
@@ -249,7 +250,7 @@ def _width(X: Any) -> int:
 def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
     if isinstance(feature_names, str):
         raise InvalidDataError(
-            f"{feature_names!r} is one text, not a list of names.",
+            f"{feature_names!r} is a string, not a list of names.",
             field="feature_names",
             remedy='For example: ["rms", "temperature"].',
         )
@@ -272,13 +273,13 @@ def _names(feature_names: Sequence[Any], width: int) -> tuple[str, ...]:
 
 
 def _floats(X: Any, names: Sequence[str] | None) -> Floats:
-    """Return data as a C-contiguous matrix: the order in memory decides the last digits."""
+    """Return data as a C-contiguous matrix; the memory order affects rounding."""
     try:
         array = np.asarray(X.to_numpy() if hasattr(X, "to_numpy") else X)
     except ValueError as error:
         raise _ragged(X) from error
     if array.ndim == 2 and array.dtype.kind in "OUSb":
-        # numpy has turned a list with one text into a table of texts; the list still knows.
+        # numpy converts a list with a single string to all strings; the list has the originals.
         array = _numbers(np.array(X, dtype=object) if isinstance(X, Sequence) else array, names)
     if array.dtype.kind not in "fiu" or array.ndim != 2:
         raise InvalidDataError(
@@ -293,28 +294,28 @@ def _floats(X: Any, names: Sequence[str] | None) -> Floats:
 
 
 def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
-    """Convert a table of objects, and name the first cell that holds no number."""
+    """Convert a table of objects; raise for the first cell that is not a number."""
     values = np.empty(array.shape)
     for (row, column), value in np.ndenumerate(array):
         number = as_number(value, missing=np.nan)
         if number is None:
             name = names[column] if names and column < len(names) else None
             raise InvalidDataError(
-                f"{_plain(value)!r} is not a number.",
+                f"{_as_python(value)!r} is not a number.",
                 field=f"data[{row}].{name}" if name else f"data[{row}][{column}]",
-                remedy="Leave columns of text out.",
+                remedy="Leave out columns of text.",
             )
         values[row, column] = number
     return values
 
 
 def as_number(value: Any, missing: float | None = None) -> float | None:
-    """Return a value as a float; None if it is no number; ``missing`` if it is None."""
+    """Return a value as a float, None if it is not a number, or ``missing`` if it is None."""
     if type(value) is float:
         return value
     if value is None:
         return missing
-    # Text and truth values turn into floats willingly, but are no measurements.
+    # float() accepts text and booleans, but these are no measurements.
     if isinstance(value, str | bytes | bool | np.bool_) or not hasattr(value, "__float__"):
         return None
     try:
@@ -325,7 +326,7 @@ def as_number(value: Any, missing: float | None = None) -> float | None:
         return None
 
 
-def _plain(value: Any) -> Any:
+def _as_python(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -339,5 +340,5 @@ def _ragged(X: Sequence[Any]) -> InvalidDataError:
                 remedy="Give rows of equal length.",
             )
     return InvalidDataError(
-        "Data must be a table of numbers.", field="data", remedy="Give one number a cell."
+        "Data must be a table of numbers.", field="data", remedy="Give one number per cell."
     )

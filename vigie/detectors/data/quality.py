@@ -1,15 +1,15 @@
-"""Readings that no machine made: gaps, impossible values, wrong units, sensors that stand still.
+"""Faulty sensor readings: missing or impossible values, wrong units, frozen sensors.
 
-Training and live data are judged by the same rules. A value is *missing* if it is NaN or
-infinite, and *out of range* if that is physically impossible.
+The same rules apply to training and live data. A value is *missing* if it is NaN or infinite, and
+*out of range* if it is outside the sensor's physical range.
 
-It is in a *wrong unit* if it is at least 300 times the sensor's usual magnitude. Real tails thin
-out from decade to decade, so a heavy-tailed sensor has more values on the way there than beyond;
-a wrong unit piles up beyond a void.
+It is in a *wrong unit* if it is at least 300 times the sensor's usual magnitude. A heavy tail
+thins out from decade to decade, so it has more values just below that limit than beyond it; values
+in a wrong unit cluster beyond a gap.
 
-A sensor is *frozen* while it holds one value for longer than its own habits explain. Coarse
-resolution, slow phases and set-points make stays of every length up to the longest; a frozen
-sensor leaves a gap between its usual stays and the one in which it stood still.
+A sensor is *frozen* while it holds one value for longer than its usual behaviour explains. Coarse
+resolution, slow phases and set-points produce runs of every length up to the longest; a frozen
+sensor leaves a gap between the lengths of its usual runs and that of the frozen one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from vigie.errors import InvalidDataError
 
 Kind = Literal["missing", "out_of_range", "wrong_unit", "frozen"]
 Range = tuple[float | None, float | None]
-"""The physical range of a sensor, either end open."""
+"""The physical range of a sensor; None for no limit."""
 
-TOO_LARGE, ON_THE_WAY = 300.0, 10.0
+TOO_LARGE, LARGE = 300.0, 10.0
 MIN_VALUES = 20
 SHORTEST_FROZEN = 10
 BY_CHANCE = 1e-6
 LIVE_MARGIN = 3
-"""How much longer than ever in training a sensor may hold a value; healthy ones reach 2.7."""
+"""How many times longer than in training a sensor may hold a value; healthy ones reach 2.7."""
 
-_SAID: dict[Kind, str] = {
+_DESCRIPTION: dict[Kind, str] = {
     "missing": "are missing",
     "out_of_range": "are outside the physical range",
     "wrong_unit": "are hundreds of times too large, as in a wrong unit",
@@ -46,11 +46,10 @@ _SAID: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class SensorFault:
-    """One kind of fault of one sensor in a table; as text, a plain sentence.
+    """One kind of fault of one sensor in a table; ``str`` gives a sentence.
 
     Rows count from 0, in the sentence from 1. ``example`` is the value in ``first_row``, None
-    where it is missing; ``longest`` is the most rows for which a frozen sensor held one value,
-    else None.
+    if it is missing; ``longest`` is the longest run of a frozen sensor in rows, else None.
     """
 
     sensor: str
@@ -70,31 +69,32 @@ class SensorFault:
         mask: NDArray[np.bool_],
         longest: int | None = None,
     ) -> SensorFault:
-        """Tell of one sensor's readings, shape (n_samples,), and where they are at fault."""
+        """Describe the faulty readings of one sensor; both arrays have the shape (n_samples,)."""
         rows = np.flatnonzero(mask)
         first = int(rows[0])
         example = None if kind == "missing" else float(readings[first])
         return cls(sensor, kind, len(rows), len(readings), first, example, longest)
 
     def __str__(self) -> str:
-        held = f", for up to {self.longest} rows on end" if self.longest is not None else ""
+        text = _DESCRIPTION[self.kind]
+        held = f", for up to {self.longest} consecutive rows" if self.longest is not None else ""
         example = f" ({self.example:g})" if self.example is not None else ""
         return (
-            f"{self.sensor}: {self.n_rows} of {self.n_samples} values {_SAID[self.kind]}{held}, "
+            f"{self.sensor}: {self.n_rows} of {self.n_samples} values {text}{held}, "
             f"first in row {self.first_row + 1}{example}"
         )
 
 
 @dataclass(frozen=True)
 class DataQuality:
-    """The faults of a table, in the order of its columns, and how many cells were filled."""
+    """The faults of a table, in the order of its columns, and the number of filled values."""
 
     n_samples: int
     faults: tuple[SensorFault, ...]
     n_filled: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it in values that JSON knows, each fault with its sentence."""
+        """Return it as JSON-compatible values, each fault with its sentence."""
         faults = [{**asdict(fault), "sentence": str(fault)} for fault in self.faults]
         return {"n_samples": self.n_samples, "n_filled": self.n_filled, "faults": faults}
 
@@ -102,7 +102,7 @@ class DataQuality:
 def examine(
     values: Floats, feature_names: Sequence[str], ranges: Mapping[str, Range] = {}
 ) -> tuple[Floats, DataQuality]:
-    """Find faulty readings in training data, and fill those that nothing can be learnt from.
+    """Find faulty readings in training data, and fill all but frozen ones.
 
     Parameters
     ----------
@@ -116,11 +116,11 @@ def examine(
     Returns
     -------
     filled : ndarray of shape (n_samples, n_features)
-        A copy in which each value that is missing, out of range or in a wrong unit is the
-        sensor's last good one above it; at the start, the first good one. Frozen values stay as
-        they are. With nothing to fill, ``values`` itself.
+        A copy in which each value that is missing, out of range or in a wrong unit is replaced
+        by the sensor's last good one before it; at the start, by the first good one. Frozen
+        values stay as they are. With nothing to fill, ``values`` itself.
     quality : DataQuality
-        What was found.
+        The faults.
 
     Raises
     ------
@@ -137,12 +137,12 @@ def examine(
             if mask[:, column].any():
                 faults.append(SensorFault.of(sensor, kind, readings, mask[:, column]))
         good = ~bad[:, column]
-        _, lengths, frozen = _stays(readings[good])
+        _, lengths, frozen = _runs(readings[good])
         if frozen.any():
-            still = np.zeros(len(readings), dtype=bool)
-            still[good] = np.repeat(frozen, lengths)
+            mask = np.zeros(len(readings), dtype=bool)
+            mask[good] = np.repeat(frozen, lengths)
             longest = int(lengths[frozen].max())
-            faults.append(SensorFault.of(sensor, "frozen", readings, still, longest))
+            faults.append(SensorFault.of(sensor, "frozen", readings, mask, longest))
     quality = DataQuality(len(values), tuple(faults), int(bad.sum()))
     return (_filled(values, bad) if bad.any() else values), quality
 
@@ -153,23 +153,23 @@ def faulty(
     ranges: Mapping[str, Range],
     usual: Floats | None = None,
 ) -> dict[Kind, NDArray[np.bool_]]:
-    """Mark what is wrong with a table, or with one row; no value has two faults.
+    """Mark the faulty values of a table or a row; no value has two faults.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_features) or (n_features,)
-        Readings, NaN where there is none.
+        Readings; NaN for a missing value.
     feature_names : sequence of str
         Names of the columns.
     ranges : mapping of str to (low, high)
         Physical ranges of those sensors for which they are known.
     usual : ndarray of shape (n_features,), optional
-        What ``magnitude`` has learnt in training; by default learnt from these values.
+        Result of ``magnitude`` in training; by default computed from these values.
 
     Returns
     -------
     dict of str to ndarray of bool
-        By kind of fault, in the shape of ``values``. A frozen sensor cannot be told from one row.
+        By kind of fault except frozen, in the shape of ``values``.
     """
     limits = [ranges.get(name, (None, None)) for name in feature_names]
     low = np.array([-np.inf if low is None else low for low, _ in limits])
@@ -183,20 +183,20 @@ def faulty(
 
 
 def magnitude(values: Floats) -> Floats:
-    """Return the size of each sensor's values, 300 times which is a wrong unit.
+    """Return the usual magnitude of each sensor; 300 times as much is a wrong unit.
 
-    It is the median of the absolute values; more where real values come so near to the limit
-    that this is moved up, to ten times the largest of them.
+    It is the median of the absolute values. For a heavy-tailed sensor it is larger, so that the
+    limit is at least ten times the largest value.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_features)
-        Readings; NaN and infinities are passed over.
+        Readings; NaN and infinities are ignored.
 
     Returns
     -------
     ndarray of shape (n_features,)
-        0 where no value is too large: for a sensor that is mostly zero, or has too few values.
+        0 for no limit: if a sensor is mostly zero, or has too few values.
     """
     sizes = np.zeros(values.shape[1])
     for column, readings in enumerate(values.T):
@@ -204,30 +204,30 @@ def magnitude(values: Floats) -> Floats:
         median = size[len(size) // 2] if len(size) >= MIN_VALUES else 0.0
         if median > 0.0:
             beyond = np.count_nonzero(size / TOO_LARGE >= median)
-            on_the_way = np.count_nonzero(size / ON_THE_WAY >= median) - beyond
-            piled_up = on_the_way < beyond <= len(size) / 4
-            sizes[column] = median if piled_up else max(median, size[-1] / TOO_LARGE * ON_THE_WAY)
+            between = np.count_nonzero(size / LARGE >= median) - beyond
+            wrong_unit = between < beyond <= len(size) / 4
+            sizes[column] = median if wrong_unit else max(median, size[-1] / TOO_LARGE * LARGE)
     return sizes
 
 
 def longest_runs(values: Floats) -> NDArray[np.intp]:
-    """Return for how many rows on end each sensor has held one value at most, (n_features,).
+    """Return the longest run of equal values of each sensor in rows, shape (n_features,).
 
-    What ``examine`` calls frozen does not count, and NaN and infinities are passed over. Give
-    the rows as they came: filled gaps look like a value that is held.
+    Frozen runs (see ``examine``) do not count, and NaN and infinities are ignored. Pass the
+    unfilled rows: filled gaps look like runs.
     """
     longest = np.zeros(values.shape[1], dtype=np.intp)
     for column, readings in enumerate(values.T):
-        _, lengths, frozen = _stays(readings[np.isfinite(readings)])
+        _, lengths, frozen = _runs(readings[np.isfinite(readings)])
         longest[column] = lengths[~frozen].max(initial=0)
     return longest
 
 
 def frozen_after(values: Floats) -> NDArray[np.intp]:
-    """Return the rows on end that a live sensor may hold one value, shape (n_features,).
+    """Return the longest run of rows that a live sensor may hold one value, shape (n_features,).
 
-    One that holds it for longer is frozen. 0 where any time is usual: for a constant,
-    or a switch with its two values.
+    A sensor that holds it for longer is frozen. 0 for no limit: for a constant, or a switch with
+    two values.
     """
     varies = [_has_three_values(readings[np.isfinite(readings)]) for readings in values.T]
     return np.where(varies, LIVE_MARGIN * np.maximum(SHORTEST_FROZEN, longest_runs(values)), 0)
@@ -242,16 +242,16 @@ def _has_three_values(readings: Floats) -> bool:
 def _require_half_good(bad: NDArray[np.bool_], feature_names: Sequence[str]) -> None:
     half, by_sensor, by_row = len(bad) / 2, bad.sum(axis=0), bad.any(axis=1).sum()
     worst = int(by_sensor.argmax())
-    wrong = "missing, outside the physical range or in a wrong unit"
+    reason = "missing, outside the physical range or in a wrong unit"
     if by_sensor[worst] > half:
         raise InvalidDataError(
-            f"{by_sensor[worst]} of {len(bad)} values are {wrong}.",
+            f"{by_sensor[worst]} of {len(bad)} values are {reason}.",
             field=f"data.{feature_names[worst]}",
             remedy="Leave the column out, or record again with a sensor that works.",
         )
     if by_row > half:
         raise InvalidDataError(
-            f"{by_row} of {len(bad)} rows have a value that is {wrong}.",
+            f"{by_row} of {len(bad)} rows have a value that is {reason}.",
             field="data",
             remedy=f"Leave out the worst columns, '{feature_names[worst]}' first.",
         )
@@ -263,30 +263,30 @@ def _filled(values: Floats, bad: NDArray[np.bool_]) -> Floats:
     return np.take_along_axis(values, np.where(source < 0, (~bad).argmax(axis=0), source), axis=0)
 
 
-def _stays(readings: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+def _runs(readings: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
     """Return start and length of each run of equal values, and whether it is frozen."""
     starts = np.flatnonzero(np.append(len(readings) > 0, readings[1:] != readings[:-1]))
     lengths = np.diff(starts, append=len(readings))
     frozen = lengths >= _unexplained(lengths)
     values = readings[starts]
-    # Many long stays are a habit, and a switch with its two values may rest for any time.
-    habit = frozen.sum() > 1 and 3 * lengths[frozen].sum() > len(readings)
-    if habit or (frozen.any() and len(np.unique(values)) <= 2):
+    # Frequent long runs are usual, and a switch with two values may stay at one for any time.
+    usual = frozen.sum() > 1 and 3 * lengths[frozen].sum() > len(readings)
+    if usual or (frozen.any() and len(np.unique(values)) <= 2):
         frozen[:] = False
-    for stay in np.flatnonzero(frozen):
-        # A value to which the sensor keeps returning is where it rests: zero, mostly.
-        others = values == values[stay]
-        others[stay] = False
-        frozen[stay] = lengths[stay] > 5 * lengths[others].max(initial=0)
+    for run in np.flatnonzero(frozen):
+        # A value with other long runs is a resting value of the sensor, often zero.
+        others = values == values[run]
+        others[run] = False
+        frozen[run] = lengths[run] > 5 * lengths[others].max(initial=0)
     return starts, lengths, frozen
 
 
 def _unexplained(lengths: NDArray[np.intp]) -> float:
-    """Return the length from which on stays are longer than the shorter ones explain; or inf.
+    """Return the length from which runs are longer than the shorter ones explain; or inf.
 
-    The shorter ones tell how likely the sensor is to repeat its value. That is a beta
-    distribution, since few of them tell little, and rows count in it, not stays, since slow
-    phases are few stays of many rows.
+    The shorter runs estimate the probability that the sensor repeats its value, as a beta
+    distribution, to account for few runs. It counts rows instead of runs, since slow phases
+    consist of few runs of many rows.
     """
     ordered = np.sort(lengths).astype(np.float64)
     for length in np.unique(ordered[ordered >= SHORTEST_FROZEN]):

@@ -1,4 +1,4 @@
-"""Some rows that stand for all of a training."""
+"""Subsampling of training rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vigie.detectors.base import Floats
 
 
 def spread_rows(X: Floats, most: int, random_state: int) -> Floats:
-    """Return at most so many rows of X (n_samples, n_features), in their order.
+    """Return at most ``most`` rows of X (n_samples, n_features), in their order.
 
-    One is drawn from each of ``most`` stretches, all of one length: every hour of a recording
-    then has its share, and a machine that works in cycles is not met at one point of them only.
+    Stratified: one random row from each of ``most`` segments of equal length. So every part of a
+    recording is represented, and the sampling cannot lock onto a machine's cycle.
     """
     if len(X) <= most:
         return X
     edges = np.linspace(0, len(X), most + 1).astype(int)
-    along = np.random.default_rng(random_state).random(most)
-    rows: Floats = X[edges[:-1] + (along * np.diff(edges)).astype(int)]
+    fractions = np.random.default_rng(random_state).random(most)
+    rows: Floats = X[edges[:-1] + (fractions * np.diff(edges)).astype(int)]
     return rows

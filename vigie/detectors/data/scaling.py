@@ -1,4 +1,4 @@
-"""Columns in standard deviations, for scikit-learn pipelines and for plain arrays alike."""
+"""Standardisation of columns, for scikit-learn pipelines and for plain arrays."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from vigie.detectors.base import Floats, standardisation
 
 
 def fitted_scaler(X: Floats) -> tuple[StandardScaler, dict[str, NDArray[Any]]]:
-    """Return a scaler fitted to X (n_samples, n_features), and what it learnt as arrays."""
+    """Return a scaler fitted to X (n_samples, n_features), and its centre and scale as arrays."""
     center, scale = standardisation(X)
-    # Its own fit would go over all rows again, and scale a constant by its rounding noise.
+    # StandardScaler.fit would scale a constant by its rounding noise.
     scaler = StandardScaler()
     scaler.mean_, scaler.scale_, scaler.var_ = center, scale, scale**2
     scaler.n_samples_seen_, scaler.n_features_in_ = X.shape
     return scaler, {"center": center, "scale": scale}
 
 
-def behind_scaler(scaler: StandardScaler, **estimator: Any) -> Pipeline:
-    """Return a pipeline of a scaler and one named estimator, both fitted.
+def scaled_pipeline(scaler: StandardScaler, **estimator: Any) -> Pipeline:
+    """Return a pipeline of a fitted scaler and a fitted, named estimator.
 
-    Other tools hand it DataFrames, whose column names scikit-learn would warn about in a scaler
-    that was fitted to an array.
+    Its first step converts DataFrames to arrays: scikit-learn warns about column names if a
+    scaler was fitted to an array.
     """
     values = ("values", FunctionTransformer(np.asarray))
     return Pipeline([values, ("scale", scaler), *estimator.items()])
 
 
-def as_after_fit(estimator: BaseDetector, scores: Floats) -> None:
-    """Leave a PyOD estimator as its own ``fit`` would, once its ``detector_`` is fitted.
+def finish_fit(estimator: BaseDetector, scores: Floats) -> None:
+    """Complete a PyOD estimator as its own ``fit`` would, given its fitted ``detector_``.
 
-    ``fit`` itself would now score every training row with the estimator, which takes longer
-    than all that comes before.
+    ``fit`` itself scores every training row with the estimator, which takes longer than the
+    fitting.
 
     Parameters
     ----------
     estimator : BaseDetector
         With its ``detector_``.
     scores : ndarray of shape (n_samples,)
-        What its ``decision_function`` says of the training rows.
+        Its ``decision_function`` of the training rows.
     """
     estimator._set_n_classes(None)
     estimator.decision_scores_ = scores

@@ -1,4 +1,4 @@
-"""Isolation Forest: the fewer random cuts isolate a reading, the more unusual it is."""
+"""Isolation Forest: readings that few random cuts isolate are unusual."""
 
 from __future__ import annotations
 

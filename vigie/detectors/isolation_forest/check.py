@@ -1,4 +1,4 @@
-"""What the nodes of a forest must be before compiled code walks along them."""
+"""Validate the nodes of a forest before compiled code reads them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vigie.detectors.isolation_forest.nodes import (
     CHILD,
     COLUMN,
     CUT,
+    LANES,
     LAST_KEY,
     LENGTH,
     PER_NODE,
-    TOGETHER,
 )
 
 
 def check(arrays: Arrays, params: Params, n_features: int) -> None:
-    """Raise unless the kernel may read these arrays; see ``Algorithm.check``."""
+    """Raise unless the kernel can read these arrays safely; see ``Algorithm.check``."""
     for name in ("center", "scale"):
         numbers(arrays, name, n_features)
     nodes, roots, levels = (arrays[name] for name in ("nodes", "roots", "levels"))
@@ -39,17 +39,17 @@ def check(arrays: Arrays, params: Params, n_features: int) -> None:
     child, own = nodes[:, CHILD].astype(np.int64), PER_NODE * np.arange(len(nodes))
     leaf = (nodes[:, CUT] == LAST_KEY) & (child == own)
     last = PER_NODE * (len(nodes) - 1)
-    for wrong, what in (
-        (len(roots) % TOGETHER, "roots has no multiple of eight"),
-        ((roots % PER_NODE != 0) | (roots < 0) | (roots > last), "roots leads out of the nodes"),
-        ((levels < 0) | (levels > len(nodes)), "levels has no numbers of levels"),
+    for wrong, message in (
+        (len(roots) % LANES, "the length of roots is not a multiple of eight"),
+        ((roots % PER_NODE != 0) | (roots < 0) | (roots > last), "roots has an invalid index"),
+        ((levels < 0) | (levels > len(nodes)), "levels has an invalid number of levels"),
         (
             ~leaf & ((child % PER_NODE != 0) | (child <= own) | (child >= last)),
-            "nodes leads astray",
+            "nodes has an invalid child",
         ),
-        (outside(nodes[:, COLUMN], n_features + edge), "nodes cuts columns that are not there"),
-        (outside(nodes[:, LENGTH], len(arrays["lengths"])), "nodes ends in no path length"),
+        (outside(nodes[:, COLUMN], n_features + edge), "nodes has an invalid column"),
+        (outside(nodes[:, LENGTH], len(arrays["lengths"])), "nodes has an invalid path length"),
         (arrays["normaliser"] <= 0.0, "normaliser is not positive"),
     ):
         if np.any(wrong):
-            raise ValueError(what)
+            raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Isolation Forest: the fewer random cuts isolate a reading, the more unusual it is.
+"""Isolation Forest: readings that few random cuts isolate are unusual.
 
 References
 ----------
@@ -23,7 +23,7 @@ from sklearn.tree import ExtraTreeRegressor
 
 from vigie.detectors.base import Fitted, Floats, Progress
 from vigie.detectors.data.sampling import spread_rows
-from vigie.detectors.data.scaling import as_after_fit, behind_scaler, fitted_scaler
+from vigie.detectors.data.scaling import finish_fit, fitted_scaler, scaled_pipeline
 from vigie.detectors.isolation_forest import ALGORITHM
 from vigie.detectors.isolation_forest.fit import grow
 from vigie.detectors.isolation_forest.nodes import (
@@ -31,43 +31,43 @@ from vigie.detectors.isolation_forest.nodes import (
     COLUMN,
     CUT,
     FARTHEST_BEYOND,
+    LANES,
     LENGTH,
     PER_NODE,
-    TOGETHER,
     keys_of_cuts,
     leaves,
 )
 from vigie.errors import InvalidDataError
 
-# scikit-learn swaps the warning filters of the whole process while it fits a forest; two at once
-# would leave each other's behind.
-_one_forest = threading.Lock()
+# While scikit-learn fits a forest, it replaces the warning filters of the whole process. Two
+# concurrent fits would restore each other's filters.
+_warning_filters = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
 STRAYS_PER_TREE = 5.0
 NEAREST_STRAY = 2.5
-"""How far out the nearest strays claim to be, in half widths of the box."""
-CROWDED = 16
-"""Power that crowds the strays there: a reading as far out is cut off from the healthy rows."""
+"""*beyond* of the nearest strays, as a distance in half widths of the box."""
+CROWDING = 16
+"""Power that concentrates the strays there, so that cuts isolate farther readings from the rows."""
 BACKGROUND_WIDENING = 2.0
-"""How far the background of averages reaches beyond their range, in widths of that range."""
+"""Margin of the background of averages on each side, in widths of their range."""
 
 
 @dataclass(frozen=True)
 class IsolationForest:
     """PyOD's ``IForest`` behind a scaler and an edge, as one scikit-learn pipeline.
 
-    Trees do not mind units, but scikit-learn's do: they compare in float32, and take a column
-    whose values differ by less than 1e-7 for a constant.
+    Trees are invariant to units in theory, but scikit-learn compares in float32 and treats a
+    column whose values differ by less than 1e-7 as constant; so rows are scaled first.
 
-    As published, a forest sees nothing beyond its training data: no cut lies outside the range
-    of a sensor, so a reading a thousand times too large shares its leaf with the largest one in
-    training. Here the trees have one more column to cut, *beyond*: the square of the logarithm of
-    how far the reading lies from the middle of all training rows, in half widths of their box;
-    0 for every row in it. Drift takes healthy readings a little out of the box, and the square
-    makes little of that. A few strays, training rows with an invented *beyond*, give the trees
-    something to cut there. Healthy rows pass such a cut together and stay in the order that they
-    had.
+    A forest as published cannot distinguish readings beyond its training data: no cut lies
+    outside the range of a sensor, so a reading a thousand times too large shares its leaf with
+    the largest training value. Here the trees have an additional column, *beyond*: the square of
+    the logarithm of the reading's distance from the centre of the training rows' bounding box, in
+    half widths of the box; 0 for rows inside it. Drift takes healthy readings slightly out of the
+    box, and the square reduces its effect. A few strays, copies of training rows with an
+    artificial *beyond*, make the trees cut this column. Healthy rows pass such a cut together, so
+    their order is unchanged.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ class IsolationForest:
     random_state : int
         Seed.
     background : bool, default False
-        Give the trees a uniform background around the rows, instead of the strays. Averages of
-        consecutive rows lie along few paths through space, which cuts between them would only
-        follow; cuts against a background measure the distance from them.
+        Add a uniform background around the rows, instead of the strays. Averages of consecutive
+        rows form few continuous paths, and cuts between them only follow these paths; cuts
+        against a background measure the distance from them.
     part : bool, default False
-        Fit a part of the rows to calibrate with, without an estimator.
+        Build no estimator, for a calibration fit to a part of the rows.
     """
 
     n_estimators: int
@@ -118,7 +118,7 @@ class IsolationForest:
         scaler, arrays = fitted_scaler(X)
         box = scaler.transform(np.stack([X.min(axis=0), X.max(axis=0)]))
         max_samples = self._max_samples(len(X))
-        # A forest can see no more rows than all its trees together.
+        # All trees together sample no more rows than this.
         seen = spread_rows(X, self.n_estimators * max_samples, self.random_state)
         rows = scaler.transform(seen)
         steps: dict[str, Any] = {}
@@ -141,32 +141,32 @@ class IsolationForest:
         forest.detector_ = _grown(rows, forest)
         trees = [estimator.tree_ for estimator in forest.estimators_]
         arrays |= _arrays(trees, forest.max_samples_, X.shape[1])
-        as_after_fit(forest, ALGORITHM.score(arrays, self.params, seen))
-        return Fitted(behind_scaler(scaler, **steps, iforest=forest), arrays)
+        finish_fit(forest, ALGORITHM.score(arrays, self.params, seen))
+        return Fitted(scaled_pipeline(scaler, **steps, iforest=forest), arrays)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
             estimator["iforest"].threshold_ = raw_threshold
 
     def _with_background(self, rows: Floats, box: Floats) -> Floats:
-        """Return rows among as many of a uniform background around their box."""
+        """Return rows and an equal number of uniform background rows around their box."""
         low, high = box
         margin = BACKGROUND_WIDENING * np.where(high > low, high - low, 1.0)
         random = np.random.default_rng(self.random_state)
         return np.concatenate([rows, random.uniform(low - margin, high + margin, rows.shape)])
 
     def _with_strays(self, rows: Floats, n_features: int, max_samples: int) -> Floats:
-        """Return rows, and copies of some that claim to lie beyond the box."""
+        """Return rows and strays: copies of some rows with a *beyond* outside the box."""
         random = np.random.default_rng(self.random_state)
         share = STRAYS_PER_TREE / max_samples
         strays = rows[random.integers(len(rows), size=max(2, round(share * len(rows))))]
         nearest, farthest = np.log([NEAREST_STRAY, FARTHEST_BEYOND]) ** 2
-        along = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDED
-        strays[:, n_features:] = nearest + (farthest - nearest) * along
+        fractions = random.uniform(0.0, 1.0, (len(strays), 1)) ** CROWDING
+        strays[:, n_features:] = nearest + (farthest - nearest) * fractions
         return np.concatenate([rows, strays])
 
     def _max_samples(self, n_samples: int) -> int:
-        """Return how many of the training rows one tree sees."""
+        """Return the number of rows per tree."""
         if self.max_samples == "auto":
             return min(AUTO_SAMPLES, n_samples)
         if isinstance(self.max_samples, int):
@@ -181,17 +181,17 @@ class IsolationForest:
 
 
 def _grown(rows: Floats, forest: IForest) -> SklearnForest:
-    """Return scikit-learn's forest, with trees as its own ``fit`` would grow them.
+    """Return a scikit-learn forest, with trees equivalent to those of its own ``fit``.
 
-    That takes every tree past all rows, most of them with weight 0, and draws its rows one by one
-    in Python. Here scikit-learn fits a single tree, and with it all that a forest consists of;
-    the others are given their rows alone. Which these were is not kept (``estimators_samples_``).
+    ``fit`` passes all rows to every tree, most of them with weight 0, and draws the rows one by
+    one in Python. Here scikit-learn fits a forest of a single tree, and the others are fitted to
+    their own rows only. ``estimators_samples_`` is not available.
     """
     table = rows.astype(np.float32)
     grown = SklearnForest(
         n_estimators=1, max_samples=forest.max_samples, random_state=forest.random_state
     )
-    with _one_forest:
+    with _warning_filters:
         grown.fit(table)
     del grown._seeds
     random = np.random.default_rng(forest.random_state)
@@ -213,9 +213,9 @@ def _grown(rows: Floats, forest: IForest) -> SklearnForest:
 
 
 def _edge(scaled: Floats) -> FeatureUnion:
-    """Return what adds the column *beyond* to scaled rows, once for each sensor.
+    """Return a transformer that adds the column *beyond* to scaled rows, once per sensor.
 
-    Repeated, for a tree picks a column by chance and must not miss it among many.
+    Trees pick columns at random, so a single copy would rarely be picked among many sensors.
     """
     n_features = scaled.shape[1]
     beyond = Pipeline(
@@ -245,10 +245,10 @@ def _box(edge: FeatureUnion) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str, NDArray[Any]]:
-    """Flatten all trees into one table of nodes, as ``nodes.py`` has it.
+    """Flatten all trees into one table of nodes; see ``nodes.py``.
 
-    They are scikit-learn's or ours, and each has seen ``max_samples`` rows. All copies of
-    *beyond* are one column, which stands after the sensors.
+    The trees are scikit-learn's or ``fit.Tree``, each fitted to ``max_samples`` rows. All copies
+    of *beyond* become one column after the sensors.
     """
     sizes = np.array([len(tree.feature) for tree in trees])
     n_nodes, roots = int(sizes.sum()), np.cumsum(sizes) - sizes
@@ -271,7 +271,7 @@ def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str
         )
     )
     inner = np.flatnonzero(left != -1)
-    # Two children stand side by side, in the order of their parents.
+    # Siblings are adjacent, in the order of their parents.
     first_child = (
         root[inner] + 1 + 2 * (np.arange(len(inner)) - np.searchsorted(inner, root[inner]))
     )
@@ -279,21 +279,21 @@ def _arrays(trees: Sequence[Any], max_samples: int, n_features: int) -> dict[str
     place[roots] = roots
     place[root[inner] + left[inner]] = first_child
     place[root[inner] + right[inner]] = first_child + 1
-    # Behind the last tree stands one more leaf, which is all of the trees that are made up.
+    # One more leaf after the last tree is the padding tree.
     nodes, length = leaves(0, n_nodes + 1), np.zeros(n_nodes + 1)
     nodes[place[inner], CUT] = keys_of_cuts(cut[inner])
     nodes[place[inner], COLUMN] = np.minimum(column[inner], n_features)
     nodes[place[inner], CHILD] = PER_NODE * first_child
     length[place] = depth - 1 + _average_path_length(n_samples)
-    different, nodes[:, LENGTH] = np.unique(length, return_inverse=True)
+    lengths, nodes[:, LENGTH] = np.unique(length, return_inverse=True)
     levels = np.maximum.reduceat(depth, roots) - 1
-    made_up = -len(trees) % TOGETHER
+    n_padding = -len(trees) % LANES
     normaliser = len(trees) * _average_path_length(np.array([max_samples]))[0]
     return {
         "nodes": nodes,
-        "lengths": different,
-        "roots": (PER_NODE * np.append(roots, made_up * [n_nodes])).astype(np.int32),
-        "levels": np.append(levels, made_up * [0]).astype(np.int32),
+        "lengths": lengths,
+        "roots": (PER_NODE * np.append(roots, n_padding * [n_nodes])).astype(np.int32),
+        "levels": np.append(levels, n_padding * [0]).astype(np.int32),
         "normaliser": np.array([normaliser]),
     }
 

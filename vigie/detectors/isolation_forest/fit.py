@@ -1,8 +1,8 @@
-"""Isolation trees that nobody opens but us, grown as scikit-learn grows them, many times faster.
+"""Isolation trees for internal fits, equivalent to scikit-learn's and many times faster.
 
-What calibrates a forest, and what sees averages, is never handed to another tool. It needs no
-estimator, only the nodes of its trees. scikit-learn takes a third of a millisecond to make a tree
-and holds the interpreter's lock meanwhile; here several forests grow side by side.
+The forests for the calibration and for averages are never used by other tools. They need no
+estimator, only the nodes of their trees. scikit-learn takes a third of a millisecond per tree and
+holds the GIL meanwhile; here several forests grow in parallel.
 
 References
 ----------
@@ -19,16 +19,16 @@ from numba import float32, float64, int64
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
-from vigie.detectors.compiled.compiler import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, read_only, writable
 
 Ints = NDArray[np.int64]
 
-ALIKE = 1e-7
-"""Values that differ by less are one to scikit-learn."""
+FEATURE_THRESHOLD = 1e-7
+"""scikit-learn treats values that differ by less as equal."""
 
 
 class Tree(NamedTuple):
-    """The nodes of a tree, by scikit-learn's names for them; children of a leaf are -1."""
+    """The nodes of a tree, with scikit-learn's names; the children of a leaf are -1."""
 
     children_left: Ints
     children_right: Ints
@@ -38,7 +38,7 @@ class Tree(NamedTuple):
     depths: Ints
 
     def compute_node_depths(self) -> Ints:
-        """Return the depth of each node, that of the root being 1."""
+        """Return the depth of each node; the root has depth 1."""
         return self.depths
 
 
@@ -50,9 +50,9 @@ def grow(
     Parameters
     ----------
     rows : ndarray of float32 of shape (n_samples, n_features)
-        What the trees draw their rows from.
+        The rows that the trees draw from.
     n_trees, max_samples : int
-        How many trees, and how many rows each of them sees.
+        Number of trees, and rows per tree.
     random_state : int
         Seed.
     """
@@ -70,7 +70,14 @@ def grow(
 
 
 @compiled(
-    *(given(float32, 2), filled(int64, 1), int64, int64, filled(int64, 2), filled(float64, 1)),
+    *(
+        read_only(float32, 2),
+        writable(int64, 1),
+        int64,
+        int64,
+        writable(int64, 2),
+        writable(float64, 1),
+    ),
     returns=int64,
 )
 def _grow(
@@ -81,13 +88,13 @@ def _grow(
     nodes: Ints,
     threshold: Floats,
 ) -> int:
-    """Write the nodes of one tree over the rows ``drawn``, and return how many there are.
+    """Write the nodes of one tree over the rows ``drawn``, and return their number.
 
-    ``nodes`` has left child, right child, feature, number of rows and depth, one after the other.
+    The rows of ``nodes`` are left child, right child, feature, number of rows and depth.
 
-    A node's rows stand together in ``drawn``, which is put in another order on the way. A column
-    is drawn by chance until one is found that tells some of them apart, and cut anywhere between
-    its smallest and its largest value.
+    ``drawn`` is partitioned in place, so that the rows of a node are contiguous. Columns are drawn
+    at random until one is not constant in the node, and cut uniformly between its smallest and
+    largest value.
     """
     np.random.seed(seed)
     left, right, feature, size, depth = nodes[0], nodes[1], nodes[2], nodes[3], nodes[4]
@@ -112,7 +119,7 @@ def _grow(
             for i in range(start + 1, stop):
                 value = rows[drawn[i], column]
                 low, high = min(low, value), max(high, value)
-            if high <= low + ALIKE:
+            if high <= low + FEATURE_THRESHOLD:
                 continue
             cut = low + (float(high) - low) * np.random.random()
             if cut >= high:

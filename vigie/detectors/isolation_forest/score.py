@@ -1,27 +1,27 @@
-"""Isolation Forest: walks down many trees at once, for as many nodes a second as memory gives.
+"""Scoring of an isolation forest, limited by memory latency rather than branches.
 
-A walk is a chain: the next node is known only when this one has been compared. So eight walks go
-on side by side, of eight rows down one tree, or of one row down eight trees, and while one waits
-for memory the others compare. There is no branch to mispredict: a leaf points at itself, and every
-walk has as many steps as its tree has levels.
+A walk down a tree is a dependency chain: the next node depends on the comparison at this one. So
+eight walks run in parallel, of eight rows down one tree or of one row down eight trees, to hide
+the latency. They are branch-free: a leaf is its own child, and every walk takes as many steps as
+its tree has levels.
 
-Many rows are spared these steps in one of two ways:
+For many rows, two shortcuts skip most of these steps:
 
-- Neighbours in time are alike, averages of them all the more. A box around a few of them walks in
-  their place, for as long as no cut goes through it; mostly that is down to a leaf.
-- Where they are not, 256 of them go together, a bit for each: at a node, those beyond its cut turn
-  right and the others left, which is two instructions for all of them, whether any are there or
-  not. Which rows are beyond which cut is found out column by column, for all trees at once, by
-  where their values lie among the sorted cuts.
+- Consecutive rows are similar, and averages even more so. The bounding box of a few rows walks in
+  their place while no cut intersects it, mostly down to a leaf.
+- For dissimilar rows, 256 of them descend the top levels together, as a bitset: at a node, the
+  rows beyond its cut go right and the others left, with two instructions for all of them. Which
+  rows are beyond which cut is computed column by column, for all trees at once, by a search among
+  the sorted cuts.
 
-Whatever the way, a row ends in the same leaves, and what stands there is added up tree by tree.
+Both end in the same leaves as single walks, and path lengths are summed in the same order.
 
-How a forest stands in memory: ``nodes.py``.
+For the memory layout see ``nodes.py``.
 
 References
 ----------
 Lucchese et al. QuickScorer: a fast algorithm to rank documents with additive ensembles of
-regression trees. SIGIR 2015 (cuts sorted by column, and sets as bits; there of leaves, for a row).
+regression trees. SIGIR 2015 (cuts sorted by column, and bitsets; there of the leaves of a row).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from vigie.detectors.base import FARTHEST, Arrays, Floats
 from vigie.detectors.compiled.blocks import in_blocks
-from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 from vigie.detectors.isolation_forest import nodes as trees
 from vigie.detectors.isolation_forest.nodes import FARTHEST_BEYOND
 
@@ -45,58 +45,58 @@ Keys: TypeAlias = NDArray[np.int32]
 Packed: TypeAlias = NDArray[np.int64]
 Bits: TypeAlias = NDArray[np.uint64]
 Place: TypeAlias = Any
-"""An unsigned index, for numba wraps signed ones around the end of an array, which takes time."""
+"""An unsigned index; for signed ones, numba checks for negative values, which takes time."""
 Eight: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 
 BLOCK = 2048
-TILE, TOGETHER = 128, 8
-"""Rows that go down one tree together, all and side by side: they fit into the fastest cache."""
+TILE, LANES = 128, 8
+"""Rows of a tile, which fit into the L1 cache, and rows that walk in parallel."""
 BOX = 16
-"""Neighbouring rows that a box goes around; a tile is eight boxes."""
+"""Consecutive rows in a bounding box; a tile has eight boxes."""
 N_BOXES = TILE // BOX
-FEW = 24
-"""Fewer rows are not worth a tile."""
+MIN_TILE_ROWS = 24
+"""Fewest rows for which tiles are faster than single walks."""
 TRIALS = 8
-"""Trees that tell whether rows are alike enough for boxes."""
+"""Trees on which to test whether rows are similar enough for boxes."""
 ROW_BATCH = 2 * TILE
-"""Rows that go through the top levels of a tree together."""
+"""Rows that descend the top levels of a tree together."""
 WORD = 64
 WORDS = ROW_BATCH // WORD
-"""Whole numbers that hold a bit for each of them."""
-MANY = 104
-"""Fewer rows are not worth a batch."""
+"""Words in the bitset of a batch."""
+MIN_BATCH_ROWS = 104
+"""Fewest rows for which batches are faster than tiles."""
 TOP_LEVELS, FEWER_TOP_LEVELS = 10, 6
-"""Levels in the top of a tree: all, if no tree of the forest has more than ten; else only the
-first six, for with each level there are twice as many nodes, and only one more step."""
+"""Top levels of a tree: all, if no tree of the forest has more than ten; else only six, since each
+level doubles the nodes and saves only one step."""
 BELOW = (1 << TOP_LEVELS) - 1
-"""Stands for what is no inner node of a top, which has one less at most."""
+"""Placeholder for a node below the top levels, or a leaf; inner nodes have smaller numbers."""
 EACH_BIT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 SPREAD = EACH_BIT.view(np.uint64).reshape(-1)
-"""The eight bits of each byte, as the lowest ones of eight bytes."""
+"""Each byte, with its eight bits spread over the lowest bits of eight bytes."""
 LARGEST = float(np.finfo(np.float32).max)
 COLUMN, CHILD, LENGTH = np.uintp(trees.COLUMN), np.uintp(trees.CHILD), np.uintp(trees.LENGTH)
 TWICE = np.uintp(2)
 CHILD_BITS, CUT_BITS = np.int64(16), np.int64(32)
 
 
-@part_of_kernels
+@helper
 def _next(keys: Ints, nodes: Ints, row: Place, node: Place) -> Place:
-    """Return where the child begins that a row goes on to."""
+    """Return the index of the next node of a row."""
     right = keys[row + np.uintp(nodes[node + COLUMN])] > nodes[node]
     return np.uintp(nodes[node + CHILD]) + (np.uintp(right) << TWICE)
 
 
-@part_of_kernels
+@helper
 def _next_in_tile(tile: Keys, nodes: Packed, row: Place, node: Place) -> Place:
-    """Return the child that a row of a tile goes on to."""
+    """Return the next node of a row of a tile."""
     packed = nodes[node]
     right = tile[np.uintp(np.uint16(packed)) + row] > np.int32(packed >> CUT_BITS)
     return np.uintp(np.uint16(packed >> CHILD_BITS)) + np.uintp(right)
 
 
-@part_of_kernels
+@helper
 def _next_of_box(low: Keys, high: Keys, nodes: Packed, box: Place, node: Place) -> Place:
-    """Return the child that a box goes on to; a cut that goes through it holds it."""
+    """Return the next node of a box; the same node if the cut intersects the box."""
     packed = nodes[node]
     cut = np.int32(packed >> CUT_BITS)
     place = np.uintp(np.uint16(packed)) // np.uintp(BOX) + box
@@ -105,9 +105,9 @@ def _next_of_box(low: Keys, high: Keys, nodes: Packed, box: Place, node: Place) 
     return child if right == (high[place] > cut) else node
 
 
-@part_of_kernels
+@helper
 def _eight(keys: Ints, nodes: Ints, rows: Eight, at: Eight, n_steps: int) -> Eight:
-    """Walk down from eight nodes, each with its row; return the nodes at which they end."""
+    """Walk down from eight nodes, each with its row; return the final nodes."""
     r0, r1, r2, r3, r4, r5, r6, r7 = rows
     a0, a1, a2, a3, a4, a5, a6, a7 = at
     for _ in range(n_steps):
@@ -122,9 +122,9 @@ def _eight(keys: Ints, nodes: Ints, rows: Eight, at: Eight, n_steps: int) -> Eig
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
-@part_of_kernels
+@helper
 def _eight_in_tile(tile: Keys, nodes: Packed, row: Place, at: Eight, n_steps: int) -> Eight:
-    """Walk down with eight rows of a tile, the first of which is given; see ``_eight``."""
+    """Walk down with eight consecutive rows of a tile, from ``row`` on; see ``_eight``."""
     r1, r2, r3, r4 = row + np.uintp(1), row + np.uintp(2), row + np.uintp(3), row + np.uintp(4)
     r5, r6, r7 = row + np.uintp(5), row + np.uintp(6), row + np.uintp(7)
     a0, a1, a2, a3, a4, a5, a6, a7 = at
@@ -140,9 +140,9 @@ def _eight_in_tile(tile: Keys, nodes: Packed, row: Place, at: Eight, n_steps: in
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
-@part_of_kernels
+@helper
 def _eight_boxes(low: Ints, high: Ints, nodes: Packed, n_steps: int) -> Eight:
-    """Walk down a tree with eight boxes; return the nodes at which they end."""
+    """Walk down a tree with eight boxes; return the final nodes."""
     b0 = np.uintp(0)
     b1, b2, b3, b4 = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
     b5, b6, b7 = np.uintp(5), np.uintp(6), np.uintp(7)
@@ -159,14 +159,14 @@ def _eight_boxes(low: Ints, high: Ints, nodes: Packed, n_steps: int) -> Eight:
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
-@part_of_kernels
+@helper
 def _count_below(own: Keys, cuts: Keys, first: Place, stop: Place, counts: Ints) -> None:
     """Write for each key of a column how many of its cuts, in ascending order, are below.
 
-    A binary search without branches; all rows take a step before any takes the next.
+    A branch-free binary search, in lockstep over all rows.
     """
     n_rows, n_cuts = len(own), stop - first
-    # First the stretch between two of sixteen cuts, by vector instructions.
+    # First a linear search among sixteen pivots, which is vectorised.
     left = (n_cuts + np.uintp(15)) // np.uintp(16)
     counts[:] = 0
     for pivot in range(first + left - np.uintp(1), stop - np.uintp(1), left):
@@ -188,7 +188,7 @@ def _count_below(own: Keys, cuts: Keys, first: Place, stop: Place, counts: Ints)
         counts[row] = at + np.uintp(cuts[at] < own[row]) - first
 
 
-@part_of_kernels
+@helper
 def _compare(
     row_batch: Keys,
     cuts: Keys,
@@ -198,9 +198,9 @@ def _compare(
     marks: Bits,
     beyond: Bits,
 ) -> None:
-    """Write for each cut of all top levels which rows of a batch are beyond it, a bit for each.
+    """Write for each cut of all top levels the bitset of the rows of a batch beyond it.
 
-    They are those beyond the next larger one, and those between the two.
+    Each bitset is that of the next larger cut, plus the rows between the two.
     """
     for column in range(len(columns) - 1):
         first, stop = np.uintp(columns[column]), np.uintp(columns[column + 1])
@@ -229,60 +229,68 @@ def _compare(
             beyond[place + np.uintp(3)] = rows3
 
 
-@part_of_kernels
-def _through_top(beyond: Bits, children: Any, levels: Ints, here: Bits, turns: Bits) -> None:
-    """Send a batch of rows down the top of a tree; write which turn right at each level.
+@helper
+def _through_top(
+    beyond: Bits, children: Any, levels: Ints, at_node: Bits, went_right: Bits
+) -> None:
+    """Walk down the top levels of a tree with a batch; write the rows that go right at each level.
 
-    ``here`` has room for which rows are at each node.
+    ``at_node`` is a buffer for the bitset of the rows at each node.
     """
     root = np.uintp(levels[0])
-    here[:WORDS] = ~np.uint64(0)
+    at_node[:WORDS] = ~np.uint64(0)
     for level in range(len(levels) - 1):
         node, stop = np.uintp(levels[level]), np.uintp(levels[level + 1])
-        turns0 = turns1 = turns2 = turns3 = np.uint64(0)
+        all_right0 = all_right1 = all_right2 = all_right3 = np.uint64(0)
         while node < stop:
             at, cut = np.uintp(WORDS) * (node - root), np.uintp(WORDS) * node
             left = np.uintp(WORDS) * np.uintp(children[np.uintp(2) * node])
             right = np.uintp(WORDS) * np.uintp(children[np.uintp(2) * node + np.uintp(1)])
-            all0, all1 = here[at], here[at + np.uintp(1)]
-            all2, all3 = here[at + np.uintp(2)], here[at + np.uintp(3)]
+            all0, all1 = at_node[at], at_node[at + np.uintp(1)]
+            all2, all3 = at_node[at + np.uintp(2)], at_node[at + np.uintp(3)]
             right0, right1 = all0 & beyond[cut], all1 & beyond[cut + np.uintp(1)]
             right2 = all2 & beyond[cut + np.uintp(2)]
             right3 = all3 & beyond[cut + np.uintp(3)]
             left0, left1, left2, left3 = all0 ^ right0, all1 ^ right1, all2 ^ right2, all3 ^ right3
-            turns0, turns1 = turns0 | right0, turns1 | right1
-            turns2, turns3 = turns2 | right2, turns3 | right3
-            here[right], here[right + np.uintp(1)] = right0, right1
-            here[right + np.uintp(2)], here[right + np.uintp(3)] = right2, right3
-            here[left], here[left + np.uintp(1)] = left0, left1
-            here[left + np.uintp(2)], here[left + np.uintp(3)] = left2, left3
+            all_right0, all_right1 = all_right0 | right0, all_right1 | right1
+            all_right2, all_right3 = all_right2 | right2, all_right3 | right3
+            at_node[right], at_node[right + np.uintp(1)] = right0, right1
+            at_node[right + np.uintp(2)], at_node[right + np.uintp(3)] = right2, right3
+            at_node[left], at_node[left + np.uintp(1)] = left0, left1
+            at_node[left + np.uintp(2)], at_node[left + np.uintp(3)] = left2, left3
             node += np.uintp(1)
         place = np.uintp(WORDS) * np.uintp(level)
-        turns[place], turns[place + np.uintp(1)] = turns0, turns1
-        turns[place + np.uintp(2)], turns[place + np.uintp(3)] = turns2, turns3
+        went_right[place], went_right[place + np.uintp(1)] = all_right0, all_right1
+        went_right[place + np.uintp(2)], went_right[place + np.uintp(3)] = all_right2, all_right3
 
 
-@part_of_kernels
-def _as_numbers(turns: Any, first_eight: Bits, others: Bits) -> None:
-    """Write the turns of each row one after the other, as the bits of two bytes.
+@helper
+def _transpose(went_right: Any, first_eight: Bits, others: Bits) -> None:
+    """Transpose the bitsets of all levels: write the path of each row as the bits of two bytes.
 
-    ``turns`` has a byte for every eight rows, level by level; they come out as eight bytes.
+    ``went_right`` has a byte for every eight rows, level by level. The low bytes go to
+    ``first_eight``, the high ones to ``others``.
     """
     n = ROW_BATCH // 8
     for i in range(n):
-        bits = SPREAD[turns[i]]
+        bits = SPREAD[went_right[i]]
         for level in range(1, 8):
-            bits |= SPREAD[turns[n * level + i]] << np.uint64(level)
+            bits |= SPREAD[went_right[n * level + i]] << np.uint64(level)
         first_eight[i] = bits
-        bits = SPREAD[turns[n * 8 + i]]
+        bits = SPREAD[went_right[n * 8 + i]]
         for level in range(9, TOP_LEVELS):
-            bits |= SPREAD[turns[n * level + i]] << np.uint64(level - 8)
+            bits |= SPREAD[went_right[n * level + i]] << np.uint64(level - 8)
         others[i] = bits
 
 
-# A fused product and sum would round a reading in another way than the estimator does.
+# Fused multiply-add would round differently from the estimator.
 @compiled(
-    *(given(float64, 2), *4 * [given(float64, 1)], filled(int32, 2), filled(float64, 1)),
+    *(
+        read_only(float64, 2),
+        *4 * [read_only(float64, 1)],
+        writable(int32, 2),
+        writable(float64, 1),
+    ),
     returns=boolean,
     fastmath=False,
 )
@@ -295,23 +303,23 @@ def _prepare(
     keys: Ints,
     distances: Floats,
 ) -> bool:
-    """Make keys of rows in standard deviations, and find the rows outside the training box.
+    """Standardise rows and convert them to keys, and compute their distances from the box.
 
     Parameters
     ----------
     X : ndarray of shape (n, n_features)
     center, scale, box_scale, box_min : ndarray of shape (n_features,)
-        A row in standard deviations, times ``box_scale`` plus ``box_min``, lies within [-1, 1]
-        where it is in the box.
+        A standardised row, times ``box_scale`` plus ``box_min``, lies within [-1, 1] if it is in
+        the box.
     keys : ndarray of int32 of shape (n, n_features + 1)
-        Written: the sensors, and *beyond* of a row in the box.
+        Output: the sensors, and *beyond* of a row in the box.
     distances : ndarray of shape (n,)
-        Written: how far from the middle of the box, in its half widths; NaN if a value is NaN.
+        Output: distance from the centre of the box, in its half widths; NaN if a value is NaN.
 
     Returns
     -------
     bool
-        Whether any row lies outside.
+        Whether any row lies outside the box.
     """
     any_outside = False
     for row in range(X.shape[0]):
@@ -332,15 +340,15 @@ def _prepare(
     return any_outside
 
 
-@part_of_kernels
+@helper
 def _score(length: float, normaliser: float, distance: float) -> float:
-    """Return the score of a row by the sum of its path lengths; NaN if a value is NaN."""
+    """Return the score for a sum of path lengths; NaN if a value of the row is NaN."""
     return np.nan if distance != distance else 2.0 ** (-length / normaliser) - 0.5
 
 
-@part_of_kernels
+@helper
 def _eight_from(nodes: Ints, first: Place) -> Eight:
-    """Return the nodes that stand in eight places."""
+    """Return eight consecutive entries, from ``first`` on."""
     return (
         np.uintp(nodes[first]),
         np.uintp(nodes[first + np.uintp(1)]),
@@ -354,8 +362,14 @@ def _eight_from(nodes: Ints, first: Place) -> Eight:
 
 
 @compiled(
-    *(given(int32, 2), given(int32, 1), given(int32, 1), given(int32, 1), given(float64, 1)),
-    *(float64, given(float64, 1), filled(float64, 1)),
+    *(
+        read_only(int32, 2),
+        read_only(int32, 1),
+        read_only(int32, 1),
+        read_only(int32, 1),
+        read_only(float64, 1),
+    ),
+    *(float64, read_only(float64, 1), writable(float64, 1)),
     fastmath=False,
 )
 def _walk_alone(
@@ -375,19 +389,20 @@ def _walk_alone(
     keys : ndarray of int32 of shape (n, n_features + 1)
     nodes : ndarray of int32 of shape (4 * n_nodes,)
     roots, levels : ndarray of int32 of shape (n_trees,)
-        Where in ``nodes`` a tree begins, and how many steps lead to its deepest leaf. The number
-        of trees is a multiple of 8: trees of a single leaf fill up.
+        Index in ``nodes`` of the root of each tree, and the number of steps to its deepest leaf.
+        The number of trees is padded to a multiple of 8 with single leaves.
     lengths : ndarray of shape (n_lengths,)
     normaliser : float
         Number of trees times the mean path length of an unsuccessful search.
     distances, scores : ndarray of shape (n,)
+        See ``_prepare``; output.
     """
     r = np.uintp(0)
     for row in range(len(scores)):
         total = 0.0
-        for tree in range(0, len(roots), TOGETHER):
+        for tree in range(0, len(roots), LANES):
             n_steps = levels[tree]
-            for other in range(tree + 1, tree + TOGETHER):
+            for other in range(tree + 1, tree + LANES):
                 n_steps = max(n_steps, levels[other])
             at = _eight_from(roots, np.uintp(tree))
             ends = _eight(keys[row], nodes, (r, r, r, r, r, r, r, r), at, n_steps)
@@ -402,7 +417,7 @@ def _walk_alone(
         scores[row] = _score(total, normaliser, distances[row])
 
 
-@part_of_kernels
+@helper
 def _add_walks(
     tile: Keys,
     nodes: Packed,
@@ -413,13 +428,13 @@ def _add_walks(
     n_steps: Ints,
     sums: Floats,
 ) -> None:
-    """Walk down with rows of a tile from where they are, and add the path lengths at their ends.
+    """Walk down with rows of a tile from their nodes ``at``, and add their path lengths.
 
-    Eight at a time, the first of which is in ``todo``; each time so many steps.
+    ``todo`` has the first row of each group of eight, ``n_steps`` the steps of each group.
     """
-    for turn in range(len(todo)):
-        r0 = todo[turn]
-        ends = _eight_in_tile(tile, nodes, r0, _eight_from(at, r0), n_steps[turn])
+    for group in range(len(todo)):
+        r0 = todo[group]
+        ends = _eight_in_tile(tile, nodes, r0, _eight_from(at, r0), n_steps[group])
         sums[r0] += lengths[which[ends[0]]]
         sums[r0 + np.uintp(1)] += lengths[which[ends[1]]]
         sums[r0 + np.uintp(2)] += lengths[which[ends[2]]]
@@ -430,26 +445,26 @@ def _add_walks(
         sums[r0 + np.uintp(7)] += lengths[which[ends[7]]]
 
 
-@part_of_kernels
+@helper
 def _spread(held: Eight, at: Ints) -> None:
-    """Write the node of each box where its first row stands."""
+    """Write the node of each box to the entry of its first row."""
     h0, h1, h2, h3, h4, h5, h6, h7 = held
     at[0], at[BOX], at[2 * BOX], at[3 * BOX] = h0, h1, h2, h3
     at[4 * BOX], at[5 * BOX], at[6 * BOX], at[7 * BOX] = h4, h5, h6, h7
 
 
-@part_of_kernels
+@helper
 def _by_column(keys: Keys, first: int, tile: Keys) -> None:
-    """Write the keys of a tile by column, the last row filling up."""
+    """Write the keys of a tile by column, padded with the last row."""
     for row in range(tile.shape[1]):
-        same = min(first + row, len(keys) - 1)
+        source = min(first + row, len(keys) - 1)
         for column in range(keys.shape[1]):
-            tile[column, row] = keys[same, column]
+            tile[column, row] = keys[source, column]
 
 
-@part_of_kernels
+@helper
 def _box(tile: Keys, low: Keys, high: Keys) -> None:
-    """Write the boxes around the rows of a tile."""
+    """Write the bounding boxes of the rows of a tile."""
     for column in range(len(tile)):
         for box in range(N_BOXES):
             least = most = tile[column, box * BOX]
@@ -459,8 +474,14 @@ def _box(tile: Keys, low: Keys, high: Keys) -> None:
 
 
 @compiled(
-    *(given(int32, 2), given(int64, 1), given(uint16, 1), given(uint8, 1), given(int32, 1)),
-    *(given(float64, 1), float64, given(float64, 1), filled(float64, 1)),
+    *(
+        read_only(int32, 2),
+        read_only(int64, 1),
+        read_only(uint16, 1),
+        read_only(uint8, 1),
+        read_only(int32, 1),
+    ),
+    *(read_only(float64, 1), float64, read_only(float64, 1), writable(float64, 1)),
     fastmath=False,
 )
 def _walk_in_tiles(
@@ -479,7 +500,7 @@ def _walk_in_tiles(
     tile = np.empty((width, TILE), np.int32)
     low, high = np.empty(width * N_BOXES, np.int32), np.empty(width * N_BOXES, np.int32)
     at, sums = np.empty(TILE, np.int32), np.empty(TILE)
-    todo, n_steps = np.empty(TILE // TOGETHER, np.uintp), np.empty(TILE // TOGETHER, np.int32)
+    todo, n_steps = np.empty(TILE // LANES, np.uintp), np.empty(TILE // LANES, np.int32)
     flat = tile.reshape(-1)
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
@@ -505,7 +526,7 @@ def _walk_in_tiles(
                 else:
                     for row in range(box, box + BOX):
                         at[row] = at[box]
-                    for row in range(box, min(box + BOX, n_rows), TOGETHER):
+                    for row in range(box, min(box + BOX, n_rows), LANES):
                         todo[n_todo], n_steps[n_todo] = row, own_heights[node]
                         n_todo += 1
             _add_walks(flat, own, lengths, own_which, at, todo[:n_todo], n_steps, sums)
@@ -514,12 +535,12 @@ def _walk_in_tiles(
 
 
 @compiled(
-    *(given(int32, 2), given(int64, 1), given(uint8, 1), given(int32, 1)),
+    *(read_only(int32, 2), read_only(int64, 1), read_only(uint8, 1), read_only(int32, 1)),
     returns=boolean,
     fastmath=False,
 )
-def _are_alike(keys: Keys, nodes: Packed, heights: NDArray[np.uint8], starts: Ints) -> bool:
-    """Return whether half of the boxes around rows reach a leaf, in the first trees and tile."""
+def _are_similar(keys: Keys, nodes: Packed, heights: NDArray[np.uint8], starts: Ints) -> bool:
+    """Return whether half of the boxes of the first tile reach a leaf in the first trees."""
     width = keys.shape[1]
     tile, at = np.empty((width, TILE), np.int32), np.empty(TILE, np.int32)
     low, high = np.empty(width * N_BOXES, np.int32), np.empty(width * N_BOXES, np.int32)
@@ -536,9 +557,15 @@ def _are_alike(keys: Keys, nodes: Packed, heights: NDArray[np.uint8], starts: In
 
 
 @compiled(
-    *(given(int32, 2), given(int64, 1), given(uint16, 1), given(uint8, 1), given(int32, 1)),
-    *(given(float64, 1), *3 * [given(int32, 1)], given(uint16, 1), given(int32, 2)),
-    *(given(uint16, 2), float64, given(float64, 1), filled(float64, 1)),
+    *(
+        read_only(int32, 2),
+        read_only(int64, 1),
+        read_only(uint16, 1),
+        read_only(uint8, 1),
+        read_only(int32, 1),
+    ),
+    *(read_only(float64, 1), *3 * [read_only(int32, 1)], read_only(uint16, 1), read_only(int32, 2)),
+    *(read_only(uint16, 2), float64, read_only(float64, 1), writable(float64, 1)),
     in_vectors=True,
     fastmath=False,
 )
@@ -564,13 +591,15 @@ def _through_tops(
     n_levels = levels.shape[1] - 1
     row_batch = np.empty((ROW_BATCH // TILE, width, TILE), np.int32)
     at, sums = np.empty(ROW_BATCH, np.int32), np.empty(ROW_BATCH)
-    all_rows = np.arange(0, TILE, TOGETHER).astype(np.uintp)
+    all_rows = np.arange(0, TILE, LANES).astype(np.uintp)
     most_cuts = (columns[1:] - columns[:-1]).max()
     marks = np.empty(WORDS * (most_cuts + 1), np.uint64)
     beyond = np.empty(WORDS * len(cuts), np.uint64)
-    here, turns = np.empty(WORDS << TOP_LEVELS, np.uint64), np.zeros(WORDS * TOP_LEVELS, np.uint64)
-    ways, more = np.empty(ROW_BATCH // 8, np.uint64), np.empty(ROW_BATCH // 8, np.uint64)
-    turns_of_eight, low, high = turns.view(np.uint8), ways.view(np.uint8), more.view(np.uint8)
+    at_node = np.empty(WORDS << TOP_LEVELS, np.uint64)
+    went_right = np.zeros(WORDS * TOP_LEVELS, np.uint64)
+    low_bytes, high_bytes = np.empty(ROW_BATCH // 8, np.uint64), np.empty(ROW_BATCH // 8, np.uint64)
+    right_of_eight = went_right.view(np.uint8)
+    low, high = low_bytes.view(np.uint8), high_bytes.view(np.uint8)
     n_steps = np.empty(len(all_rows), np.int32)
     for first in range(0, n, ROW_BATCH):
         for tile in range(len(row_batch)):
@@ -578,17 +607,17 @@ def _through_tops(
         _compare(row_batch, cuts, columns, places, at, marks, beyond)
         sums[:] = 0.0
         for tree in range(len(starts) - 1):
-            _through_top(beyond, children, levels[tree], here, turns)
-            _as_numbers(turns_of_eight, ways, more)
+            _through_top(beyond, children, levels[tree], at_node, went_right)
+            _transpose(right_of_eight, low_bytes, high_bytes)
             own_ends, start, stop = ends[tree], starts[tree], starts[tree + 1]
             if heights[start] <= n_levels:
                 for row in range(ROW_BATCH):
-                    way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
-                    sums[row] += lengths[own_ends[way]]
+                    path = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
+                    sums[row] += lengths[own_ends[path]]
             else:
                 for row in range(ROW_BATCH):
-                    way = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
-                    at[row] = own_ends[way]
+                    path = np.uintp(low[row]) | np.uintp(high[row]) << np.uintp(8)
+                    at[row] = own_ends[path]
                 n_steps[:] = heights[start] - n_levels
                 own, own_which = nodes[start:stop], which[start:stop]
                 for tile in range(len(row_batch)):
@@ -601,18 +630,18 @@ def _through_tops(
             scores[first + row] = _score(sums[row], normaliser, distances[first + row])
 
 
-@compiled(given(int32, 1), filled(uint8, 1), fastmath=False)
+@compiled(read_only(int32, 1), writable(uint8, 1), fastmath=False)
 def _measure_heights(nodes: Ints, heights: NDArray[np.uint8]) -> None:
-    """Write for each node how many steps lead from it to the deepest leaf below."""
-    # Children stand behind their parents.
+    """Write for each node the number of steps to the deepest leaf below."""
+    # Children come after their parents.
     for node in range(len(heights) - 1, -1, -1):
         child = nodes[trees.PER_NODE * node + trees.CHILD] // trees.PER_NODE
         heights[node] = 0 if child == node else 1 + max(heights[child], heights[child + 1])
 
 
 @compiled(
-    *(given(int32, 1), given(int32, 1), given(uint16, 1), given(uint8, 1)),
-    *(filled(int32, 1), filled(uint16, 1), filled(int32, 2), filled(uint16, 2)),
+    *(read_only(int32, 1), read_only(int32, 1), read_only(uint16, 1), read_only(uint8, 1)),
+    *(writable(int32, 1), writable(uint16, 1), writable(int32, 2), writable(uint16, 2)),
     returns=int64,
     fastmath=False,
 )
@@ -626,15 +655,15 @@ def _lay_out_tops(
     levels: Ints,
     ends: NDArray[np.uint16],
 ) -> int:
-    """Write what ``PackedForest`` has of the top levels, and return how many nodes they have."""
+    """Write the top levels of a ``PackedForest``, and return the number of their inner nodes."""
     n_levels, most = levels.shape[1] - 1, ends.shape[1]
     reached, below = np.empty(most, np.int32), np.empty(most, np.int32)
-    ways, ways_below = np.empty(most, np.int32), np.empty(most, np.int32)
+    paths, paths_below = np.empty(most, np.int32), np.empty(most, np.int32)
     links, links_below = np.empty(most, np.int32), np.empty(most, np.int32)
     n_inner = 0
     for tree in range(len(starts) - 1):
         root = starts[tree]
-        reached[0], ways[0], links[0], n_reached = root, 0, -1, 1
+        reached[0], paths[0], links[0], n_reached = root, 0, -1, 1
         for level in range(n_levels + 1):
             levels[tree, level] = n_inner
             n_below = 0
@@ -642,8 +671,8 @@ def _lay_out_tops(
                 node = reached[i]
                 is_leaf = heights[node] == 0
                 if is_leaf or level == n_levels:
-                    is_done = heights[root] <= n_levels
-                    ends[tree, ways[i]] = which[node] if is_done else node - root
+                    is_whole = heights[root] <= n_levels
+                    ends[tree, paths[i]] = which[node] if is_whole else node - root
                     continue
                 if links[i] >= 0:
                     children[links[i]] = n_inner - levels[tree, 0]
@@ -651,12 +680,12 @@ def _lay_out_tops(
                 child = nodes[trees.PER_NODE * node + trees.CHILD] // trees.PER_NODE
                 for side in range(2):
                     below[n_below] = child + side
-                    ways_below[n_below] = ways[i] | side << level
+                    paths_below[n_below] = paths[i] | side << level
                     links_below[n_below] = 2 * n_inner + side
                     n_below += 1
                 n_inner += 1
             reached, below = below, reached
-            ways, ways_below = ways_below, ways
+            paths, paths_below = paths_below, paths
             links, links_below = links_below, links
             n_reached = n_below
     return n_inner
@@ -664,36 +693,39 @@ def _lay_out_tops(
 
 @dataclass(frozen=True)
 class PackedForest:
-    """A forest prepared for many rows: half as large, so that more of it is near.
+    """A forest in a layout for many rows, half the size, for fewer cache misses.
+
+    The *inner nodes* are those of the top levels that are no leaves, tree by tree and level by
+    level.
 
     Attributes
     ----------
     nodes : ndarray of int64 of shape (n_nodes,)
-        From the highest bits on: the cut, in 32; the left child, in 16, counted from the root of
-        its tree; where in a tile the column begins, in 16.
+        From the highest bits: 32 bits for the cut; 16 for the left child, relative to the root of
+        its tree; 16 for the offset of the column in a tile.
     which : ndarray of uint16 of shape (n_nodes,)
-        Which of ``lengths`` ends at each node.
+        Index into ``lengths`` of each node.
     heights : ndarray of uint8 of shape (n_nodes,)
-        How many steps lead from a node to the deepest leaf below.
+        Number of steps from each node to the deepest leaf below.
     starts : ndarray of int32 of shape (n_trees + 1,)
-        The first node of each tree; the last number is where they all end.
+        The first node of each tree; the last entry is the number of nodes.
     lengths : ndarray of shape (n_lengths,)
+        The distinct path lengths.
     cuts : ndarray of int32 of shape (n_inner,)
-        Of all nodes in top levels that are no leaves, column by column in ascending order.
+        The cuts of the inner nodes, by column and in ascending order.
     columns : ndarray of int32 of shape (n_features + 2,)
-        Where the cuts of each column begin; the last number is where they all end.
+        Index of the first cut of each column; the last entry is the number of cuts.
     places : ndarray of int32 of shape (n_inner,)
-        Which node of the top levels each of the cuts belongs to. They stand tree by tree, those
-        nearer to the root first.
+        The inner node of each cut.
     children : ndarray of uint16 of shape (2 * n_inner,)
-        The left and the right child of each of these nodes, counted from the root; ``BELOW`` for
-        a leaf, and for what is no part of the top.
+        The left and right child of each inner node, relative to the root; ``BELOW`` for a leaf or
+        a node below the top levels.
     levels : ndarray of int32 of shape (n_trees, n_levels + 1)
-        Where among these nodes each level of each tree begins.
+        Index of the first inner node of each level of each tree.
     ends : ndarray of uint16 of shape (n_trees, 2 ** n_levels)
-        Where a way through a top ends, which has a bit for each turn to the right, the lowest
-        for that at the root: which of ``lengths`` stands there. Of a tree that is higher than its
-        top, the node itself, counted from the root.
+        The end of each path through the top levels. A path is a number: bit ``i`` is set if the
+        path goes right at level ``i``. If the top levels hold the whole tree, the end is an index
+        into ``lengths``; else it is a node, relative to the root.
     """
 
     nodes: Packed
@@ -710,10 +742,10 @@ class PackedForest:
 
     @classmethod
     def of(cls, arrays: Arrays) -> PackedForest | None:
-        """Prepare a forest as ``nodes.py`` has it; None if its numbers are too large for that."""
+        """Pack a forest in the layout of ``nodes.py``; None if its indices are too large."""
         cut, column, child, which = arrays["nodes"].T
         child = child // trees.PER_NODE
-        # The trees that fill up are one leaf.
+        # The padding trees share one leaf.
         roots = np.unique(arrays["roots"]) // trees.PER_NODE
         starts = np.append(roots, len(cut)).astype(np.int32)
         sizes = np.diff(starts)
@@ -755,7 +787,7 @@ _packed_forests: dict[int, PackedForest | None] = {}
 
 
 def _packed(arrays: Arrays) -> PackedForest | None:
-    """Return a forest prepared for many rows; it is kept for as long as the forest is."""
+    """Return the packed forest, cached for the lifetime of its nodes."""
     nodes = arrays["nodes"]
     if id(nodes) not in _packed_forests:
         _packed_forests[id(nodes)] = PackedForest.of(arrays)
@@ -767,32 +799,34 @@ def raw_scores(arrays: Arrays, X: Floats) -> Floats:
     """Return ``2 ** (-mean path length / c) - 0.5`` for rows of shape (n_samples, n_features)."""
     n_features = X.shape[1]
     scores = np.empty(len(X))
-    # Averages have no box: a width of nothing, in which every row lies.
-    nowhere = np.zeros(n_features)
-    box_scale, box_min = arrays.get("box_scale", nowhere), arrays.get("box_min", nowhere)
+    # Forests of averages have no box; with zeros, every row is inside.
+    zeros = np.zeros(n_features)
+    box_scale, box_min = arrays.get("box_scale", zeros), arrays.get("box_min", zeros)
     center, scale, nodes = arrays["center"], arrays["scale"], arrays["nodes"].reshape(-1)
     roots, levels, lengths = arrays["roots"], arrays["levels"], arrays["lengths"]
     normaliser = float(arrays["normaliser"][0])
-    forest = _packed(arrays) if len(X) >= FEW else None
+    forest = _packed(arrays) if len(X) >= MIN_TILE_ROWS else None
 
     def work(start: int, stop: int) -> None:
         keys = np.empty((stop - start, n_features + 1), np.int32)
         distances = np.empty(stop - start)
         if _prepare(X[start:stop], center, scale, box_scale, box_min, keys, distances):
-            # By numpy's own logarithm, as in the estimator.
+            # numpy's logarithm, to match the estimator to the last bit.
             outside = np.flatnonzero(distances > 1.0)
             beyond = np.square(np.log(np.minimum(distances[outside], FARTHEST_BEYOND)))
             keys[outside, n_features] = trees.as_keys(beyond)
-        found = normaliser, distances, scores[start:stop]
+        outputs = normaliser, distances, scores[start:stop]
         if forest is None:
-            _walk_alone(keys, nodes, roots, levels, lengths, *found)
+            _walk_alone(keys, nodes, roots, levels, lengths, *outputs)
         else:
             packed = forest.nodes, forest.which, forest.heights, forest.starts, forest.lengths
-            if len(keys) < MANY or _are_alike(keys, forest.nodes, forest.heights, forest.starts):
-                _walk_in_tiles(keys, *packed, *found)
+            if len(keys) < MIN_BATCH_ROWS or _are_similar(
+                keys, forest.nodes, forest.heights, forest.starts
+            ):
+                _walk_in_tiles(keys, *packed, *outputs)
             else:
                 top_levels = forest.cuts, forest.columns, forest.places, forest.children
-                _through_tops(keys, *packed, *top_levels, forest.levels, forest.ends, *found)
+                _through_tops(keys, *packed, *top_levels, forest.levels, forest.ends, *outputs)
 
     in_blocks(work, len(X), BLOCK)
     return scores

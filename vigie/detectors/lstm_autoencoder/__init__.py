@@ -1,4 +1,4 @@
-"""LSTM autoencoder: how badly a network that knows healthy sequences restores this one."""
+"""LSTM autoencoder: the error with which a network of healthy sequences reconstructs a window."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def _new_detector(params: Params, random_state: int) -> Detector:
 
 
 def _score(arrays: Arrays, params: Params, windows: Floats) -> Floats:
-    """Return the error of restoring windows of shape (n_windows, window, n_features).
+    """Return the reconstruction error of windows of shape (n_windows, window, n_features).
 
-    The mean squared error, in which a single far value would be lost among all the others; so
-    how far the last row leaves the box of all training rows counts as the error of a whole row.
+    The mean squared error, plus a penalty for the last row, since a single far value hardly
+    changes the mean: its squared distance from the bounding box of the training rows counts as
+    the error of a whole row.
     """
     from vigie.detectors.lstm_autoencoder.score import raw_scores
 

@@ -1,4 +1,4 @@
-"""LSTM autoencoder: how badly a network that knows healthy sequences restores this one.
+"""LSTM autoencoder: the error with which a network of healthy sequences reconstructs a window.
 
 References
 ----------
@@ -32,20 +32,20 @@ from vigie.errors import InvalidDataError
 
 logger = logging.getLogger(__name__)
 
-KEPT_BACK = 0.1
-"""Share of the windows that are not learnt from, but tell when to stop."""
-FEWEST_KEPT_BACK, MOST_KEPT_BACK = 100, 2048
-"""Fewer windows tell too little and are better learnt from; more tell hardly more."""
+VALIDATION_SHARE = 0.1
+"""Share of the windows held out for early stopping."""
+MIN_VALIDATION, MAX_VALIDATION = 100, 2048
+"""Fewest validation windows, below which all are trained on, and most."""
 PATIENCE = 1000
-"""Steps in which the loss of the windows kept back must fall, counted in whole epochs ..."""
-WORTHWHILE = 0.01
+"""Steps, rounded up to whole epochs, in which the validation loss must fall ..."""
+MIN_IMPROVEMENT = 0.01
 """... by this share, or the training ends."""
-RISING = 0.1, 100
-"""The rate rises over this share of the steps at most, and over so many at most."""
+WARM_UP = 0.1, 100
+"""Limits of the learning rate's warm-up: a share of the steps, and a number of steps."""
 RECENT = 8.0
-"""How much more the recent weights count in their average: half of it is the last 8 % of them."""
-UNRECORDED = 3
-"""Steps on a GPU in which its libraries choose and set up what they need."""
+"""Exponent of the weighting in the average of the weights: the last 8 % of them make up half."""
+EAGER_STEPS = 3
+"""Steps on a GPU before the graph is captured, in which its libraries allocate and autotune."""
 
 _global_state = threading.Lock()
 _gpu = threading.Lock()
@@ -54,30 +54,30 @@ _threads_before = 0
 
 
 def available_device() -> str:
-    """Return the device that a training would use, such as 'cpu' or 'cuda'."""
+    """Return the device that training uses, 'cpu' or 'cuda'."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
 class LSTMAutoencoder:
-    """A stack of LSTM layers down to one state, and a stack back up to the sequence.
+    """LSTM layers that encode a window as one state, and layers that decode it to the window.
 
     Parameters
     ----------
     encoder_layers, decoder_layers : tuple of int
-        Hidden units of each layer, in the order in which the data pass them.
+        Hidden units of each layer, from input to output.
     sequence_length : int
         Rows in a window.
     batch_size : int
         Windows in a step of the optimiser (Adam).
     epochs : int
-        Passes over the windows at most; fewer where more gain nothing.
+        Maximum passes over the windows; early stopping may end the training before.
     learning_rate : float
-        The rate of the optimiser.
+        Learning rate of the optimiser.
     random_state : int
         Seed.
     arrays_only : bool, default False
-        Make no network of PyTorch's, where only scores are wanted.
+        Return no PyTorch network, if only scores are needed.
     """
 
     encoder_layers: tuple[int, ...]
@@ -112,8 +112,8 @@ class LSTMAutoencoder:
         return replace(self, arrays_only=True)
 
     def for_part(self, share: float) -> LSTMAutoencoder:
-        # Scores are errors in one unit only between networks that have learnt in as many steps.
-        # Smaller batches make them cheaper, more epochs less noisy: half of each.
+        # Errors are comparable only between networks trained for equally many steps. Smaller
+        # batches are cheaper, more epochs less noisy: compensate half by each.
         root = math.sqrt(share)
         return replace(
             self,
@@ -128,15 +128,15 @@ class LSTMAutoencoder:
         network.learn_ranges(rows)
         device = available_device()
         scaled = ((torch.from_numpy(rows) - network.center) / network.scale).float()
-        learn, kept_back = _starts([len(segment) for segment in segments], self.sequence_length)
+        learn, validation = _starts([len(segment) for segment in segments], self.sequence_length)
         most_steps = self.epochs * -(-len(learn) // self.batch_size)
         with _one_thread(), _gpu if device == "cuda" else nullcontext():
             windows = Windows(scaled.to(device), self.sequence_length)
             descent_of = self._descent_on(device)
             descent = descent_of(network.to(device), windows, self.learning_rate, most_steps)
-            losses = self._optimise(descent, learn.to(device), kept_back.to(device), progress)
-        # Double precision from here on: the weights stay as they were learnt, and the network
-        # and the arrays taken from it agree to the last digits.
+            losses = self._optimise(descent, learn.to(device), validation.to(device), progress)
+        # Convert to double precision, so that the network and the kernel, which uses these
+        # arrays, agree to the last digits.
         network = descent.average.cpu().double().eval().requires_grad_(False)
         arrays = {name: value.numpy().T.copy() for name, value in network.state_dict().items()}
         estimator = None if self.arrays_only else network
@@ -148,11 +148,11 @@ class LSTMAutoencoder:
 
     def _descent_on(self, device: str) -> type[Descent] | type[CompiledDescent]:
         if device == "cuda":
-            return RecordedDescent
+            return CudaGraphDescent
         return CompiledDescent if self.arrays_only else Descent
 
     def _new_network(self, n_features: int) -> Autoencoder:
-        # First weights come from torch's global generator, so two fits side by side take turns.
+        # Initialisation uses torch's global generator, so concurrent fits must not interleave.
         with _global_state, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             return Autoencoder(n_features, self.encoder_layers, self.decoder_layers)
@@ -161,11 +161,11 @@ class LSTMAutoencoder:
         self,
         descent: Descent | CompiledDescent,
         learn: Tensor,
-        kept_back: Tensor,
+        validation: Tensor,
         progress: Progress,
     ) -> list[float]:
-        """Leave the average as it was at its best; return the loss of each epoch until then."""
-        best = Best(patience=-(-PATIENCE // -(-len(learn) // self.batch_size)))
+        """Train the average up to its best epoch; return the training loss of each epoch."""
+        stopping = EarlyStopping(patience=-(-PATIENCE // -(-len(learn) // self.batch_size)))
         order = torch.Generator().manual_seed(self.random_state)
         losses: list[float] = []
         for epoch in range(1, self.epochs + 1):
@@ -175,40 +175,41 @@ class LSTMAutoencoder:
                 raise InvalidDataError(
                     f"The training diverged in epoch {epoch}.",
                     field="learning_rate",
-                    remedy=f"Give a smaller one than {self.learning_rate:g}.",
+                    remedy=f"Give a rate below {self.learning_rate:g}.",
                 )
             progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs)
-            if len(kept_back) and best.reached(epoch, descent, kept_back):
-                logger.info("Ended after epoch %d; that of epoch %d is kept.", epoch, best.epoch)
+            if len(validation) and stopping.should_stop(epoch, descent, validation):
+                logger.info(
+                    "Stopped early after epoch %d; epoch %d was best.", epoch, stopping.epoch
+                )
                 break
-        if not len(kept_back):
+        if not len(validation):
             return losses
-        descent.average.load_state_dict(best.weights)
-        return losses[: best.epoch]
+        descent.average.load_state_dict(stopping.weights)
+        return losses[: stopping.epoch]
 
 
 class Descent:
-    """Adam at a steady rate, and the average of the weights that it has passed.
+    """Adam with a constant learning rate and averaging of the weights.
 
-    A steady rate has no end that must be known beforehand, and the average is at rest whenever
-    one looks, where the weights themselves still swing. So a training may end as soon as nothing
-    more comes of it, and a short one is as good as it can be.
+    A constant rate needs no schedule with a known end, and the average is stable at any time while
+    the weights themselves still oscillate. So early stopping is possible at any epoch.
 
     Parameters
     ----------
     network : Autoencoder
-        Learns in place.
+        Trained in place.
     windows : Windows
-        What it learns from, on the same device.
+        Training and validation windows, on the same device.
     learning_rate : float
-        To which the rate rises at first.
+        Learning rate after the warm-up.
     most_steps : int
-        After which the training ends, if not before.
+        Maximum number of steps.
 
     Attributes
     ----------
     average : Autoencoder
-        What to keep of it all.
+        The network with averaged weights.
     """
 
     def __init__(
@@ -219,22 +220,22 @@ class Descent:
         self._weights: list[Tensor] = list(network.parameters())
         self._averaged: list[Tensor] = list(self.average.parameters())
         self._optimiser = torch.optim.Adam(self._weights, lr=learning_rate, fused=True)
-        rising = _rising(most_steps)
+        warm_up = _warm_up_steps(most_steps)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: min((step + 1) / rising, 1.0)
+            self._optimiser, lambda step: min((step + 1) / warm_up, 1.0)
         )
         self._steps = 0
 
     def learn(self, starts: Tensor, batch_size: int) -> float:
-        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        """Train for one epoch on the windows at ``starts``; return their mean loss."""
         total = torch.zeros((), device=starts.device)
         for batch in starts.split(batch_size):  # type: ignore[no-untyped-call]
-            # Nobody waits for the device meanwhile.
+            # Accumulate on the device: ``item`` would synchronise at every step.
             total += self._step(self._windows[batch]) * len(batch)
         return total.item() / len(starts)
 
     def loss(self, starts: Tensor) -> float:
-        """Return the mean loss of the average on the windows that begin there."""
+        """Return the mean loss of the averaged network on the windows at ``starts``."""
         return float(self.average.loss(self._windows[starts]))
 
     def _step(self, sequences: Tensor) -> Tensor:
@@ -246,15 +247,15 @@ class Descent:
         self._schedule.step()
         self._steps += 1
         with torch.no_grad():
-            torch._foreach_lerp_(self._averaged, self._weights, _newest(self._steps))
+            torch._foreach_lerp_(self._averaged, self._weights, _newest_share(self._steps))
         return loss.detach()
 
 
-class RecordedDescent(Descent):
-    """The same descent on a GPU, where one step is recorded and then replayed.
+class CudaGraphDescent(Descent):
+    """``Descent`` on a GPU, with each step replayed as a CUDA graph.
 
-    A step of so small a network is a hundred kernels of a few microseconds, and starting them one
-    by one takes longer than the whole step does without a GPU. Replayed, they start as one.
+    A step of so small a network is a hundred kernels of a few microseconds, and launching them
+    one by one takes longer than the step on a CPU. A graph launches them at once.
 
     Parameters and attributes are those of ``Descent``.
 
@@ -269,8 +270,8 @@ class RecordedDescent(Descent):
         super().__init__(network, windows, learning_rate, most_steps)
         for layer in (*self.average.encoder, *self.average.decoder):
             layer.flatten_parameters()
-        self._highest_rate, self._rising = learning_rate, _rising(most_steps)
-        # What differs from step to step lies where the recorded one looks for it.
+        self._target_rate, self._warm_up_steps = learning_rate, _warm_up_steps(most_steps)
+        # The graph reads the values that change from step to step from these tensors.
         device = windows.rows.device
         self._rate, self._share = torch.zeros((), device=device), torch.zeros((), device=device)
         self._optimiser = torch.optim.Adam(
@@ -280,29 +281,29 @@ class RecordedDescent(Descent):
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def learn(self, starts: Tensor, batch_size: int) -> float:
-        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        """Train for one epoch on the windows at ``starts``; return their mean loss."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             return super().learn(starts, batch_size)
 
     def _step(self, sequences: Tensor) -> Tensor:
         self._steps += 1
-        self._rate.fill_(self._highest_rate * min(self._steps / self._rising, 1.0))
-        self._share.fill_(_newest(self._steps))
-        if self._steps <= UNRECORDED:
-            return self._one(sequences)
+        self._rate.fill_(self._target_rate * min(self._steps / self._warm_up_steps, 1.0))
+        self._share.fill_(_newest_share(self._steps))
+        if self._steps <= EAGER_STEPS:
+            return self._optimiser_step(sequences)
         if self._graph is None:
             self._sequences, self._graph = sequences.clone(), torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=self._stream):
-                self._loss = self._one(self._sequences)
+                self._loss = self._optimiser_step(self._sequences)
         if sequences.shape != self._sequences.shape:
-            # The last few windows of an epoch.
-            return self._one(sequences)
+            # The last batch of an epoch may be smaller.
+            return self._optimiser_step(sequences)
         self._sequences.copy_(sequences)
         self._graph.replay()
         return self._loss
 
-    def _one(self, sequences: Tensor) -> Tensor:
+    def _optimiser_step(self, sequences: Tensor) -> Tensor:
         loss = self._network.loss(sequences)
         self._optimiser.zero_grad(set_to_none=False)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -315,7 +316,7 @@ class RecordedDescent(Descent):
 
 
 class CompiledDescent:
-    """The same descent by compiled code, for networks that nobody opens.
+    """``Descent`` in compiled code, for internal fits.
 
     Parameters and attributes are those of ``Descent``.
     """
@@ -325,7 +326,7 @@ class CompiledDescent:
     ):
         layers = (*network.encoder, *network.decoder)
         self.average = copy.deepcopy(network).requires_grad_(False)
-        # The average looks into the learner's own memory.
+        # The weights of ``average`` are views of the learner's memory.
         self._learner = Learner(
             windows.rows.numpy(),
             windows.length,
@@ -333,7 +334,7 @@ class CompiledDescent:
             len(network.encoder),
             np.concatenate([w.numpy().T.ravel() for w in self.average.parameters()]),
             learning_rate,
-            _rising(most_steps),
+            _warm_up_steps(most_steps),
             RECENT,
         )
         start = 0
@@ -343,26 +344,26 @@ class CompiledDescent:
             start += weights.numel()
 
     def learn(self, starts: Tensor, batch_size: int) -> float:
-        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        """Train for one epoch on the windows at ``starts``; return their mean loss."""
         return self._learner.learn(starts.numpy(), batch_size)
 
     def loss(self, starts: Tensor) -> float:
-        """Return the mean loss of the average on the windows that begin there."""
+        """Return the mean loss of the averaged network on the windows at ``starts``."""
         return self._learner.loss(np.ascontiguousarray(starts.numpy()))
 
 
-def _rising(most_steps: int) -> int:
-    return max(1, min(round(RISING[0] * most_steps), RISING[1]))
+def _warm_up_steps(most_steps: int) -> int:
+    return max(1, min(round(WARM_UP[0] * most_steps), WARM_UP[1]))
 
 
-def _newest(steps: int) -> float:
-    """Return how much the weights after so many steps count in the average of all."""
+def _newest_share(steps: int) -> float:
+    """Return the share of the newest weights in the average after ``steps`` steps."""
     return min((1.0 + RECENT) / (steps + RECENT), 1.0)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of consecutive rows, gathered as they are asked for and never copied at large.
+    """Windows of consecutive rows, gathered batch by batch.
 
     Parameters
     ----------
@@ -381,55 +382,57 @@ class Windows:
         return self.rows[starts[:, None] + steps]
 
 
-class Best:
-    """The weights of the epoch that restored best what was kept back.
+class EarlyStopping:
+    """Early stopping; keeps the weights of the epoch with the lowest validation loss.
 
     Parameters
     ----------
     patience : int
-        Epochs in which the loss must fall by ``WORTHWHILE``.
+        Epochs in which the loss must fall by ``MIN_IMPROVEMENT``.
     """
 
     def __init__(self, patience: int):
         self.patience = patience
         self.epoch = 0
         self.weights: dict[str, Tensor] = {}
-        self._loss = self._mark = math.inf
-        self._marked = 0
+        self._loss = self._reference_loss = math.inf
+        self._reference_epoch = 0
 
-    def reached(self, epoch: int, descent: Descent | CompiledDescent, kept_back: Tensor) -> bool:
-        """Look at the average after an epoch; return whether going on is in vain."""
-        loss = descent.loss(kept_back)
+    def should_stop(
+        self, epoch: int, descent: Descent | CompiledDescent, validation: Tensor
+    ) -> bool:
+        """Evaluate the averaged network after an epoch; return whether to stop."""
+        loss = descent.loss(validation)
         if loss < self._loss:
             self._loss, self.epoch = loss, epoch
             self.weights = copy.deepcopy(descent.average.state_dict())
-        if loss < (1.0 - WORTHWHILE) * self._mark:
-            self._mark, self._marked = loss, epoch
-        return epoch - self._marked >= self.patience
+        if loss < (1.0 - MIN_IMPROVEMENT) * self._reference_loss:
+            self._reference_loss, self._reference_epoch = loss, epoch
+        return epoch - self._reference_epoch >= self.patience
 
 
 def _starts(lengths: Sequence[int], window: int) -> tuple[Tensor, Tensor]:
-    """Return the first rows of the windows to learn from, and of those to stop by.
+    """Return the first rows of the training windows and of the validation windows.
 
-    The end of each segment is kept back, and no window that is learnt from reaches into it.
+    The end of each segment is for validation, and no training window overlaps it.
     """
-    every, learn, kept_back = [], [], []
+    every, learn, validation = [], [], []
     offset = 0
     for length in lengths:
         starts = torch.arange(offset, offset + max(length - window + 1, 0))
-        n_learnt = len(starts) - round(KEPT_BACK * len(starts))
+        n_learnt = len(starts) - round(VALIDATION_SHARE * len(starts))
         every.append(starts)
         learn.append(starts[: max(n_learnt - window + 1, 0)])
-        kept_back.append(starts[n_learnt:])
+        validation.append(starts[n_learnt:])
         offset += length
-    stop_by = torch.cat(kept_back)
-    if len(stop_by) < FEWEST_KEPT_BACK:
-        return torch.cat(every), stop_by[:0]
-    return torch.cat(learn), stop_by[:: -(-len(stop_by) // MOST_KEPT_BACK)]
+    held_out = torch.cat(validation)
+    if len(held_out) < MIN_VALIDATION:
+        return torch.cat(every), held_out[:0]
+    return torch.cat(learn), held_out[:: -(-len(held_out) // MAX_VALIDATION)]
 
 
 class Autoencoder(nn.Module):
-    """The network; called with windows in the sensors' own units, it returns their errors."""
+    """The network; maps windows in the sensors' own units to their reconstruction errors."""
 
     center: Tensor
     scale: Tensor
@@ -448,11 +451,11 @@ class Autoencoder(nn.Module):
             self.register_buffer(name, torch.zeros(n_features, dtype=torch.float64))
 
     def loss(self, sequences: Tensor) -> Tensor:
-        """Return the mean squared error of restoring standardised sequences."""
+        """Return the mean squared reconstruction error of standardised sequences."""
         return torch.mean((self.restore(sequences) - sequences) ** 2)
 
     def learn_ranges(self, rows: Floats) -> None:
-        """Take centre, scale and box from rows of shape (n_samples, n_features)."""
+        """Set centre, scale and bounding box from rows of shape (n_samples, n_features)."""
         center, scale = standardisation(rows)
         ranges = {
             "center": center,
@@ -464,7 +467,7 @@ class Autoencoder(nn.Module):
             self.get_buffer(name).copy_(torch.from_numpy(values))
 
     def restore(self, sequences: Tensor) -> Tensor:
-        """Restore standardised sequences of shape (n_windows, window, n_features)."""
+        """Reconstruct standardised sequences of shape (n_windows, window, n_features)."""
         states = sequences
         for layer in self.encoder:
             states, _ = layer(states)
@@ -489,7 +492,7 @@ def _stack(n_inputs: int, sizes: Sequence[int]) -> nn.ModuleList:
 
 
 def _layer(n_inputs: int, size: int) -> nn.LSTM:
-    """Return a layer that begins by remembering: it learns in a third of the steps."""
+    """Return an LSTM layer with a forget bias of 1, which needs a third of the training steps."""
     layer = nn.LSTM(n_inputs, size, batch_first=True)
     for name, values in layer.named_parameters():
         with torch.no_grad():
@@ -500,14 +503,14 @@ def _layer(n_inputs: int, size: int) -> nn.LSTM:
                     nn.init.orthogonal_(gate)
                 else:
                     nn.init.zeros_(gate)
-    # The second of the four gates decides what is forgotten.
+    # The second of the four gates is the forget gate.
     nn.init.ones_(layer.get_parameter("bias_ih_l0").detach()[size : 2 * size])
     return layer
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep one small network to one core: fits side by side use the others better."""
+    """Limit torch to one thread: concurrent fits use the other cores better."""
     global _training_now, _threads_before
     with _global_state:
         if _training_now == 0:

@@ -1,13 +1,13 @@
-"""Networks that nobody opens but us, taught as PyTorch teaches them, in a third of the time.
+"""Training of LSTM autoencoders for internal fits, in a third of PyTorch's time.
 
-What calibrates an LSTM autoencoder, and what sees averages, is never handed to another tool. It
-needs no estimator, only weights. PyTorch takes as long to call its layers as they take to compute,
-and holds the interpreter's lock meanwhile; here several networks learn side by side. The steps are
-the same: batches, gradients, clipping, Adam and the average of the weights, in single precision.
+The networks for the calibration and for averages are never used by other tools. They need no
+estimator, only weights. PyTorch takes as long to call its layers as they take to compute, and
+holds the GIL meanwhile; here several networks are trained in parallel. The steps are the same:
+batches, gradients, clipping, Adam and the average of the weights, in single precision.
 
-Weights of a network stand one after the other, input by output as in ``vigie.detectors.scoring``:
-of each layer those of the input, those of the state and two biases, then the head's and its bias.
-Rows of a tile of windows stand step by step, those of one step together.
+All weights are in one array, each matrix as (n_inputs, n_outputs) as in ``score.py``: per layer
+the weights of the input, those of the state and two biases; last the head's weights and bias. The
+rows of a tile of windows are ordered by step.
 
 References
 ----------
@@ -25,18 +25,18 @@ import numpy as np
 from numba import boolean, float32, float64, int64, types
 from numpy.typing import NDArray
 
-from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 from vigie.detectors.lstm_autoencoder.score import add_product
 
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 TILE = 16
-"""Windows whose states and gates of all steps fit into the second cache."""
+"""Windows whose states and gates of all steps fit into the L2 cache."""
 
 
 def _single(number: float) -> Any:
-    """Return a constant that does not draw what it meets into double precision."""
+    """Return a constant that does not promote expressions to double precision."""
     return np.float32(number)
 
 
@@ -48,14 +48,14 @@ LOWEST, HIGHEST = _single(-87.0), _single(88.0)
 TERMS = tuple(_single(1.0 / factorial(n)) for n in range(2, 7))
 BITS, BIAS = np.int32(23), np.int32(127)
 
-KEEP_1, KEEP_2, EPSILON = _single(0.9), _single(0.999), _single(1e-8)
-"""Adam's, as everybody has them."""
-LONGEST = 1.0
-"""Norm that a gradient is clipped to."""
+BETA_1, BETA_2, EPSILON = _single(0.9), _single(0.999), _single(1e-8)
+"""Adam's usual parameters."""
+MAX_NORM = 1.0
+"""Norm to which gradients are clipped."""
 
 
 class Learner:
-    """A network while it learns, and the average of the weights that it has passed.
+    """A network in training, and the average of its weights.
 
     Parameters
     ----------
@@ -66,20 +66,20 @@ class Learner:
     layers : sequence of (int, int)
         Inputs and units of each layer.
     n_encoder : int
-        How many of them come before the one state that the others start from.
+        Number of encoder layers; the others form the decoder.
     weights : ndarray of float32 of shape (n_weights,)
-        The first ones.
+        Initial weights.
     learning_rate : float
-        To which the rate rises at first.
-    rising : int
-        In so many steps.
+        Learning rate after the warm-up.
+    warm_up : int
+        Steps of the warm-up.
     recent : float
-        How much more the recent weights count in their average.
+        Exponent of the weighting in the average of the weights.
 
     Attributes
     ----------
     average : ndarray of float32 of shape (n_weights,)
-        What to keep of it all.
+        The averaged weights.
     """
 
     def __init__(
@@ -90,43 +90,43 @@ class Learner:
         n_encoder: int,
         weights: Singles,
         learning_rate: float,
-        rising: int,
+        warm_up: int,
         recent: float,
     ):
         self.average = weights.copy()
         self._network = rows, length, np.array(layers, dtype=np.int64), n_encoder
         self._weights = weights.copy()
         self._moments = np.zeros((2, len(weights)), dtype=np.float32)
-        self._pace = learning_rate, rising, recent
+        self._schedule = learning_rate, warm_up, recent
         self._steps = 0
 
     def learn(self, starts: Ints, batch_size: int) -> float:
-        """Learn from the windows that begin there, in batches; return their mean loss before."""
+        """Train for one epoch on the windows at ``starts``; return their mean loss."""
         total = _learn(
-            *self._network, starts, batch_size, *self._pace, self._steps,
+            *self._network, starts, batch_size, *self._schedule, self._steps,
             self._weights, self.average, *self._moments,
         )  # fmt: skip
         self._steps += -(-len(starts) // batch_size)
         return total / len(starts)
 
     def loss(self, starts: Ints) -> float:
-        """Return the mean loss of the averaged weights on the windows that begin there."""
+        """Return the mean loss of the averaged weights on the windows at ``starts``."""
         weights, total = self.average, 0.0
-        for tile in range(0, len(starts), TILE):
-            some = starts[tile : tile + TILE]
-            total += _pass(*self._network, some, weights, weights, weights, ONE, False)
+        for first in range(0, len(starts), TILE):
+            tile = starts[first : first + TILE]
+            total += _pass(*self._network, tile, weights, weights, weights, ONE, False)
         return total / len(starts)
 
 
-@part_of_kernels
+@helper
 def _exp(x: Any) -> Any:
-    """Return e**x in single precision, for x taken between -87 and 88."""
+    """Return e**x in single precision, with x clipped to [-87, 88]."""
     x = LOWEST if x < LOWEST else x
     x = HIGHEST if x > HIGHEST else x
     shifted = x * LOG2_E + ROUND
     n = shifted - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW
-    # Taylor's series, whose first term left out is 1e-7.
+    # Taylor series; the first omitted term is 1e-7.
     p = TERMS[4]
     p = p * r + TERMS[3]
     p = p * r + TERMS[2]
@@ -137,22 +137,22 @@ def _exp(x: Any) -> Any:
     return power
 
 
-@part_of_kernels
+@helper
 def _sigmoid(x: Any) -> Any:
     return ONE / (ONE + _exp(-x))
 
 
-@part_of_kernels
+@helper
 def _tanh(x: Any) -> Any:
     return TWO / (ONE + _exp(-TWO * x)) - ONE
 
 
 _add_product = compiled(
-    types.Array(float32, 2, "A", readonly=True), given(float32, 2), filled(float32, 2)
+    types.Array(float32, 2, "A", readonly=True), read_only(float32, 2), writable(float32, 2)
 )(add_product)
 
 
-@part_of_kernels
+@helper
 def _forward(
     inputs: Singles,
     into: Singles,
@@ -164,13 +164,13 @@ def _forward(
     tangents: Singles,
     states: Singles,
 ) -> None:
-    """Write what one layer makes of the inputs of ``m`` windows, with all that led to it."""
+    """Write the states of one layer for ``m`` windows, with its gates, cells and their tanh."""
     size = states.shape[1]
     for row in range(len(gates)):
         for j in range(4 * size):
             gates[row, j] = biases[0, j] + biases[1, j]
     _add_product(inputs, into, gates)
-    nothing = np.zeros(size, dtype=np.float32)
+    zeros = np.zeros(size, dtype=np.float32)
     for first in range(0, len(gates), m):
         if first:
             _add_product(states[first - m : first], recurrent, gates[first : first + m])
@@ -182,7 +182,7 @@ def _forward(
                 gate[j] = _tanh(gate[j])
             for j in range(3 * size, 4 * size):
                 gate[j] = _sigmoid(gate[j])
-            before = cells[row - m] if first else nothing
+            before = cells[row - m] if first else zeros
             cell, tangent, state = cells[row], tangents[row], states[row]
             enter, forget = gate[:size], gate[size : 2 * size]
             new, leave = gate[2 * size : 3 * size], gate[3 * size :]
@@ -194,31 +194,31 @@ def _forward(
                 state[j] = leave[j] * tangent[j]
 
 
-@part_of_kernels
+@helper
 def _backward(
     inputs: Singles,
-    mirrored_recurrent: Singles,
+    transposed_recurrent: Singles,
     m: int,
     gates: Singles,
     cells: Singles,
     tangents: Singles,
     states: Singles,
-    blame: Singles,
+    of_states: Singles,
     of_into: Singles,
     of_recurrent: Singles,
     of_biases: Singles,
 ) -> None:
-    """Add the gradient of a layer's weights, and leave that of its gates where these stood.
+    """Add the gradient of a layer's weights, and overwrite its gates with their gradient.
 
-    ``blame`` is the gradient of the states, without what they do to later ones.
+    ``of_states`` is the gradient of the states, except through later states of the layer.
     """
     size = states.shape[1]
     of_cells = np.zeros((m, size), dtype=np.float32)
-    nothing = np.zeros(size, dtype=np.float32)
+    zeros = np.zeros(size, dtype=np.float32)
     for first in range(len(gates) - m, -1, -m):
         for row in range(first, first + m):
-            gate, tangent, of_state = gates[row], tangents[row], blame[row]
-            before, of_cell = cells[row - m] if first else nothing, of_cells[row - first]
+            gate, tangent, of_state = gates[row], tangents[row], of_states[row]
+            before, of_cell = cells[row - m] if first else zeros, of_cells[row - first]
             enter, forget = gate[:size], gate[size : 2 * size]
             new, leave = gate[2 * size : 3 * size], gate[3 * size :]
             for j in range(size):
@@ -230,7 +230,9 @@ def _backward(
                 leave[j] = of_state[j] * t * o * (ONE - o)
                 of_cell[j] = through * f
         if first:
-            _add_product(gates[first : first + m], mirrored_recurrent, blame[first - m : first])
+            _add_product(
+                gates[first : first + m], transposed_recurrent, of_states[first - m : first]
+            )
     _add_product(inputs.T, gates, of_into)
     if len(gates) > m:
         _add_product(states[:-m].T, gates[m:], of_recurrent)
@@ -240,14 +242,14 @@ def _backward(
     of_biases[1] = of_biases[0]
 
 
-@part_of_kernels
+@helper
 def _part(weights: Singles, start: int, n_rows: int, n_columns: int) -> Singles:
     return weights[start : start + n_rows * n_columns].reshape(n_rows, n_columns)
 
 
-@part_of_kernels
-def _mirror(layers: Ints, n_features: int, weights: Singles, mirrored: Singles) -> None:
-    """Write every matrix of the weights transposed, to the same place."""
+@helper
+def _transpose(layers: Ints, n_features: int, weights: Singles, transposed: Singles) -> None:
+    """Write the transpose of every weight matrix, at the same offset."""
     start = 0
     for layer in range(len(layers) + 1):
         last = layer == len(layers)
@@ -255,14 +257,14 @@ def _mirror(layers: Ints, n_features: int, weights: Singles, mirrored: Singles) 
         for part in range(1 if last else 2):
             n_inputs = layers[layer - 1, 1] if last else layers[layer, part]
             matrix = _part(weights, start, n_inputs, n_outputs)
-            _part(mirrored, start, n_outputs, n_inputs)[:] = matrix.T
+            _part(transposed, start, n_outputs, n_inputs)[:] = matrix.T
             start += n_inputs * n_outputs
         start += n_outputs if last else 2 * n_outputs
 
 
 @compiled(
-    *(given(float32, 2), int64, filled(int64, 2), int64, given(int64, 1)),
-    *(filled(float32, 1), filled(float32, 1), filled(float32, 1), float32, boolean),
+    *(read_only(float32, 2), int64, writable(int64, 2), int64, read_only(int64, 1)),
+    *(writable(float32, 1), writable(float32, 1), writable(float32, 1), float32, boolean),
     returns=float64,
 )
 def _pass(
@@ -272,7 +274,7 @@ def _pass(
     n_encoder: int,
     starts: Ints,
     weights: Singles,
-    mirrored: Singles,
+    transposed: Singles,
     gradient: Singles,
     unit: Any,
     gradient_wanted: bool,
@@ -336,43 +338,43 @@ def _pass(
     for row in range(n):
         for column in range(n_features):
             of_head_bias[column] += errors[row, column]
-    blame = np.zeros((n, size), dtype=np.float32)
-    _add_product(errors, _part(mirrored, start, n_features, size), blame)
+    of_states = np.zeros((n, size), dtype=np.float32)
+    _add_product(errors, _part(transposed, start, n_features, size), of_states)
     for layer in range(n_layers - 1, -1, -1):
         n_inputs, size = layers[layer]
         start -= (n_inputs + size + 2) * 4 * size
-        then = start + n_inputs * 4 * size
+        recurrent_start = start + n_inputs * 4 * size
         gates = all_gates[layer + 1]
         _backward(
             all_inputs[layer + 1],
-            _part(mirrored, then, 4 * size, size),
+            _part(transposed, recurrent_start, 4 * size, size),
             m,
             gates,
             all_cells[layer + 1],
             all_tangents[layer + 1],
             all_states[layer + 1],
-            blame,
+            of_states,
             _part(gradient, start, n_inputs, 4 * size),
-            _part(gradient, then, size, 4 * size),
-            _part(gradient, then + size * 4 * size, 2, 4 * size),
+            _part(gradient, recurrent_start, size, 4 * size),
+            _part(gradient, recurrent_start + size * 4 * size, 2, 4 * size),
         )
         if layer == 0:
             break
-        blame = np.zeros((n, n_inputs), dtype=np.float32)
-        _add_product(gates, _part(mirrored, start, 4 * size, n_inputs), blame)
+        of_states = np.zeros((n, n_inputs), dtype=np.float32)
+        _add_product(gates, _part(transposed, start, 4 * size, n_inputs), of_states)
         if layer == n_encoder:
             for step in range(length - 1):
                 for row in range(m):
                     for j in range(n_inputs):
-                        blame[n - m + row, j] += blame[step * m + row, j]
-            blame[: n - m] = ZERO
+                        of_states[n - m + row, j] += of_states[step * m + row, j]
+            of_states[: n - m] = ZERO
     return loss
 
 
 @compiled(
-    *(given(float32, 2), int64, filled(int64, 2), int64),
-    *(given(int64, 1), int64, float64, int64, float64, int64),
-    *(filled(float32, 1), filled(float32, 1), filled(float32, 1), filled(float32, 1)),
+    *(read_only(float32, 2), int64, writable(int64, 2), int64),
+    *(read_only(int64, 1), int64, float64, int64, float64, int64),
+    *(writable(float32, 1), writable(float32, 1), writable(float32, 1), writable(float32, 1)),
     returns=float64,
 )
 def _learn(
@@ -383,7 +385,7 @@ def _learn(
     starts: Ints,
     batch_size: int,
     learning_rate: float,
-    rising: int,
+    warm_up: int,
     recent: float,
     steps: int,
     weights: Singles,
@@ -391,32 +393,32 @@ def _learn(
     first_moment: Singles,
     second_moment: Singles,
 ) -> float:
-    """Take a step for each batch; return the losses before it, summed over the windows."""
-    gradient, mirrored = np.empty_like(weights), np.empty_like(weights)
+    """Take a step for each batch; return the losses before the steps, summed over the windows."""
+    gradient, transposed = np.empty_like(weights), np.empty_like(weights)
     total = 0.0
     for begin in range(0, len(starts), batch_size):
         batch = starts[begin : begin + batch_size]
         gradient[:] = ZERO
-        _mirror(layers, rows.shape[1], weights, mirrored)
+        _transpose(layers, rows.shape[1], weights, transposed)
         unit = np.float32(1.0 / (len(batch) * length * rows.shape[1]))
         for tile in range(0, len(batch), TILE):
             total += _pass(
                 rows, length, layers, n_encoder, batch[tile : tile + TILE],
-                weights, mirrored, gradient, unit, True,
+                weights, transposed, gradient, unit, True,
             )  # fmt: skip
         squares = 0.0
         for i in range(len(gradient)):
             squares += gradient[i] * gradient[i]
-        clipped = np.float32(min(LONGEST / (np.sqrt(squares) + 1e-6), 1.0))
+        clipped = np.float32(min(MAX_NORM / (np.sqrt(squares) + 1e-6), 1.0))
         steps += 1
-        risen = learning_rate * min(steps / rising, 1.0)
-        rate = np.float32(risen / (1.0 - 0.9**steps))
+        warmed_up_rate = learning_rate * min(steps / warm_up, 1.0)
+        rate = np.float32(warmed_up_rate / (1.0 - 0.9**steps))
         spread = np.float32(1.0 / np.sqrt(1.0 - 0.999**steps))
         share = np.float32(min((1.0 + recent) / (steps + recent), 1.0))
         for i in range(len(weights)):
             slope = clipped * gradient[i]
-            first = KEEP_1 * first_moment[i] + (ONE - KEEP_1) * slope
-            second = KEEP_2 * second_moment[i] + (ONE - KEEP_2) * (slope * slope)
+            first = BETA_1 * first_moment[i] + (ONE - BETA_1) * slope
+            second = BETA_2 * second_moment[i] + (ONE - BETA_2) * (slope * slope)
             first_moment[i], second_moment[i] = first, second
             weights[i] -= rate * first / (np.sqrt(second) * spread + EPSILON)
             average[i] += share * (weights[i] - average[i])

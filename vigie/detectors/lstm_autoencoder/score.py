@@ -1,12 +1,12 @@
-"""LSTM autoencoder: matrix products and gates in one pass, without a framework's cost for each.
+"""Scoring of an LSTM autoencoder in compiled code, without the overhead of a framework.
 
-Weights are stored input by output, (n_inputs, n_outputs), transposed from PyTorch's, so that the
-next numbers in memory belong to the next outputs. A tile of windows goes through each step
-together: four rows of weights are fetched once and serve all of them.
+Weights are stored as (n_inputs, n_outputs), transposed from PyTorch's, so that the weights of
+neighbouring outputs are contiguous. A tile of windows is processed step by step together, so that
+four rows of weights are loaded once for all of them.
 
-A window starts from a state of zero, so a stream costs a window at each reading, not a step: of
-two windows that share nine rows of ten, every state differs. What a row does to the gates of the
-first layer could be shared; with the default network that is a seventh of the products.
+Every window starts from a zero state, so each reading of a stream costs a whole window: even two
+windows that share nine of ten rows have different states. Only the products of the rows with the
+first layer's input weights could be shared, a seventh of the work in the default network.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numba import float64, types
 
 from vigie.detectors.base import FARTHEST, Arrays, Floats
 from vigie.detectors.compiled.blocks import in_blocks
-from vigie.detectors.compiled.compiler import compiled, filled, given, part_of_kernels
+from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 from vigie.detectors.compiled.functions import exp
 
 BLOCK = 256
 TILE = 16
-"""Windows whose gates fit into the fastest cache."""
+"""Windows whose gates fit into the L1 cache."""
 HUGE = 1e150
-"""Its square is finite, and a tangent that far out is 1."""
+"""Upper limit with a finite square, where tanh is saturated."""
 
 
 def add_product(rows: Any, weights: Any, sums: Any) -> None:
@@ -48,15 +48,15 @@ def add_product(rows: Any, weights: Any, sums: Any) -> None:
                 total[j] += a * wa[j]
 
 
-_add_product = part_of_kernels(add_product)
+_add_product = helper(add_product)
 
 
-@part_of_kernels
+@helper
 def _open_gates(gates: Floats, size: int, cell: Floats, state: Floats) -> None:
-    """Move one window's cell and state, both of shape (size,), on by a step.
+    """Advance one window's cell and state, both of shape (size,), by a step.
 
-    ``sigmoid(a) * tanh(b)`` takes a single division of exponentials. Each loop does one thing to
-    neighbouring numbers, which is what a compiler makes vector instructions of.
+    ``sigmoid(a) * tanh(b)`` takes a single division of exponentials. Simple loops over contiguous
+    numbers are vectorised.
     """
     for j in range(4 * size):
         gates[j] = exp(-gates[j])
@@ -73,10 +73,10 @@ def _open_gates(gates: Floats, size: int, cell: Floats, state: Floats) -> None:
 
 @compiled(
     types.Array(float64, 3, "A", readonly=True),
-    *(given(float64, 1), given(float64, 1), filled(float64, 3)),
+    *(read_only(float64, 1), read_only(float64, 1), writable(float64, 3)),
 )
 def _standardise(windows: Floats, center: Floats, scale: Floats, scaled: Floats) -> None:
-    """Write windows of shape (n, window, n_features) in standard deviations."""
+    """Write standardised windows of shape (n, window, n_features)."""
     for window in range(windows.shape[0]):
         for step in range(windows.shape[1]):
             for column in range(windows.shape[2]):
@@ -86,8 +86,8 @@ def _standardise(windows: Floats, center: Floats, scale: Floats, scaled: Floats)
 
 
 @compiled(
-    *(given(float64, 3), given(float64, 2), given(float64, 2), given(float64, 1)),
-    *(given(float64, 1), filled(float64, 3)),
+    *(read_only(float64, 3), read_only(float64, 2), read_only(float64, 2), read_only(float64, 1)),
+    *(read_only(float64, 1), writable(float64, 3)),
 )
 def _layer(
     inputs: Floats, into: Floats, recurrent: Floats, bias: Floats, more_bias: Floats, states: Floats
@@ -97,7 +97,7 @@ def _layer(
     Parameters
     ----------
     inputs : ndarray of shape (n, n_steps, n_inputs)
-        The last step goes on where ``states`` has more.
+        The last step is repeated if ``states`` has more steps.
     into, recurrent : ndarray of shape (n_inputs, 4 * size), (size, 4 * size)
         Weights of the input, forget, cell and output gates, in this order.
     bias, more_bias : ndarray of shape (4 * size,)
@@ -127,10 +127,10 @@ def _layer(
 
 
 @compiled(
-    *(given(float64, 3), given(float64, 3), given(float64, 2), given(float64, 1)),
-    *(given(float64, 1), given(float64, 1), filled(float64, 3), filled(float64, 1)),
+    *(read_only(float64, 3), read_only(float64, 3), read_only(float64, 2), read_only(float64, 1)),
+    *(read_only(float64, 1), read_only(float64, 1), writable(float64, 3), writable(float64, 1)),
 )
-def _judge(
+def _errors(
     scaled: Floats,
     states: Floats,
     weights: Floats,
@@ -140,7 +140,7 @@ def _judge(
     errors: Floats,
     scores: Floats,
 ) -> None:
-    """Write the squared errors of restoring windows from states, and what they come to.
+    """Write the squared reconstruction errors and the scores of windows.
 
     Parameters
     ----------
@@ -170,12 +170,12 @@ def _judge(
 
 
 def raw_scores(arrays: Arrays, windows: Floats) -> Floats:
-    """Return the error of restoring windows of shape (n_windows, window, n_features)."""
+    """Return the reconstruction errors of windows of shape (n_windows, window, n_features)."""
     scores = np.empty(len(windows))
 
     def work(start: int, stop: int) -> None:
         part = windows[start:stop]
-        _restore(arrays, part, np.empty(part.shape), scores[start:stop])
+        _reconstruct(arrays, part, np.empty(part.shape), scores[start:stop])
 
     in_blocks(work, len(windows), BLOCK)
     return scores
@@ -184,30 +184,28 @@ def raw_scores(arrays: Arrays, windows: Floats) -> Floats:
 def reconstruction_errors(arrays: Arrays, windows: Floats) -> Floats:
     """Return squared errors of shape (n_windows, window, n_features), in standard deviations²."""
     errors, scores = np.empty(windows.shape), np.empty(len(windows))
-    _restore(arrays, windows, errors, scores)
+    _reconstruct(arrays, windows, errors, scores)
     return errors
 
 
-def _restore(arrays: Arrays, windows: Floats, errors: Floats, scores: Floats) -> None:
+def _reconstruct(arrays: Arrays, windows: Floats, errors: Floats, scores: Floats) -> None:
     scaled = np.empty(windows.shape)
     _standardise(windows, arrays["center"], arrays["scale"], scaled)
     states = _stack(arrays, "encoder", scaled, windows.shape[1])
     states = _stack(arrays, "decoder", states[:, -1:].copy(), windows.shape[1])
     head = arrays["head.weight"], arrays["head.bias"]
-    _judge(scaled, states, *head, arrays["lowest"], arrays["highest"], errors, scores)
+    _errors(scaled, states, *head, arrays["lowest"], arrays["highest"], errors, scores)
 
 
 def _stack(arrays: Arrays, name: str, states: Floats, n_steps: int) -> Floats:
-    """Pass states through all layers of that name."""
+    """Return the output of the encoder or decoder layers."""
     layer = 0
     while f"{name}.{layer}.weight_ih_l0" in arrays:
-        at = f"{name}.{layer}."
-        recurrent = arrays[at + "weight_hh_l0"]
+        prefix = f"{name}.{layer}."
+        recurrent = arrays[prefix + "weight_hh_l0"]
         inputs, states = states, np.empty((len(states), n_steps, recurrent.shape[0]))
-        into, biases = (
-            arrays[at + "weight_ih_l0"],
-            (arrays[at + "bias_ih_l0"], arrays[at + "bias_hh_l0"]),
-        )
+        into = arrays[prefix + "weight_ih_l0"]
+        biases = arrays[prefix + "bias_ih_l0"], arrays[prefix + "bias_hh_l0"]
         _layer(inputs, into, recurrent, *biases, states)
         layer += 1
     return states

@@ -1,4 +1,4 @@
-"""One-Class SVM: how far outside the region of the healthy readings does this one lie."""
+"""One-Class SVM: the distance of a reading from the region of healthy readings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _new_detector(params: Params, random_state: int) -> Detector:
 
 
 def _details(params: Params, n_samples: int) -> dict[str, Any]:
-    """Return whether the solver had all rows of the training, and how many it had."""
-    # A model from before this could be chosen was fitted to all of them.
+    """Return whether the solver was given all training rows, and how many."""
+    # Models without this parameter were fitted to all rows.
     most = params.get("svm_rows", "all")
     if most == "all" or n_samples <= most:
         return {"solver": "exact", "n_fitted": n_samples}

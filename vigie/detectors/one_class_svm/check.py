@@ -1,4 +1,4 @@
-"""What support vectors must be before compiled code reads them."""
+"""Validate support vectors before compiled code reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KERNELS = ("rbf", "linear", "poly", "sigmoid")
 
 
 def check(arrays: Arrays, params: Params, n_features: int) -> None:
-    """Raise unless the kernel may read these arrays; see ``Algorithm.check``."""
+    """Raise unless the kernel can read these arrays safely; see ``Algorithm.check``."""
     for name in ("center", "scale"):
         numbers(arrays, name, n_features)
     n_support = len(arrays["dual_coef"])
@@ -18,4 +18,4 @@ def check(arrays: Arrays, params: Params, n_features: int) -> None:
     numbers(arrays, "intercept", 1)
     numbers(arrays, "gamma", 1)
     if params["kernel"] not in KERNELS:
-        raise ValueError(f"kernel is {params['kernel']!r}")
+        raise ValueError(f"kernel is {params['kernel']!r}, not one of {', '.join(KERNELS)}")

@@ -1,4 +1,4 @@
-"""One-Class SVM: how far outside the region of the healthy readings does this one lie.
+"""One-Class SVM: the distance of a reading from the region of healthy readings.
 
 References
 ----------
@@ -19,12 +19,12 @@ from sklearn.svm import OneClassSVM as SklearnSVM
 
 from vigie.detectors.base import Fitted, Floats, Progress
 from vigie.detectors.data.sampling import spread_rows
-from vigie.detectors.data.scaling import as_after_fit, behind_scaler, fitted_scaler
+from vigie.detectors.data.scaling import finish_fit, fitted_scaler, scaled_pipeline
 from vigie.detectors.one_class_svm import ALGORITHM
 from vigie.detectors.one_class_svm.score import gram_matrix
 
-MOST_LIKENED = 4096
-"""Rows of which all pairs are kept in memory at once, in 128 MiB."""
+MAX_GRAM_ROWS = 4096
+"""Most rows for which the Gram matrix is precomputed; it takes 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class OneClassSVM:
         Upper bound on the share of training rows outside the region, lower bound on the share
         that are support vectors.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid'}
-        How two readings are compared.
+        Kernel function.
     gamma : float, 'local', 'scale' or 'auto'
-        How fast gram_matrix fades with distance; 'scale' is 1 / (n_features * variance), 'auto'
-        1 / n_features, 'local' three times 'scale': a reading is compared with its neighbours.
+        Kernel coefficient; 'scale' is 1 / (n_features * variance), 'auto' 1 / n_features, and
+        'local' three times 'scale', so that a reading is compared with its neighbours.
     contamination : float
         Passed on to PyOD; the threshold in use comes from the calibration.
     rows : int or 'all', default 'all'
-        At most so many rows are given to the solver, whose time grows with the square of them;
-        of a longer training, rows spread evenly over it. Half of them, with ``nu`` 0.5, are
-        support vectors, so this also bounds what a score costs.
+        Most rows for the solver, whose time grows with their square; longer training data are
+        subsampled evenly. With ``nu`` 0.5, half of the rows become support vectors, so this also
+        bounds the cost of a score.
     random_state : int, default 0
-        Seed of that choice.
+        Seed of the subsampling.
     bandwidth_factor : int, default 1
-        What 'scale' is divided by.
+        Divisor of 'scale'.
     arrays_only : bool, default False
-        Make no estimator, where only scores are wanted.
+        Build no estimator, if only scores are needed.
     """
 
     nu: float
@@ -79,12 +79,12 @@ class OneClassSVM:
         }
 
     def for_averages(self, n_rows: int) -> OneClassSVM:
-        # Neighbouring averages share most of their rows, so there are n_rows times fewer to
-        # compare with; and a kernel that reaches far goes on telling far from farther.
+        # Neighbouring averages overlap, so there are n_rows times fewer independent ones. A wider
+        # kernel also still distinguishes distances far out.
         return replace(self, gamma="scale", bandwidth_factor=n_rows, arrays_only=True)
 
     def for_part(self, share: float) -> OneClassSVM:
-        # To the solution of all rows as a part of them is to all, whatever the rows it is given.
+        # Keep the ratio between the rows of the partial and the full fit.
         rows = self.rows if self.rows == "all" else math.ceil(share * self.rows)
         return replace(self, rows=rows, arrays_only=True)
 
@@ -94,8 +94,8 @@ class OneClassSVM:
         seen = X if self.rows == "all" else spread_rows(X, self.rows, self.random_state)
         scaled = scaler.transform(seen)
         gamma = self._gamma(scaled)
-        if self.arrays_only and self.kernel == "rbf" and len(scaled) <= MOST_LIKENED:
-            # The same solution, for a third of the time: libsvm compares one pair after the other.
+        if self.arrays_only and self.kernel == "rbf" and len(scaled) <= MAX_GRAM_ROWS:
+            # The same solution in a third of the time: libsvm computes the kernel pair by pair.
             solved = SklearnSVM(kernel="precomputed", nu=self.nu).fit(gram_matrix(scaled, gamma))
         else:
             solved = SklearnSVM(kernel=self.kernel, nu=self.nu, gamma=gamma).fit(scaled)
@@ -105,14 +105,14 @@ class OneClassSVM:
             "intercept": solved.intercept_,
             "gamma": np.array([gamma]),
         }
-        # Far out no gram_matrix is left, and with this kernel the score comes to rest.
+        # Far from all support vectors, the RBF kernel vanishes and the score is constant.
         saturation = -float(solved.intercept_[0]) if self.kernel == "rbf" else math.inf
         if self.arrays_only:
             return Fitted(None, arrays, saturation)
         svm = OCSVM(kernel=self.kernel, nu=self.nu, gamma=gamma, contamination=self.contamination)
         svm.detector_ = solved
-        as_after_fit(svm, ALGORITHM.score(arrays, self.params, seen))
-        return Fitted(behind_scaler(scaler, ocsvm=svm), arrays, saturation)
+        finish_fit(svm, ALGORITHM.score(arrays, self.params, seen))
+        return Fitted(scaled_pipeline(scaler, ocsvm=svm), arrays, saturation)
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:

@@ -1,11 +1,11 @@
-"""One-Class SVM: gram_matrix to every support vector, for several of them at once.
+"""Scoring of a One-Class SVM: the kernel function, vectorised over support vectors.
 
-Distances are sums of squared differences, as libsvm has them. The way by a matrix product,
-``|x|² + |s|² - 2 x·s``, loses all digits where a row lies close to a support vector, and is no
-faster: with few columns the time goes into the exponential.
+Distances are sums of squared differences, as in libsvm. The expansion as a matrix product,
+``|x|² + |s|² - 2 x·s``, cancels catastrophically for a row close to a support vector, and is no
+faster: with few columns, the exponential dominates.
 
-Support vectors are stored by columns, (n_features, n_support_vectors), so that the next numbers in
-memory are the same sensor's of the next vectors.
+Support vectors are stored as (n_features, n_support_vectors), so that the values of a sensor are
+contiguous.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from numba import float64, int64
 
 from vigie.detectors.base import FARTHEST, Arrays, Floats
 from vigie.detectors.compiled.blocks import in_blocks
-from vigie.detectors.compiled.compiler import compiled, filled, given
+from vigie.detectors.compiled.compiler import compiled, read_only, writable
 from vigie.detectors.compiled.functions import exp, tanh
 
 BLOCK = 256
 TILE = 256
-"""Support vectors that a block of rows is compared with before the next ones are fetched."""
+"""Support vectors that a block of rows is compared with at a time, to stay in the cache."""
 RBF, LINEAR, POLY, SIGMOID = range(4)
 KERNELS = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
 
 
-# The order of the last sum, over one tile, is free: it is the same for every row.
+# Reassociation is safe here: the order of the sum over a tile is the same for every row.
 @compiled(
-    *(given(float64, 2), *2 * [given(float64, 1)], given(float64, 2), given(float64, 1)),
-    *(float64, float64, int64, filled(float64, 2), filled(float64, 1)),
+    *(
+        read_only(float64, 2),
+        *2 * [read_only(float64, 1)],
+        read_only(float64, 2),
+        read_only(float64, 1),
+    ),
+    *(float64, float64, int64, writable(float64, 2), writable(float64, 1)),
     fastmath={"contract", "reassoc", "nsz"},
 )
-def _decide(
+def _decision_function(
     X: Floats,
     center: Floats,
     scale: Floats,
@@ -55,13 +60,13 @@ def _decide(
     kernel : int
         RBF, LINEAR, POLY or SIGMOID.
     scaled : ndarray of shape (n, n_features)
-        Written: the rows in standard deviations.
+        Output: the standardised rows.
     scores : ndarray of shape (n,)
-        Written.
+        Output.
     """
     n, n_features = X.shape
     n_vectors = support.shape[1]
-    like = np.empty(TILE)
+    products = np.empty(TILE)
     for row in range(n):
         scores[row] = -intercept
         for column in range(n_features):
@@ -73,7 +78,7 @@ def _decide(
         m = min(TILE, n_vectors - first)
         weights = coefficients[first : first + m]
         for row in range(n):
-            like[:m] = 0.0
+            products[:m] = 0.0
             for column in range(0, whole, 4):
                 a, b = scaled[row, column], scaled[row, column + 1]
                 c, d = scaled[row, column + 2], scaled[row, column + 3]
@@ -83,61 +88,61 @@ def _decide(
                 sd = support[column + 3, first : first + m]
                 if kernel == RBF:
                     for j in range(m):
-                        like[j] += (
+                        products[j] += (
                             (a - sa[j]) ** 2
                             + (b - sb[j]) ** 2
                             + ((c - sc[j]) ** 2 + (d - sd[j]) ** 2)
                         )
                 else:
                     for j in range(m):
-                        like[j] += a * sa[j] + b * sb[j] + (c * sc[j] + d * sd[j])
+                        products[j] += a * sa[j] + b * sb[j] + (c * sc[j] + d * sd[j])
             for column in range(whole, n_features):
                 a, sa = scaled[row, column], support[column, first : first + m]
                 if kernel == RBF:
                     for j in range(m):
-                        like[j] += (a - sa[j]) ** 2
+                        products[j] += (a - sa[j]) ** 2
                 else:
                     for j in range(m):
-                        like[j] += a * sa[j]
+                        products[j] += a * sa[j]
             total = 0.0
             if kernel == RBF:
                 for j in range(m):
-                    total += weights[j] * exp(-gamma * like[j])
+                    total += weights[j] * exp(-gamma * products[j])
             elif kernel == LINEAR:
                 for j in range(m):
-                    total += weights[j] * like[j]
+                    total += weights[j] * products[j]
             elif kernel == POLY:
                 for j in range(m):
-                    product = gamma * like[j]
+                    product = gamma * products[j]
                     total += weights[j] * (product * product * product)
             else:
                 for j in range(m):
-                    total += weights[j] * tanh(gamma * like[j])
+                    total += weights[j] * tanh(gamma * products[j])
             scores[row] -= total
 
 
-@compiled(given(float64, 2), given(float64, 2), float64, filled(float64, 2))
-def _fill_gram_matrix(rows: Floats, columns: Floats, gamma: float, gram_matrix: Floats) -> None:
+@compiled(read_only(float64, 2), read_only(float64, 2), float64, writable(float64, 2))
+def _fill_gram_matrix(rows: Floats, columns: Floats, gamma: float, matrix: Floats) -> None:
     n, n_features = rows.shape
     for first in range(0, n, TILE):
         m = min(TILE, n - first)
         for row in range(n):
-            like = gram_matrix[row, first : first + m]
-            like[:] = 0.0
+            products = matrix[row, first : first + m]
+            products[:] = 0.0
             for column in range(n_features):
                 a, others = rows[row, column], columns[column, first : first + m]
                 for j in range(m):
-                    like[j] += (a - others[j]) ** 2
+                    products[j] += (a - others[j]) ** 2
             for j in range(m):
-                like[j] = exp(-gamma * like[j])
+                products[j] = exp(-gamma * products[j])
 
 
 def gram_matrix(rows: Floats, gamma: float) -> Floats:
     """Return the RBF kernel of all pairs of scaled rows, shape (n_samples, n_samples)."""
     rows = np.ascontiguousarray(rows)
-    found = np.empty((len(rows), len(rows)))
-    _fill_gram_matrix(rows, rows.T.copy(), gamma, found)
-    return found
+    matrix = np.empty((len(rows), len(rows)))
+    _fill_gram_matrix(rows, rows.T.copy(), gamma, matrix)
+    return matrix
 
 
 def raw_scores(arrays: Arrays, kernel: str, X: Floats) -> Floats:
@@ -150,7 +155,7 @@ def raw_scores(arrays: Arrays, kernel: str, X: Floats) -> Floats:
     def work(start: int, stop: int) -> None:
         rows = X[start:stop]
         scaled = np.empty(rows.shape)
-        _decide(
+        _decision_function(
             *(rows, center, scale, support, coefficients, gamma, intercept, KERNELS[kernel]),
             *(scaled, scores[start:stop]),
         )
