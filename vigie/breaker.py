@@ -1,7 +1,7 @@
-"""A circuit breaker: what has failed is left alone for a moment.
+"""A circuit breaker: after a failure, calls fail fast for a while.
 
-A server that does not answer costs whoever asks it its whole patience. So the first failure opens
-the circuit, and until that closes again everybody else fails at once, with the same error.
+Each call to a server that does not answer costs a full timeout. The first failure opens the
+circuit; until it closes again, all other calls fail at once with the same error.
 
 References
 ----------
@@ -18,9 +18,9 @@ E = TypeVar("E", bound=Exception)
 
 
 class CircuitBreaker(Generic[E]):
-    """Remember a failure for a while, and count what it costs.
+    """Remember a failure for a while, and count the calls that it fails.
 
-    Safe to be used from several threads at once.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -30,28 +30,28 @@ class CircuitBreaker(Generic[E]):
         self._n_failed = 0
 
     def check(self) -> None:
-        """Return if the circuit is closed; else raise what opened it."""
+        """Raise the error that opened the circuit, if it is open."""
         if (error := self._error) is not None and self.is_open:
             raise error.with_traceback(None)
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody fails at once now."""
+        """Whether calls fail at once."""
         return self._error is not None and time.monotonic() < self._until
 
     def open(self, error: E, for_s: float) -> None:
-        """Let everybody fail with this error for so long, from now on."""
+        """Open the circuit: fail all calls with this error for ``for_s`` seconds."""
         if error is not self._error:
             self._error, self._until = error, time.monotonic() + for_s
 
     def count(self, n_failed: int = 1) -> bool:
-        """Count failures; return whether these are the first since ``recovered``."""
+        """Count failed calls; return whether these are the first since ``recovered``."""
         with self._lock:
             is_first, self._n_failed = self._n_failed == 0, self._n_failed + n_failed
         return is_first
 
     def recovered(self) -> int:
-        """Close the circuit, and return how many failures were counted."""
+        """Close the circuit, and return the number of failed calls."""
         self._error = None
         if not self._n_failed:
             return 0

@@ -1,12 +1,11 @@
-"""One way to run a function in a process of its own: a request goes in, messages come back.
+"""Run a function in a child process: one request goes in, messages come back.
 
-Both ends speak over one inherited socket, in pickled dataclasses: both are this program, and
-nothing that comes from anywhere else is unpickled. Nothing but the name of the function stands on
-the command line, which everybody can read.
+Parent and child exchange pickled dataclasses over an inherited socket. Both run this program, and
+nothing from any other source is unpickled. The command line, which other users can read, holds
+only the name of the function.
 
-``multiprocessing`` would do more than is wanted. Its ``spawn`` imports the main module of the
-parent again, so that a script without the ``__main__`` guard runs twice, and at its end the parent
-waits for its children.
+``multiprocessing`` does not fit: its ``spawn`` imports the main module of the parent again, so a
+script without the ``__main__`` guard runs twice, and the parent waits for its children on exit.
 """
 
 from __future__ import annotations
@@ -28,32 +27,32 @@ from vigie.errors import VigieError
 
 
 class Parent:
-    """The process that has started this one, as the function in the child sees it."""
+    """The parent process, as the function in the child sees it."""
 
     def __init__(self, connection: Connection):
         self._connection = connection
 
     def send(self, message: object) -> None:
-        """Send a message; to a parent that listens no more, nothing is sent."""
+        """Send a message; do nothing if the parent has closed the connection."""
         with suppress(OSError):
             self._connection.send(message)
 
-    def on_gone(self, act: Callable[[], None]) -> None:
-        """Have another thread act as soon as the parent has stopped this process, or is gone."""
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Call back, in another thread, when the parent stops this process or exits."""
 
         def watch() -> None:
             with suppress(EOFError, OSError):
                 self._connection.recv()
-            act()
+            callback()
 
         threading.Thread(target=watch, name="vigie-parent", daemon=True).start()
 
 
 class Child:
-    """A function that runs in a process of its own, at a low priority.
+    """A function that runs in a child process, at low priority.
 
-    Ctrl-C in the terminal does not reach it. When the parent stops it, or is gone, the function
-    hears of it by ``Parent.on_gone``; one that does not ask goes on to its end.
+    Ctrl-C in the terminal does not reach it. ``Parent.on_stop`` notifies the function when the
+    parent stops it or exits; without that callback it runs to its end.
 
     Parameters
     ----------
@@ -64,24 +63,24 @@ class Child:
     def __init__(self, function: Callable[[Parent, Any], None]):
         self._socket, theirs = socket.socketpair()
         for end in (self._socket, theirs):
-            # Whatever timeout a program has set for all of its sockets.
+            # socket.setdefaulttimeout() of the calling program must not apply here.
             end.setblocking(True)
         name = f"{function.__module__}:{function.__qualname__}"
         with theirs:
             self._process = subprocess.Popen(
-                # -P: nothing of the working directory is imported.
+                # -P: import nothing from the working directory.
                 [sys.executable, "-P", "-m", "vigie.child", str(theirs.fileno()), name],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # Ctrl-C in a terminal reaches a whole group at once. The session stays the same:
-                # Linux compares priorities only within one.
+                # Ctrl-C in a terminal signals the whole process group. The session stays the
+                # same, since Linux compares priorities only within a session.
                 process_group=0,
             )
         _lower_priority(self._process.pid)
         self._connection = Connection(os.dup(self._socket.fileno()))
 
     def send(self, request: object) -> None:
-        """Send the request; a child that has ended by now is found so by whoever listens."""
+        """Send the request; if the child has exited, ``receive`` reports it."""
         with suppress(OSError):
             self._connection.send(request)
 
@@ -91,14 +90,14 @@ class Child:
         Parameters
         ----------
         within_s : float, optional
-            How long to wait for it, in seconds; by default for as long as it takes.
+            How long to wait for it, in seconds; by default without limit.
 
         Raises
         ------
         TimeoutError
-            If none has come by then.
+            If no message arrives in time.
         VigieError
-            Which the function has raised.
+            If the function raised one.
         """
         try:
             message = self._connection.recv() if self._connection.poll(within_s) else self
@@ -114,17 +113,17 @@ class Child:
         return iter(self.receive, None)
 
     def stop(self) -> None:
-        """Let go of the child; who is waiting for its messages gets no more, at once."""
+        """Send the stop signal: ``receive`` returns None at once, ``Parent.on_stop`` fires."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
-        """End the child where it is."""
+        """Kill the child and release its resources."""
         self._process.kill()
         self.close()
 
     def close(self) -> None:
-        """Wait for the end of the child, and give back what it has cost."""
+        """Wait for the child to exit, and release its resources."""
         self._process.wait()
         self._connection.close()
         self._socket.close()
@@ -134,7 +133,7 @@ class Child:
         return self._process.poll() is None
 
     def wait(self, within_s: float) -> bool:
-        """Return whether the child has ended, waiting for that so many seconds at most."""
+        """Wait up to ``within_s`` seconds; return whether the child has exited."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(within_s)
         return not self.is_running
@@ -143,20 +142,20 @@ class Child:
     def was_killed(self) -> bool:
         return self._process.returncode == -signal.SIGKILL
 
-    def how_it_ended(self) -> str:
-        """Wait for the end of the child, and say how it came."""
+    def describe_exit(self) -> str:
+        """Wait for the child to exit, and describe how it did."""
         status = self._process.wait()
         if self.was_killed:
             return "was killed (SIGKILL), as happens when memory runs out."
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        return f"ended {how}; the log says more."
+        return f"ended {how}; see the log."
 
 
 def main() -> None:
-    """Run the function that the command line names, on the request that comes in."""
+    """Receive the request, and run the function that the command line names on it."""
     connection = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
-    # What libraries print belongs to the log.
+    # Whatever libraries print on standard output goes to the log.
     os.dup2(2, 1)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vigie").setLevel(logging.INFO)
@@ -173,7 +172,7 @@ def main() -> None:
 
 
 def _lower_priority(process: int) -> None:
-    """Let whatever answers somebody go before a process, from its first import on."""
+    """Give a process a low priority, so that it does not slow down processes that serve users."""
     with suppress(ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, process, 10)
         if hasattr(os, "SCHED_BATCH"):

@@ -1,21 +1,21 @@
-"""What can go wrong, said once: every error carries what is wrong and what to do about it.
+"""All exceptions of Vigie. Each one names the fault and, where there is one, the remedy.
 
 ::
 
     VigieError
     ├── InvalidDataError (ValueError)   the data or a parameter cannot be used
-    ├── NotTrainedError (ValueError)    nothing can answer yet
-    ├── ModelNotFoundError              the registry holds no such model, version or stage
+    ├── NotTrainedError (ValueError)    no model can answer yet
+    ├── ModelNotFoundError              the registry has no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
-    ├── TrainingInterruptedError        a training ended before it was done
+    ├── TrainingInterruptedError        a training ended before it was complete
     ├── HistoryError                    the database of readings cannot be used
-    ├── OutboxError                    a training that is still to be recorded cannot be read
-    └── TrackingError                   the MLflow server did not do what was asked
-        ├── TrackingUnavailableError    ... because it could not be reached
-        └── TrackingRefusedError        ... and will not do it another time either
+    ├── OutboxError                     an entry of the outbox cannot be read
+    └── TrackingError                   the MLflow server failed a request
+        ├── TrackingUnavailableError    ... because it cannot be reached
+        └── TrackingRefusedError        ... and will refuse it again
 
-Nothing here knows HTTP; ``vigie.api.problems`` maps these classes to status codes.
+``vigie.api.problems`` maps these classes to HTTP status codes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from collections.abc import Sequence
 
 
 class VigieError(Exception):
-    """Base of all errors that Vigie raises on purpose.
+    """Base class of all errors that Vigie raises.
 
     Parameters
     ----------
     message : str
         What is wrong, in one sentence.
     field : str, optional
-        The place of the fault, such as ``data[3].rms`` or ``contamination``.
+        Where the fault is, such as ``data[3].rms`` or ``contamination``.
     remedy : str, optional
-        What the reader can do about it.
+        What the user can do about it.
     """
 
     def __init__(self, message: str, *, field: str | None = None, remedy: str | None = None):
@@ -49,14 +49,14 @@ class VigieError(Exception):
 
 
 class InvalidDataError(VigieError, ValueError):
-    """Data or a parameter that cannot be used; nothing has been changed.
+    """The data or a parameter cannot be used; nothing was changed.
 
     Parameters
     ----------
     message, field, remedy
         Of the first fault.
     faults : sequence of dict
-        ``field`` and ``message`` of every fault, where they are looked for one by one.
+        ``field`` and ``message`` of each fault, where all of them were collected.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class InvalidDataError(VigieError, ValueError):
 
 
 class NotTrainedError(VigieError, ValueError):
-    """A question to a model that has not been trained or loaded yet."""
+    """The model has not been trained or loaded yet."""
 
 
 class ModelNotFoundError(VigieError, LookupError):
@@ -80,15 +80,15 @@ class ModelNotFoundError(VigieError, LookupError):
 
 
 class ModelRefusedError(VigieError):
-    """A version that must not be opened (foreign code) or cannot be (damaged)."""
+    """A version must not be opened (foreign code) or cannot be opened (damaged)."""
 
 
 class ConflictError(VigieError):
-    """Another operation is under way that this one would disturb."""
+    """Another operation that conflicts with this one is in progress."""
 
 
 class TrainingInterruptedError(VigieError):
-    """A training that was killed or stopped; its data may be as good as any."""
+    """A training was killed or stopped; this says nothing about its data."""
 
 
 class HistoryError(VigieError):
@@ -97,7 +97,7 @@ class HistoryError(VigieError):
     Attributes
     ----------
     is_outage : bool
-        Whether whoever asks next would only wait for the same.
+        Whether the next query would fail in the same way, possibly after a timeout.
     """
 
     is_outage = False
@@ -113,14 +113,14 @@ class TrackingUnavailableError(TrackingError):
     Attributes
     ----------
     timed_out : bool
-        Whether it may still carry out what it was asked.
+        Whether it may still carry out the request.
     """
 
     timed_out = False
 
 
 class TrackingRefusedError(TrackingError):
-    """The tracking server finds fault with the request itself."""
+    """The tracking server rejects the request itself, so a retry would fail too."""
 
 
 class OutboxError(VigieError):

@@ -1,4 +1,4 @@
-"""MLflow and the service as processes of this machine, on embedded defaults."""
+"""MLflow and the service as local processes, with embedded defaults."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from vigie.errors import ConflictError, TrackingError, VigieError
 from vigie.state import require_writable
 
 START_TIMEOUT_S = 90.0
-AFTER_US = """read nothing
+WATCHDOG = """read nothing
 { kill -s TERM -- "-$0"; sleep 8; kill -s KILL -- "-$0"; } 2>/dev/null"""
-"""What ends the session of process ``$0``, kindly first, when nobody holds the pipe any more."""
-HERE = ("localhost", "127.0.0.1", "::1")
+"""Ends the session of process ``$0`` when the pipe closes: SIGTERM first, then SIGKILL."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @contextmanager
 def mlflow_server(settings: Settings) -> Iterator[str]:
-    """Run an MLflow server at the tracking URI, its data below the state folder.
+    """Run an MLflow server at the tracking URI, with its data in the state folder.
 
     Yields
     ------
@@ -42,15 +42,15 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     TrackingError
         If the tracking URI is not an address of this machine, or the server does not start.
     InvalidDataError
-        If nothing can be kept in the state folder.
+        If the state folder is not writable.
     """
     address = urlsplit(settings.mlflow_tracking_uri)
-    if address.scheme != "http" or address.hostname not in HERE:
+    if address.scheme != "http" or address.hostname not in LOOPBACK:
         raise TrackingError(
-            f"{settings.mlflow_tracking_uri} is no address of this machine, so no server can be "
-            "started there.",
+            f"{settings.mlflow_tracking_uri} is not an address of this machine, so Vigie cannot "
+            "start a server there.",
             field="MLFLOW_TRACKING_URI",
-            remedy="Use `vigie serve`, which works with the server that runs there.",
+            remedy="Use `vigie serve` with the server that runs there.",
         )
     port = address.port or 80
     another = f"http://localhost:{port + 1}"
@@ -67,14 +67,14 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
         *("--artifacts-destination", str(artifacts)),
     ]
     environment = {
-        # Background jobs are no part of what we use, and cost over a gigabyte of memory.
+        # Vigie does not use background jobs, and they cost over a gigabyte of memory.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     url = f"http://127.0.0.1:{port}"
     log = state / "mlflow.log"
-    # MLflow's workers look for modules in their working directory first, -P or not. The folder that
-    # `vigie up` is called in may hold modules of any name; among artifacts there are none.
+    # MLflow's workers import from their working directory first, even with -P. The folder in which
+    # the user runs `vigie up` may hold modules of any name; the artifacts folder holds none.
     with running(command, environment, log, folder=artifacts) as process:
         await_health("MLflow", process, f"{url}/health", log)
         yield settings.mlflow_tracking_uri
@@ -82,7 +82,7 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def service(settings: Settings) -> Iterator[str]:
-    """Run the service as a process.
+    """Run the service as a child process.
 
     Yields
     ------
@@ -94,16 +94,16 @@ def service(settings: Settings) -> Iterator[str]:
     ConflictError
         If the port is in use.
     InvalidDataError
-        If nothing can be kept in the state folder.
+        If the state folder is not writable.
     """
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
     url = f"http://127.0.0.1:{settings.port}"
     require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    # Without -P a folder `vigie` in the working directory would be run instead.
+    # Without -P, Python would run a folder `vigie` in the working directory instead.
     command = [sys.executable, "-P", "-m", "vigie.cli", "serve"]
     log = settings.state_dir / "vigie.log"
-    # On a machine that has just started both, the first answers of MLflow take their time.
+    # Both start at the same time here, so MLflow's first answers are slow.
     environment = {"VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0))}
     with running(command, environment, log) as process:
         await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
@@ -111,7 +111,7 @@ def service(settings: Settings) -> Iterator[str]:
 
 
 def require_free(port: int, remedy: str) -> None:
-    """Return if a port of this machine is free.
+    """Check that a port of this machine is free.
 
     Raises
     ------
@@ -136,9 +136,9 @@ def running(
     *,
     folder: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process until the block ends; its children end with it.
+    """Run a process until the block ends, then end it and its children.
 
-    They end as well when this process is killed, which closes the pipe that a shell waits at.
+    They also end when this process is killed: that closes the pipe on which a watchdog shell waits.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def running(
     log : Path
         Its output is appended to this file.
     folder : Path, optional
-        Its working directory; by default that of this process.
+        Its working directory; by default the current one.
 
     Yields
     ------
@@ -166,29 +166,29 @@ def running(
             start_new_session=True,
         )
     with subprocess.Popen(
-        ["/bin/sh", "-c", AFTER_US, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
-    ) as survivor:
+        ["/bin/sh", "-c", WATCHDOG, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
+    ) as watchdog:
         try:
             yield process
         finally:
             _stop(process)
-            survivor.kill()
+            watchdog.kill()
 
 
 def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Return when a process answers.
+    """Wait until a process answers.
 
     Raises
     ------
     VigieError
-        If it ends instead, or takes too long.
+        If it exits instead, or takes too long.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise VigieError(
-                f"{name} ended at once with status {process.returncode}.",
-                remedy=f"Its log is {log}.",
+                f"{name} exited with status {process.returncode} while starting.",
+                remedy=f"See its log: {log}.",
             )
         try:
             if httpx.get(url, timeout=1.0, trust_env=False).is_success:
@@ -196,12 +196,12 @@ def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Pat
         except httpx.TransportError:
             time.sleep(0.1)
     raise VigieError(
-        f"{name} did not answer within {START_TIMEOUT_S:.0f} s.", remedy=f"Its log is {log}."
+        f"{name} did not answer within {START_TIMEOUT_S:.0f} s.", remedy=f"See its log: {log}."
     )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all it has started, kindly first."""
+    """End a process and its children: SIGTERM first, then SIGKILL."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, kind)

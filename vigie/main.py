@@ -1,4 +1,4 @@
-"""The service: an application that answers under ``/api/v1/anomalies``."""
+"""The ASGI application of the service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastapi.responses import RedirectResponse
 from vigie import __version__
 from vigie.api import document, problems
 from vigie.api.executor import BatchExecutor
-from vigie.api.middleware import Below, BodyLimit, HeadAsGet
+from vigie.api.middleware import BodyLimit, HeadAsGet, RootPath
 from vigie.api.routes import anomalies
 from vigie.config import Settings
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -27,7 +27,7 @@ from vigie.services.anomaly_detection_service import AnomalyDetectionService
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long a thread goes on while others wait, in seconds."""
+"""The interpreter's thread switch interval, in seconds."""
 
 
 def create_app(
@@ -40,19 +40,19 @@ def create_app(
     settings : Settings, optional
         By default read from the environment and ``.env``.
     dependencies : sequence of Depends, optional
-        What every route demands, such as a key.
+        Dependencies of every route, such as an API key.
     """
     settings = settings or Settings()
     service = AnomalyDetectionService(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # No reading meets a cold kernel: before this nothing is answered, and so not ready.
+        # Compile the kernels before the first request, so that none has to wait for it.
         await asyncio.to_thread(service.start)
         _share_the_interpreter()
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
         with (
-            _told_to_end(service.stop_training),
+            _on_termination(service.stop_training),
             BatchExecutor(service.n_turns_at_once) as app.state.executor,
         ):
             yield
@@ -65,9 +65,9 @@ def create_app(
         summary="Anomaly detection for machines and their sensors.",
         lifespan=lifespan,
         dependencies=list(dependencies),
-        # It would be sent elsewhere by addresses that it makes of what the client says it is.
+        # The redirect's URL would be built from the Host header, which the client controls.
         redirect_slashes=False,
-        # Looking for an exporter that is not there costs each request a twentieth of its time.
+        # The lookup of an exporter that is not installed costs 5 % of each request's time.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         openapi_url=None,
     )
@@ -75,14 +75,14 @@ def create_app(
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HeadAsGet)
     if settings.root_path:
-        app.add_middleware(Below, root_path=settings.root_path)
+        app.add_middleware(RootPath, root_path=settings.root_path)
     problems.install(app)
     document.install(app)
     if not dependencies:
-        app.router.routes.extend(anomalies.straight_routes())
+        app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
 
-    # Routes are looked through in their order, so the document comes last.
+    # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
     app.setup()
 
@@ -94,45 +94,45 @@ def create_app(
 
 
 def _share_the_interpreter() -> None:
-    """Let no thread, and no look for garbage, keep the others waiting for long.
+    """Reduce how long a busy thread or the garbage collector blocks other threads.
 
-    A request changes threads a few times, and each time waits until a thread that is busy with a
-    large batch gives way, by default after five milliseconds.
+    A request changes threads a few times. Each time it may wait until a thread that works on a
+    large batch releases the interpreter, by default after five milliseconds.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    # What is there by now stays, and need not be looked at again.
+    # The objects that exist now are permanent, so later collections can skip them.
     gc.freeze()
 
 
 @contextmanager
-def _told_to_end(act: Callable[[], None]) -> Iterator[None]:
-    """Act as soon as the process is told to end.
+def _on_termination(callback: Callable[[], None]) -> Iterator[None]:
+    """Call back as soon as the process receives SIGINT or SIGTERM.
 
-    A server first waits for the answers that it owes and ends the lifespan after that, but a
-    training would keep it waiting for minutes.
+    The server first completes open requests and only then ends the lifespan, so a training would
+    delay the shutdown by minutes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def told(number: int, frame: FrameType | None) -> None:
-        # Not here, in the middle of anything: what acts may have to wait for a lock.
-        threading.Thread(target=act).start()
-        if callable(then := before[signal.Signals(number)]):
-            then(number, frame)
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # In another thread: the callback may wait for a lock that the interrupted code holds.
+        threading.Thread(target=callback).start()
+        if callable(previous := handlers[signal.Signals(number)]):
+            previous(number, frame)
 
-    before = {kind: signal.signal(kind, told) for kind in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for kind, handler in before.items():
+        for kind, handler in handlers.items():
             signal.signal(kind, handler)
 
 
 async def _follow_registry(service: AnomalyDetectionService, period_s: float) -> None:
-    """Serve what is promoted elsewhere, at the latest one period later.
+    """Serve newly promoted versions, at most one period after their promotion.
 
-    A look at the registry takes a part of the period, so the pause is shorter.
+    A refresh takes a part of the period, so the pause between two is shorter.
     """
     await asyncio.to_thread(service.open_history)
     while True:
@@ -140,9 +140,9 @@ async def _follow_registry(service: AnomalyDetectionService, period_s: float) ->
             await asyncio.to_thread(service.refresh)
             await asyncio.to_thread(service.send_outbox)
         except Exception:
-            # A fault in one look at the registry must not end all later ones.
-            logger.exception("The registry could not be followed.")
-        # Many services started at once should not ask at once for ever.
+            # One failed refresh must not end the loop.
+            logger.exception("The refresh from the registry failed.")
+        # Jitter, so that services started together do not poll the registry together.
         await asyncio.sleep(period_s * random.uniform(0.7, 0.9))
 
 

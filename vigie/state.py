@@ -1,4 +1,4 @@
-"""The folder of local state, ``VIGIE_STATE_DIR``: whether anything can be kept there."""
+"""The folder of local state, ``VIGIE_STATE_DIR``: a check that it is writable."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from vigie.errors import InvalidDataError
 
 
 def require_writable(folder: Path) -> None:
-    """Return if files can be kept in a folder, which need not be there yet; leave nothing behind.
+    """Check that a folder, or the parent in which it would be created, is writable.
 
     Raises
     ------
     InvalidDataError
-        If they cannot.
+        If it is not.
     """
     folder = folder.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             return
     except OSError as error:
         raise InvalidDataError(
-            f"Nothing can be kept in {folder} ({there}: {error.strerror}).",
+            f"{folder} is not writable ({existing}: {error.strerror}).",
             field="VIGIE_STATE_DIR",
-            remedy="Set it to a folder that can be written, or make this one writable.",
+            remedy="Set it to a writable folder, or make this one writable.",
         ) from error

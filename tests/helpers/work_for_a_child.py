@@ -42,12 +42,12 @@ def crash(parent: Parent, request: str) -> None:
 
 
 def wait(parent: Parent, request: Path) -> None:
-    """Do nothing until the parent is gone, and leave a file then."""
+    """Do nothing until the parent stops this process, then write a file."""
 
     def end() -> None:
         request.touch()
         os._exit(3)
 
-    parent.on_gone(end)
+    parent.on_stop(end)
     parent.send("ready")
     time.sleep(600)

@@ -52,7 +52,7 @@ def test_messages_come_back_as_they_are_and_nothing_that_is_printed(started, cap
     assert printed.out == ""
     assert "a library prints" in printed.err
     assert "a program prints" in printed.err
-    assert child.how_it_ended() == "ended with status 0; the log says more."
+    assert child.describe_exit() == "ended with status 0; see the log."
 
 
 def test_nothing_of_the_working_directory_is_imported(started, tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_an_error_of_ours_rises_here_with_its_place_and_remedy(started):
 def test_another_error_ends_the_messages_and_stands_in_the_log(started, capfd):
     child = started(work.crash, None)
     assert list(child) == []
-    assert child.how_it_ended() == "ended with status 1; the log says more."
+    assert child.describe_exit() == "ended with status 1; see the log."
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
@@ -80,7 +80,7 @@ def test_a_child_that_is_killed_is_said_to_be(started, tmp_path):
     assert child.receive(WITHIN_S) == "ready"
     os.kill(child._process.pid, signal.SIGKILL)
     assert child.receive(WITHIN_S) is None
-    assert "memory" in child.how_it_ended()
+    assert "memory" in child.describe_exit()
 
 
 def test_whoever_waits_for_a_child_that_is_stopped_waits_no_longer(started, tmp_path):

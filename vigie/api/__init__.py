@@ -1,1 +1,1 @@
-"""HTTP: it translates, and holds no decisions."""
+"""The HTTP API: translation between HTTP and the services, without logic of its own."""

@@ -1,9 +1,8 @@
-"""JSON bodies that pydantic reads and writes itself, in a thread: the event loop only moves bytes.
+"""JSON bodies that pydantic parses and serializes in a thread, outside the event loop.
 
-FastAPI makes Python objects of the bytes in the event loop, models of the objects, and on the way
-back checks the result against its own model once more. Here bytes become the model, and the
-result, which is one already, becomes bytes. Everything else is FastAPI's: such a route takes the
-``Request``, and what is demanded of it, by dependency or middleware, is demanded as of any other.
+FastAPI parses JSON in the event loop, validates the objects as a second step, and validates the
+result again before it serializes it. Here pydantic parses bytes to models and serializes models to
+bytes directly. The route takes the ``Request``; dependencies and middleware work as for any other.
 """
 
 from __future__ import annotations
@@ -28,59 +27,58 @@ from vigie.models.from_json import Counted, from_json
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/{model}"
 LARGE = 128 * 1024
-"""Bytes of a body that takes the interpreter for long."""
+"""Size of a body, in bytes, above which it would block the interpreter for long."""
 MOST_VALUES = 500_000
-"""In a body that is parsed here: ten thousand readings of fifty sensors."""
+"""Most values in a body: ten thousand readings of fifty sensors."""
 
-# One at a time: they would not be done sooner together, and whoever else wants the interpreter
-# waits for as many of them as there are.
+# One at a time: in parallel they would not finish sooner, and each would compete with other threads
+# for the interpreter.
 _large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")
 
-Asked = TypeVar("Asked", bound=Counted | list[Any])
-Answered = TypeVar("Answered")
+RequestT = TypeVar("RequestT", bound=Counted | list[Any])
+ResponseT = TypeVar("ResponseT")
 
 
-class Exchange(Generic[Asked, Answered]):
-    """What a route is asked and what it answers, both as JSON.
+class Exchange(Generic[RequestT, ResponseT]):
+    """The JSON request and response of a route.
 
     Parameters
     ----------
-    asked, answered : type
-        As pydantic knows them.
+    request_type, response_type : type
+        Types that pydantic supports.
     """
 
-    def __init__(self, asked: type[Asked], answered: type[Answered]):
-        self._asked: TypeAdapter[Asked] = TypeAdapter(asked)
-        self._answered: TypeAdapter[Answered] = TypeAdapter(answered)
+    def __init__(self, request_type: type[RequestT], response_type: type[ResponseT]):
+        self._request: TypeAdapter[RequestT] = TypeAdapter(request_type)
+        self._response: TypeAdapter[ResponseT] = TypeAdapter(response_type)
         self.described: dict[str, Any] = {
-            "response_model": answered,
-            "openapi_extra": request_body(asked),
+            "response_model": response_type,
+            "openapi_extra": request_body(request_type),
         }
-        """What the decorator of the route is given, so that the API's document shows both."""
+        """Arguments for the decorator of the route, which document both types."""
 
-    async def __call__(self, request: Request, work: Callable[[Asked], Answered]) -> Response:
-        """Read the body, do the work in a thread, and return the answer."""
+    async def __call__(self, request: Request, handle: Callable[[RequestT], ResponseT]) -> Response:
+        """Parse the body, handle the request in a thread, and return the response."""
         data = await json_of(request)
         if len(data) > LARGE:
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(_large_bodies, self._uncollected, data, work)
+            content = await loop.run_in_executor(_large_bodies, self._answer_large, data, handle)
         else:
             executor: BatchExecutor = request.app.state.executor
-            content = await executor.run(partial(self._answer, data, work))
+            content = await executor.run(partial(self._answer, data, handle))
         return Response(content, media_type=JSON)
 
-    def _answer(self, data: bytes, work: Callable[[Asked], Answered]) -> bytes:
-        return self._answered.dump_json(work(from_json(self._asked, data)))
+    def _answer(self, data: bytes, handle: Callable[[RequestT], ResponseT]) -> bytes:
+        return self._response.dump_json(handle(from_json(self._request, data)))
 
-    def _uncollected(self, data: bytes, work: Callable[[Asked], Answered]) -> bytes:
-        """Answer without the garbage collector.
+    def _answer_large(self, data: bytes, handle: Callable[[RequestT], ResponseT]) -> bytes:
+        """Answer with the garbage collector off.
 
-        The hundreds of thousands of objects of a large body would have it look at all objects
-        again and again, for nothing, and a tenth of a second each time in which no other thread
-        runs.
+        A large body allocates hundreds of thousands of objects. Each full collection that this
+        triggers blocks all threads for a tenth of a second, and frees nothing.
         """
-        # Two values that stand in one list or object have a comma between them. A parser that
-        # reads millions of them keeps the interpreter for seconds.
+        # Commas separate values, so their number bounds the time that the parser blocks the
+        # interpreter: seconds for millions of values.
         if data.count(b",") > MOST_VALUES:
             raise InvalidDataError(
                 f"It holds more than {MOST_VALUES} values.",
@@ -89,55 +87,55 @@ class Exchange(Generic[Asked, Answered]):
             )
         gc.disable()
         try:
-            return self._answer(data, work)
+            return self._answer(data, handle)
         finally:
             gc.enable()
 
 
 async def json_of(request: Request) -> bytes:
-    """Return the body of a request that says it sends JSON.
+    """Return the body of a request whose headers declare JSON.
 
     Raises
     ------
     HTTPException
-        With 415, if it says anything else.
+        With 415, if they declare anything else.
     """
-    said, packed = b"", b"identity"
+    content_type, encoding = b"", b"identity"
     for name, value in request.scope["headers"]:
         if name == b"content-type":
-            said = value
+            content_type = value
         elif name == b"content-encoding":
-            packed = value
-    if packed.lower() not in (b"identity", b""):
+            encoding = value
+    if encoding.lower() not in (b"identity", b""):
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is sent as {packed[:100].decode('latin-1')}, but is not unpacked here.",
+            f"The body is encoded as {encoding[:100].decode('latin-1')}, which is not supported.",
         )
-    if said != JSON.encode():
-        _refuse_all_but_json(said.decode("latin-1"))
+    if content_type != JSON.encode():
+        _require_json(content_type.decode("latin-1"))
     return await request.body()
 
 
-def request_body(asked: Any) -> dict[str, Any]:
-    """Return what the API's document says of a route whose body FastAPI does not read.
+def request_body(request_type: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that FastAPI does not parse.
 
-    Definitions stand in the schema itself, under ``$defs``; ``vigie.api.document`` moves them to
-    where all others are.
+    Definitions are in the schema itself, under ``$defs``; ``vigie.api.document`` moves them to the
+    document's schemas.
     """
-    schema = TypeAdapter(asked).json_schema(ref_template=SCHEMAS)
-    if isinstance(asked, type) and issubclass(asked, BaseModel):
-        definitions = schema.pop("$defs", {}) | {asked.__name__: schema}
-        schema = {"$ref": SCHEMAS.format(model=asked.__name__), "$defs": definitions}
+    schema = TypeAdapter(request_type).json_schema(ref_template=SCHEMAS)
+    if isinstance(request_type, type) and issubclass(request_type, BaseModel):
+        definitions = schema.pop("$defs", {}) | {request_type.__name__: schema}
+        schema = {"$ref": SCHEMAS.format(model=request_type.__name__), "$defs": definitions}
     content = {JSON: {"schema": schema}}
     return {"requestBody": {"content": content, "required": True}}
 
 
-def _refuse_all_but_json(said: str) -> None:
-    kind = Message()
-    kind["content-type"] = said
-    subtype = kind.get_content_subtype()
+def _require_json(content_type: str) -> None:
+    message = Message()
+    message["content-type"] = content_type
+    subtype = message.get_content_subtype()
     if subtype != "json" and not subtype.endswith("+json"):
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is sent as {said[:100] or 'nothing in particular'}, but JSON is expected.",
+            f"The body is {content_type[:100] or 'of no declared type'}, but JSON is expected.",
         )

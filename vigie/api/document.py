@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI says of the routes, and what it cannot know of ours."""
+"""The OpenAPI document: FastAPI's, with corrections for our errors and bodies."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vigie.api.problems import PROBLEM
 
 
 def install(app: FastAPI) -> None:
-    """Complete the document of an application.
+    """Correct the OpenAPI document of an application.
 
-    - Errors are problem documents; FastAPI describes every answer as those that go well.
-    - Bodies that a route reads itself are described by it, definitions and all; these are moved to
-      where the others are.
+    - Errors have the media type of problem documents; FastAPI gives them that of results.
+    - The schemas of bodies that a route parses itself hold their definitions under ``$defs``;
+      these move to the document's schemas.
     """
-    described = app.openapi
+    original = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is not None:
             return app.openapi_schema
-        document = described()
+        document = original()
         schemas = document["components"]["schemas"]
         for operations in document["paths"].values():
             for operation in operations.values():

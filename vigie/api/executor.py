@@ -1,10 +1,9 @@
-"""Threads beside the event loop that take all calls that wait, at once.
+"""An executor that hands calls to threads in batches, with less overhead than asyncio's.
 
-To assess a reading takes a millisecond, and to have that done in a thread and brought back by
-``loop.run_in_executor`` takes half of that again: its queue and its futures are locks, and a
-thread that is woken by one that holds the interpreter finds nothing to do and sleeps again. A
-thread that writes into a pipe has let go of the interpreter. With sixteen connections a reading
-takes three quarters of the time.
+Assessing a reading takes a millisecond, and ``loop.run_in_executor`` adds half of that: its queue
+and futures use locks, and a thread woken by one that still holds the interpreter goes back to
+sleep. A write to a pipe releases the interpreter before it wakes the reader. With sixteen
+connections a reading takes three quarters of the time.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from typing import Self
 Call = Callable[[], bytes]
 Outcome = bytes | Exception
 AT_ONCE = 4096
-"""Bytes that are read from a pipe at once; each is a thread that has answered."""
+"""Bytes per read of the result pipe; each is the number of a thread that has finished."""
 
 
 class BatchExecutor:
-    """Run short calls in a few threads, each of which takes its share of all that wait.
+    """Run short calls in a few threads, each of which takes its share of the queue.
 
-    It belongs to the event loop in which it is entered, and ends when it is left.
+    A context manager; it belongs to the event loop in which it is entered.
 
     Parameters
     ----------
     n_threads : int
-        At most 256. More than one is of use only to calls that wait for something.
+        At most 256. More than one only helps if the calls wait for something.
     """
 
     def __init__(self, n_threads: int):
@@ -39,11 +38,10 @@ class BatchExecutor:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._answers, tell = os.pipe()
-        self._tell = tell
-        self._threads = [_Thread(number, tell) for number in range(self._n_threads)]
+        self._results_in, self._results_out = os.pipe()
+        self._threads = [_Thread(number, self._results_out) for number in range(self._n_threads)]
         self._idle = list(self._threads)
-        self._loop.add_reader(self._answers, self._deliver)
+        self._loop.add_reader(self._results_in, self._deliver)
         return self
 
     def __exit__(
@@ -54,45 +52,45 @@ class BatchExecutor:
     ) -> None:
         for thread in self._threads:
             thread.end()
-        self._loop.remove_reader(self._answers)
-        os.close(self._answers)
-        os.close(self._tell)
+        self._loop.remove_reader(self._results_in)
+        os.close(self._results_in)
+        os.close(self._results_out)
 
     async def run(self, call: Call) -> bytes:
         """Return what a call returns, or raise what it raises."""
-        answered: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting.append((call, answered))
-        self._hand_over()
-        return await answered
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        self._waiting.append((call, future))
+        self._dispatch()
+        return await future
 
-    def _hand_over(self) -> None:
+    def _dispatch(self) -> None:
         while self._waiting and self._idle:
             share = -(-len(self._waiting) // len(self._idle))
             self._idle.pop().take(self._waiting[:share])
             del self._waiting[:share]
 
     def _deliver(self) -> None:
-        for number in os.read(self._answers, AT_ONCE):
+        for number in os.read(self._results_in, AT_ONCE):
             thread = self._threads[number]
             self._idle.append(thread)
-            for (_, answered), outcome in zip(thread.batch, thread.outcomes, strict=True):
-                # A client that has hung up meanwhile waits for nothing.
-                if answered.cancelled():
+            for (_, future), outcome in zip(thread.batch, thread.outcomes, strict=True):
+                # Cancelled if the client has disconnected.
+                if future.cancelled():
                     continue
                 if isinstance(outcome, Exception):
-                    answered.set_exception(outcome)
+                    future.set_exception(outcome)
                 else:
-                    answered.set_result(outcome)
+                    future.set_result(outcome)
             thread.batch, thread.outcomes = [], []
-        self._hand_over()
+        self._dispatch()
 
 
 class _Thread:
-    """One thread with the calls that it was given last, and what came of them."""
+    """One thread, with its last batch of calls and their outcomes."""
 
-    def __init__(self, number: int, tell: int):
-        self._number, self._tell = number, tell
-        self._questions, self._ask = os.pipe()
+    def __init__(self, number: int, results_out: int):
+        self._number, self._results_out = number, results_out
+        self._calls_in, self._calls_out = os.pipe()
         self.batch: list[tuple[Call, asyncio.Future[bytes]]] = []
         self.outcomes: list[Outcome] = []
         self._thread = threading.Thread(target=self._run, name=f"batch-{number}", daemon=True)
@@ -100,22 +98,22 @@ class _Thread:
 
     def take(self, batch: list[tuple[Call, asyncio.Future[bytes]]]) -> None:
         self.batch = batch
-        os.write(self._ask, b"?")
+        os.write(self._calls_out, b"?")
 
     def end(self) -> None:
-        os.close(self._ask)
+        os.close(self._calls_out)
         self._thread.join()
-        os.close(self._questions)
+        os.close(self._calls_in)
 
     def _run(self) -> None:
-        while os.read(self._questions, 1):
+        while os.read(self._calls_in, 1):
             self.outcomes = [_outcome(call) for call, _ in self.batch]
-            os.write(self._tell, bytes([self._number]))
+            os.write(self._results_out, bytes([self._number]))
 
 
 def _outcome(call: Call) -> Outcome:
     try:
         return call()
     except Exception as error:
-        # It rises where the call is awaited.
+        # ``run`` raises it in the event loop.
         return error

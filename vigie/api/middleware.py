@@ -1,4 +1,4 @@
-"""Between the server and the routes: bodies of a bounded size, HEAD as GET, a path in front."""
+"""ASGI middleware: a limit on bodies, HEAD requests, and a root path."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_AT_ONCE = 8
-"""Bodies of the largest size, or as much in smaller ones, that are held at a time."""
+"""Limit of the memory for request bodies, in bodies of the largest size."""
 
 
 class BodyLimit:
-    """Refuse request bodies over a size, announced or not, and more of them than can be held.
+    """Limit the size of each request body, and of all bodies in memory together.
 
     Parameters
     ----------
     app : ASGI application
-        What to guard.
+        The application behind it.
     max_bytes : int
-        The largest body allowed; of such, ``MOST_AT_ONCE`` are held at a time.
+        The largest body allowed; all together may have ``MOST_AT_ONCE`` times as much.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int):
@@ -37,19 +37,19 @@ class BodyLimit:
             nonlocal received
             if received < 0:
                 received = 0
-                # Who asks before sending a large body is told before it is sent.
-                if _announced(scope) > self.max_bytes:
+                # Before the first ``receive``, so that "Expect: 100-continue" gets a 413.
+                if _content_length(scope) > self.max_bytes:
                     raise self._too_large()
             message = await receive()
-            came = len(message.get("body", b""))
-            received += came
-            self._held += came
+            n_bytes = len(message.get("body", b""))
+            received += n_bytes
+            self._held += n_bytes
             if received > self.max_bytes:
                 raise self._too_large()
             if self._held > MOST_AT_ONCE * self.max_bytes:
                 raise HTTPException(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    "More comes in at once than can be held.",
+                    "Too much data arrives at once.",
                     {"Retry-After": "5"},
                 )
             return message
@@ -66,7 +66,7 @@ class BodyLimit:
         )
 
 
-def _announced(scope: Scope) -> int:
+def _content_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.strip().isdigit():
             return int(value)
@@ -79,7 +79,7 @@ class HeadAsGet:
     Parameters
     ----------
     app : ASGI application
-        What answers.
+        The application behind it.
     """
 
     def __init__(self, app: ASGIApp):
@@ -98,13 +98,13 @@ class HeadAsGet:
         await self.app({**scope, "method": "GET"}, receive, without_body)
 
 
-class Below:
-    """Answer below a path, whether or not a proxy has left it in the address.
+class RootPath:
+    """Serve the application below a root path, whether or not the proxy strips it.
 
     Parameters
     ----------
     app : ASGI application
-        What answers.
+        The application behind it.
     root_path : str
         The path, such as ``/vigie``.
     """

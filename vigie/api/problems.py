@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: the one table from error to status."""
+"""Errors as RFC 9457 problem details, and the table from error to HTTP status."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
 PROBLEM = "application/problem+json"
 
 REMEDY: dict[HTTPStatus, str] = {
-    HTTPStatus.BAD_REQUEST: "Send HTTP/1.1, as RFC 9112 has it.",
-    HTTPStatus.NOT_FOUND: "/docs lists the addresses that there are.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "/docs lists the methods of each address.",
-    HTTPStatus.REQUEST_TIMEOUT: "Send the whole of it faster, or raise VIGIE_CLIENT_PATIENCE_S.",
+    HTTPStatus.BAD_REQUEST: "Send HTTP/1.1 as in RFC 9112.",
+    HTTPStatus.NOT_FOUND: "See /docs for the existing paths.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "See /docs for the methods of each path.",
+    HTTPStatus.REQUEST_TIMEOUT: "Send the request faster, or raise VIGIE_CLIENT_PATIENCE_S.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send fewer rows at once, or raise VIGIE_MAX_BODY_BYTES.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send JSON as it is, and Content-Type: application/json.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send uncompressed JSON with Content-Type: "
+    "application/json.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Send data in the body, and fewer headers.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Send it again in a few seconds.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Try again in a few seconds.",
 }
-"""What to do about errors that do not come from here."""
+"""Remedies for errors that have no ``VigieError``."""
 
 OUTWARD: dict[type[errors.VigieError], str] = {
     errors.TrackingError: "The MLflow server refuses, fails or cannot be reached.",
     errors.HistoryError: "The database of readings cannot be used.",
 }
-"""What is said of errors that tell of other servers, in their words and with their addresses."""
+"""Public messages for errors whose own message may reveal other servers and their addresses."""
 
 
 def problem(
@@ -71,30 +72,30 @@ def problem(
         "instance": path,
         **facts,
     }
-    told = {name: value for name, value in body.items() if value is not None}
-    # In ASCII, since an error quotes what was sent, and that may be no text that can be encoded.
-    return Response(json.dumps(told), status, dict(headers or {}), PROBLEM)
+    members = {name: value for name, value in body.items() if value is not None}
+    # ASCII, since an error may quote lone surrogates from the request, which UTF-8 cannot encode.
+    return Response(json.dumps(members), status, dict(headers or {}), PROBLEM)
 
 
 def http_problem(
     status: HTTPStatus, detail: str, path: str | None, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the problem document for what is wrong with a request, whatever it asks."""
+    """Return the problem document for an HTTP error."""
     kind = status.phrase.lower().replace(" ", "-")
     remedy = REMEDY.get(status)
     return problem(status, kind, status.phrase, detail, path, headers, remedy=remedy)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of an application a problem document."""
+    """Answer every error of an application with a problem document."""
     app.add_exception_handler(errors.VigieError, _vigie_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _nobody_there)
-    app.add_exception_handler(Exception, _bug)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _internal_error)
 
 
 def path_of(request: Request) -> str:
-    """Return the path of a request as it was sent: a URI reference, as RFC 9457 wants it."""
+    """Return the path of a request as it was sent: a URI reference, as RFC 9457 requires."""
     path: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
     return path.decode("ascii")
 
@@ -105,10 +106,10 @@ async def _vigie_error(request: Request, error: Exception) -> Response:
     name = type(error).__name__.removesuffix("Error")
     words = re.findall(r"[A-Z][a-z]+", name)
     message, remedy = error.message, error.remedy
-    for kind, said in OUTWARD.items():
+    for kind, public_message in OUTWARD.items():
         if isinstance(error, kind):
             logger.warning("%s could not be answered. %s", path_of(request), error)
-            message, remedy = said, "`vigie doctor`, run beside the service, finds out why."
+            message, remedy = public_message, "Run `vigie doctor` on the service's machine."
     return problem(
         status,
         "-".join(words).lower(),
@@ -127,20 +128,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return http_problem(status, error.detail, path_of(request), error.headers)
 
 
-async def _nobody_there(request: Request, error: Exception) -> Response:
-    """Return what nobody will read: the client has hung up in the middle of its body."""
+async def _disconnected(request: Request, error: Exception) -> Response:
+    """Return a response for a client that has disconnected, which nobody will read."""
     return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
-async def _bug(request: Request, error: Exception) -> Response:
-    """Answer an unexpected error by an id alone; what happened stands in the log under it."""
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Answer an unexpected error with an incident id; the log has the traceback under it."""
     incident = uuid.uuid4().hex
     logger.error("Incident %s at %s", incident, path_of(request), exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal-error",
         "Internal error",
-        f"This is a fault of the service, not of the request. Its log has it as {incident}.",
+        f"The service failed; the request is not at fault. See its log, incident {incident}.",
         path_of(request),
         incident=incident,
     )

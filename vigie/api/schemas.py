@@ -1,4 +1,4 @@
-"""Bodies that only HTTP knows; the words shared with Python are in ``vigie.models``."""
+"""Response models of the HTTP API; those shared with Python are in ``vigie.models``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pydantic import BaseModel
 
 
 class ModelTraining(BaseModel):
-    """How the training of one detector went."""
+    """The outcome of training one detector."""
 
     status: str
     """'trained' or 'failed'."""
     version: int | None = None
-    """The new version in the registry; null where it could not be registered (yet)."""
+    """The new version in the registry; null if it is not registered (yet)."""
     serving_version: int | None = None
-    """The version that answers now: a promoted one goes on serving."""
+    """The version that serves now: a promoted one keeps serving."""
     metrics: dict[str, Any] | None = None
     error: str | None = None
 
 
 class TrainResponse(BaseModel):
-    """How each training went."""
+    """The outcome of each training."""
 
     models: dict[str, ModelTraining]
 
 
 class ModelStatus(BaseModel):
-    """Whether a detector can answer, by which version, and why not."""
+    """Whether a model serves, its version, and the problem if any."""
 
     trained: bool
     version: int | None
@@ -39,31 +39,31 @@ class ModelStatus(BaseModel):
 
 
 class JournalStatus(BaseModel):
-    """Trainings that MLflow does not have yet; `vigie sync` sends them at once."""
+    """The outbox of records that MLflow does not have yet; `vigie sync` sends them at once."""
 
     waiting: int
     set_aside: int
-    """Those that MLflow has found fault with; they are not tried again by themselves."""
+    """Dead letters, which MLflow rejects; they are not retried automatically."""
     bytes: int
     oldest_s: float | None
-    """Seconds for which the first of them has been waiting."""
+    """Age of the oldest waiting record, in seconds."""
 
 
 class StatusResponse(BaseModel):
-    """What serves."""
+    """The state of the service."""
 
     ready: bool
     confirmed: datetime | None
-    """When the registry last said which versions serve; null where it never has."""
+    """When the registry last confirmed the versions that serve; null if it never has."""
     pending: list[str]
-    """Trainings whose record is still on its way to MLflow."""
+    """Trainings whose record is still being uploaded to MLflow."""
     journal: JournalStatus | None
-    """Null where tracking is disabled."""
+    """Null if tracking is disabled."""
     models: dict[str, ModelStatus]
 
 
 class VersionMetrics(BaseModel):
-    """A registered version with what its run measured."""
+    """A registered version with the metrics of its run."""
 
     version: int
     stage: str
@@ -81,7 +81,7 @@ class HealthResponse(BaseModel):
 
 
 class Fault(BaseModel):
-    """One place of a body that is wrong."""
+    """One invalid field of a body."""
 
     field: str
     message: str
@@ -98,6 +98,6 @@ class Problem(BaseModel):
     field: str | None = None
     remedy: str | None = None
     errors: list[Fault] | None = None
-    """Of a body: the first place that is wrong, and more of them."""
+    """The first fault of an invalid body, and possibly more."""
     incident: str | None = None
-    """Of a fault of the service: what its log has it as."""
+    """Id of an internal error in the service's log."""

@@ -1,7 +1,7 @@
 """``vigie``: the command line.
 
-Each command is a function in a file of its own. All of them are imported at the start, so that
-``--help`` can name them; what only one of them needs, it imports when it runs.
+Each command is a function in a module of its own. All modules are imported at the start for
+``--help``, so a command imports its dependencies only when it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 
 from vigie import __version__
 from vigie.cli import backtest, demo, detect, doctor, models, serve, sync, train, up
-from vigie.cli.terminal import complain, err, out
+from vigie.cli.terminal import err, out, print_error
 from vigie.errors import VigieError
 
 app = typer.Typer(
@@ -35,11 +35,11 @@ app.command()(demo.demo)
 
 
 def main() -> None:
-    """Run the command line; an error that we know is one line, not a traceback."""
+    """Run the command line; print expected errors as one line, without a traceback."""
     try:
         app()
     except VigieError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(1)
     except ValueError as error:
         from pydantic import ValidationError
@@ -51,12 +51,12 @@ def main() -> None:
         for fault in error.errors():
             message = fault["msg"].removeprefix("Value error, ")
             variable = Settings.variable(str(fault["loc"][0]))
-            complain(f"{variable}: {message}, but it is {masked(repr(fault['input']))}.")
+            print_error(f"{variable}: {message}, but it is {masked(repr(fault['input']))}.")
         sys.exit(1)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         out.print(f"vigie {__version__}", highlight=False)
         raise typer.Exit
 
@@ -66,7 +66,7 @@ def _start(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages.")] = False,
 ) -> None:
     from rich.logging import RichHandler
 

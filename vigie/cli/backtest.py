@@ -1,4 +1,4 @@
-"""``vigie backtest``: how the detectors would have done on a labelled recording."""
+"""``vigie backtest``: evaluate the detectors on a labelled recording."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def backtest(
     file: File,
     labels: Annotated[
         str | None,
-        typer.Option(help="The column that is not 0 in a fault; without it every row is healthy."),
+        typer.Option(help="The column that is not 0 in a fault; by default all rows are healthy."),
     ] = None,
     train_rows: Annotated[
         int | None,
@@ -30,13 +30,13 @@ def backtest(
     feature: Features = None,
     time: Time = None,
     output: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="A table, or every figure as JSON.")
+        Literal["table", "json"], typer.Option("--format", help="A table, or all figures as JSON.")
     ] = "table",
     picture: Annotated[
-        Path | None, typer.Option(help="Write the time line to this PNG file.")
+        Path | None, typer.Option(help="Write a plot over time to this PNG file.")
     ] = None,
 ) -> None:
-    """Train on the first rows of a recording, judge the others, and compare with its labels."""
+    """Train on the first rows of a recording, assess the others, and compare with its labels."""
     import numpy as np
 
     from vigie import backtest as backtests
@@ -44,18 +44,18 @@ def backtest(
     from vigie.cli.render.backtest import sentences, sheet, write_picture
 
     table = read_table(file)
-    known = np.zeros(len(table), dtype=bool) if labels is None else labels_of(table, labels)
-    no_features = {name for name in (labels, time) if name is not None}
-    if clash := no_features.intersection(feature or ()):
+    is_faulty = np.zeros(len(table), dtype=bool) if labels is None else labels_of(table, labels)
+    other_columns = {name for name in (labels, time) if name is not None}
+    if clash := other_columns.intersection(feature or ()):
         raise InvalidDataError(
-            f"{', '.join(sorted(clash))} is the label or the time, so it is no feature.",
+            f"{', '.join(sorted(clash))} is the label or the time, so it cannot be a feature.",
             field="--feature",
         )
     times = times_of(table, time)
-    X = chosen_features(table, sorted({*(exclude or ()), *no_features}), feature)
-    rows = backtests.usual_train_rows(known) if train_rows is None else train_rows
+    X = chosen_features(table, sorted({*(exclude or ()), *other_columns}), feature)
+    rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
     with progress_bar() as progress:
-        result = backtests.backtest(X, known, rows, read_settings(), times, model, progress)
+        result = backtests.backtest(X, is_faulty, rows, read_settings(), times, model, progress)
     if output == "json":
         sys.stdout.write(json.dumps(result.figures(), allow_nan=False) + "\n")
     else:

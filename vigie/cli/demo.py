@@ -1,4 +1,4 @@
-"""``vigie demo``: the first five minutes."""
+"""``vigie demo``: a complete example run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from vigie.cli.terminal import err, out, progress_bar, progress_lines, signals_a
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave MLflow and the service up.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep MLflow and the service running.")
+    ] = False,
 ) -> None:
-    """Start everything, train, promote, and find the fault in a recording."""
+    """Start MLflow and the service, train, promote, and find the fault in a recording."""
     from vigie.cli.replay import run
 
     progress = progress_bar if err.is_terminal else progress_lines

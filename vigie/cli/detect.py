@@ -1,4 +1,4 @@
-"""``vigie detect``: a recording, assessed by the versions that serve."""
+"""``vigie detect``: assess a recording by the versions that serve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """Output formats."""
 
     TABLE = "table"
     CSV = "csv"
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 class Faulty(StrEnum):
-    """What is done about values that no machine made."""
+    """Treatment of missing and impossible values."""
 
     REFUSE = "refuse"
     IMPUTE = "impute"
@@ -44,14 +44,14 @@ def detect(
     faulty: Annotated[
         Faulty | None,
         typer.Option(
-            help="Missing and impossible values: refuse the file, or go on without the sensor "
-            "(impute), as by default; said outright, also where its whole column is missing."
+            help="Missing and impossible values: refuse the file, or continue without the sensor "
+            "(impute, the default; given explicitly, also if the whole column is missing)."
         ),
     ] = None,
 ) -> None:
-    """Judge the readings of one asset in a file, by the versions that serve.
+    """Assess the readings of one asset in a file, by the versions that serve.
 
-    A file may be longer than memory: it is read, judged and told part by part.
+    The file may be larger than memory: it is processed in parts.
     """
     from vigie.assessment.stream import Faults
     from vigie.cli.files import Recording
@@ -66,9 +66,11 @@ def detect(
         recording.columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
     )
     for name, columns in stream.lacking.items():
-        gone = "goes on without" if name in stream.ensemble.models else "is not asked, for it needs"
+        effect = (
+            "continues without" if name in stream.ensemble.models else "is left out, since it needs"
+        )
         err.print(
-            f"[yellow]{name} {gone}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
+            f"[yellow]{name} {effect}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
             highlight=False,
             soft_wrap=True,
         )
@@ -83,17 +85,17 @@ def detect(
     for part in _counted(parts, recording.n_rows):
         events.add(Rows.of(part))
         faults.add(part)
-    if told := events.told():
-        out.print(event_sheet(told, first=first))
-    if len(told) < events.n_events:
+    if worst := events.told():
+        out.print(event_sheet(worst, first=first))
+    if len(worst) < events.n_events:
         out.print(
             f"These are the {MOST_TOLD} worst of {events.n_events:,} events; "
-            "--format csv tells of every row.",
+            "--format csv shows every row.",
             highlight=False,
         )
     for fault in faults.all():
-        placed = replace(fault, first_row=fault.first_row + first)
-        out.print(f"{placed}.", highlight=False, soft_wrap=True)
+        in_file = replace(fault, first_row=fault.first_row + first)
+        out.print(f"{in_file}.", highlight=False, soft_wrap=True)
     out.print(
         f"{events.n_alarms} alarm{'' if events.n_alarms == 1 else 's'}; {events.n_anomalies} of "
         f"{events.n_rows} rows are anomalous ({', '.join(named(stream.versions))})."
@@ -101,7 +103,7 @@ def detect(
 
 
 def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:
-    """Show how many rows are assessed, and how long the others will take where that is known."""
+    """Show the number of assessed rows and, if known, the remaining time."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def doctor() -> None:
-    """Check the way from here to MLflow step by step, with the remedy for what fails."""
+    """Check the local state and MLflow step by step, with a remedy for each failure."""
     failed = False
     for check in examine(read_settings()):
         mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
@@ -34,7 +34,7 @@ def doctor() -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """One question, its answer, and the remedy where the answer is bad."""
+    """One question, the finding, and the remedy if the check failed."""
 
     question: str
     passed: bool
@@ -43,7 +43,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Check the way to MLflow in its order; what depends on a failed check is not asked."""
+    """Run the checks in order; skip those that depend on a failed one."""
     from vigie.detectors.catalogue import algorithms
     from vigie.registry import lookup
     from vigie.services.mlflow_service import MLflowService
@@ -70,11 +70,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     readable: list[Version] = []
     for name in algorithms():
         try:
-            found = service.list_versions(name)
+            versions = service.list_versions(name)
         except VigieError as error:
             yield Check(f"Versions of {name}?", False, error.message, error.remedy or "")
             continue
-        if not found:
+        if not versions:
             yield Check(
                 f"Versions of {name}?",
                 False,
@@ -83,7 +83,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             )
             continue
         readable.append(lookup.pick(service.server, name))
-        yield _stages(name, found)
+        yield _stages(name, versions)
     for version in readable:
         yield _artifacts(service, version)
 
@@ -91,7 +91,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 def _state(settings: Settings) -> Check:
     from vigie.state import require_writable
 
-    question = "Local state kept?"
+    question = "Local state writable?"
     try:
         require_writable(settings.state_dir)
     except VigieError as error:
@@ -100,46 +100,45 @@ def _state(settings: Settings) -> Check:
 
 
 def _outbox(service: MLflowService) -> Check:
-    kept = service.outbox.summary()
-    passed = kept.waiting + kept.set_aside == 0
+    summary = service.outbox.summary()
+    passed = summary.waiting + summary.set_aside == 0
     return Check(
         "All trainings sent?",
         passed,
-        "yes, the outbox is empty." if passed else f"{kept}, in {service.outbox.folder}.",
-        "" if passed else "`vigie sync` sends them, `vigie sync --again` those set aside too.",
+        "yes, the outbox is empty." if passed else f"{summary}, in {service.outbox.folder}.",
+        "" if passed else "`vigie sync` sends them; `vigie sync --again` also the dead letters.",
     )
 
 
 def _experiment(service: MLflowService) -> Check:
     name = service.settings.mlflow_experiment_name
-    question = "Experiment there?"
+    question = "Experiment exists?"
     try:
-        found = service.server.call(service.server.client.get_experiment_by_name, name)
+        experiment = service.server.call(service.server.client.get_experiment_by_name, name)
     except VigieError as error:
         return Check(question, False, error.message, error.remedy or "")
-    if found is None:
-        return Check(question, True, f"'{name}' is not; the first training makes it.")
-    if found.lifecycle_stage != "active":
+    if experiment is None:
+        return Check(question, True, f"'{name}' does not; the first training creates it.")
+    if experiment.lifecycle_stage != "active":
         return Check(
             question,
             False,
             f"'{name}' has been deleted.",
             "Restore it (`mlflow experiments restore`), or set another MLFLOW_EXPERIMENT_NAME.",
         )
-    return Check(question, True, f"'{name}' (id {found.experiment_id}).")
+    return Check(question, True, f"'{name}' (id {experiment.experiment_id}).")
 
 
-def _stages(name: str, found: list[Version]) -> Check:
-    promoted = [version for version in found if version.stage == "Production"]
-    newest = (
-        f"{len(found)} version{'' if len(found) == 1 else 's'}, the newest is {found[0].version}"
-    )
+def _stages(name: str, versions: list[Version]) -> Check:
+    promoted = [version for version in versions if version.stage == "Production"]
+    plural, newest = "" if len(versions) == 1 else "s", versions[0].version
+    count = f"{len(versions)} version{plural}, the newest is {newest}"
     if promoted:
-        finding = f"{newest}; version {promoted[0].version} is in Production and serves."
+        finding = f"{count}; version {promoted[0].version} is in Production and serves."
     else:
         finding = (
-            f"{newest}; none is in Production, so the newest serves "
-            f"(`vigie models promote {name} {found[0].version}` makes that a decision)."
+            f"{count}; none is in Production, so the newest serves "
+            f"(`vigie models promote {name} {newest}` promotes it)."
         )
     return Check(f"Versions of {name}?", True, finding)
 

@@ -1,4 +1,4 @@
-"""What the environment of a command names: its settings, and the MLflow in them."""
+"""The settings of a command, and access to MLflow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def read_settings(**given: Any) -> Settings:
-    """Return the settings; pydantic takes longer to import than all of ``vigie --help``."""
+    """Return the settings; imported late, since pydantic would slow down ``vigie --help``."""
     from vigie.config import Settings
 
     return Settings(**given)
 
 
 def enabled_mlflow() -> MLflowService:
-    """Return the way to MLflow.
+    """Return the MLflow service, if tracking is enabled.
 
     Raises
     ------

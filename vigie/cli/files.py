@@ -1,4 +1,4 @@
-"""Tables in files: CSV (any common separator) and Parquet in, with columns chosen by name."""
+"""Read tables from CSV (with any common separator) and Parquet files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AT_A_TIME = 32_768
-"""Rows of a long file that are read at a time."""
+"""Rows per part of a file."""
 READ_AT_A_TIME = 1 << 16
-"""Bytes of a column that are read from a Parquet file at a time, however large its row groups."""
+"""Buffer size of a Parquet column in bytes, whatever the size of its row groups."""
 TIME_COLUMNS = ("time", "timestamp", "datetime", "date")
 LARGEST: dict[Literal["s", "ms", "us"], float] = {"s": 1e11, "ms": 1e14, "us": 1e17}
-"""Times since 1970 stay below these, in seconds until 5138; what is larger is in nanoseconds."""
+"""Upper bounds of times since 1970 by unit (seconds: the year 5138); larger ones are in ns."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -31,9 +31,9 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     InvalidDataError
-        If there is no such file, or it cannot be read as what its name says.
+        If there is no such file, or it does not have the format of its extension.
     """
-    # Imported here, for most commands read no file.
+    # Imported here, since most commands read no file.
     import pandas as pd
 
     with _readable(path):
@@ -43,10 +43,10 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 class Recording:
-    """A CSV or Parquet file that is read a stretch of rows at a time.
+    """A CSV or Parquet file that is read in parts.
 
-    What a column holds, and in which form its times are written, is decided by the first stretch;
-    a file that is no longer than that is read as ``read_table`` reads it.
+    The first part decides the types of the columns and the format of the times; for a file of one
+    part the result equals that of ``read_table``.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ class Recording:
     columns : list of str
         All columns.
     n_rows : int or None
-        Rows to be read; None where only reading tells.
+        Number of rows to be read; None if that is not known in advance.
 
     Raises
     ------
     InvalidDataError
-        If there is no such file, or it cannot be read as what its name says.
+        If there is no such file, or it does not have the format of its extension.
     """
 
     def __init__(self, path: Path, rows: slice = slice(None)):
@@ -75,9 +75,9 @@ class Recording:
             if _is_parquet(path):
                 from pyarrow import parquet
 
-                facts = parquet.read_metadata(path)
-                self.columns = list(map(str, facts.schema.to_arrow_schema().names))
-                self.n_rows = len(range(facts.num_rows)[rows])
+                metadata = parquet.read_metadata(path)
+                self.columns = list(map(str, metadata.schema.to_arrow_schema().names))
+                self.n_rows = len(range(metadata.num_rows)[rows])
             else:
                 import pandas as pd
 
@@ -87,21 +87,21 @@ class Recording:
     def read(
         self, names: Collection[str], time: str | None = None
     ) -> Iterator[tuple[pd.DataFrame, NDArray[np.datetime64] | None]]:
-        """Read the columns with these names, and when the rows were measured.
+        """Read the columns with these names, and the times of the rows.
 
         Parameters
         ----------
         names : collection of str
-            Columns; those that do not exist are left out, and others may come along.
+            Columns; missing ones are left out, and the result may have others too.
         time : str, optional
             The column with the times; see ``times_of``.
 
         Yields
         ------
         table : DataFrame
-            The next rows; at least once, if only to say that there are none.
+            The next rows; a file without rows yields one empty table.
         times : ndarray of datetime64[us] of shape (n_rows,) or None
-            None if nothing says when.
+            None if the file has no times.
 
         Raises
         ------
@@ -110,15 +110,15 @@ class Recording:
         """
         numeric: set[Any] | None = None
         clock: Clock | None = None
-        for cut in self._cut(self._tables([*names, *([time] if time else [])])):
-            table = _with_numbers(_with_time_of_index(cut), numeric or ())
+        for part in self._in_range(self._tables([*names, *([time] if time else [])])):
+            table = _with_numbers(_with_time_of_index(part), numeric or ())
             if numeric is None:
                 numeric = set(table.select_dtypes("number").columns)
                 clock = Clock.of(table, time)
             yield table, None if clock is None else clock.read(table)
 
-    def _cut(self, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """Leave out the rows that are not asked for."""
+    def _in_range(self, tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """Yield only the requested rows."""
         seen = 0
         for table in tables:
             begin = max(self._start - seen, 0)
@@ -135,7 +135,7 @@ class Recording:
             )
 
     def _tables(self, names: Collection[str]) -> Iterator[pd.DataFrame]:
-        """Yield all rows as they stand in the file."""
+        """Yield all rows of the file."""
         with _readable(self.path):
             if _is_parquet(self.path):
                 yield from _parquet_tables(self.path, names)
@@ -150,21 +150,21 @@ def _parquet_tables(path: Path, names: Collection[str]) -> Iterator[pd.DataFrame
     import pyarrow as pa
     from pyarrow import parquet
 
-    # Arrow would otherwise fetch a row group ahead, and a file may be a single one.
+    # pre_buffer would read a whole row group ahead, which may be the whole file.
     with parquet.ParquetFile(path, buffer_size=READ_AT_A_TIME, pre_buffer=False) as file:
         schema = file.schema_arrow
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         wanted = {*names, *(name for name in index if isinstance(name, str))}
         columns = [name for name in schema.names if name in wanted or _is_clock(name)]
-        waiting: list[pa.RecordBatch] = []
+        batches: list[pa.RecordBatch] = []
         for batch in file.iter_batches(AT_A_TIME, columns=columns):
-            waiting.append(batch)
-            # A batch ends where its row group does, which may hold a few rows only.
-            if sum(map(len, waiting)) >= AT_A_TIME:
-                yield pa.Table.from_batches(waiting).to_pandas()
-                waiting = []
-        if waiting:
-            yield pa.Table.from_batches(waiting).to_pandas()
+            batches.append(batch)
+            # A batch ends with its row group, which may hold only a few rows.
+            if sum(map(len, batches)) >= AT_A_TIME:
+                yield pa.Table.from_batches(batches).to_pandas()
+                batches = []
+        if batches:
+            yield pa.Table.from_batches(batches).to_pandas()
         elif file.metadata.num_rows == 0:
             yield file.read(columns=columns).to_pandas()
 
@@ -172,14 +172,14 @@ def _parquet_tables(path: Path, names: Collection[str]) -> Iterator[pd.DataFrame
 def features(
     table: pd.DataFrame, exclude: Sequence[str] = (), only: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the columns with readings, and the names of what was left out: text, time, counts.
+    """Return the columns with readings, and the names of columns with text, times or row numbers.
 
     Parameters
     ----------
     table : DataFrame
         As read.
     exclude : sequence of str
-        Columns that are no features, such as labels.
+        Columns that are not features, such as labels.
     only : sequence of str
         If given, exactly these columns.
 
@@ -192,23 +192,23 @@ def features(
     require_columns(table, only, "--feature")
     if only:
         return table[list(only)], []
-    # What only goes forward is unusual in every new row to a model that has learnt it.
+    # A model would find every new value of an increasing column anomalous.
     counters = [*_clocks(table), *_row_numbers(table)]
-    kept = table.drop(columns=list(dict.fromkeys([*exclude, *counters])))
-    numeric = kept.select_dtypes("number")
+    others = table.drop(columns=list(dict.fromkeys([*exclude, *counters])))
+    numeric = others.select_dtypes("number")
     if numeric.shape[1] == 0:
         raise InvalidDataError("No column holds numbers.", field="FILE")
-    texts = [name for name in kept.columns if name not in numeric.columns]
+    texts = [name for name in others.columns if name not in numeric.columns]
     return numeric, [str(name) for name in (*counters, *texts)]
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], option: str) -> None:
-    """Raise if a table lacks a column.
+    """Check that a table has the columns that an option names.
 
     Raises
     ------
     InvalidDataError
-        Naming the option that asked for it.
+        If one is missing; the error names the option.
     """
     unknown = [name for name in names if name not in table.columns]
     if unknown:
@@ -220,16 +220,16 @@ def require_columns(table: pd.DataFrame, names: Sequence[str], option: str) -> N
 
 
 def times_of(table: pd.DataFrame, column: str | None = None) -> NDArray[np.datetime64] | None:
-    """Return when the rows were measured, as datetime64[us] in UTC; None if nothing says so.
+    """Return the times of the rows, as datetime64[us] in UTC; None if there are none.
 
     Parameters
     ----------
     table : DataFrame
         As read.
     column : str, optional
-        The column with the times, in any usual form, as seconds, or as ms, us or ns since 1970;
-        by default the first one with a usual name for it, unless that holds numbers, which might
-        be anything.
+        The column with the times: as text in any common format, or as s, ms, us or ns since 1970.
+        By default the first column named in ``TIME_COLUMNS``, unless it holds numbers, whose
+        meaning would be a guess.
 
     Raises
     ------
@@ -246,13 +246,13 @@ def labels_of(table: pd.DataFrame, column: str) -> NDArray[np.bool_]:
     Raises
     ------
     InvalidDataError
-        If there is no such column, or it holds anything but numbers or truth values.
+        If there is no such column, or it holds other values than numbers or booleans.
     """
     import pandas as pd
 
     require_columns(table, [column], "--labels")
     values = table[column]
-    # To pandas, truth values are numbers.
+    # ``is_numeric_dtype`` is true for booleans.
     usable = pd.api.types.is_numeric_dtype(values) and not values.isna().any()
     if len(values) and not usable:
         row = int(np.argmax(pd.to_numeric(values, errors="coerce").isna()))
@@ -262,24 +262,24 @@ def labels_of(table: pd.DataFrame, column: str) -> NDArray[np.bool_]:
             field="--labels",
             remedy="Write 0 for a healthy row and 1 for a faulty one, in every row.",
         )
-    found: NDArray[np.bool_] = values.to_numpy() != 0
-    return found
+    is_faulty: NDArray[np.bool_] = values.to_numpy() != 0
+    return is_faulty
 
 
 @dataclass
 class Clock:
-    """The column with the times, the form in which they are written, and how far it was read.
+    """A parser for the column with the times, and its position.
 
     Attributes
     ----------
     column : str
-        Its name.
+        The name of the column.
     form : dict
-        What ``pandas.to_datetime`` has to know.
+        Arguments for ``pandas.to_datetime``.
     n_rows : int
-        Rows read so far.
+        Number of rows read so far.
     last : datetime64[us] or None
-        The time of the last of them.
+        The time of the last row read.
     """
 
     column: str
@@ -289,7 +289,7 @@ class Clock:
 
     @classmethod
     def of(cls, table: pd.DataFrame, column: str | None = None) -> Clock | None:
-        """Find the times of a table; None if it has none. For the parameters see ``times_of``."""
+        """Return the parser for a table; None if it has no times. See ``times_of``."""
         import pandas as pd
 
         if column is None:
@@ -306,34 +306,34 @@ class Clock:
         Raises
         ------
         InvalidDataError
-            If the column holds anything but times, or they go backwards.
+            If the column holds other values than times, or they go backwards.
         """
         import pandas as pd
 
         try:
             times = pd.to_datetime(table[self.column], utc=True, **self.form)
         except (ValueError, TypeError) as error:
-            what = str(error).splitlines()[0].partition(". You might")[0]
+            reason = str(error).splitlines()[0].partition(". You might")[0]
             raise InvalidDataError(
-                f"The column {self.column} holds no times: {what}.",
+                f"The column {self.column} does not hold times: {reason}.",
                 field="--time",
                 remedy="Write them as 2026-01-05T08:00:00Z, or in seconds.",
             ) from error
-        found: NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy().astype("M8[us]")
-        wrong = np.isnat(found)
-        wrong[1:] |= found[1:] < found[:-1]
+        values: NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy().astype("M8[us]")
+        is_wrong = np.isnat(values)
+        is_wrong[1:] |= values[1:] < values[:-1]
         if self.last is not None:
-            wrong[:1] |= found[:1] < self.last
-        if wrong.any():
-            row = self.n_rows + int(np.argmax(wrong)) + 1
+            is_wrong[:1] |= values[:1] < self.last
+        if is_wrong.any():
+            row = self.n_rows + int(np.argmax(is_wrong)) + 1
             raise InvalidDataError(
                 f"The times in {self.column} are not complete and ascending: see row {row}.",
                 field="--time",
-                remedy="Sort the rows by time, and leave out those without one.",
+                remedy="Sort the rows by time, and remove those without one.",
             )
-        self.n_rows += len(found)
-        self.last = found[-1] if len(found) else self.last
-        return found
+        self.n_rows += len(values)
+        self.last = values[-1] if len(values) else self.last
+        return values
 
 
 def _clocks(table: pd.DataFrame) -> list[str]:
@@ -345,12 +345,12 @@ def _is_clock(name: Any) -> bool:
 
 
 def _row_numbers(table: pd.DataFrame) -> list[str]:
-    """Return the columns without a header, as pandas writes its index; reading, it names them."""
+    """Return the columns without a header, as pandas writes its index ("Unnamed: 0" when read)."""
     return [name for name in table.columns if str(name).startswith("Unnamed: ")]
 
 
 def _with_time_of_index(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose times stand in a column, also where they were its index."""
+    """Return a table with its times in a column, if they were its index."""
     import pandas as pd
 
     if not isinstance(table.index, pd.DatetimeIndex):
@@ -359,7 +359,7 @@ def _with_time_of_index(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _form(column: pd.Series) -> dict[str, Any]:
-    """Return how times are written: as numbers, ISO 8601 with any fractions, or one other form."""
+    """Return ``to_datetime`` arguments for numbers, ISO 8601, or one other format of times."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):
@@ -369,21 +369,21 @@ def _form(column: pd.Series) -> dict[str, Any]:
     try:
         pd.to_datetime(column, utc=True, format="ISO8601")
     except (ValueError, TypeError):
-        # With points the day stands first, with slashes mostly the month.
-        points = bool(column.astype(str).str.match(r"\s*\d{1,2}\.").all())
-        known = column.dropna()
+        # Dates with dots have the day first; those with slashes mostly the month.
+        has_dots = bool(column.astype(str).str.match(r"\s*\d{1,2}\.").all())
+        values = column.dropna()
         guess = None
-        if len(known) and isinstance(known.iloc[0], str):
-            guess = pd.tseries.api.guess_datetime_format(known.iloc[0], dayfirst=points)
-        return {"dayfirst": points} | ({"format": guess} if guess else {})
+        if len(values) and isinstance(values.iloc[0], str):
+            guess = pd.tseries.api.guess_datetime_format(values.iloc[0], dayfirst=has_dots)
+        return {"dayfirst": has_dots} | ({"format": guess} if guess else {})
     return {"format": "ISO8601"}
 
 
 def _with_numbers(table: pd.DataFrame, numeric: Collection[Any] = ()) -> pd.DataFrame:
-    """Return a table whose columns of numbers are floats, whatever else stands among them.
+    """Return a table with its columns of numbers converted to floats.
 
-    A comma may be a decimal point, and a cell such as ``ERR`` is a value that is missing; a
-    column that is mostly text stays as it is, unless it is known to be ``numeric``.
+    A comma may be the decimal separator, and a text such as ``ERR`` becomes a missing value. A
+    column that is mostly text stays as it is, unless it is one of ``numeric``.
     """
     import pandas as pd
 
@@ -402,12 +402,12 @@ def _with_numbers(table: pd.DataFrame, numeric: Collection[Any] = ()) -> pd.Data
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file into an error that says what to give.
+    """Turn the errors of reading a file into an ``InvalidDataError``.
 
     Raises
     ------
     InvalidDataError
-        If there is no such file, or it is not what its name says.
+        If there is no such file, or it does not have the format of its extension.
     """
     if not path.is_file():
         raise InvalidDataError(f"There is no file {path}.", field="FILE")
@@ -417,7 +417,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise InvalidDataError(
             f"{path} cannot be read: {str(error).strip().rstrip('.')}.",
             field="FILE",
-            remedy="Give a CSV file with a header, or a Parquet file.",
+            remedy="Use a CSV file with a header, or a Parquet file.",
         ) from error
 
 
@@ -426,7 +426,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _separator(path: Path) -> str:
-    """Return the separator of a CSV file: the one that its header has most of."""
+    """Return the separator of a CSV file: the most frequent candidate in its header."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         header = lines.readline()
     return max(",;\t|", key=header.count)

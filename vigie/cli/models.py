@@ -1,4 +1,4 @@
-"""``vigie models``: the registry."""
+"""``vigie models``: list, promote and roll back versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vigie.cli.terminal import new_sheet, out
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
 
 models = typer.Typer(
-    help="The registry: which versions there are, and which one serves.", no_args_is_help=True
+    help="The registry: list, promote and roll back versions.", no_args_is_help=True
 )
 
 
@@ -31,7 +31,7 @@ def list_versions() -> None:
     if sheet.row_count:
         out.print(sheet)
     else:
-        out.print("The registry is empty. `vigie train FILE` makes the first versions.")
+        out.print("The registry is empty. Train the first versions: `vigie train FILE`.")
 
 
 @models.command()
@@ -42,7 +42,7 @@ def promote(
         str, typer.Option(help="Production, Staging, Archived or None.")
     ] = "Production",
 ) -> None:
-    """Put a version into a stage; what was there before is archived."""
+    """Move a version to a stage; the previous version there is archived."""
     moved = enabled_mlflow().transition_model_stage(name, version, stage)
     if moved:
         out.print(f"{name} version {moved.version} is in {moved.stage}.")
@@ -50,8 +50,8 @@ def promote(
 
 @models.command()
 def rollback(name: Name) -> None:
-    """Go back to the version that served before the one in Production."""
-    moved = enabled_mlflow().rollback(name)
-    if moved:
-        before, now = moved
+    """Return to the version that was in Production before the current one."""
+    versions = enabled_mlflow().rollback(name)
+    if versions:
+        before, now = versions
         out.print(f"{name}: version {now.version} serves again, instead of {before.version}.")

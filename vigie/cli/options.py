@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="CSV or Parquet, one reading a row, in time order.")]
 RowRange = Annotated[
-    str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400; both ends count.")
+    str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400 (inclusive).")
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option(help="A column that is no feature, such as a label. Repeatable.")
+    list[str] | None,
+    typer.Option(help="A column that is not a feature, such as a label. Repeatable."),
 ]
 Features = Annotated[
     list[str] | None, typer.Option("--feature", help="Exactly these columns. Repeatable.")
 ]
 Time = Annotated[
     str | None,
-    typer.Option(help="The column with the time; by default one called time or the like."),
+    typer.Option(help="The column with the time; by default time, timestamp, datetime or date."),
 ]
 
 
 def row_slice(rows: str | None) -> slice:
-    """Return the slice that ``1:400`` means, counted from 1 with both ends included.
+    """Return the slice for a range such as ``1:400``, which counts from 1 and includes both ends.
 
     Raises
     ------
     InvalidDataError
-        If it is no range of rows.
+        If it is not a range of rows.
     """
     if rows is None:
         return slice(None)
-    found = re.fullmatch(r"(\d*):(\d*)", rows)
-    start, stop = (int(end) if end else None for end in found.groups()) if found else (0, 0)
+    match = re.fullmatch(r"(\d*):(\d*)", rows)
+    start, stop = (int(end) if end else None for end in match.groups()) if match else (0, 0)
     if start == 0 or (stop is not None and stop < (start or 1)):
         raise InvalidDataError(
-            f"{rows!r} is no range of rows.", field="--rows", remedy="For example 1:400 or 401:."
+            f"{rows!r} is not a range of rows.",
+            field="--rows",
+            remedy="Use for example 1:400 or 401:.",
         )
     return slice((start or 1) - 1, stop)
 
@@ -52,7 +55,7 @@ def row_slice(rows: str | None) -> slice:
 def chosen_features(
     table: pd.DataFrame, exclude: list[str] | None, feature: list[str] | None
 ) -> pd.DataFrame:
-    """Return the columns that are features, and say which are not.
+    """Return the columns that are features, and print the names of those left out.
 
     Raises
     ------
@@ -63,5 +66,5 @@ def chosen_features(
 
     chosen, left_out = features(table, exclude or (), feature or ())
     if left_out:
-        err.print(f"Left out, being no readings: {', '.join(left_out)}", style="dim")
+        err.print(f"Left out, not readings: {', '.join(left_out)}", style="dim")
     return chosen

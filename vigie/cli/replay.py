@@ -1,4 +1,4 @@
-"""The demo: everything started, trained, promoted, and a fault found in a recording."""
+"""The demo: start, train, promote, and replay a recording with a fault."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ FOLLOW_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Scene:
-    """What the demo shows.
+    """The recording of the demo.
 
     Attributes
     ----------
     title, asset_id : str
-        What is replayed, and the name of its machine.
+        Title of the recording, and name of its machine.
     feature_names : sequence of str
         The sensors.
     units : dict of str to str
-        Units, where they are known.
+        Units of the sensors, if known.
     healthy, replay : ndarray of shape (n, n_features)
         Rows to train on, and the rows after them.
     labels : ndarray of shape (n,)
-        1 where the recording's authors say that the fault was there; never shown to a model.
+        1 in rows that the recording's authors label as faulty; no model sees them.
     """
 
     title: str
@@ -65,35 +65,37 @@ def run(
     *,
     keep: bool = False,
 ) -> None:
-    """Run the demo, and end what it has started unless asked to keep it."""
+    """Run the demo; ``keep`` leaves MLflow and the service running until Ctrl-C."""
     scene = choose_scene(settings)
     settings = settings.model_copy(update={"mlflow_enabled": True})
     started = time.perf_counter()
-    with progress() as tell:
-        tell("MLflow and the service start", 0.0)
+    with progress() as report:
+        report("starting MLflow and the service", 0.0)
         with mlflow_server(settings) as mlflow, service(settings) as address:
             api = httpx.Client(base_url=f"{address}/api/v1/anomalies", timeout=300, trust_env=False)
-            tell("three detectors are trained", 0.35)
+            report("training three detectors", 0.35)
             versions = _train(api, scene)
-            tell("the new versions are promoted", 0.8)
+            report("promoting the new versions", 0.8)
             _promote(api, settings, versions)
-            tell("the recording is replayed", 0.85)
+            report("replaying the recording", 0.85)
             results = _replay(api, scene)
-            tell("done", 1.0)
+            report("done", 1.0)
             _show(out, scene, results, versions, time.perf_counter() - started)
             if keep:
-                out.print(f"\nOpen {address}/docs and {mlflow}. Ctrl-C ends both.", highlight=False)
+                out.print(
+                    f"\nOpen {address}/docs and {mlflow}. Ctrl-C stops both.", highlight=False
+                )
                 signal.pause()
     if not keep:
         out.print(
-            f"\nEverything is stopped again. [bold]make run[/] starts it with these models: "
-            f"service {address}/docs, MLflow {mlflow}.",
+            f"\nMLflow and the service are stopped. [bold]make run[/] starts them with these "
+            f"models: service {address}/docs, MLflow {mlflow}.",
             highlight=False,
         )
 
 
 def choose_scene(settings: Settings) -> Scene:
-    """Return a real recording where there is one, else a simulated one."""
+    """Return a real recording if ``VIGIE_DATA`` has it, otherwise a simulated one."""
     recording = settings.data / SKAB_FILE if settings.data else None
     if recording is not None and recording.is_file():
         table = read_table(recording)
@@ -110,9 +112,9 @@ def choose_scene(settings: Settings) -> Scene:
             labels=labels[n:],
         )
     fault = samples.faulty("bearing_wear", seed=2)
-    why = f"there is no {recording}" if recording else "VIGIE_DATA names no recordings"
+    reason = f"{recording} does not exist" if recording else "VIGIE_DATA is not set"
     return Scene(
-        title=f"a simulated pump bench whose bearing wears ({why})",
+        title=f"a simulated pump bench whose bearing wears ({reason})",
         asset_id="simulated-bench",
         feature_names=list(samples.FEATURE_NAMES),
         units={sensor.name: sensor.unit.replace("1", "") for sensor in samples.SENSORS},
@@ -135,7 +137,7 @@ def _train(api: httpx.Client, scene: Scene) -> dict[str, int]:
 
 
 def _promote(api: httpx.Client, settings: Settings, versions: dict[str, int]) -> None:
-    """Put the versions into Production, and wait until the service serves them from there."""
+    """Move the versions to Production, and wait until the service serves them."""
     tracking = MLflowService(settings)
     for name, version in versions.items():
         tracking.transition_model_stage(name, version, "Production")
@@ -148,7 +150,9 @@ def _promote(api: httpx.Client, settings: Settings, versions: dict[str, int]) ->
         ):
             return
         time.sleep(0.2)
-    raise VigieError("The service did not follow the promotion.", remedy="See .vigie/vigie.log.")
+    raise VigieError(
+        "The service does not serve the promoted versions.", remedy="See .vigie/vigie.log."
+    )
 
 
 def _replay(api: httpx.Client, scene: Scene) -> list[dict[str, Any]]:
@@ -176,22 +180,22 @@ def _show(
 ) -> None:
     first_row = len(scene.healthy) if len(scene.healthy) == SKAB_HEALTHY_ROWS else 0
     rows = _rows([AnomalyDetectionResult.model_validate(result) for result in results])
-    found = Events()
-    found.add(rows)
+    events = Events()
+    events.add(rows)
     served = ", ".join(f"{name} v{version}" for name, version in versions.items())
     out.print(f"\n[bold]Replayed:[/] {scene.title}", highlight=False)
     out.print(
-        f"Trained on {len(scene.healthy)} healthy rows; judged by {served}, all in Production.",
+        f"Trained on {len(scene.healthy)} healthy rows; assessed by {served}, all in Production.",
         highlight=False,
     )
-    out.print(event_sheet(found.told(), first=first_row, units=scene.units))
+    out.print(event_sheet(events.told(), first=first_row, units=scene.units))
     faulty = np.flatnonzero(scene.labels)
     healthy = scene.labels == 0
     out.print(
-        f"The fault was there in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
-        f"the alarm stood in {rows.in_alarm[~healthy].mean():.0%} of them, and in "
+        f"The fault was in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
+        f"the alarm was active in {rows.in_alarm[~healthy].mean():.0%} of them, and in "
         f"{rows.in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows. "
-        f" All in {seconds:.0f} s.",
+        f"Total time: {seconds:.0f} s.",
         highlight=False,
     )
 

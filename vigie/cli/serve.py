@@ -1,4 +1,4 @@
-"""``vigie serve``: the service."""
+"""``vigie serve``: run the service."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from vigie.cli.terminal import signals_as_exit
 
 
 def serve() -> None:
-    """Start the service alone, with the MLflow at MLFLOW_TRACKING_URI."""
+    """Run the service, with the MLflow server at MLFLOW_TRACKING_URI."""
     from vigie.api.server import serve as serve_over_http
     from vigie.local import require_free
 
     settings = read_settings()
     require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    # Having shut down, uvicorn sends itself once more the signal that it was told by.
+    # After its shutdown, uvicorn raises the signal again that it has received.
     with signals_as_exit():
         serve_over_http(settings)

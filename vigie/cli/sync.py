@@ -1,4 +1,4 @@
-"""``vigie sync``: what MLflow has not got yet."""
+"""``vigie sync``: send the outbox to MLflow."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 
 def sync(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be sent.")
+        bool, typer.Option("--dry-run", help="Only show what would be sent.")
     ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Also what was set aside as faulty.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Requeue the dead letters first.")] = False,
 ) -> None:
-    """Send to MLflow what was trained while it was away."""
+    """Send the outbox, with the trainings recorded during an outage, to MLflow."""
     from vigie.state import require_writable
     from vigie.tracking.sync import SENT, SENT_BY_ANOTHER
 
@@ -46,15 +44,15 @@ def sync(
     outcomes: list[str] = []
     with progress_bar("sending") as progress:
 
-        def told(entry: Entry, outcome: str) -> None:
+        def on_entry(entry: Entry, outcome: str) -> None:
             outcomes.append(outcome)
             progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
 
-        service.sync(told, again=again)
+        service.sync(on_entry, again=again)
     left = [outcome for outcome in outcomes if outcome not in (SENT, SENT_BY_ANOTHER)]
     by_another = outcomes.count(SENT_BY_ANOTHER)
-    said = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
-    out.print(f"{said}{len(left)} left.", highlight=False)
+    sent = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
+    out.print(f"{sent}{len(left)} left.", highlight=False)
     for outcome in left:
         err.print(f"[red]Not sent:[/] {escape(outcome)}")
     if left:

@@ -1,4 +1,4 @@
-"""The terminal: results on standard output, everything else on standard error."""
+"""Terminal output: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def new_sheet() -> Sheet:
     return Table(header_style="bold")
 
 
-def complain(error: str) -> None:
-    """Say what went wrong."""
+def print_error(error: str) -> None:
+    """Print an error message."""
     err.print(f"[red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None]]:
-    """Draw a bar, if there is a terminal, while a block lasts.
+    """Show a progress bar during a block, if there is a terminal.
 
     Yields
     ------
     callable
-        Takes what is being done, and the share of it that is finished.
+        Takes the current step, and the share of it that is complete.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -50,20 +50,20 @@ def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None
 
 @contextmanager
 def progress_lines() -> Iterator[Callable[[str, float], None]]:
-    """Write progress to a log, where no bar can be drawn."""
+    """Print progress as lines, for a log without a terminal."""
     yield lambda step, share: err.print(f"{share:>4.0%} {step}", highlight=False)
 
 
 @contextmanager
 def signals_as_exit() -> Iterator[None]:
-    """Let a termination end the block as Ctrl-C does, so that what was started is stopped."""
+    """Exit the block on SIGTERM or SIGINT, so that its child processes are stopped."""
 
-    def leave(number: int, frame: Any) -> None:
+    def on_signal(number: int, frame: Any) -> None:
         raise typer.Exit(0)
 
-    before = {kind: signal.signal(kind, leave) for kind in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for kind, handler in before.items():
+        for kind, handler in handlers.items():
             signal.signal(kind, handler)

@@ -1,4 +1,4 @@
-"""``vigie train``: a version of each model from a file."""
+"""``vigie train``: train the detectors on a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PATIENCE_S = 10.0
-"""A command can wait for a slow server, unlike a service in the middle of its work."""
+"""Longer than a service's patience, since a command can wait for a slow server."""
 
 
 def train(
@@ -27,7 +27,7 @@ def train(
     exclude: Exclude = None,
     feature: Features = None,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Put the new versions into Production.")
+        bool, typer.Option("--promote", help="Move the new versions to Production.")
     ] = False,
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
@@ -40,19 +40,19 @@ def train(
     stage = "Production" if promote else None
     with progress_bar() as progress:
         outcome = service.train_all_models(X, model_names=model, stage=stage, progress=progress)
-    sheet, missed = new_sheet(), []
+    sheet, failed = new_sheet(), []
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
         if result["status"] != "trained":
-            missed.append(name)
+            failed.append(name)
             err.print(f"[red]{name} was not trained:[/] {escape(result['error'])}")
             continue
         metrics, version = result["metrics"], result["version"]
         if promote and version is None:
-            missed.append(name)
+            failed.append(name)
             later = (
-                " yet; it will be, as soon as MLflow has it"
+                " yet; it will be as soon as MLflow has it"
                 if service.mlflow_service.enabled
                 else ""
             )
@@ -65,7 +65,7 @@ def train(
         )
     if sheet.row_count:
         out.print(sheet)
-    if missed:
+    if failed:
         raise typer.Exit(1)
 
 
@@ -76,17 +76,17 @@ def _read(file: Path, rows: str | None) -> pd.DataFrame:
     chosen_rows = row_slice(rows)
     if chosen_rows.start is not None and chosen_rows.start >= len(table):
         raise InvalidDataError(
-            f"{rows!r} begins after the end: {file} has {len(table)} rows.", field="--rows"
+            f"{rows!r} starts after the end: {file} has {len(table)} rows.", field="--rows"
         )
     return table.iloc[chosen_rows]
 
 
 def _warn_of_disorder(table: pd.DataFrame) -> None:
-    """Say that rows are not in order of time, which the models take them to be."""
+    """Warn if rows are not in time order, which the models assume."""
     from vigie.cli.files import times_of
 
     try:
         times_of(table)
     except InvalidDataError as error:
         if read_settings().time_ordered:
-            err.print(f"[yellow]Taken to be in order of time:[/] {escape(error.message)}")
+            err.print(f"[yellow]Assuming time order:[/] {escape(error.message)}")

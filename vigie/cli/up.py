@@ -1,4 +1,4 @@
-"""``vigie up``: MLflow and the service together."""
+"""``vigie up``: run MLflow and the service together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vigie.cli.terminal import err, signals_as_exit
 
 
 def up() -> None:
-    """Start MLflow and the service on this machine, and stay until Ctrl-C."""
+    """Run MLflow and the service on this machine until Ctrl-C."""
     from vigie.local import mlflow_server, service
 
     settings = read_settings()
-    err.print("MLflow and the service start ...")
+    err.print("Starting MLflow and the service ...")
     with signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
         err.print(f"Service  {address}/docs")
         err.print(f"MLflow   {mlflow}")
-        err.print("Ctrl-C ends both.")
+        err.print("Ctrl-C stops both.")
         signal.pause()

@@ -1,1 +1,1 @@
-"""What was measured and decided: the recent rows of each asset, and the results."""
+"""The history: the recent readings of each asset, with their results."""

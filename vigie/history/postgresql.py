@@ -1,7 +1,7 @@
-"""A connection to PostgreSQL that does not wait for ever.
+"""A connection to PostgreSQL with a client-side timeout for each statement.
 
-A server that is frozen, or behind a network that has gone, answers nothing, and the kernel sees no
-fault in it: what has been sent is acknowledged. Only whoever waits for the answer can tell.
+If the server hangs, or the network behind a proxy fails, no answer arrives although the kernel
+sees its packets acknowledged. Only a timeout of the client detects this.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 
-ANSWERS_WITHIN_S = 10.0
-"""How long PostgreSQL may take for a statement, the turns of others before ours included."""
+STATEMENT_TIMEOUT_S = 10.0
+"""Timeout of a statement, including the time it waits for locks, in seconds."""
 
 T = TypeVar("T")
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """A connection that is given up where an answer does not come in time.
+    """A connection that closes if an answer does not arrive in time.
 
     Attributes
     ----------
     patience_s : float or None
-        How long a statement may take; None for as long as it takes.
+        Timeout of a statement, in seconds; None for no timeout.
     """
 
-    patience_s: float | None = ANSWERS_WITHIN_S
+    patience_s: float | None = STATEMENT_TIMEOUT_S
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Wait for an answer.
@@ -34,7 +34,7 @@ class PatientConnection(psycopg.Connection[Any]):
         Raises
         ------
         psycopg.OperationalError
-            If none comes in time; the connection is closed then, for its state is unknown.
+            If none arrives in time; the connection is then closed, since its state is unknown.
         """
         try:
             return super().wait(gen, interval, self.patience_s if timeout is None else timeout)

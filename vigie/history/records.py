@@ -1,4 +1,4 @@
-"""What the history keeps: a reading of an asset, and what was said of it."""
+"""The records of the history: readings of an asset, with their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vigie.models.anomaly_data import AssetState
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
-    """What was said of a reading, as far as later readings look back on it.
+    """The results of a reading that later readings look back on.
 
     Attributes
     ----------
@@ -22,16 +22,16 @@ class Assessed:
     is_anomaly : bool
         Whether the reading was an anomaly by itself.
     p_value : float or None
-        As far as it can add up with those of other readings; None where no model answered.
+        The conservative p-value, for accumulation with other readings; None if no model answered.
     state : AssetState or None
-        Of the asset after the reading; None in histories from before there were states.
+        Of the asset after the reading; None in histories of versions without states.
     since, began : str or None
-        When it came into this state, and where the change that led to an alarm began: ISO 8601 in
-        UTC, without a zone.
+        When the asset entered this state, and when the change that led to an alarm began: ISO 8601
+        in UTC, without a zone.
     calm : int
-        Readings in a row that would end an alarm or a watch.
+        Number of consecutive readings so far that count towards the end of an alarm or a watch.
     held : mapping of str to int
-        For how many readings each sensor had had its value, of those that had it more than once.
+        For how many consecutive readings each sensor has had its value, if more than one.
     """
 
     final_score: float | None = None
@@ -57,4 +57,4 @@ class Reading:
 
 FEATURES: TypeAdapter[Mapping[str, float | None]] = TypeAdapter(dict[str, float | None])
 ASSESSED: TypeAdapter[Assessed] = TypeAdapter(Assessed)
-"""How both are written as JSON, and read."""
+"""The JSON forms of both columns."""

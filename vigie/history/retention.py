@@ -1,7 +1,7 @@
-"""Forgetting: readings older than wanted are deleted, little by little, beside those that come.
+"""Retention: delete old readings in small transactions, in the background.
 
-Time moves on, so there is always something to forget, and no moment at which nobody wants the
-history. A portion is a turn like any other, of milliseconds, and a reading waits for one at most.
+There is always something to delete, and the history is always in use. Each portion is a transaction
+of milliseconds, and a new reading waits for one at most.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from vigie.history.store import History
 logger = logging.getLogger(__name__)
 
 PORTION = 200
-"""Readings that are deleted in one turn."""
+"""Readings that are deleted in one transaction."""
 PAUSE_S = 0.02
-"""Between two portions, so that those who wait for a turn get theirs."""
-CLOSES_WITHIN_S = 2.0
-"""A database that hangs must not keep a service from ending."""
+"""Between two portions, so that other transactions can proceed."""
+CLOSE_TIMEOUT_S = 2.0
+"""Limit of the wait for a hung database when the service ends."""
 EVERY_S = 3600.0
-"""Between two looks for readings that have become too old."""
+"""Between two searches for old readings."""
 
 
 class Retention:
-    """Keep a history free of old readings, in the background, until it is closed.
+    """Delete old readings of a history in the background, until closed.
 
     Parameters
     ----------
     history : History
-        Where to delete.
+        The history.
     days : float
-        How old a reading may become.
+        Age above which readings are deleted, in days.
     """
 
     def __init__(self, history: History, days: float):
@@ -43,9 +43,9 @@ class Retention:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the portion under way."""
+        """Stop after the current portion."""
         self._closed.set()
-        self._thread.join(CLOSES_WITHIN_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -56,35 +56,35 @@ class Retention:
                 logger.error("Old readings were not deleted. %s", error)
             else:
                 if n_deleted:
-                    logger.info("%d readings of before %s were deleted.", n_deleted, before.date())
+                    logger.info("Deleted %d readings from before %s.", n_deleted, before.date())
             self._closed.wait(EVERY_S)
 
 
 def prune(history: History, before: datetime, stop: threading.Event) -> int:
     """Delete readings measured before a time; return how many.
 
-    The newest readings of each asset stay, however old: see ``AssetTransaction.forget``.
+    The newest readings of each asset stay: see ``AssetTransaction.delete_before``.
 
     Parameters
     ----------
     history : History
-        Where to delete.
+        The history.
     before : datetime
         The time.
     stop : threading.Event
-        Ends it after a portion.
+        Stops the deletion after the current portion.
 
     Raises
     ------
     HistoryError
-        If the database does not do it; what was deleted until then stays so.
+        If the database fails; earlier portions stay deleted.
     """
     n_deleted = 0
     for asset in history.assets_before(before):
         n_last = PORTION
         while n_last == PORTION and not stop.is_set():
             with history.transaction(*asset) as transaction:
-                n_last = transaction.forget(before, PORTION)
+                n_last = transaction.delete_before(before, PORTION)
             n_deleted += n_last
             stop.wait(PAUSE_S)
     return n_deleted

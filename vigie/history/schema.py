@@ -1,7 +1,7 @@
-"""The tables of the history, and how those that an earlier Vigie has made become today's.
+"""Create and upgrade the tables of the history.
 
-What the tables are is said by the revisions in ``migrations/versions``, from the first on, and by
-nothing else: a new database goes through all of them, an old one through those that it lacks.
+The revisions in ``migrations/versions`` alone define the tables: a new database runs all of them,
+an old one those that are missing.
 """
 
 from __future__ import annotations
@@ -14,62 +14,61 @@ from sqlalchemy import Connection, inspect, text
 from vigie.errors import HistoryError
 
 NEWEST = "0002"
-"""The revision that this code works with, said here so that Alembic is only imported to change
-something."""
+"""The revision that this code needs; repeated here so that only an upgrade imports Alembic."""
 VERSION_TABLE = "history_version"
-"""Alembic's own name for it is taken where MLflow has its tables in the same database."""
+"""Not Alembic's default name, which MLflow uses if it shares the database."""
 
 _alembic = threading.Lock()
-"""What Alembic is doing stands in a module of its own: one thing at a time in a process."""
+"""Alembic has module-level state, so only one thread may use it."""
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the tables up to date, in the transaction of a connection, all or nothing.
+    """Upgrade the tables to the newest revision, in the connection's transaction.
 
-    Whoever else may want the same waits for that transaction: the caller holds the lock.
+    The caller holds a lock against concurrent upgrades.
 
     Raises
     ------
     HistoryError
-        If a newer Vigie has made them.
+        If a newer Vigie has upgraded them.
     """
-    noted = _noted(connection)
-    if noted == NEWEST:
+    revision = _recorded_revision(connection)
+    if revision == NEWEST:
         return
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     config = Config(attributes={"connection": connection})
-    # A percent sign would ask for another option's value.
+    # ConfigParser interpolates percent signs.
     folder = str(Path(__file__).with_name("migrations")).replace("%", "%%")
     config.set_main_option("script_location", folder)
     try:
         with _alembic:
-            if noted is None and (unnoted := _unnoted(connection)):
-                command.stamp(config, unnoted)
+            if revision is None and (inferred := _inferred_revision(connection)):
+                command.stamp(config, inferred)
             command.upgrade(config, NEWEST)
     except CommandError as error:
         refusal = HistoryError(
-            f"The history has been used by a newer Vigie: its tables have revision {noted}, and "
-            f"this one knows them up to {NEWEST}.",
-            remedy="Go back to the newer Vigie, or restore the copy from before the upgrade.",
+            f"A newer Vigie has upgraded the history: its tables have revision {revision}, but "
+            f"this version supports revisions up to {NEWEST}.",
+            remedy="Use the newer Vigie, or restore the backup from before the upgrade.",
         )
         refusal.is_outage = True
         raise refusal from error
 
 
-def _noted(connection: Connection) -> str | None:
-    """Return the revision that a database is noted to have; None if nothing is noted in it."""
+def _recorded_revision(connection: Connection) -> str | None:
+    """Return the revision that a database records; None if it records none."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    noted: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return noted
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
 
 
-def _unnoted(connection: Connection) -> str | None:
-    """Return the revision of tables from the time before revisions were noted, if there are any."""
-    found = inspect(connection)
-    if not found.has_table("readings"):
+def _inferred_revision(connection: Connection) -> str | None:
+    """Return the revision of tables from before revisions were recorded; None without tables."""
+    inspector = inspect(connection)
+    if not inspector.has_table("readings"):
         return None
-    return "0002" if found.get_unique_constraints("readings") else "0001"
+    return "0002" if inspector.get_unique_constraints("readings") else "0001"

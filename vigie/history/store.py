@@ -21,12 +21,12 @@ from vigie.history import schema
 from vigie.history.records import ASSESSED, FEATURES, Reading
 
 PATIENCE_MS = 60_000
-"""How long a turn waits for that of another process."""
+"""SQLite's timeout for the lock of another process, in milliseconds."""
 BOUNDS = {"connect_timeout": "3", "tcp_user_timeout": "10000"}
-"""How long PostgreSQL is waited for: to connect, in seconds, and for the network to take what is
-sent, in milliseconds. An URL may say otherwise."""
+"""libpq's timeouts: to connect, in seconds, and for unacknowledged data, in milliseconds. The URL
+may override them."""
 SPARED = 1000
-"""The newest readings of an asset, which are never deleted: more than a verdict looks back on."""
+"""The newest readings of an asset, which are never deleted: more than any look-back needs."""
 _OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
 _ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
 STATEMENTS = {
@@ -34,36 +34,36 @@ STATEMENTS = {
     f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
     "between": f"{_ROWS} AND measured_us >= :start AND measured_us < :stop ORDER BY measured_us",
-    # What is replaced gets a new number too, or ``AssetTransaction.revision`` would not show it.
+    # A replaced row gets a new id, so that ``AssetTransaction.revision`` changes.
     "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
     "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
     "ON CONFLICT (asset_id, sensor_id, measured_us) DO UPDATE SET "
     "id = excluded.id, features = excluded.features, result = excluded.result",
-    # An asset with fewer readings has no time here, and nothing is before that.
-    "forget": f"DELETE FROM readings WHERE id IN (SELECT id {_OURS} AND measured_us < :stop "
+    # With fewer readings the inner SELECT is NULL, and the comparison never true.
+    "delete": f"DELETE FROM readings WHERE id IN (SELECT id {_OURS} AND measured_us < :stop "
     f"AND measured_us < (SELECT measured_us {_OURS} ORDER BY measured_us DESC "
     "LIMIT 1 OFFSET :spared) ORDER BY measured_us LIMIT :n)",
-    # The oldest reading of the next asset, from one place in the index to another.
+    # The oldest reading of the next asset, by one index search.
     "next asset": "SELECT asset_id, sensor_id, measured_us FROM readings "
     "WHERE (asset_id, sensor_id) > (:asset_id, :sensor_id) "
     "ORDER BY asset_id, sensor_id, measured_us LIMIT 1",
 }
-"""What a turn asks, in words that both databases know. It asks them of the driver itself, for
-SQLAlchemy's care for a statement costs more than the statement."""
+"""The statements of a transaction, in SQL that both databases support. They go directly to the
+driver, since SQLAlchemy's overhead for a statement exceeds the statement's own cost."""
 
 
 class Revision(NamedTuple):
-    """What tells the newest readings of an asset from what they were at another time."""
+    """A token that changes with the newest readings of an asset."""
 
     n_readings: int
-    last_kept: int | None
-    """The number of the reading that was kept last."""
+    last_id: int | None
+    """The id of the reading that was stored last."""
     newest_us: int | None
     """When the newest was measured, in microseconds since 1970."""
 
 
 class History:
-    """The store.
+    """The store of readings and results.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class History:
     InvalidDataError
         If the URL names another kind of database.
     HistoryError
-        From every method, if the database does not do what it is asked.
+        From every method, if the database fails.
     """
 
     def __init__(self, url: str):
@@ -84,24 +84,24 @@ class History:
         name = self.engine.dialect.name
         if name not in ("sqlite", "postgresql"):
             raise InvalidDataError(
-                f"The history cannot be kept in {name}.",
+                f"The history does not support {name}.",
                 field="VIGIE_HISTORY_URL",
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
         self._is_sqlite = name == "sqlite"
         self._statements = {
-            what: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
-            for what, statement in STATEMENTS.items()
+            key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
+            for key, statement in STATEMENTS.items()
         }
-        # Who waits inside SQLite asks again and again, and may be passed over until time is up.
-        self._in_line: AbstractContextManager[Any] = _Line() if self._is_sqlite else nullcontext()
+        # SQLite's busy handler polls, so a thread could starve until its timeout.
+        self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
         try:
             with self._as_history_error(), self.engine.begin() as connection:
                 if self._is_sqlite:
                     schema.upgrade(connection)
                 else:
-                    with _without_hurry(connection):
-                        # Two services that come to a database at once must not both change it.
+                    with _without_timeout(connection):
+                        # Against a concurrent upgrade by another service.
                         number = _lock_number("", None)
                         connection.execute(select(func.pg_advisory_xact_lock(number)))
                         schema.upgrade(connection)
@@ -111,15 +111,15 @@ class History:
 
     @contextmanager
     def transaction(self, asset_id: str, sensor_id: str | None) -> Iterator[AssetTransaction]:
-        """Read and write the readings of an asset while nobody else does.
+        """Open a transaction with exclusive access to the readings of an asset.
 
-        What happens in the block is kept when it ends, all or, after an error, nothing. Another
-        process that wants the same asset waits; SQLite has one turn for all.
+        It commits at the end of the block, or rolls back after an error. Other transactions on the
+        same asset wait; in SQLite, those on any asset.
         """
-        with self._in_line, self._as_history_error(), self._cursor() as cursor:
+        with self._lock, self._as_history_error(), self._cursor() as cursor:
             if self._is_sqlite:
-                # Left to itself the driver begins only with the first write, and two processes
-                # that have read the same past could then both write what follows from it.
+                # By default the driver begins a transaction with the first write. Two processes
+                # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
             else:
                 key = _lock_number(asset_id, sensor_id)
@@ -127,30 +127,30 @@ class History:
             yield AssetTransaction(cursor, self._statements, asset_id, sensor_id)
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
-        """Yield asset and sensor group of all that have readings from before a time."""
+        """Yield the asset and sensor group of all that have readings from before a time."""
         last: tuple[str, str] | None = ("", "")
         while last is not None:
             with self._as_history_error(), self._cursor() as cursor:
-                of_last = dict(zip(("asset_id", "sensor_id"), last, strict=True))
-                cursor.execute(self._statements["next asset"], of_last)
-                found = cursor.fetchone()
-            last = found and found[:2]
-            if found and found[2] < _microseconds(moment):
-                yield found[0], found[1] or None
+                after = dict(zip(("asset_id", "sensor_id"), last, strict=True))
+                cursor.execute(self._statements["next asset"], after)
+                row = cursor.fetchone()
+            last = row and row[:2]
+            if row and row[2] < _microseconds(moment):
+                yield row[0], row[1] or None
 
     def close(self) -> None:
-        """Give the database's connections back."""
+        """Close all connections to the database."""
         self.engine.dispose()
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        """Give the driver's cursor; what is done with it is kept, or after an error undone."""
+        """Yield a cursor of the driver; commit at the end, or roll back after an error."""
         connection = self.engine.raw_connection()
         try:
             yield connection.cursor()
             connection.commit()
         except BaseException:
-            # Of one that has been given up the first error tells more.
+            # The rollback fails on a closed connection; the first error says more.
             with suppress(self.engine.dialect.loaded_dbapi.Error):
                 connection.rollback()
             raise
@@ -166,7 +166,7 @@ class History:
                 f"The history cannot be used: {error}",
                 remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
             )
-            # As against a value that the database does not take.
+            # Other errors, such as an invalid value, concern one statement only.
             kinds = (OperationalError, self.engine.dialect.loaded_dbapi.OperationalError)
             failure.is_outage = isinstance(error, kinds)
             raise failure from error
@@ -174,7 +174,7 @@ class History:
 
 @dataclass(frozen=True)
 class AssetTransaction:
-    """The history of one asset while it is ours."""
+    """Exclusive access to the history of one asset; see ``History.transaction``."""
 
     _cursor: Any
     _statements: Mapping[str, str]
@@ -184,13 +184,13 @@ class AssetTransaction:
     def revision(self, n: int) -> Revision:
         """Return the revision of the ``n`` newest readings.
 
-        It is another one as soon as any of them has been added or replaced, by whatever process.
+        It changes when any process adds or replaces one of them.
         """
         self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
         return Revision(*self._cursor.fetchone())
 
     def around(self, first: datetime, last: datetime, n: int) -> list[Reading]:
-        """Return the ``n`` last readings before ``first``, and all from there to before ``last``.
+        """Return the last ``n`` readings before ``first``, and all from ``first`` before ``last``.
 
         Returns
         -------
@@ -217,7 +217,7 @@ class AssetTransaction:
         ]
 
     def append(self, readings: Iterable[Reading]) -> None:
-        """Keep readings with their results; one sent again replaces itself."""
+        """Store readings with their results; a reading with the same time is replaced."""
         self._cursor.executemany(
             self._statements["append"],
             [
@@ -230,14 +230,14 @@ class AssetTransaction:
             ],
         )
 
-    def forget(self, before: datetime, at_most: int) -> int:
-        """Delete the oldest readings from before a time; return how many.
+    def delete_before(self, before: datetime, at_most: int) -> int:
+        """Delete up to ``at_most`` of the oldest readings from before a time; return how many.
 
-        The ``SPARED`` newest stay, however old they are, so that the next verdict and the state
-        of the asset are what they would have been.
+        The ``SPARED`` newest stay at any age, so that the next verdict and the state of the asset
+        do not change.
         """
         values = self._of_asset(stop=_microseconds(before), n=at_most, spared=SPARED - 1)
-        self._cursor.execute(self._statements["forget"], values)
+        self._cursor.execute(self._statements["delete"], values)
         n_deleted: int = self._cursor.rowcount
         return n_deleted
 
@@ -245,8 +245,8 @@ class AssetTransaction:
         return {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}
 
 
-class _Line:
-    """A lock for whoever has waited longest; Python's own goes to whoever asks first again."""
+class _FairLock:
+    """A first-in, first-out lock; ``threading.Lock`` does not guarantee an order."""
 
     def __init__(self) -> None:
         self._guard, self._taken = threading.Lock(), False
@@ -271,15 +271,15 @@ class _Line:
 
 
 def _engine(url: str) -> Engine:
-    # A connection is given back after a commit or a rollback, so nothing need be undone there; and
-    # only one through a network can have died meanwhile.
-    where = make_url(url)
-    is_file = where.get_backend_name() == "sqlite"
-    if where.get_backend_name() == "postgresql":
-        where = where.update_query_dict({**BOUNDS, **where.query})
-    engine = create_engine(where, pool_pre_ping=not is_file, pool_reset_on_return=None)
+    # Connections return to the pool after a commit or a rollback, so need no reset; only network
+    # connections can break in the pool.
+    address = make_url(url)
+    is_file = address.get_backend_name() == "sqlite"
+    if address.get_backend_name() == "postgresql":
+        address = address.update_query_dict({**BOUNDS, **address.query})
+    engine = create_engine(address, pool_pre_ping=not is_file, pool_reset_on_return=None)
     if engine.dialect.name == "postgresql":
-        # Here, for the driver takes longer to import than a history of ours to open.
+        # Imported here, since the import of the driver is slow.
         from vigie.history.postgresql import PatientConnection
 
         @event.listens_for(engine, "do_connect")
@@ -291,16 +291,16 @@ def _engine(url: str) -> Engine:
         @event.listens_for(engine, "connect")
         def _tune(connection: Any, record: Any) -> None:
             connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
-            # Readers go on while a writer writes, and a commit need not wait for the disk.
+            # With WAL, readers do not block a writer, and a commit need not wait for the disk.
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
             except sqlite3.OperationalError as error:
-                # Patience does not hold for this switch: of two processes that make it at the same
-                # moment SQLite refuses one at once. The file remembers what the other has done.
+                # busy_timeout does not apply to this pragma. If two processes switch at once, one
+                # fails; the mode is persistent, so the other's switch suffices.
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise
             connection.execute("PRAGMA synchronous=NORMAL")
-            # A turn begins and ends as it says itself.
+            # Transactions are explicit; the driver must not begin any.
             connection.isolation_level = None
 
         @event.listens_for(engine, "begin")
@@ -311,8 +311,8 @@ def _engine(url: str) -> Engine:
 
 
 @contextmanager
-def _without_hurry(connection: Connection) -> Iterator[None]:
-    """Let PostgreSQL take its time: large tables take theirs to be changed."""
+def _without_timeout(connection: Connection) -> Iterator[None]:
+    """Disable the statement timeout, since an upgrade of large tables is slow."""
     driver: Any = connection.connection.driver_connection
     patience_s, driver.patience_s = driver.patience_s, None
     try:
@@ -322,13 +322,13 @@ def _without_hurry(connection: Connection) -> Iterator[None]:
 
 
 def _lock_number(asset_id: str, sensor_id: str | None) -> int:
-    """Return the number under which PostgreSQL locks an asset, a signed 64-bit one."""
+    """Return the key of an asset's advisory lock in PostgreSQL, a signed 64-bit integer."""
     digest = hashlib.sha256(f"{asset_id}\0{sensor_id or ''}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _microseconds(timestamp: datetime) -> int:
-    # Integer arithmetic: a float of seconds since 1970 loses the last digits of a microsecond.
+    # Integer arithmetic: a float of seconds since 1970 is not exact to the microsecond.
     delta = timestamp - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 

@@ -1,1 +1,1 @@
-"""MLflow, asked: which versions there are, which one serves, and how it is opened, as data."""
+"""Query MLflow's registry: which versions exist, which one serves; open a version as data."""

@@ -1,4 +1,4 @@
-"""The registry by MLflow's own client, which knows every store and every way to sign in."""
+"""The registry through MLflow's client, which supports every store and every authentication."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vigie.errors import TrackingError
 from vigie.registry.server import Server
 from vigie.registry.version import Version
 
-ENDS_WITHIN_S = 300.0
+DOWNLOAD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
 class Download:
-    """What to fetch, and where to; the address may hold a password."""
+    """What to download, and where to; the server's URI may hold a password."""
 
     server_uri: str = field(repr=False)
     uri: str
@@ -30,12 +30,12 @@ class ClientRegistry:
     def __init__(self, server: Server):
         self._server = server
 
-    def listed(self, name: str) -> tuple[list[Version], dict[str, int]]:
+    def versions_and_aliases(self, name: str) -> tuple[list[Version], dict[str, int]]:
         client = self._server.client
-        found = self._server.call(client.search_model_versions, f"name='{name}'")
+        items = self._server.call(client.search_model_versions, f"name='{name}'")
         model = self._server.call(client.get_registered_model, name)
-        listed = [
-            Version.recorded(
+        versions = [
+            Version.from_registry(
                 name,
                 item.version,
                 item.current_stage,
@@ -44,24 +44,24 @@ class ClientRegistry:
                 item.tags,
                 item.last_updated_timestamp,
             )
-            for item in found
+            for item in items
         ]
-        return listed, {alias: int(number) for alias, number in (model.aliases or {}).items()}
+        return versions, {alias: int(number) for alias, number in (model.aliases or {}).items()}
 
-    def measured(self, run_id: str) -> tuple[str | None, dict[str, float]]:
+    def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         run = self._server.call(self._server.client.get_run, run_id)
         return run.info.run_name, dict(run.data.metrics)
 
-    def artifacts_of(self, version: Version) -> str:
-        find = self._server.client.get_model_version_download_uri
-        return str(self._server.call(find, version.name, str(version.version)))
+    def artifact_uri(self, version: Version) -> str:
+        get_uri = self._server.client.get_model_version_download_uri
+        return str(self._server.call(get_uri, version.name, str(version.version)))
 
     def fetch(self, uri: str, files: Sequence[str], target: Path) -> Path:
         return download(self._server, uri, target)
 
 
 def download(server: Server, uri: str, target: Path) -> Path:
-    """Fetch artifacts into a folder, and return where they lie there."""
+    """Download artifacts into a folder, and return their path in it."""
     from mlflow.artifacts import download_artifacts
 
     return Path(
@@ -72,23 +72,23 @@ def download(server: Server, uri: str, target: Path) -> Path:
 
 
 def download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
-    """Fetch artifacts by a process of its own, so that this one need not hold MLflow's client."""
+    """Download artifacts in a child process, so that this one need not import MLflow's client."""
     child = Child(run_download)
     try:
         child.send(Download(server.uri, uri, target))
-        path: Path | None = child.receive(ENDS_WITHIN_S)
+        path: Path | None = child.receive(DOWNLOAD_TIMEOUT_S)
         if path is None:
-            raise TrackingError(f"The process that was to fetch it {child.how_it_ended()}")
+            raise TrackingError(f"The download process {child.describe_exit()}")
     except TimeoutError as error:
-        raise TrackingError(f"no end after {ENDS_WITHIN_S:.0f} s") from error
+        raise TrackingError(f"the download timed out after {DOWNLOAD_TIMEOUT_S:.0f} s") from error
     finally:
         child.kill()
     return path
 
 
 def run_download(parent: Parent, request: Download) -> None:
-    """Download what a request names, and send where it lies."""
-    parent.on_gone(lambda: os._exit(1))
-    # Standard error is the log of a service.
+    """Download artifacts, and send their path; runs in the child process."""
+    parent.on_stop(lambda: os._exit(1))
+    # Standard error is the service's log, where a progress bar is noise.
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     parent.send(download(Server(request.server_uri), request.uri, request.target))

@@ -1,8 +1,8 @@
 """GET requests to an MLflow server, for a process that only serves.
 
-MLflow's client takes more than a second to import and holds over a hundred megabytes; what a
-service asks of the registry are four kinds of GET request of its public REST API. Credentials
-come from where MLflow's client takes them: the URL, MLflow's own variables, and its file.
+MLflow's client takes more than a second to import and over a hundred megabytes of memory; a service
+needs only four kinds of GET request of the public REST API. Credentials come from the same sources
+as in MLflow's client: the URL, MLflow's environment variables and its credentials file.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from vigie.errors import TrackingRefusedError
 
 CREDENTIALS = Path("~/.mlflow/credentials")
 NEED_THE_CLIENT = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE")
-"""Ways to sign in, or to say which workspace is meant, that only MLflow's client knows."""
+"""Kinds of authentication, and workspaces, that only MLflow's client supports."""
 CHUNK = 1024 * 1024
 TIMEOUT_S = (2.0, 20.0)
-"""To connect, and to wait for the next bytes of an answer."""
+"""To connect, and to wait for the next bytes of a response."""
 
 
-def suffices() -> bool:
-    """Whether a server can be asked without MLflow's client."""
+def is_supported() -> bool:
+    """Whether the environment needs no feature that only MLflow's client has."""
     return not any(os.environ.get(name) for name in NEED_THE_CLIENT)
 
 
 def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-    """Return the status and the JSON object that an endpoint answers.
+    """Return the status and the JSON object of an endpoint's response.
 
     Parameters
     ----------
@@ -43,83 +43,83 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
     Raises
     ------
     requests.RequestException
-        If no answer comes, or one that is no JSON.
+        If no response arrives, or a successful one that is not JSON.
     """
     import requests
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/{endpoint}"
-    answer = requests.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
+    response = requests.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
     try:
-        found = answer.json() if answer.content else {}
+        body = response.json() if response.content else {}
     except requests.JSONDecodeError:
-        if answer.ok:
+        if response.ok:
             raise
-        # Whoever lets nobody in says so in words of its own.
-        found = {}
-    return answer.status_code, found if isinstance(found, dict) else {}
+        # Proxies and authentication plugins answer errors as HTML or text.
+        body = {}
+    return response.status_code, body if isinstance(body, dict) else {}
 
 
 def download(uri: str, path: str, target: Path, most_bytes: int) -> int:
-    """Write an artifact that the server hands out itself into a file; return the status.
+    """Download an artifact that the server proxies to a file; return the status.
 
     Parameters
     ----------
     uri : str
         The tracking URI.
     path : str
-        What follows ``mlflow-artifacts:/`` in the artifact's URI.
+        The part of the artifact's URI after ``mlflow-artifacts:/``.
     target : Path
         Written only if the status is 200.
     most_bytes : int
-        How large it may become, unpacked.
+        Limit of its size after decompression.
 
     Raises
     ------
     requests.RequestException
-        If no answer comes.
+        If no response arrives.
     TrackingRefusedError
         If it is larger.
     """
     import requests
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{path.lstrip('/')}"
-    with requests.get(url, timeout=TIMEOUT_S, stream=True, **_credentials()) as answer:
-        if answer.status_code == 200:
+    with requests.get(url, timeout=TIMEOUT_S, stream=True, **_credentials()) as response:
+        if response.status_code == 200:
             with target.open("wb") as file:
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
                     if file.tell() > most_bytes:
                         raise TrackingRefusedError(
                             f"{target.name} has more than {most_bytes} bytes.",
-                            remedy="It is no model that Vigie has made.",
+                            remedy="It is not a model that Vigie has made.",
                         )
-        return answer.status_code
+        return response.status_code
 
 
 def _credentials() -> dict[str, Any]:
-    """Return what MLflow's client would add to a request, as arguments of ``requests``."""
-    given: dict[str, Any] = {}
+    """Return the TLS and authentication settings of MLflow's client, as ``requests`` arguments."""
+    arguments: dict[str, Any] = {}
     if authority := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
-        given["verify"] = authority
+        arguments["verify"] = authority
     elif os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        given["verify"] = False
+        arguments["verify"] = False
     if certificate := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-        given["cert"] = certificate
+        arguments["cert"] = certificate
     user, password = _login()
     if user and password:
-        given["auth"] = (user, password)
+        arguments["auth"] = (user, password)
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        given["headers"] = {"Authorization": f"Bearer {token}"}
-    return given
+        arguments["headers"] = {"Authorization": f"Bearer {token}"}
+    return arguments
 
 
 def _login() -> tuple[str | None, str | None]:
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     user, password = (os.environ.get(name) for name in names)
     if not (user and password):
-        kept = configparser.ConfigParser(interpolation=None)
-        kept.read(CREDENTIALS.expanduser())
-        if "mlflow" in kept:
-            user = user or kept["mlflow"].get(names[0].lower())
-            password = password or kept["mlflow"].get(names[1].lower())
+        file = configparser.ConfigParser(interpolation=None)
+        file.read(CREDENTIALS.expanduser())
+        if "mlflow" in file:
+            user = user or file["mlflow"].get(names[0].lower())
+            password = password or file["mlflow"].get(names[1].lower())
     return user, password

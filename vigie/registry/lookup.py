@@ -1,4 +1,4 @@
-"""The registry, asked: which versions a model has, and which of them serves."""
+"""Look up the versions of a model in the registry, and the one that serves."""
 
 from __future__ import annotations
 
@@ -10,61 +10,60 @@ from vigie.errors import ModelNotFoundError, TrackingError
 from vigie.registry.client import ClientRegistry
 from vigie.registry.rest import RestRegistry
 from vigie.registry.server import Server
-from vigie.registry.version import Version, choose, merged
+from vigie.registry.version import Version, apply_aliases, choose
 
 
 class Registry(Protocol):
-    """What is asked of a registry of models, whatever it is asked by.
+    """Read access to a registry of models, by REST or through MLflow's client.
 
-    Every method raises ``TrackingUnavailableError`` where the server does not answer,
-    ``ModelNotFoundError`` where it has no such thing, and ``TrackingError`` where it refuses.
+    Every method raises ``TrackingUnavailableError`` if the server does not answer,
+    ``ModelNotFoundError`` if the object does not exist, and ``TrackingError`` if it refuses.
     """
 
-    def listed(self, name: str) -> tuple[list[Version], dict[str, int]]:
+    def versions_and_aliases(self, name: str) -> tuple[list[Version], dict[str, int]]:
         """Return the versions of a model, each in its own stage, and the number of each alias.
 
-        In this order: during a move the answer holds more than there is, never less.
+        Queried in this order, so that during a move a stage may have two holders, but never none.
         """
 
-    def measured(self, run_id: str) -> tuple[str | None, dict[str, float]]:
+    def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         """Return the name and the metrics of a run."""
 
-    def artifacts_of(self, version: Version) -> str:
+    def artifact_uri(self, version: Version) -> str:
         """Return the URI of a version's artifacts."""
 
     def fetch(self, uri: str, files: Sequence[str], target: Path) -> Path:
-        """Fetch a folder of artifacts with these files into an empty one; return where it lies."""
+        """Download a folder of artifacts with these files to an empty one; return its path."""
 
 
 def registry_of(server: Server) -> Registry:
-    """Return the registry of a server: by REST where that will do, else by MLflow's client."""
+    """Return the registry of a server: by REST if possible, else through MLflow's client."""
     return RestRegistry(server) if server.speaks_rest else ClientRegistry(server)
 
 
 def versions(server: Server, name: str) -> list[Version]:
     """Return all versions of a model, newest first; empty if there is no such model."""
-    listed, aliases = recorded(server, name)
-    return merged(listed, aliases)
+    return apply_aliases(*versions_and_aliases(server, name))
 
 
-def recorded(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
-    """Return all versions of a model, newest first, and the number that each alias names.
+def versions_and_aliases(server: Server, name: str) -> tuple[list[Version], dict[str, int]]:
+    """Return all versions of a model, newest first, and the number of each alias.
 
-    Each version is in the stage that the registry says, whatever the aliases say.
+    Aliases do not change the stages here.
     """
-    # Asked first, since an absent server should not even cost the import of MLflow.
+    # Probed first, so that an absent server does not cost the import of MLflow.
     server.require()
     try:
-        listed, aliases = registry_of(server).listed(name)
+        versions, aliases = registry_of(server).versions_and_aliases(name)
     except ModelNotFoundError:
         return [], {}
     except (KeyError, TypeError, ValueError) as error:
         raise TrackingError(
-            f"What answers at {server.masked_uri} does not answer as MLflow does: {error!r}.",
+            f"The server at {server.masked_uri} does not answer like MLflow: {error!r}.",
             remedy="`vigie doctor` checks the server step by step.",
         ) from error
-    listed.sort(key=lambda version: -version.version)
-    return listed, {alias.lower(): number for alias, number in aliases.items()}
+    versions.sort(key=lambda version: -version.version)
+    return versions, {alias.lower(): number for alias, number in aliases.items()}
 
 
 def pick(
@@ -77,16 +76,16 @@ def pick(
     Raises
     ------
     ModelNotFoundError
-        If there is no such version; the message says which there are.
+        If there is no such version; the message lists those that exist.
     """
     return choose(versions(server, name), name, stage=stage, version=version)
 
 
-def measured(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
-    """Return the name and the metrics of the run that made a version; none if it is gone."""
+def run_metrics(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
+    """Return the name and the metrics of a version's run; none if the run no longer exists."""
     if version.run_id is None:
         return None, {}
     try:
-        return registry_of(server).measured(version.run_id)
+        return registry_of(server).run_metrics(version.run_id)
     except ModelNotFoundError:
         return None, {}

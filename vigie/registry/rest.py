@@ -1,7 +1,4 @@
-"""The registry over MLflow's REST API: a few GET requests, for a process that only serves.
-
-MLflow's client takes more than a second to import and holds over a hundred megabytes.
-"""
+"""The registry over MLflow's REST API, for a process that only serves; see ``registry.http``."""
 
 from __future__ import annotations
 
@@ -23,19 +20,19 @@ class RestRegistry:
     def __init__(self, server: Server):
         self._server = server
 
-    def listed(self, name: str) -> tuple[list[Version], dict[str, int]]:
-        found: list[dict[str, Any]] = []
+    def versions_and_aliases(self, name: str) -> tuple[list[Version], dict[str, int]]:
+        items: list[dict[str, Any]] = []
         page: dict[str, str] = {}
         while True:
             query = {"filter": f"name='{name}'", "max_results": MOST_AT_ONCE, **page}
-            answer = self._server.ask("model-versions/search", **query)
-            found += answer.get("model_versions", [])
+            answer = self._server.get("model-versions/search", **query)
+            items += answer.get("model_versions", [])
             if not (token := answer.get("next_page_token")):
                 break
             page = {"page_token": token}
-        model = self._server.ask("registered-models/get", name=name)["registered_model"]
-        listed = [
-            Version.recorded(
+        model = self._server.get("registered-models/get", name=name)["registered_model"]
+        versions = [
+            Version.from_registry(
                 name,
                 item["version"],
                 item.get("current_stage"),
@@ -44,33 +41,33 @@ class RestRegistry:
                 {tag["key"]: tag.get("value", "") for tag in item.get("tags", [])},
                 item.get("last_updated_timestamp"),
             )
-            for item in found
+            for item in items
         ]
-        return listed, {item["alias"]: int(item["version"]) for item in model.get("aliases", [])}
+        return versions, {item["alias"]: int(item["version"]) for item in model.get("aliases", [])}
 
-    def measured(self, run_id: str) -> tuple[str | None, dict[str, float]]:
-        run = self._server.ask("runs/get", run_id=run_id)["run"]
+    def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
+        run = self._server.get("runs/get", run_id=run_id)["run"]
         metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
         return run["info"].get("run_name"), metrics
 
-    def artifacts_of(self, version: Version) -> str:
+    def artifact_uri(self, version: Version) -> str:
         endpoint, number = "model-versions/get-download-uri", str(version.version)
-        return str(self._server.ask(endpoint, name=version.name, version=number)["artifact_uri"])
+        return str(self._server.get(endpoint, name=version.name, version=number)["artifact_uri"])
 
     def fetch(self, uri: str, files: Sequence[str], target: Path) -> Path:
-        where = self._resolved(uri)
-        path = where.removeprefix(PROXIED)
-        if path == where or path.startswith("//"):
-            # Every other store (S3, a share, a folder) is known to MLflow's client alone.
+        resolved = self._resolved(uri)
+        path = resolved.removeprefix(PROXIED)
+        if path == resolved or path.startswith("//"):
+            # Only MLflow's client can read other stores (S3, a share, a folder).
             return client.download_in_subprocess(self._server, uri, target)
         for file in files:
             self._server.download(f"{path}/{file}", target / file)
         return target
 
     def _resolved(self, uri: str) -> str:
-        """Return where an artifact of a run lies."""
+        """Return the store's URI of an artifact, given a ``runs:/`` URI or one of the store."""
         if not uri.startswith(OF_A_RUN):
             return uri
         run_id, _, path = uri.removeprefix(OF_A_RUN).partition("/")
-        run = self._server.ask("runs/get", run_id=run_id)["run"]
+        run = self._server.get("runs/get", run_id=run_id)["run"]
         return f"{run['info']['artifact_uri']}/{path}"

@@ -1,8 +1,8 @@
-"""One tracking server as this process sees it: every call is bounded, every outage logged once.
+"""Access to a tracking server: every call has a timeout, and every outage is logged once.
 
-MLflow's client retries a refused connection for four minutes and waits on a silent one for
-twenty. Its limits are environment variables of the whole process; here they are given to our
-calls alone, and the user's environment is left as it is. Nothing is retried: a repeated POST may
+MLflow's client retries a refused connection for four minutes and waits for a silent one for
+twenty. Its limits are environment variables of the whole process; here other limits apply to our
+calls alone, and the user's environment does not change. Nothing is retried: a repeated POST may
 create a second run.
 """
 
@@ -38,25 +38,25 @@ logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = (0.5, 1.0)
 PATIENT_PROBE_TIMEOUT_S = (5.0, 20.0)
-"""For whoever has nothing else to do; a server may be as slow as the sum of it takes."""
+"""To connect and to read, for ``vigie sync`` and background syncs, which can wait."""
 CALL_TIMEOUT_S = 20
 BY_HAND_TIMEOUT_S = 2
-"""For whoever stands and waits for it."""
+"""For manual records, for which the program waits."""
 QUIET_AFTER_FAILURE_S, QUIET_AFTER_SILENCE_S = 5.0, 60.0
-"""How long a failed server is not asked again; a training never pays for an outage twice."""
+"""How long calls fail fast after a failure or a timeout; a training waits for an outage once."""
 TRUST_AFTER_ANSWER_S = 2.0
-"""How long a server that has answered is taken to be there without another probe."""
+"""How long after an answer a server needs no other probe."""
 
 AT_FAULT = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-"""What MLflow says of a request that it will not take another time either."""
+"""MLflow's error codes for requests that a retry cannot help."""
 
-NOT_LET_IN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
-"""What MLflow's client makes of a 401."""
+UNAUTHORIZED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+"""The error codes to which MLflow's client maps a 401."""
 
 NO_JSON = "failed with error code"
 NO_MLFLOW = ("response body was not in a valid JSON format", f"{NO_JSON} 404")
-"""What MLflow's client says of a status without JSON, and where that tells that it is not MLflow
-that has answered, but a proxy or somebody else."""
+"""Messages of MLflow's client about a response without JSON; those in ``NO_MLFLOW`` show that it
+came from a proxy or another server."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,7 +69,7 @@ _probe: ContextVar[tuple[float, float]] = ContextVar("probe_timeout", default=PR
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 0,
     "MLFLOW_HTTP_REQUEST_TIMEOUT": CALL_TIMEOUT_S,
-    # Standard output belongs to whoever calls us, such as `vigie detect --format json`.
+    # Standard output belongs to the caller, such as `vigie detect --format json`.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": True,
 }
 
@@ -87,7 +87,7 @@ class Server:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's client; importing it takes more than a second, so not before it is needed."""
+        """MLflow's client, created on first use, since its import takes more than a second."""
         with importing_mlflow():
             import mlflow
             from mlflow.exceptions import MlflowException
@@ -97,23 +97,23 @@ class Server:
             return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
         except MlflowException as error:
             raise TrackingError(
-                f"MLflow cannot work with {self.masked_uri}: {_first_line(error)}",
+                f"MLflow does not support {self.masked_uri}: {_first_line(error)}",
                 field="MLFLOW_TRACKING_URI",
-                remedy="For example http://localhost:5000 or sqlite:///mlflow.db.",
+                remedy="Use for example http://localhost:5000 or sqlite:///mlflow.db.",
             ) from error
 
     @property
     def speaks_rest(self) -> bool:
-        """Whether ``ask`` and ``download`` do without MLflow's client."""
-        return self.is_remote and http.suffices()
+        """Whether ``get`` and ``download`` work, without MLflow's client."""
+        return self.is_remote and http.is_supported()
 
     @property
     def masked_uri(self) -> str:
-        """The URI without its password, for logs and answers."""
+        """The URI without its password, for logs and responses."""
         return masked(self.uri)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method of the client within bounds.
+        """Call a method of the client, with timeouts and without retries.
 
         Raises
         ------
@@ -129,32 +129,32 @@ class Server:
 
         self.require()
         try:
-            with _bounded():
+            with _limited():
                 answer = function(*args, **kwargs)
         except MlflowException as error:
             if _is_outage(error):
                 hangs = "timed out" in str(error) or "timeout" in str(error)
                 raise self._down(_first_line(error), hangs=hangs) from error
-            if error.error_code in NOT_LET_IN:
-                raise self._shut() from error
-            if any(sign in str(error) for sign in NO_MLFLOW):
-                raise self._foreign() from error
-            # Only MLflow itself, which answers JSON, knows that a request is at fault.
+            if error.error_code in UNAUTHORIZED:
+                raise self._unauthorized() from error
+            if any(message in str(error) for message in NO_MLFLOW):
+                raise self._not_mlflow() from error
+            # The error code is reliable only in a JSON response, which comes from MLflow itself.
             code = "" if NO_JSON in str(error) else error.error_code
             raise _refusal(_first_line(error), code) from error
         except Exception as error:
-            # Artifact stores raise whatever their own client raises; a training must not care.
+            # Artifact stores raise the exceptions of their own clients.
             raise TrackingError(
                 f"The artifact store failed: {masked(repr(error))}",
                 remedy="`vigie doctor` checks the server step by step.",
             ) from error
-        if _is_nameless(answer):
-            raise self._foreign()
+        if _is_empty(answer):
+            raise self._not_mlflow()
         self._has_answered()
         return answer
 
-    def ask(self, endpoint: str, **params: str) -> dict[str, Any]:
-        """Ask the server's REST API, without the cost of MLflow's client.
+    def get(self, endpoint: str, **params: str) -> dict[str, Any]:
+        """Send a GET request to the server's REST API, without MLflow's client.
 
         Parameters
         ----------
@@ -168,19 +168,19 @@ class Server:
         TrackingUnavailableError, ModelNotFoundError, TrackingError
             As ``call``.
         """
-        status, answer = self._asked(lambda: http.get(self.uri, endpoint, params))
+        status, answer = self._request(lambda: http.get(self.uri, endpoint, params))
         if status >= 400:
-            message = str(answer.get("message") or f"it answers {status}").splitlines()[0]
+            message = str(answer.get("message") or f"HTTP {status}").splitlines()[0]
             raise _refusal(message[:300], answer.get("error_code", ""))
         return answer
 
     def download(self, path: str, target: Path) -> None:
-        """Write an artifact that the server hands out itself into a file.
+        """Download an artifact that the server proxies to a file.
 
         Parameters
         ----------
         path : str
-            What follows ``mlflow-artifacts:/`` in its URI.
+            The part of its URI after ``mlflow-artifacts:/``.
         target : Path
             The file.
 
@@ -189,33 +189,33 @@ class Server:
         TrackingUnavailableError, TrackingError
             As ``call``.
         """
-        status = self._asked(lambda: (http.download(self.uri, path, target, MOST_BYTES), None))[0]
+        status = self._request(lambda: (http.download(self.uri, path, target, MOST_BYTES), None))[0]
         if status != 200:
-            raise _refusal(f"{path}: it answers {status}")
+            raise _refusal(f"{path}: HTTP {status}")
 
-    def _asked(self, request: Callable[[], tuple[int, T]]) -> tuple[int, T]:
-        """Return what a request is answered, unless the server cannot answer at all."""
+    def _request(self, send: Callable[[], tuple[int, T]]) -> tuple[int, T]:
+        """Return the status and the body of a response; raise if the server is unavailable."""
         import requests
 
         self.require()
         try:
-            status, answer = request()
+            status, answer = send()
         except requests.RequestException as error:
             raise self._down(_reason(error)) from error
         if status >= 500:
-            raise self._down(f"it answers {status}")
+            raise self._down(f"HTTP {status}")
         if status == 401:
-            raise self._shut()
+            raise self._unauthorized()
         self._has_answered()
         return status, answer
 
     def require(self) -> None:
-        """Return if the server answers; raise at once if it did not a moment ago.
+        """Probe the server; fail fast if it has just failed.
 
         Raises
         ------
         TrackingUnavailableError
-            If it does not.
+            If it does not answer.
         """
         if not self.is_remote or time.monotonic() < self._answered_at + TRUST_AFTER_ANSWER_S:
             return
@@ -224,26 +224,26 @@ class Server:
         import requests
 
         try:
-            # Headers are answer enough: a body that trickles in has no bound of its own.
+            # stream: the headers suffice, and the timeout does not limit a slow body.
             url = f"{self.uri.rstrip('/')}/health"
-            with requests.get(url, timeout=_probe.get(), stream=True) as answer:
-                status = answer.status_code
+            with requests.get(url, timeout=_probe.get(), stream=True) as response:
+                status = response.status_code
         except requests.RequestException as error:
             raise self._down(_reason(error)) from error
         if status == 404:
-            raise self._foreign()
+            raise self._not_mlflow()
         if status >= 500:
-            raise self._down(f"it answers {status}")
+            raise self._down(f"HTTP {status}")
         self._answered_at = time.monotonic()
 
     def log_refusal(self, error: TrackingError, what: str) -> None:
-        """Log that something could not be recorded, once for each reason in a row."""
+        """Log a failed record; consecutive failures with the same reason are one error."""
         with self._lock:
-            first, self._refusal_logged = self._refusal_logged != str(error), str(error)
-        logger.log(logging.ERROR if first else logging.DEBUG, "%s %s", what, error)
+            is_new, self._refusal_logged = self._refusal_logged != str(error), str(error)
+        logger.log(logging.ERROR if is_new else logging.DEBUG, "%s %s", what, error)
 
     def log_outage(self, error: TrackingUnavailableError) -> None:
-        """Log an outage as one error, however many calls it fails."""
+        """Log an outage as one error, however many calls fail."""
         logger.log(logging.ERROR if self._breaker.count() else logging.DEBUG, "%s", error)
 
     def _has_answered(self) -> None:
@@ -251,10 +251,10 @@ class Server:
         self._breaker.recovered()
 
     def _down(self, reason: str, *, hangs: bool = False) -> TrackingUnavailableError:
-        """Ask the server nothing for a while, and return the error that says why."""
+        """Open the circuit breaker, and return the error to raise."""
         outage = self._unavailable(reason)
         outage.timed_out = hangs
-        # One that says that it is there, and then does nothing, would be believed again at once.
+        # A server that hangs still passes the probe, so the breaker stays open for longer.
         self._breaker.open(outage, QUIET_AFTER_SILENCE_S if hangs else QUIET_AFTER_FAILURE_S)
         self._answered_at = float("-inf")
         return outage
@@ -263,51 +263,50 @@ class Server:
         return TrackingUnavailableError(
             f"The MLflow server at {self.masked_uri} cannot be reached ({reason}).",
             remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
-            "MLFLOW_ENABLED=false to do without.",
+            "MLFLOW_ENABLED=false to work without it.",
         )
 
-    def _foreign(self) -> TrackingUnavailableError:
-        return self._down("what answers there is not MLflow")
+    def _not_mlflow(self) -> TrackingUnavailableError:
+        return self._down("the server there is not MLflow")
 
-    def _shut(self) -> TrackingUnavailableError:
-        # As good as away, but asked again at once: a probe finds nothing wrong with it.
+    def _unauthorized(self) -> TrackingUnavailableError:
+        # The breaker stays closed: the server is healthy.
         return TrackingUnavailableError(
-            f"The MLflow server at {self.masked_uri} does not let Vigie in (401).",
+            f"The MLflow server at {self.masked_uri} rejects Vigie's credentials (401).",
             remedy="Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment "
-            "(MLflow does not read .env), or MLFLOW_ENABLED=false to do without.",
+            "(MLflow does not read .env), or MLFLOW_ENABLED=false to work without it.",
         )
 
 
 @lru_cache
 def server_at(uri: str) -> Server:
-    """Return the one ``Server`` of this process for a URI."""
+    """Return the ``Server`` of this process for a URI."""
     return Server(uri)
 
 
-def impatiently() -> AbstractContextManager[None]:
-    """Wait for no answer longer than a program bears that records by hand."""
-    return _meanwhile(_timeout, BY_HAND_TIMEOUT_S)
+def short_timeout() -> AbstractContextManager[None]:
+    """Use the short call timeout of manual records."""
+    return _set_for_block(_timeout, BY_HAND_TIMEOUT_S)
 
 
-def patiently() -> AbstractContextManager[None]:
-    """Take a server that is slow to say that it is there for one that is there."""
-    return _meanwhile(_probe, PATIENT_PROBE_TIMEOUT_S)
+def patient_probe() -> AbstractContextManager[None]:
+    """Use the long probe timeout, for servers that are slow to answer."""
+    return _set_for_block(_probe, PATIENT_PROBE_TIMEOUT_S)
 
 
 @contextmanager
 def importing_mlflow() -> Iterator[None]:
-    """Let one thread at a time import MLflow: its packages import each other in circles."""
+    """Let one thread at a time import MLflow, whose packages have circular imports."""
     with _importing:
         yield
 
 
-def _bounded() -> AbstractContextManager[None]:
-    return _meanwhile(_limits, {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": _timeout.get()})
+def _limited() -> AbstractContextManager[None]:
+    return _set_for_block(_limits, {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": _timeout.get()})
 
 
 @contextmanager
-def _meanwhile(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Give a variable of this thread or task a value as long as a block lasts."""
+def _set_for_block(variable: ContextVar[T], value: T) -> Iterator[None]:
     token = variable.set(value)
     try:
         yield
@@ -316,7 +315,7 @@ def _meanwhile(variable: ContextVar[T], value: T) -> Iterator[None]:
 
 
 class _Limit:
-    """Stands where MLflow looks a limit up: ours inside ``_bounded``, the user's elsewhere."""
+    """Replaces a limit of MLflow: ours inside ``_limited``, the user's elsewhere."""
 
     def __init__(self, variable: Any):
         self._variable = variable
@@ -341,9 +340,9 @@ def _install_limits() -> None:
 
 
 def _refusal(reason: str, error_code: str = "") -> VigieError:
-    """Return the error for an answer that says no."""
+    """Return the error for a negative response."""
     if error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
-        return ModelNotFoundError(reason, remedy="`vigie models list` shows what there is.")
+        return ModelNotFoundError(reason, remedy="`vigie models list` shows what exists.")
     kind = TrackingRefusedError if error_code in AT_FAULT else TrackingError
     return kind(
         f"MLflow refused: {reason}", remedy="`vigie doctor` checks the server step by step."
@@ -351,13 +350,13 @@ def _refusal(reason: str, error_code: str = "") -> VigieError:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether no answer came at all, as against an answer that says no."""
+    """Whether no response came at all, rather than a negative one."""
     text = str(error)
     return "failed with exception" in text or "failed with timeout exception" in text
 
 
-def _is_nameless(answer: Any) -> bool:
-    """Whether this is what MLflow's client makes of an answer that is none, such as ``{}``."""
+def _is_empty(answer: Any) -> bool:
+    """Whether MLflow's client has made this from an empty response, such as ``{}``."""
     from mlflow.entities import Experiment, Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
@@ -381,5 +380,5 @@ def _reason(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    # MLflow's client names the address that it could not reach, password and all.
+    # Messages of MLflow's client may contain the URI with its password.
     return masked(str(error).splitlines()[0][:300])

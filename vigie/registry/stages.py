@@ -1,14 +1,14 @@
-"""Versions moved between stages: one move of a model at a time, whoever asks, wherever.
+"""Move versions between stages, with a lock per model in the registry.
 
-MLflow cannot be told to put version 3 into Production if version 2 is there now. Of two who promote
-at once it leaves both in Production, or a stage and an alias that name different versions. So who
-moves a version takes turns with whoever else does, by tags on the registered model: each writes
-that it is about to move, and looks then for others. Of two who do so at least one sees the other;
-the one who came later takes its tag away, the other waits until it has. Whose turn it is looks
-once more, and moves nothing if another version has come to the stage since it was asked.
+MLflow has no compare-and-set for stages. After two concurrent promotions both versions may be in
+Production, or stage and alias may name different versions. So each client locks the model, by tags
+on it: it writes a tag, then reads the others. Of two concurrent clients at least one sees the
+other's tag; the later one removes its own and waits, the earlier one waits until that is done. The
+client that holds the lock reads the versions once more, and moves nothing if another version has
+come to the stage since the request.
 
-Other tools take no turns. What they have moved meanwhile is found by reading back, and stage and
-alias are brought to name one version.
+Other tools ignore the lock. Their concurrent moves are detected by reading back, and stage and
+alias are then set to the same version.
 
 References
 ----------
@@ -30,97 +30,105 @@ from dataclasses import replace
 from vigie.errors import ConflictError, ModelNotFoundError, TrackingError
 from vigie.registry import lookup
 from vigie.registry.server import Server
-from vigie.registry.version import ALIASED, PROMOTED, Version, choose, merged, moment_of, stage_name
+from vigie.registry.version import (
+    ALIASED,
+    PROMOTED,
+    Version,
+    apply_aliases,
+    choose,
+    parse_ms,
+    stage_name,
+)
 
 logger = logging.getLogger(__name__)
 
 MOVING = "vigie.moving."
-"""How the tag of a move begins; it goes on with the time, so that tags in order are turns."""
-LIVES_MS, LOOKS_EVERY_S = 30_000, 0.05
-"""For how long a move is believed to be under way, and how often one that waits looks again."""
+"""Prefix of lock tags; the time follows, so that their order is the order of the queue."""
+LIVES_MS, POLL_S = 30_000, 0.05
+"""After this time a lock tag has expired; interval at which a waiting client reads the tags."""
 ROUNDS = 3
 
 
 def move(
     server: Server, name: str, version: int | str, stage: str, asked_ms: int | None = None
 ) -> Version:
-    """Put a version into a stage, and the alias of the same name with it.
+    """Move a version to a stage, and the alias of the same name with it.
 
-    Whatever held Staging or Production before is archived.
+    The previous version in Staging or Production is archived.
 
     Parameters
     ----------
     server : Server
-        Where.
+        The registry's server.
     name, version, stage
-        What to put where.
+        The model, the version and the new stage.
     asked_ms : int, optional
-        When that was asked for, in Unix milliseconds; by default now.
+        Time of the request, in Unix milliseconds; by default now.
 
     Raises
     ------
     ModelNotFoundError
         If there is no such version or stage.
     ConflictError
-        If another version has been put into the stage at the same time; that one is there.
+        If another version was moved to the stage at the same time; that one stays there.
     """
     stage = stage_name(stage)
-    found = lookup.versions(server, name)
-    wanted, before = choose(found, name, version=version), _holder(found, stage)
-    with _turn(server, name):
-        found = lookup.versions(server, name)
-        wanted, now = choose(found, name, version=version), _holder(found, stage)
+    versions = lookup.versions(server, name)
+    wanted, before = choose(versions, name, version=version), _holder(versions, stage)
+    with _locked(server, name):
+        versions = lookup.versions(server, name)
+        wanted, now = choose(versions, name, version=version), _holder(versions, stage)
         if stage in ALIASED and now is not None and now.version != wanted.version:
             if before is None or before.version != now.version:
-                raise _lost(wanted, now)
+                raise _conflict(wanted, now)
             if stage == "Production" and not now.promoted_ms:
-                # Another tool has put it there, and nothing else will tell that it has served.
+                # Another tool promoted it; without the tag, a rollback would not find it.
                 _tag(server, now, _now_ms() - 1)
         if stage != "Production":
-            _put(server, wanted, stage)
+            _move(server, wanted, stage)
             return replace(wanted, stage=stage)
         promoted_ms = asked_ms or _now_ms()
-        _put(server, wanted, stage, promoted_ms)
+        _move(server, wanted, stage, promoted_ms)
         return replace(wanted, stage=stage, promoted_ms=promoted_ms)
 
 
 def rollback(server: Server, name: str) -> tuple[Version, Version]:
-    """Put into Production again what served before the version there; return both, old first.
+    """Promote the version that was in Production before; return both versions, old first.
 
-    What has been rolled back is not gone back to, until it is promoted again: two rollbacks
-    go two versions back.
+    A rollback never returns to a version that was rolled back, unless it is promoted again: two
+    rollbacks go two versions back.
 
     Raises
     ------
     ModelNotFoundError
-        If nothing is in Production, or the registry knows of nothing before it.
+        If no version is in Production, or the registry has no record of an earlier one.
     ConflictError
-        If another version has been put into Production at the same time.
+        If another version was moved to Production at the same time.
     """
     current = lookup.pick(server, name, stage="Production")
-    with _turn(server, name):
-        found = lookup.versions(server, name)
-        now = choose(found, name, stage="Production")
+    with _locked(server, name):
+        versions = lookup.versions(server, name)
+        now = choose(versions, name, stage="Production")
         if now.version != current.version:
             raise ConflictError(
-                f"Version {now.version} of '{name}' was put into Production at the same time, in "
+                f"Version {now.version} of '{name}' was moved to Production at the same time, in "
                 f"place of version {current.version}; nothing was rolled back.",
-                remedy="If that one shall not serve either, roll back again.",
+                remedy="To roll back that version too, run the rollback again.",
             )
-        target = _before(found, now)
-        # First, so that of a rollback broken off here the next one comes to the same.
+        target = _before(versions, now)
+        # First, so that after an interrupted rollback the next one has the same target.
         _tag(server, now, 0)
-        _put(server, target, "Production")
+        _move(server, target, "Production")
         return now, replace(target, stage="Production")
 
 
-def _before(found: Sequence[Version], current: Version) -> Version:
-    """Return what was in Production before the version there, as far as the registry knows.
+def _before(versions: Sequence[Version], current: Version) -> Version:
+    """Return the version that was in Production before the current one, from the registry's data.
 
-    Vigie dates what it puts there. Another tool does not; but if it moved the stage, it archived
-    what was there at the same time, and if the alias, then no trace is left of what had it.
+    Vigie tags each promotion with its time. Another tool does not: if it moved the stage, it
+    archived the previous version at the same time; if it moved the alias, it left no trace.
     """
-    others = [version for version in found if version.version != current.version]
+    others = [version for version in versions if version.version != current.version]
     dated = [version for version in others if version.promoted_ms]
     if current.promoted_ms:
         earlier = [v for v in dated if (v.promoted_ms or 0) <= current.promoted_ms]
@@ -136,12 +144,12 @@ def _before(found: Sequence[Version], current: Version) -> Version:
             and version.updated_ms == current.updated_ms
         ]
         unknown = (
-            f"Another tool has put version {current.version} of '{current.name}' into Production, "
-            "and the registry does not tell what was there before."
+            f"Another tool moved version {current.version} of '{current.name}' to Production, "
+            "and the registry has no record of the version before it."
         )
         if not earlier and dated:
             earlier = dated
-            logger.warning("%s This goes back to the last version that Vigie put there.", unknown)
+            logger.warning("%s Rolling back to the last version that Vigie promoted.", unknown)
     if not earlier:
         choose = f"`vigie models list`, then `vigie models promote {current.name} VERSION`"
         raise ModelNotFoundError(unknown, remedy=f"Choose one: {choose}.")
@@ -149,114 +157,113 @@ def _before(found: Sequence[Version], current: Version) -> Version:
 
 
 @contextmanager
-def _turn(server: Server, name: str) -> Iterator[None]:
-    """Wait until nobody else moves versions of a model, and keep others from it.
+def _locked(server: Server, name: str) -> Iterator[None]:
+    """Lock a model against moves by other clients.
 
     Raises
     ------
     ConflictError
-        If somebody does so for longer than a move is believed to take.
+        If others hold the lock for longer than a lock tag lives.
     """
     client, tag = server.client, f"{MOVING}{_now_ms():013d}-{uuid.uuid4().hex[:8]}"
-    ends, is_said = time.monotonic() + 1.2 * LIVES_MS / 1000, False
+    deadline, is_tagged = time.monotonic() + 1.2 * LIVES_MS / 1000, False
     try:
         while True:
-            others = _others_moving(server, name, tag)
+            others = _lock_tags(server, name, tag)
             if not others:
-                if is_said:
+                if is_tagged:
                     break
-                is_said = True
+                is_tagged = True
                 server.call(client.set_registered_model_tag, name, tag, str(_now_ms()))
                 continue
-            if time.monotonic() > ends:
+            if time.monotonic() > deadline:
                 raise ConflictError(
-                    f"Versions of '{name}' are being moved by others all the time.",
-                    remedy="Look who does (`vigie models list`), and try again.",
+                    f"Other clients keep moving versions of '{name}'.",
+                    remedy="See `vigie models list`, and try again.",
                 )
-            if is_said and min(others) < tag:
-                is_said = False
+            if is_tagged and min(others) < tag:
+                is_tagged = False
                 server.call(client.delete_registered_model_tag, name, tag)
-            time.sleep(LOOKS_EVERY_S * random.uniform(0.5, 1.5))
+            time.sleep(POLL_S * random.uniform(0.5, 1.5))
         yield
     finally:
-        if is_said:
-            # If it cannot be taken away, it is not believed for long.
+        if is_tagged:
+            # If the tag cannot be deleted, it expires.
             with suppress(TrackingError, ModelNotFoundError):
                 server.call(client.delete_registered_model_tag, name, tag)
 
 
-def _others_moving(server: Server, name: str, own: str) -> set[str]:
-    """Return the tags of the moves of a model that are under way, and sweep old ones away."""
-    found: dict[str, str] = server.call(server.client.get_registered_model, name).tags
-    moving = set()
-    for tag, said_ms in found.items():
+def _lock_tags(server: Server, name: str, own: str) -> set[str]:
+    """Return the lock tags of other clients on a model, and delete expired ones."""
+    tags: dict[str, str] = server.call(server.client.get_registered_model, name).tags
+    locks = set()
+    for tag, written_ms in tags.items():
         if not tag.startswith(MOVING) or tag == own:
             continue
-        if abs(_now_ms() - (moment_of(said_ms) or 0)) < LIVES_MS:
-            moving.add(tag)
+        if abs(_now_ms() - (parse_ms(written_ms) or 0)) < LIVES_MS:
+            locks.add(tag)
         else:
-            # Who said so was killed, or could not reach the server any more.
             server.call(server.client.delete_registered_model_tag, name, tag)
-    return moving
+    return locks
 
 
-def _put(server: Server, version: Version, stage: str, promoted_ms: int | None = None) -> None:
-    """Move a version, date it if that is a promotion, and see that it is where it was put.
+def _move(server: Server, version: Version, stage: str, promoted_ms: int | None = None) -> None:
+    """Move a version, tag it with the time of its promotion, and verify the result.
 
     Raises
     ------
     ConflictError
-        If another tool has put another one there meanwhile.
+        If another tool has moved another version to the stage meanwhile.
     """
     _set(server, version, stage)
     if promoted_ms is not None:
-        # Last, so that one who is killed here has promoted what counts as put there by others.
+        # Last, so that after a crash here the move counts as one by another tool.
         _tag(server, version, promoted_ms)
     if stage not in ALIASED:
         return
     for _ in range(ROUNDS):
-        listed, aliases = lookup.recorded(server, version.name)
-        holder = _holder(merged(listed, aliases), stage)
-        staged = [other.version for other in listed if other.stage == stage]
+        versions, aliases = lookup.versions_and_aliases(server, version.name)
+        holder = _holder(apply_aliases(versions, aliases), stage)
+        staged = [other.version for other in versions if other.stage == stage]
         if holder is None or [holder.version] == staged == [aliases.get(stage.lower())]:
             break
         _set(server, holder, stage)
     if holder is None or holder.version != version.version:
         if promoted_ms is not None:
             _tag(server, version, version.promoted_ms or 0)
-        raise _lost(version, holder)
+        raise _conflict(version, holder)
 
 
 def _set(server: Server, version: Version, stage: str) -> None:
-    """Set the stage of a version, the aliases as they belong to it, and archive what was there.
+    """Set the stage of a version and the aliases, and archive the previous version.
 
-    In this order, in which there is never none: of two in a stage the last to come counts.
+    In this order, so that the stage is never empty: of two versions in it the last to come counts.
     """
     client, name = server.client, version.name
     _transition(server, version, stage)
-    listed, aliases = lookup.recorded(server, name)
+    versions, aliases = lookup.versions_and_aliases(server, name)
     for aliased in ALIASED:
         alias = aliased.lower()
         if aliased == stage:
             server.call(client.set_registered_model_alias, name, alias, str(version.version))
         elif aliases.get(alias) == version.version:
             server.call(client.delete_registered_model_alias, name, alias)
-    for other in listed:
+    for other in versions:
         if stage in ALIASED and other.stage == stage and other.version != version.version:
             _transition(server, other, "Archived")
 
 
 def _transition(server: Server, version: Version, stage: str) -> None:
     with warnings.catch_warnings():
-        # Stages are deprecated and what the guide speaks; the alias beside them is their heir.
+        # MLflow deprecates stages in favour of aliases, but the guide uses them; we set both.
         warnings.simplefilter("ignore", FutureWarning)
         server.call(
             server.client.transition_model_version_stage,
             version.name,
             str(version.version),
             stage,
-            # MLflow's own way to archive fails on PostgreSQL with psycopg 3, for it compares
-            # numbers with text, and on two that archive each other.
+            # MLflow's own archiving fails on PostgreSQL with psycopg 3, since it compares numbers
+            # with text, and when two clients archive each other's version.
             archive_existing_versions=False,
         )
 
@@ -266,19 +273,18 @@ def _tag(server: Server, version: Version, promoted_ms: int) -> None:
     server.call(server.client.set_model_version_tag, version.name, number, PROMOTED, value)
 
 
-def _holder(found: Sequence[Version], stage: str) -> Version | None:
-    return next((version for version in found if version.stage == stage), None)
+def _holder(versions: Sequence[Version], stage: str) -> Version | None:
+    return next((version for version in versions if version.stage == stage), None)
 
 
-def _lost(wanted: Version, holder: Version | None) -> ConflictError:
+def _conflict(wanted: Version, holder: Version | None) -> ConflictError:
     name, number = wanted.name, wanted.version
-    there = f"Version {holder.version}" if holder is not None else "Another version"
+    winner = f"Version {holder.version}" if holder is not None else "Another version"
     stage = holder.stage if holder is not None else "the stage"
     return ConflictError(
-        f"{there} of '{name}' was put into {stage} at the same time, and is there now; "
-        f"version {number} is not.",
-        remedy=f"If version {number} shall be there all the same, move it again: "
-        f"`vigie models promote {name} {number}`.",
+        f"{winner} of '{name}' was moved to {stage} at the same time, so version {number} is not "
+        "there.",
+        remedy=f"To move version {number} anyway, run `vigie models promote {name} {number}`.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Versions of registered models: in which stage each is, and which one is meant."""
+"""Versions of registered models, their stages, and the choice of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALIASED = ("Staging", "Production")
 ASKED = "vigie.asked_ms"
 PROMOTED = "vigie.promoted_ms"
 SERVING = "serving"
-"""Folder of a version's artifacts with its serving form."""
+"""Artifact folder with the serving form of a version."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Version:
     version : int
         Counted from 1.
     stage : str
-        'None', 'Staging', 'Production' or 'Archived', from stage and alias alike.
+        'None', 'Staging', 'Production' or 'Archived', from stage and alias together.
     run_id : str or None
         The run that made it.
     created_ms : int
         Unix time in milliseconds.
     card_sha256 : str or None
-        Content hash of its serving form; None if it was made by another tool.
+        Content hash of its serving form; None if another tool made it.
     promoted_ms : int or None
-        When Vigie put it into Production; 0 if it has been rolled back since, None if never.
+        When Vigie moved it to Production; 0 if it has been rolled back since, None if never.
     updated_ms : int
-        When its stage, among other things, was changed last, by whatever tool.
+        When any tool last changed it, such as its stage.
     asked_ms : int or None
-        When its training asked for a stage, if it did.
+        When its training requested a stage, if it did.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Version:
     asked_ms: int | None = None
 
     @classmethod
-    def recorded(
+    def from_registry(
         cls,
         name: str,
         number: int | str,
@@ -62,7 +62,7 @@ class Version:
         tags: Mapping[str, str],
         updated_ms: int | str | None,
     ) -> Version:
-        """Return a version from what the registry has recorded of it."""
+        """Return a version from the fields of the registry."""
         return cls(
             name=name,
             version=int(number),
@@ -70,52 +70,52 @@ class Version:
             run_id=run_id or None,
             created_ms=int(created_ms or 0),
             card_sha256=tags.get("vigie.card_sha256"),
-            promoted_ms=moment_of(tags.get(PROMOTED)),
-            asked_ms=moment_of(tags.get(ASKED)),
+            promoted_ms=parse_ms(tags.get(PROMOTED)),
+            asked_ms=parse_ms(tags.get(ASKED)),
             updated_ms=int(updated_ms or 0),
         )
 
     @property
     def decided_ms(self) -> int:
-        """When it was decided that it is in its stage, which may be long before it got there."""
+        """When its present stage was requested, which may be long before the move."""
         if self.asked_ms and self.promoted_ms in (None, self.asked_ms):
             return self.asked_ms
         return max(self.promoted_ms or 0, self.updated_ms)
 
 
 def choose(
-    found: Sequence[Version],
+    versions: Sequence[Version],
     name: str,
     *,
     stage: str | None = None,
     version: int | str | None = None,
 ) -> Version:
-    """Return one of the versions found; see ``pick``."""
+    """Return one of the versions of a model; see ``lookup.pick``."""
     if version is not None:
-        chosen = [item for item in found if str(item.version) == str(version)]
+        matches = [item for item in versions if str(item.version) == str(version)]
         wanted = f"version {version}"
     elif stage is not None:
         stage = stage_name(stage)
-        chosen = [item for item in found if item.stage == stage]
+        matches = [item for item in versions if item.stage == stage]
         wanted = f"version in stage {stage}"
     else:
-        chosen = [item for item in found if item.stage == "Production"] or [
-            item for item in found if item.stage != "Archived"
+        matches = [item for item in versions if item.stage == "Production"] or [
+            item for item in versions if item.stage != "Archived"
         ]
         wanted = "version"
-    if not chosen:
-        there = ", ".join(f"{item.version} ({item.stage})" for item in found) or "none"
+    if not matches:
+        existing = ", ".join(f"{item.version} ({item.stage})" for item in versions) or "none"
         raise ModelNotFoundError(
             f"The registry has no {wanted} of '{name}'.",
             field="version" if version is not None else "stage",
-            remedy=f"Versions there: {there}."
-            + ("" if found else f" Train '{name}' first: a training makes a version."),
+            remedy=f"Existing versions: {existing}."
+            + ("" if versions else f" Train '{name}' first: a training makes a version."),
         )
-    return chosen[0]
+    return matches[0]
 
 
 def stage_name(stage: str) -> str:
-    """Return a stage as MLflow spells it, whatever its case.
+    """Return a stage in MLflow's spelling; case is ignored.
 
     Raises
     ------
@@ -130,38 +130,38 @@ def stage_name(stage: str) -> str:
     )
 
 
-def merged(listed: list[Version], aliases: Mapping[str, int]) -> list[Version]:
-    """Return versions in the stages that they have by stage and alias together."""
+def apply_aliases(versions: list[Version], aliases: Mapping[str, int]) -> list[Version]:
+    """Return versions with the stages that follow from stage and alias together."""
     for stage in ALIASED:
-        listed = _with_alias(listed, stage, aliases.get(stage.lower()))
-    return listed
+        versions = _apply_alias(versions, stage, aliases.get(stage.lower()))
+    return versions
 
 
-def moment_of(tag: str | None) -> int | None:
-    """Return the milliseconds that a tag holds, or None; anybody may write anything there."""
+def parse_ms(tag: str | None) -> int | None:
+    """Return the milliseconds in a tag; None if it holds anything else, since users can edit it."""
     return int(tag) if tag and tag.isascii() and tag.isdigit() and len(tag) < 16 else None
 
 
-def _with_alias(listed: list[Version], stage: str, number: int | None) -> list[Version]:
-    """Return versions with a stage given to the holder of its alias, if that was said later.
+def _apply_alias(versions: list[Version], stage: str, number: int | None) -> list[Version]:
+    """Return versions with the stage moved to the holder of its alias, if the alias is newer.
 
-    We move stage and alias together; other tools move one of them. If the stage still lies where
-    we put it last, it is the alias that has been moved since; else it is the stage. Of several
-    in the stage, where MLflow's client leaves them unless told to archive, it is the last to come.
+    Vigie moves stage and alias together; other tools move one of them. If the stage is still where
+    Vigie put it last, the alias has been moved since; otherwise the stage has. MLflow's client may
+    leave several versions in a stage; then the last to come counts.
     """
-    holder = next((version for version in listed if version.version == number), None)
-    there = [version for version in listed if version.stage == stage]
-    staged = max(there, key=lambda version: version.updated_ms, default=None)
+    holder = next((version for version in versions if version.version == number), None)
+    in_stage = [version for version in versions if version.stage == stage]
+    staged = max(in_stage, key=lambda version: version.updated_ms, default=None)
     if holder is None:
-        return listed
+        return versions
     if holder.stage != stage:
         if staged is not None and (staged.promoted_ms or 0) < (holder.promoted_ms or 0):
-            return listed
+            return versions
     elif staged is not None and staged.updated_ms > holder.updated_ms:
         holder = staged
     return [
         replace(version, stage=stage)
         if version is holder
         else replace(version, stage="None" if version.stage == stage else version.stage)
-        for version in listed
+        for version in versions
     ]

@@ -1,1 +1,1 @@
-"""What can be done with Vigie from Python: the guide's services."""
+"""The Python API: the services of the guide."""

@@ -1,4 +1,4 @@
-"""The three detectors together: which versions serve, and one verdict for a reading."""
+"""All detectors together: training, serving, and one verdict for each reading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vigie.errors import (
     NotTrainedError,
 )
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
-from vigie.registry.cache import keep
+from vigie.registry.cache import store
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
@@ -41,18 +41,18 @@ from vigie.training.train import Training, train_each
 logger = logging.getLogger(__name__)
 
 WARN_EVERY_S = 3600.0
-"""How often the service says that much, or old records, wait in the outbox."""
+"""Interval between warnings about a large or old outbox."""
 TURNS_OF_A_SERVER = 4
-"""Assets whose readings a database server writes at once; SQLite has one turn for all."""
+"""Concurrent transactions on a database server; SQLite has one writer at a time."""
 
 
 class AnomalyDetectionService:
-    """Train the detectors, serve their versions, and judge readings by all of them.
+    """Train the detectors, serve their versions, and assess readings by all of them.
 
-    For each detector the newest version in Production serves; where none is promoted, the
-    newest of all; where there is no registry (tracking disabled), what this process has trained or
-    loaded last; where it is away, what served last. The registry is first asked when the first
-    question comes; a service that is to be ready before that calls ``start``.
+    For each detector the newest version in Production serves; if none is promoted, the newest of
+    all; with tracking disabled, the one that this process trained or loaded last; if the registry
+    does not answer, the one that served last. The first request loads the models; to be ready
+    before that, call ``start``.
 
     Parameters
     ----------
@@ -97,27 +97,27 @@ class AnomalyDetectionService:
         model_names : sequence of str, optional
             Registered names of the detectors to train; by default all.
         stage : {'Staging', 'Production'}, optional
-            The stage that each version is moved to as soon as it is there, be that later.
+            The stage to which each version is moved once it is registered, possibly later.
         progress : callable, optional
-            Called with what is being done and the share of it that is finished.
+            Called with the current step and the share of it that is complete.
 
         Returns
         -------
         dict of str to dict
             By name: ``status`` ('trained' or 'failed'), ``metrics`` and ``version`` of a
-            trained one, ``error`` of a failed one.
+            trained detector, ``error`` of a failed one.
 
         Raises
         ------
         InvalidDataError
             If no detector could use the data, or a name is unknown.
         ConflictError
-            If a training is under way.
+            If a training is in progress.
         """
         names = checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges)
         outcomes: dict[str, dict[str, Any]] = {}
-        with self._alone():
+        with self._training_lock():
             for result in train_each(
                 names,
                 table,
@@ -130,18 +130,18 @@ class AnomalyDetectionService:
                 outcome = result if isinstance(result, Failed) else result.outcome
                 if isinstance(result, Training):
                     self.registry.adopt(result.name, result.served)
-                    # What has become known of it meanwhile came before it served.
+                    # A version registered before ``adopt`` was noted before the model served.
                     latest = result.served
                     self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
                 outcomes[result.name] = self._answer(outcome)
         return outcomes
 
     def train_in_subprocess(self, body: bytes) -> dict[str, dict[str, Any]]:
-        """Train as ``train_all_models`` does, but in a process of its own.
+        """Train as ``train_all_models`` does, but in a subprocess.
 
-        This process goes on answering meanwhile. It does not even look at the rows, and takes
-        none of the libraries that only training needs. It returns when every detector is trained
-        and, with a healthy server, registered; figures may still be on their way then.
+        This process goes on answering; it neither parses the rows nor imports the libraries that
+        only training needs. The call returns when every detector is trained and, with a healthy
+        server, registered; figures may still be uploading.
 
         Parameters
         ----------
@@ -153,12 +153,12 @@ class AnomalyDetectionService:
         InvalidDataError
             If the body cannot be used.
         ConflictError
-            If a training is under way.
+            If a training is in progress.
         TrainingInterruptedError
-            If the other process ended before it had come to anything.
+            If the subprocess ended before any detector had an outcome.
         """
         outcomes: dict[str, dict[str, Any]] = {}
-        with self._alone():
+        with self._training_lock():
             process = TrainingProcess(self.settings)
             self._training_process = process
             if self._stopped:
@@ -167,26 +167,26 @@ class AnomalyDetectionService:
                 for outcome in process.outcomes(body):
                     if isinstance(outcome, Trained):
                         served = process.open(outcome)
-                        self._keep(outcome, process.serving_form(outcome))
+                        self._cache(outcome, process.serving_form(outcome))
                         self.registry.adopt(outcome.name, served)
                     outcomes[outcome.name] = self._answer(outcome)
             finally:
-                process.finish(self._registered_late)
+                process.finish(self._on_registered)
         return outcomes
 
     def refuse_a_second_training(self) -> None:
-        """Return if no training is under way.
+        """Check early that no training is in progress; training itself checks again.
 
         Raises
         ------
         ConflictError
-            If one is; there may be one all the same by the time that this one begins.
+            If one is.
         """
         if self._training.locked():
             raise _busy()
 
     def stop_training(self) -> None:
-        """End a training in a process of its own, if there is one, and begin none any more."""
+        """Stop a training in a subprocess, if there is one, and start no other."""
         self._stopped = True
         if self._training_process is not None:
             self._training_process.stop()
@@ -194,17 +194,17 @@ class AnomalyDetectionService:
     def detect_anomaly(
         self, request: AnomalyDetectionRequest | Mapping[str, Any]
     ) -> AnomalyDetectionResult:
-        """Judge one reading; see ``detect_anomalies_batch``."""
+        """Assess one reading; see ``detect_anomalies_batch``."""
         return self.detect_anomalies_batch([request])[0]
 
     def detect_anomalies_batch(
         self, requests: Iterable[AnomalyDetectionRequest | Mapping[str, Any]]
     ) -> list[AnomalyDetectionResult]:
-        """Judge readings, each as if it had come alone, in the order given.
+        """Assess readings, with the same results as one by one.
 
-        The LSTM autoencoder looks at the window that ends with a reading: the rows of the same
-        asset and sensor in the history and in this batch, in time order. Until there are enough
-        of them, or after a gap, it abstains.
+        The LSTM autoencoder assesses the window that ends with a reading: the rows of the same
+        asset and sensor in the history and in this batch, in time order. Until the window is full,
+        as after a gap, it abstains.
 
         Parameters
         ----------
@@ -221,7 +221,7 @@ class AnomalyDetectionService:
         NotTrainedError
             If no model can answer.
         InvalidDataError
-            If a reading lacks a feature; nothing has been kept of any of them.
+            If a feature of a reading is missing; none of the readings has been stored.
         """
         readings = [
             item
@@ -239,17 +239,17 @@ class AnomalyDetectionService:
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Readings in time order; columns that no model knows are not looked at.
+            Readings in time order; columns that no model knows are ignored.
         times : ndarray of datetime64 of shape (n_samples,), optional
             When they were measured; by default a second apart.
         faulty_values : {'refuse', 'impute'}, optional
-            What to do about missing and impossible values; by default as in the settings.
+            How to treat missing and impossible values; by default as in the settings.
 
         Returns
         -------
         Assessment
-            What is said of each row. A model of windows abstains until its window is full; one
-            whose columns are missing is not asked, unless that is true of all.
+            Of each row. A model of windows abstains until its window is full; one whose columns
+            are missing is left out, unless that is true of all.
         """
         return self.stream(X.columns, faulty_values).assess(X, times).assessment
 
@@ -261,66 +261,68 @@ class AnomalyDetectionService:
         *,
         require_columns: bool = False,
     ) -> Stream:
-        """Return what judges the rows of one asset part by part, without touching the history.
+        """Return a stream that assesses the rows of one asset in parts, without the history.
 
         Parameters
         ----------
         columns : iterable of str
-            What the rows have. A model whose columns are missing is not asked, unless that is
+            The columns of the rows. A model whose columns are missing is left out, unless that is
             true of all; see ``Stream.lacking``.
         faulty_values : {'refuse', 'impute'}, optional
-            What to do about missing and impossible values; by default as in the settings.
+            How to treat missing and impossible values; by default as in the settings.
         model_names : sequence of str, optional
-            Registered names of the models to ask; by default all that serve.
+            Registered names of the models to use; by default all that serve.
         require_columns : bool
-            Whether it is an error that all models lack columns.
+            Raise an error if columns of every model are missing.
 
         Raises
         ------
         NotTrainedError
-            If no model can answer, or one that is named.
+            If no model serves, or a named one does not.
         InvalidDataError
-            If a name is unknown, or columns are missing that are required.
+            If a name is unknown, or required columns are missing.
         """
         answering, columns = self._snapshot().for_everything, {str(name) for name in columns}
         models = dict(answering.ensemble.models)
         if model_names is not None:
             names = checked_names(model_names)
-            if lacking := [name for name in names if name not in models]:
+            if missing_models := [name for name in names if name not in models]:
                 raise NotTrainedError(
-                    f"No version of {', '.join(lacking)} serves.",
+                    f"No version of {', '.join(missing_models)} serves.",
                     remedy="Train one with `vigie train FILE`, or name other models.",
                 )
             models = {name: models[name] for name in names}
-        short_of = {
+        missing_columns = {
             name: tuple(sorted(missing))
             for name, model in models.items()
             if (missing := set(model.feature_names) - columns)
         }
-        able = {name: model for name, model in models.items() if name not in short_of}
+        able = {name: model for name, model in models.items() if name not in missing_columns}
         if require_columns and not able:
-            needed = "; ".join(f"{name} needs {', '.join(c)}" for name, c in short_of.items())
+            needed = "; ".join(
+                f"{name} needs {', '.join(c)}" for name, c in missing_columns.items()
+            )
             raise InvalidDataError(
-                f"No model can be asked, for columns are missing: {needed}.",
+                f"No model can assess the file, since columns are missing: {needed}.",
                 field="FILE",
-                remedy="Name the columns as they were in training, or take missing sensors for "
-                "their usual values: --faulty impute.",
+                remedy="Name the columns as in training, or replace missing sensors by their "
+                "usual values: --faulty impute.",
             )
         return Stream(
             replace(answering.ensemble, models=able or models),
             refuse=(faulty_values or self.settings.faulty_values) == "refuse",
-            lacking=short_of,
+            lacking=missing_columns,
             versions={name: answering.served[name].version for name in able or models},
         )
 
     def is_ready(self) -> bool:
-        """Return whether at least one model can answer."""
-        self.registry.ask_once()
+        """Return whether at least one model serves."""
+        self.registry.refresh_once()
         return bool(self.served.current.served)
 
     def get_model_status(self) -> dict[str, dict[str, Any]]:
-        """Return for each detector whether it can answer, by which version, and why not."""
-        self.registry.ask_once()
+        """Return for each detector whether a model serves, its version, and the problem if any."""
+        self.registry.refresh_once()
         answering = self.served.current.for_everything.served
         return {
             name: {
@@ -340,7 +342,7 @@ class AnomalyDetectionService:
         Raises
         ------
         TrackingUnavailableError
-            If the server is away.
+            If the server does not answer.
         """
         return {
             name: [self._describe(v) for v in self.mlflow_service.get_latest_versions(name)]
@@ -348,11 +350,11 @@ class AnomalyDetectionService:
         }
 
     def refresh(self) -> None:
-        """Serve what the registry says is to be served now; see ``RegistryFollower.refresh``."""
+        """Serve the registry's current versions; see ``RegistryFollower.refresh``."""
         self.registry.refresh()
 
     def send_outbox(self) -> None:
-        """Have sent, in a process of its own, what the registry missed while it was away."""
+        """Send the outbox in a subprocess, if that is due and the registry answers."""
         if not self.mlflow_service.enabled:
             return
         if time.monotonic() >= self._warn_after:
@@ -362,50 +364,50 @@ class AnomalyDetectionService:
             self._sync.send_if_due()
 
     def start(self) -> None:
-        """Load the compiled kernels and what served last: then a reading can be answered."""
+        """Load the compiled kernels and the models that served last, to be ready for readings."""
         try:
             require_writable(self.settings.state_dir)
         except InvalidDataError as error:
-            logger.error("%s The service goes on, and forgets all when it ends.", error)
+            logger.error("%s The service continues, but cannot save any state.", error)
         warm_up()
-        self.registry.recall()
+        self.registry.restore()
 
     @property
     def n_turns_at_once(self) -> int:
-        """How many readings can be assessed at once without waiting for each other's history."""
+        """How many requests can use the history concurrently."""
         return TURNS_OF_A_SERVER if self._detection.history_is_a_server else 1
 
     def open_history(self) -> None:
-        """Open the history ahead of the first reading, which else would wait for it."""
+        """Open the history, so that the first reading need not wait for it."""
         if not self.settings.history_enabled:
             return
         with suppress(HistoryError):
-            # A reading will say it again, and be judged all the same.
+            # The first reading logs the fault, and is assessed without the history.
             self._detection.history()
 
     @property
     def confirmed(self) -> datetime | None:
-        """When the registry last said what is to serve; None if it never has."""
+        """When the registry last confirmed the versions that serve; None if it never has."""
         return self.registry.confirmed
 
     def pending(self) -> list[str]:
-        """Return what of finished trainings is still on its way to the server."""
-        found = self.mlflow_service.pending()
+        """Return the names of unfinished uploads of finished trainings."""
+        names = self.mlflow_service.pending()
         if (process := self._training_process) is not None and process.is_uploading:
-            found.append("the last training's record")
-        return found
+            names.append("the last training's record")
+        return names
 
     def close(self) -> None:
-        """Give back what the service holds open; a training in a process of its own ends."""
+        """Release all resources; stop a training in a subprocess."""
         self.stop_training()
         if self._training_process is not None:
             self._training_process.wait()
         self._sync.close()
-        self.registry.remember(at_once=True)
+        self.registry.save(at_once=True)
         self._detection.close()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _training_lock(self) -> Iterator[None]:
         if not self._training.acquire(blocking=False):
             raise _busy()
         try:
@@ -414,39 +416,37 @@ class AnomalyDetectionService:
             self._training.release()
 
     def _answer(self, outcome: Trained | Failed) -> dict[str, Any]:
-        """Return an outcome, for a trained detector with the version that serves now."""
+        """Return an outcome as a dict, with the version that serves now."""
         answer = outcome.as_dict()
         if isinstance(outcome, Trained):
             serving = self.served.get(ModelKey(EVERYTHING, outcome.name))
             answer["serving_version"] = serving.version if serving else None
         return answer
 
-    def _keep(self, trained: Trained, serving_form: Path) -> None:
-        """Put a version that was trained here where it would be fetched to."""
+    def _cache(self, trained: Trained, serving_form: Path) -> None:
+        """Copy a version that was trained here to the cache, which saves the download."""
         if trained.version is None or trained.card_sha256 is None:
             return
         cache = self.settings.state_dir / "models"
         try:
-            keep(cache, trained.name, trained.version, trained.card_sha256, serving_form)
+            store(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:
-            logger.warning(
-                "%s version %d is not kept here: %s.", trained.name, trained.version, error
-            )
+            logger.warning("%s version %d is not cached: %s.", trained.name, trained.version, error)
 
-    def _registered_late(self, registered: Registered) -> None:
-        """Note the version of a model that serves, registered after the training's answer."""
+    def _on_registered(self, registered: Registered) -> None:
+        """Note the version of a served model that was registered after its training returned."""
         served = self.served.get(ModelKey(EVERYTHING, registered.name))
         if served is not None and served.version is None:
             self.served.note(served.model, version=registered.version, run_id=registered.run_id)
 
     def _snapshot(self) -> Snapshot:
         """Return one consistent set of models for a whole request."""
-        self.registry.ask_once()
+        self.registry.refresh_once()
         snapshot = self.served.current
         if not snapshot.served:
             registry = "has none" if self.registry.answers else "cannot be reached"
             if self.registry.problems:
-                registry = "has versions that cannot be used; /status says why"
+                registry = "has versions that cannot be used; see /status"
             raise NotTrainedError(
                 f"No model can answer: none is trained here, and the registry {registry}.",
                 remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "
@@ -455,7 +455,7 @@ class AnomalyDetectionService:
         return snapshot
 
     def _describe(self, version: Version) -> dict[str, Any]:
-        name, metrics = self.mlflow_service.measured(version)
+        name, metrics = self.mlflow_service.run_metrics(version)
         return {
             "version": version.version,
             "stage": version.stage,
@@ -467,4 +467,4 @@ class AnomalyDetectionService:
 
 
 def _busy() -> ConflictError:
-    return ConflictError("A training is under way.", remedy="Wait for it to end, then ask again.")
+    return ConflictError("A training is in progress.", remedy="Wait until it ends, then try again.")

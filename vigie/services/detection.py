@@ -1,4 +1,4 @@
-"""Readings from anywhere, assessed by the models that serve, and kept in the history."""
+"""Assess readings by the models that serve, and store them in the history."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ logger = logging.getLogger(__name__)
 NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
 UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
-"""How long a history that has failed is not asked again."""
+"""How long a failed history is not used again, in seconds."""
 PART = 100
-"""Readings of an asset that are assessed in one transaction of the history."""
+"""Most readings of an asset in one transaction of the history."""
 
 
 class Detection:
-    """Assess readings, and keep them in the history.
+    """Assess readings, and store them in the history.
 
     Parameters
     ----------
     settings : Settings
-        What to do about faulty values, and where the history is.
+        The treatment of faulty values, and the history's URL.
     """
 
     def __init__(self, settings: Settings):
@@ -71,7 +71,7 @@ class Detection:
     ) -> list[AnomalyDetectionResult]:
         """Assess readings; see ``AnomalyDetectionService.detect_anomalies_batch``."""
         now = datetime.now(UTC)
-        # Readings without a time are taken in their order, a microsecond apart.
+        # Readings without a time get consecutive ones, a microsecond apart.
         times = [
             reading.timestamp or now + timedelta(microseconds=position)
             for position, reading in enumerate(readings)
@@ -79,7 +79,7 @@ class Detection:
         by_models: dict[Answering, list[int]] = {}
         for index, reading in enumerate(readings):
             by_models.setdefault(serving.for_asset(reading.asset_id), []).append(index)
-        # All are looked at before the first is kept: one that is refused leaves nothing behind.
+        # Check all readings before the first is stored, so that a refused request stores nothing.
         questions = [
             self._question(answering, readings, times, indices)
             for answering, indices in by_models.items()
@@ -91,7 +91,7 @@ class Detection:
         return [results[index] for index in range(len(readings))]
 
     def close(self) -> None:
-        """Give back what is held open."""
+        """Release the history."""
         if self._retention is not None:
             self._retention.close()
         if self._history is not None:
@@ -99,22 +99,22 @@ class Detection:
 
     @property
     def history_is_a_server(self) -> bool:
-        """Whether readings are kept by a database server, which is waited for."""
+        """Whether the history is on a database server, rather than in SQLite."""
         url = self.settings.history_url
         return self.settings.history_enabled and url is not None and not url.startswith("sqlite")
 
     def history(self) -> History:
-        """Return the history, opened when first asked for.
+        """Return the history, opened on first use.
 
         Raises
         ------
         HistoryError
-            If it cannot be opened, or could not be used a moment ago.
+            If it cannot be opened, or has just failed.
         """
         with self._opening:
             self._breaker.check()
             if self._history is None:
-                # Imported here, for SQLAlchemy would be a third of the service's start.
+                # Imported here: SQLAlchemy would take a third of the service's start.
                 from vigie.history.retention import Retention
                 from vigie.history.store import History
 
@@ -138,12 +138,12 @@ class Detection:
         times: Sequence[datetime],
         indices: Sequence[int],
     ) -> _Question:
-        """Return readings and who answers them, checked.
+        """Check readings, and return them with the models that answer.
 
         Raises
         ------
         InvalidDataError
-            If no model can assess a reading, or one is to be refused.
+            If no model can assess a reading, or a faulty one is refused.
         """
         sensors = answering.ensemble.sensors
         rows = sensors.examine(sensors.matrix(readings[index].features for index in indices))
@@ -160,19 +160,19 @@ class Detection:
             for name, model in answering.ensemble.models.items():
                 missing = [sensor for sensor in model.feature_names if sensor in unusable]
                 if missing and (refuse or len(missing) == model.n_features):
-                    why = f"the reading lacks {', '.join(missing)}"
-                    question.lacking.setdefault(name, {})[place] = why
-            if len(question.lacking) == len(answering.served) and all(
-                place in places for places in question.lacking.values()
+                    reason = f"missing from the reading: {', '.join(missing)}"
+                    question.missing.setdefault(name, {})[place] = reason
+            if len(question.missing) == len(answering.served) and all(
+                place in places for places in question.missing.values()
             ):
                 names = next(iter(answering.ensemble.models.values())).feature_names
-                _complain(readings[index], names, field)
+                _raise_unusable(readings[index], names, field)
         return question
 
     def _answer_in_parts(
         self, question: _Question, asset: Asset, places: list[int]
     ) -> dict[int, AnomalyDetectionResult]:
-        """Answer the readings of an asset, in transactions so short that others hardly wait."""
+        """Answer the readings of an asset, in short transactions that barely delay others."""
         if not self.settings.history_enabled:
             return self._answer(question, asset, places, None).results
         ensemble = question.answering.ensemble
@@ -182,17 +182,17 @@ class Detection:
             try:
                 with self.history().transaction(*asset) as transaction:
                     answer = self._answer(question, asset, part, transaction)
-                    transaction.append(answer.kept)
+                    transaction.append(answer.records)
                     revision = transaction.revision(ensemble.n_look_back)
             except HistoryError as error:
-                # A full disk must not blind the plant: the verdict is given all the same.
+                # Detection continues without the history, such as on a full disk.
                 rest = [place for left in parts[number:] for place in left]
                 self._open_breaker(error)
                 if self._breaker.count(len(rest)):
-                    logger.error("Readings are assessed, but not kept. %s", error)
+                    logger.error("Readings are assessed, but not stored. %s", error)
                 return results | self._answer(question, asset, rest, None).results
             if n_lost := self._breaker.recovered():
-                logger.warning("The history is there again; %d readings were not kept.", n_lost)
+                logger.warning("The history works again; %d readings were not stored.", n_lost)
             results |= answer.results
             if answer.look_back is not None:
                 self._look_backs.put(asset, revision, ensemble, answer.look_back)
@@ -211,16 +211,16 @@ class Detection:
         if transaction is not None:
             look_back, between = self._look_back(question, asset, places, transaction)
         rows = question.rows_of(places, between, by_time=transaction is not None)
-        silent = {name: rows.marked(lacking) for name, lacking in question.lacking.items()}
+        silent = {name: rows.marked(places) for name, places in question.missing.items()}
         assessment, next_look_back = advance(ensemble, look_back, rows.times, rows.examined, silent)
-        asked = [row for row, group in enumerate(rows.asked) if group]
-        statuses = {row: assessment.status(row) for row in asked}
+        requested = [row for row, group in enumerate(rows.requested) if group]
+        statuses = {row: assessment.status(row) for row in requested}
         results = self._results(question, rows, assessment, statuses, transaction)
         if transaction is None:
             return _Answer(results, [], None)
-        kept = _to_keep(question, asset, rows, assessment, statuses, results)
-        # Readings that were kept in between have been assessed with another past.
-        return _Answer(results, kept, None if between else next_look_back)
+        records = _records(question, asset, rows, assessment, statuses, results)
+        # The stored results of readings in between came from another look-back, so cache nothing.
+        return _Answer(results, records, None if between else next_look_back)
 
     def _look_back(
         self,
@@ -229,16 +229,16 @@ class Detection:
         places: Sequence[int],
         transaction: AssetTransaction,
     ) -> tuple[LookBack, list[Reading]]:
-        """Return what lies before readings of an asset, and what was kept between them."""
+        """Return the look-back of an asset's readings, and the stored readings between them."""
         ensemble = question.answering.ensemble
         first, last = question.time(places[0]), question.time(places[-1])
         revision = transaction.revision(ensemble.n_look_back)
         cached = self._look_backs.get(asset, revision, ensemble)
         if cached is not None and cached.rows.times[-1] < as_datetime64(first):
             return cached, []
-        kept = transaction.around(first, last, ensemble.n_look_back)
-        n_before = sum(reading.timestamp < first for reading in kept)
-        return look_back_on(ensemble.sensors, kept[:n_before]), kept[n_before:]
+        stored = transaction.around(first, last, ensemble.n_look_back)
+        n_before = sum(reading.timestamp < first for reading in stored)
+        return look_back_on(ensemble.sensors, stored[:n_before]), stored[n_before:]
 
     def _results(
         self,
@@ -248,7 +248,7 @@ class Detection:
         statuses: Mapping[int, AssetStatus],
         transaction: AssetTransaction | None,
     ) -> dict[int, AnomalyDetectionResult]:
-        """Return what is answered to each of the readings that were asked for, by its index."""
+        """Return the result of each requested reading, by its index."""
         contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
         p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
         frozen = assessment.frozen if assessment.frozen.any() else None
@@ -262,10 +262,10 @@ class Detection:
         for row, status in statuses.items():
             verdicts, state = _verdicts(question.answering, assessment, row), status.state
             if transaction is None and state is NORMAL:
-                # A batch may show an alarm by itself, but not that there was none before it.
+                # Without the history, an earlier alarm may still be active.
                 state = UNKNOWN
-            unusable = question.rows.unusable(rows.asked[row][-1]) if self._imputes else {}
-            for place in rows.asked[row]:
+            unusable = question.rows.unusable(rows.requested[row][-1]) if self._imputes else {}
+            for place in rows.requested[row]:
                 reading = question.reading(place)
                 results[question.indices[place]] = AnomalyDetectionResult(
                     asset_id=reading.asset_id,
@@ -301,18 +301,18 @@ class Detection:
         since_gap: int,
         transaction: AssetTransaction | None,
     ) -> dict[str, str]:
-        """Return the models that say nothing of a reading, and why."""
+        """Return the models that abstain from a reading, and why."""
         models = question.answering.ensemble.models
         if len(verdicts) == len(models):
             return {}
-        why = ""
+        reason = ""
         if not self.settings.history_enabled:
-            why = ", for the history is switched off"
+            reason = ", since the history is disabled"
         elif transaction is None:
-            why = ", for the history cannot be used"
+            reason = ", since the history cannot be used"
         return {
-            name: question.lacking.get(name, {}).get(
-                place, f"its window has {since_gap} of {model.window} rows{why}"
+            name: question.missing.get(name, {}).get(
+                place, f"its window has {since_gap} of {model.window} rows{reason}"
             )
             for name, model in models.items()
             if name not in verdicts
@@ -324,7 +324,7 @@ class Detection:
 
 
 def history_url(settings: Settings) -> str:
-    """Return the URL of the history, with its folder made where it is a file of ours."""
+    """Return the URL of the history; create the folder of the default SQLite file."""
     if settings.history_url:
         return settings.history_url
     folder = Path(settings.state_dir)
@@ -332,7 +332,8 @@ def history_url(settings: Settings) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HistoryError(
-            f"The history has no place: {error}.", remedy="Set VIGIE_STATE_DIR to a usable folder."
+            f"The history's folder cannot be created: {error}.",
+            remedy="Set VIGIE_STATE_DIR to a writable folder.",
         ) from error
     return f"sqlite:///{folder / 'history.db'}"
 
@@ -348,11 +349,11 @@ class _Question:
     readings, times : sequence
         All readings of the request.
     indices : sequence of int
-        Which of them these are; a *place* counts among these.
+        Indices of the readings that these models answer; a *place* is a position in this list.
     rows : Examined
-        Their values, in this order.
-    lacking : mapping of str to mapping of int to str
-        By model, the places that it cannot look at, and why.
+        Their values, by place.
+    missing : mapping of str to mapping of int to str
+        By model, the places that it cannot assess because of missing values, and the reason.
     """
 
     answering: Answering
@@ -360,7 +361,7 @@ class _Question:
     times: Sequence[datetime]
     indices: Sequence[int]
     rows: Examined
-    lacking: dict[str, dict[int, str]]
+    missing: dict[str, dict[int, str]]
 
     def reading(self, place: int) -> AnomalyDetectionRequest:
         return self.readings[self.indices[place]]
@@ -379,11 +380,11 @@ class _Question:
         return assets
 
     def in_parts(self, places: Sequence[int], longest_gap_s: float) -> list[list[int]]:
-        """Return readings, given in time order, in parts that are assessed one after the other.
+        """Split readings, given in time order, into parts that are assessed in turn.
 
-        One stray time must not make a part reach over all that was kept since. A reading with the
-        time of the one before takes its place in the history, so it comes after that has been
-        assessed.
+        A part ends at a gap, so that a single wrong time does not make it span the whole history.
+        A reading with the same time as the one before replaces it in the history, so it starts a
+        new part.
         """
         parts: list[list[int]] = []
         longest, last = timedelta(seconds=longest_gap_s), datetime.min.replace(tzinfo=UTC)
@@ -397,69 +398,68 @@ class _Question:
         return parts
 
     def rows_of(self, places: Sequence[int], between: Sequence[Reading], *, by_time: bool) -> _Rows:
-        """Return readings asked for as rows, with those kept in between, in time order.
+        """Return requested readings as rows, with the stored ones in between, in time order.
 
         Parameters
         ----------
         places : sequence of int
-            Of the readings, in time order.
+            Of the requested readings, in time order.
         between : sequence of Reading
-            Kept between the first and the last of them. They have a new past now.
+            Stored readings between the first and the last of them.
         by_time : bool
-            Whether readings of one time are one row, as in a history, where the last replaces the
-            others. Where nothing is kept nothing is replaced: only what says the same is the same.
+            Whether readings with the same time are one row, as in a history, where the last
+            replaces the others. Without a history, only equal readings are one row.
         """
-        alike: dict[Hashable, list[int]] = {}
+        groups: dict[Hashable, list[int]] = {}
         for place in places:
-            said = () if by_time else tuple(self.reading(place).features.items())
-            alike.setdefault((self.time(place), said), []).append(place)
-        asked = list(alike.values())
-        last = [group[-1] for group in asked]
-        moments = [self.time(place) for place in last]
+            values = () if by_time else tuple(self.reading(place).features.items())
+            groups.setdefault((self.time(place), values), []).append(place)
+        requested = list(groups.values())
+        last = [group[-1] for group in requested]
+        times = [self.time(place) for place in last]
         rows = self.rows
         if last != list(range(len(rows))):
             rows = rows.at(last)
-        # A reading sent again replaces itself: it is not its own past.
-        sent = set(moments) if between else set()
-        kept = [reading for reading in between if reading.timestamp not in sent]
-        if kept:
-            moments += [reading.timestamp for reading in kept]
-            order = sorted(range(len(moments)), key=moments.__getitem__)
-            moments = [moments[place] for place in order]
-            asked = [asked[place] if place < len(last) else [] for place in order]
-            others = rows.sensors.examine(rows.sensors.matrix(reading.features for reading in kept))
-            rows = rows.followed_by(others).at(order)
-        return _Rows(asked, as_times(moments), rows)
+        # A reading sent again replaces the stored one, which then must not be a row of its own.
+        replaced = set(times) if between else set()
+        stored = [reading for reading in between if reading.timestamp not in replaced]
+        if stored:
+            times += [reading.timestamp for reading in stored]
+            order = sorted(range(len(times)), key=times.__getitem__)
+            times = [times[place] for place in order]
+            requested = [requested[place] if place < len(last) else [] for place in order]
+            matrix = rows.sensors.matrix(reading.features for reading in stored)
+            rows = rows.followed_by(rows.sensors.examine(matrix)).at(order)
+        return _Rows(requested, as_times(times), rows)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of one asset in time order, each with the places of the readings that are this one.
+    """Rows of one asset in time order, each with the places of its requested readings.
 
-    Of several, the one given last stands for all. None was asked for where a reading was kept in
-    between.
+    The last reading of a row provides its values. The list of a stored row in between is empty.
     """
 
-    asked: Sequence[Sequence[int]]
+    requested: Sequence[Sequence[int]]
     times: Times
     examined: Examined
 
     def marked(self, places: Container[int]) -> NDArray[np.bool_]:
-        """Mark the rows for which one of these readings stands, shape (n_rows,)."""
-        return np.array([bool(group) and group[-1] in places for group in self.asked])
+        """Mark the rows whose values come from one of these places, shape (n_rows,)."""
+        return np.array([bool(group) and group[-1] in places for group in self.requested])
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """Results by the index of their reading, what is to be kept, and the next look-back."""
+    """Results by reading index, the records for the history, and the next look-back."""
 
     results: dict[int, AnomalyDetectionResult]
-    kept: list[Reading]
+    records: list[Reading]
     look_back: LookBack | None
 
 
 def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:
-    """Return what each model that answered says of one reading."""
+    """Return the verdict on one reading of each model that did not abstain."""
     verdicts, scores = {}, assessment.scores
     for name, served in answering.served.items():
         score, model = 1.0 - scores.p_values[name].item(row), served.model
@@ -476,7 +476,7 @@ def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[st
     return verdicts
 
 
-def _to_keep(
+def _records(
     question: _Question,
     asset: Asset,
     rows: _Rows,
@@ -484,12 +484,12 @@ def _to_keep(
     statuses: Mapping[int, AssetStatus],
     results: Mapping[int, AnomalyDetectionResult],
 ) -> list[Reading]:
-    """Return what the history is to know of the readings that were asked for."""
-    kept, p_values = [], assessment.conservative_p_values.tolist()
+    """Return the requested readings with their results, as the history stores them."""
+    records, p_values = [], assessment.conservative_p_values.tolist()
     names, held = question.answering.ensemble.sensors.names, assessment.held
     repeats = held > 1
     for row, status in statuses.items():
-        for place in rows.asked[row]:
+        for place in rows.requested[row]:
             result = results[question.indices[place]]
             assessed = Assessed(
                 final_score=result.final_score,
@@ -502,26 +502,26 @@ def _to_keep(
                 held=_by_name(names, held[row], repeats[row]),
             )
             features = question.reading(place).features
-            kept.append(Reading(*asset, result.timestamp, features, assessed))
-    return kept
+            records.append(Reading(*asset, result.timestamp, features, assessed))
+    return records
 
 
 def _by_name(
-    names: Sequence[str], counts: NDArray[np.intp], which: NDArray[np.bool_]
+    names: Sequence[str], counts: NDArray[np.intp], mask: NDArray[np.bool_]
 ) -> dict[str, int]:
-    """Return the counts of those sensors that are marked."""
-    return {names[column]: int(counts[column]) for column in which.nonzero()[0].tolist()}
+    """Return the counts of the sensors in a mask, by name."""
+    return {names[column]: int(counts[column]) for column in mask.nonzero()[0].tolist()}
 
 
-def _complain(reading: AnomalyDetectionRequest, names: Sequence[str], field: str) -> None:
-    """Raise for a reading that no model can assess."""
+def _raise_unusable(reading: AnomalyDetectionRequest, names: Sequence[str], field: str) -> None:
+    """Raise the error for a reading that no model can assess."""
     try:
         as_row(reading.features, names)
     except InvalidDataError as error:
         error.field = f"{field}{error.field}"
         raise
     raise InvalidDataError(
-        "No sensor has a value that can be used.",
+        "No sensor has a usable value.",
         field=f"{field}features",
         remedy="Check the sensors and their units.",
     )

@@ -1,4 +1,4 @@
-"""The life of one detector, written once: train, record, answer, load another version."""
+"""The base service of one detector: train, record, predict, load another version."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ logger = logging.getLogger(__name__)
 
 
 class DetectorService:
-    """Train one kind of detector, ask it, and keep every training in MLflow.
+    """Train one kind of detector, predict with it, and record every training in MLflow.
 
-    A subclass gives ``name`` and a constructor with the hyper-parameters as arguments; without
-    one, ``new_service`` serves any algorithm of the catalogue. Each hyper-parameter is an
-    attribute; one that is not given comes from the settings.
+    A subclass defines ``name`` and a constructor with the hyper-parameters as arguments; for other
+    algorithms of the catalogue, use ``new_service``. Each hyper-parameter is an attribute; by
+    default its value comes from the settings.
 
     Attributes
     ----------
     algorithm : Algorithm
         The catalogue's entry.
     is_trained : bool
-        Whether it can answer.
+        Whether there is a model.
     model : object or None
         The fitted estimator of the library (PyOD, PyTorch); after ``load`` the ``TrainedModel``,
-        since opening a version runs no library's code; None before.
+        since opening a version does not unpickle the estimator; None without a model.
     feature_names : list of str or None
-        The columns, in order; None before.
+        The columns, in order; None without a model.
     threshold : float
         A score above it is an anomaly: ``1 - contamination`` unless set.
     """
@@ -83,7 +83,7 @@ class DetectorService:
 
     @property
     def served(self) -> Served | None:
-        """The model that answers, with its version and stage; None before."""
+        """The model, with its version and stage; None without one."""
         return self._served
 
     @property
@@ -122,11 +122,11 @@ class DetectorService:
         feature_names : sequence of str, optional
             Names of the columns; a DataFrame brings its own. By default ``feature_1`` ...
         nested : bool, default False
-            Record in a run nested in the open one, even where the open one is still free.
+            Record in a nested run even if the open run holds no training yet.
         stage : {'Staging', 'Production'}, optional
-            The stage that the version is moved to as soon as it is there, be that later.
+            The stage to which the version is moved once it is registered, possibly later.
         progress : callable, optional
-            Called with what is being done and the share of it that is finished.
+            Called with the current step and the share of it that is complete.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class DetectorService:
         Raises
         ------
         InvalidDataError
-            If the data cannot be used; the former model, if any, goes on answering.
+            If the data cannot be used; the previous model, if any, stays.
         ModelNotFoundError
             If there is no such stage.
         """
@@ -165,10 +165,10 @@ class DetectorService:
         return self._ready().model.predict(X)
 
     def predict_scores(self, X: Any) -> Floats:
-        """Return how unusual each row of X is, shape (n_samples,), in [0, 1].
+        """Return the anomaly score of each row of X, shape (n_samples,), in [0, 1].
 
-        A score of 0.99 means that one healthy reading in a hundred looks at least as unusual.
-        The model of windows takes the rows of X as consecutive.
+        A score of 0.99 means that one healthy reading in a hundred is at least as unusual.
+        Models of windows treat the rows of X as consecutive.
         """
         return self._ready().model.predict_scores(X)
 
@@ -179,28 +179,28 @@ class DetectorService:
     def detect_anomaly(
         self, features: Mapping[str, Any], threshold: float | None = None
     ) -> dict[str, Any]:
-        """Judge one reading.
+        """Assess one reading.
 
         Parameters
         ----------
         features : mapping of str to float
-            Values by feature name; names that the model does not know are not looked at.
+            Values by feature name; names that the model does not know are ignored.
         threshold : float in [0, 1], optional
-            Instead of the model's own.
+            By default the model's.
 
         Returns
         -------
         dict
             ``score``, ``is_anomaly``, ``threshold`` and ``prediction`` (0 or 1); for the LSTM
-            autoencoder also ``reconstruction_error`` and ``window_filled``: the rows of the
-            window, the reading itself not counted, that were not measured but filled with it.
+            autoencoder also ``reconstruction_error`` and ``window_filled``: the number of earlier
+            rows of the window that are copies of the reading.
 
         Raises
         ------
         NotTrainedError
             If there is no model yet.
         InvalidDataError
-            If a feature is missing or is no finite number.
+            If a feature is missing or not a finite number.
         """
         model = self._ready().model
         limit = model.threshold if threshold is None else checked_threshold(threshold)
@@ -218,7 +218,7 @@ class DetectorService:
         return verdict
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what there is to know about the model, trained or not."""
+        """Return the facts of the model, or of the service before training."""
         served = self._served
         params = {name: getattr(self, name) for name in self.algorithm.parameters}
         info: dict[str, Any] = {
@@ -244,12 +244,12 @@ class DetectorService:
         return info
 
     def load(self, stage: str | None = None, version: int | str | None = None) -> Version | None:
-        """Answer from a registered version from now on.
+        """Load a registered version in place of the present model.
 
         Parameters
         ----------
         stage, version : optional
-            As ``MLflowService.load_model`` takes them.
+            See ``MLflowService.load_model``.
 
         Returns
         -------
@@ -259,15 +259,15 @@ class DetectorService:
         if not self.mlflow_service.enabled:
             return None
         server = self.mlflow_service.server
-        found = lookup.pick(server, self.name, stage=stage, version=version)
+        picked = lookup.pick(server, self.name, stage=stage, version=version)
         cache = self.settings.state_dir / "models"
-        served = open_served(server, cache, self.name, found, self._served)
+        served = open_served(server, cache, self.name, picked, self._served)
         with self._changing:
             self._served = served
-        return found
+        return picked
 
     def note(self, trained: TrainedModel, **facts: Any) -> None:
-        """Note what has become known of a model, if that is still the one that answers."""
+        """Set fields of ``served`` for a model, if that is still the present one."""
         with self._changing:
             served = self._served
             if served is not None and served.model is trained:
@@ -300,18 +300,18 @@ def new_service(
 
 
 def checked_threshold(threshold: Any, within: Literal["[0, 1]", "(0, 1)"] = "[0, 1]") -> float:
-    """Return a threshold that is a score.
+    """Return a threshold as a float.
 
     Raises
     ------
     InvalidDataError
-        If it is no number, or not within these bounds.
+        If it is not a number, or out of range.
     """
     is_number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
     number = float(threshold) if is_number else float("nan")
     if not 0.0 <= number <= 1.0 or (within == "(0, 1)" and number in (0.0, 1.0)):
         raise InvalidDataError(
-            f"{threshold!r} is no score.",
+            f"{threshold!r} is not a score.",
             field="threshold",
             remedy=f"Give a number in {within}.",
         )

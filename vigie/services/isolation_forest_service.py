@@ -1,4 +1,4 @@
-"""The Isolation Forest of the guide."""
+"""The guide's service for the Isolation Forest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vigie.services.mlflow_service import MLflowService
 
 
 class IsolationForestService(DetectorService):
-    """Train, ask and register PyOD's ``IForest`` as ``isolation_forest``.
+    """Train PyOD's ``IForest``, predict with it, and register it as ``isolation_forest``.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ class IsolationForestService(DetectorService):
     max_samples : int, float or 'auto', optional
         Rows that each tree sees: a count, a share, or at most 512.
     settings : Settings, optional
-        Where all that is not given comes from; by default the environment and ``.env``.
+        Defaults of all other arguments; read from the environment and ``.env`` if not given.
     mlflow_service : MLflowService, optional
-        Where trainings are recorded; by default made from the settings.
+        Records the trainings; by default created from the settings.
 
     Examples
     --------

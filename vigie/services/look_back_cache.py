@@ -1,4 +1,4 @@
-"""The look-backs of the assets that sent readings last, as long as the history agrees."""
+"""A cache of look-backs by asset, validated against the history."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     from vigie.history.store import Revision
 
 Asset = tuple[str, str | None]
-"""Asset and sensor group: what has a history of its own."""
+"""Asset and sensor group, which together have a history of their own."""
 MOST_ASSETS = 4096
-"""Assets whose look-back is kept; each takes about ten kilobytes."""
+"""Size of the cache; each look-back takes about ten kilobytes."""
 
 
 class LookBackCache:
-    """What was last looked back on, by asset.
+    """The last look-back of each asset, in least recently used order.
 
-    The history alone decides. What is cached of it is good as long as the history's revision of an
-    asset stays what it was.
+    A cached look-back is valid as long as the history's revision of its asset stays the same.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class LookBackCache:
         self._lock = threading.Lock()
 
     def get(self, asset: Asset, revision: Revision, ensemble: Ensemble) -> LookBack | None:
-        """Return the look-back of an asset; None if it is not cached, or good no more."""
+        """Return the look-back of an asset; None if it is not cached or no longer valid."""
         with self._lock:
             cached = self._cached.get(asset)
         if cached is None or cached[0] != revision or cached[1] is not ensemble:
@@ -47,9 +46,9 @@ class LookBackCache:
     def put(
         self, asset: Asset, revision: Revision, ensemble: Ensemble, look_back: LookBack
     ) -> None:
-        """Cache a look-back that ends with the newest reading of the history's revision.
+        """Cache a look-back, if it ends with the newest reading of the history's revision.
 
-        Where there are too many, the asset not heard of for the longest time is forgotten.
+        If the cache is full, the least recently updated asset is removed.
         """
         if revision.newest_us != int(look_back.rows.times[-1].astype(np.int64)):
             return
@@ -61,16 +60,16 @@ class LookBackCache:
 
 
 def look_back_on(sensors: Sensors, readings: Sequence[Reading]) -> LookBack:
-    """Return readings from the history, oldest first, as what the next one looks back on."""
+    """Return the look-back that consists of readings from the history, oldest first."""
     rows = sensors.examine(sensors.matrix(reading.features for reading in readings))
     held = np.ones(rows.values.shape, dtype=np.intp)
     for row, reading in enumerate(readings):
-        if known := reading.assessed.held:
-            held[row] = [known.get(name, 1) for name in sensors.names]
+        if counts := reading.assessed.held:
+            held[row] = [counts.get(name, 1) for name in sensors.names]
     times = as_times([reading.timestamp for reading in readings])
     return LookBack(
         RecentRows(sensors, times, rows.values, rows.usable, held),
-        # A missing one becomes NaN.
+        # None becomes NaN.
         np.array([reading.assessed.p_value for reading in readings], dtype=np.float64),
         _status_after(readings[-1]) if readings else None,
     )

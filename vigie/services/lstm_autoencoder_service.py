@@ -1,4 +1,4 @@
-"""The LSTM autoencoder of the guide."""
+"""The guide's service for the LSTM autoencoder."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from vigie.services.mlflow_service import MLflowService
 
 
 class LSTMAutoencoderService(DetectorService):
-    """Train, ask and register an LSTM autoencoder (PyTorch) as ``lstm_autoencoder``.
+    """Train a PyTorch LSTM autoencoder, predict with it, register it as ``lstm_autoencoder``.
 
     Parameters
     ----------
     encoder_layers, decoder_layers : sequence of int, optional
-        Hidden units of each layer, in the order in which the data pass them.
+        Hidden units of each layer, in the order of the data flow.
     sequence_length : int, optional
-        Consecutive rows that are judged together.
+        Consecutive rows in a window.
     batch_size, epochs : int, optional
-        Of the training; epochs at most, for it ends when more of them gain nothing.
+        Of the training; with early stopping, ``epochs`` is an upper bound.
     learning_rate : float, optional
-        Rate of the optimiser (Adam).
+        Of the optimiser (Adam).
     threshold : float in (0, 1), optional
         A score above it is an anomaly; by default ``1 - contamination``.
     contamination : float in (0, 0.5), optional
         Share of healthy readings that may be called anomalous.
     settings : Settings, optional
-        Where all that is not given comes from; by default the environment and ``.env``.
+        Defaults of all other arguments; read from the environment and ``.env`` if not given.
     mlflow_service : MLflowService, optional
-        Where trainings are recorded; by default made from the settings.
+        Records the trainings; by default created from the settings.
 
     Examples
     --------
@@ -75,15 +75,15 @@ class LSTMAutoencoderService(DetectorService):
             self._threshold = checked_threshold(threshold, within="(0, 1)")
 
     def reconstruction_error(self, X: Any) -> Any:
-        """Return the error of restoring the window that ends with each row, shape (n_samples,).
+        """Return the reconstruction error of the window that ends with each row, (n_samples,).
 
         In squared standard deviations of the training data, averaged over sensors and window;
-        more where the row lies outside the range of the training data.
+        increased if the row is outside the range of the training data.
         """
         return self._ready().model.reconstruction_error(X)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what there is to know about the model, and the device that training uses."""
+        """Return the facts of the model, and the device that training uses."""
         from vigie.detectors.lstm_autoencoder.detector import available_device
 
         return super().get_model_info() | {"device": available_device()}

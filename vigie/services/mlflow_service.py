@@ -1,10 +1,9 @@
-"""MLflowService: the guide's window on MLflow.
+"""MLflowService: the guide's access to MLflow.
 
-Two kinds of methods, two manners when the server is away. What *records* (``start_run``,
-``log_...``, ``end_run``) logs one error, leaves the record to the outbox and returns, because no
-training may fail for its record. What *asks* (``load_model``, ``transition_model_stage``,
-``get_latest_versions``, ``search_runs``) raises, because there is no answer. With
-``MLFLOW_ENABLED=false`` both return at once without effect, and MLflow is not even imported.
+If the server does not answer, methods that *record* (``start_run``, ``log_...``, ``end_run``) log
+one error, leave the record in the outbox and return, so that no training fails for its record.
+Methods that *query* (``load_model``, ``transition_model_stage``, ``get_latest_versions``,
+``search_runs``) raise. With ``MLFLOW_ENABLED=false`` all do nothing, and MLflow is not imported.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class MLflowService:
 
     @cached_property
     def recorder(self) -> Recorder:
-        """What records, for trainings too."""
+        """The recorder of manual records and trainings."""
         return Recorder(self.settings)
 
     @property
@@ -63,18 +62,18 @@ class MLflowService:
         return self.recorder.server
 
     def start_run(self, run_name: str | None = None) -> Run | None:
-        """Open a run for this thread or task, nested in the one that it has open, if any.
+        """Open a run for this thread or task, nested in its open run, if any.
 
         Parameters
         ----------
         run_name : str, optional
-            By default MLflow makes one up.
+            By default MLflow generates one.
 
         Returns
         -------
         mlflow.entities.Run or None
-            The run; None when tracking is disabled, or when the server is away: then the outbox
-            keeps the run with all that goes into it.
+            The run; None if tracking is disabled, or if the server does not answer: then the run
+            and its contents go to the outbox.
         """
         return self.recorder.start_run(run_name) if self.enabled else None
 
@@ -103,12 +102,12 @@ class MLflowService:
         metrics : mapping of str to float
             Values by name.
         step : int, optional
-            The epoch or other step that the values belong to.
+            The epoch or other step of the values.
 
         Raises
         ------
         InvalidDataError
-            If a value is no number.
+            If a value is not a number.
         """
         if not self.enabled:
             return
@@ -140,16 +139,16 @@ class MLflowService:
         model : object
             A scikit-learn compatible estimator or a torch module.
         artifact_path : str
-            Folder among the run's artifacts.
+            Folder in the run's artifacts.
         registered_model_name : str, optional
-            Makes it a new version of this registered model.
+            Registers the model as a new version of this name.
         signature, input_example : optional
-            As MLflow takes them.
+            See MLflow's ``log_model``.
 
         Returns
         -------
         int or None
-            The version, if one was registered by now.
+            The version, if one has been registered.
         """
         if not self.enabled:
             return None
@@ -176,18 +175,19 @@ class MLflowService:
         name : str
             The registered name, such as ``isolation_forest``.
         stage : str, optional
-            'Production' or 'Staging': the newest version there.
+            'Production' or 'Staging': the newest version in this stage.
         version : int, optional
             This version. With neither, the version that serves: the newest in Production, or
             the newest of all.
         allow_pickle : bool, default False
-            Also open versions that Vigie did not make, by MLflow's own loader. That runs the
-            code of whoever made them.
+            Also open versions that Vigie did not make, with MLflow's loader. That may run any code
+            that their author put there.
 
         Returns
         -------
         TrainedModel or None
-            With ``predict``, ``predict_scores`` and ``predict_proba``; None when disabled.
+            With ``predict``, ``predict_scores`` and ``predict_proba``; None if tracking is
+            disabled.
 
         Raises
         ------
@@ -196,54 +196,54 @@ class MLflowService:
         ModelRefusedError
             If the version is damaged, or must not be opened.
         TrackingUnavailableError
-            If the server is away.
+            If the server does not answer.
         """
         if not self.enabled:
             return None
-        found = lookup.pick(self.server, name, stage=stage, version=version)
+        picked = lookup.pick(self.server, name, stage=stage, version=version)
         try:
-            return self.open_version(found)
+            return self.open_version(picked)
         except ModelRefusedError:
-            if allow_pickle and found.card_sha256 is None:
-                return cache.open_foreign(self.server, found)
+            if allow_pickle and picked.card_sha256 is None:
+                return cache.open_foreign(self.server, picked)
             raise
 
     def transition_model_stage(
         self, model_name: str, version: int | str, stage: str
     ) -> Version | None:
-        """Move a version to a stage; what was in Staging or Production before is archived.
+        """Move a version to a stage; the previous one in Staging or Production is archived.
 
-        The alias of the same name (``@staging``, ``@production``) moves along.
+        The alias of the same name (``@staging``, ``@production``) moves with it.
 
         Returns
         -------
         Version or None
-            The version as it is now; None when disabled.
+            The version after the move; None if tracking is disabled.
 
         Raises
         ------
         ModelNotFoundError
             If there is no such model, version or stage.
         TrackingUnavailableError
-            If the server is away.
+            If the server does not answer.
         """
         if not self.enabled:
             return None
         return stages.move(self.server, model_name, version, stage)
 
     def rollback(self, model_name: str) -> tuple[Version, Version] | None:
-        """Put into Production again what served before; return both versions, the old one first.
+        """Promote the version that was in Production before the current one.
 
         Returns
         -------
         tuple of Version or None
-            The version that served until now and the one that serves from now on; None when
+            The version that was rolled back and the one now in Production; None if tracking is
             disabled.
 
         Raises
         ------
         ModelNotFoundError
-            If nothing is in Production, or nothing was before it.
+            If no version is in Production, or none was before it.
         """
         if not self.enabled:
             return None
@@ -255,7 +255,7 @@ class MLflowService:
         Parameters
         ----------
         name : str
-            The registered name; one that is not there has no versions.
+            The registered name; an unknown one has no versions.
         stages : sequence of str, optional
             Only these stages.
         """
@@ -269,7 +269,7 @@ class MLflowService:
         return list(newest.values())
 
     def list_versions(self, name: str) -> list[Version]:
-        """Return all versions of a model, newest first; none where there is no such model."""
+        """Return all versions of a model, newest first; none if there is no such model."""
         return lookup.versions(self.server, name) if self.enabled else []
 
     def search_runs(
@@ -285,41 +285,41 @@ class MLflowService:
         filter_string : str, optional
             In MLflow's search syntax, such as ``metrics.anomaly_rate < 0.05``.
         max_results : int
-            How many at the most.
+            Most runs to return.
         order_by : sequence of str, optional
             In MLflow's syntax, such as ``metrics.final_loss ASC``.
         """
         if not self.enabled:
             return []
-        where = experiment_id(self.server, self.settings.mlflow_experiment_name)
-        found = self.server.call(
+        experiment = experiment_id(self.server, self.settings.mlflow_experiment_name)
+        runs = self.server.call(
             self.server.client.search_runs,
-            [where],
+            [experiment],
             filter_string=filter_string,
             max_results=max_results,
             order_by=list(order_by) if order_by else None,
         )
-        return list(found)
+        return list(runs)
 
     def open_version(self, version: Version) -> TrainedModel:
         """Open the serving form of a version."""
         return cache.open_version(self.server, version, self._cache)
 
-    def open_kept(self, version: Version) -> TrainedModel:
-        """Open the serving form of a version from its copy on this machine."""
-        return cache.open_kept(version, self._cache)
+    def open_cached(self, version: Version) -> TrainedModel:
+        """Open the serving form of a version from the local cache."""
+        return cache.open_cached(version, self._cache)
 
-    def measured(self, version: Version) -> tuple[str | None, dict[str, float]]:
-        """Return the name and the metrics of the run that made a version."""
-        return lookup.measured(self.server, version)
+    def run_metrics(self, version: Version) -> tuple[str | None, dict[str, float]]:
+        """Return the name and the metrics of a version's run."""
+        return lookup.run_metrics(self.server, version)
 
     @property
     def outbox(self) -> Outbox:
-        """What MLflow may not have yet; it goes to the server that is set when it is sent."""
+        """The records to be sent; they go to the server that is configured at that time."""
         return self.recorder.outbox
 
     def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
-        """Send what is in the outbox, and wait for what another process is sending.
+        """Send the outbox, and wait for entries that another process is sending.
 
         See ``vigie.tracking.sync.sync``.
 
@@ -332,21 +332,21 @@ class MLflowService:
             self.recorder.sync(on_entry, again=again)
 
     def pending(self) -> list[str]:
-        """Return what of this process is still on its way, trainings by the run's name."""
+        """Return the unfinished uploads of this process, trainings by run name."""
         return background.pending()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is on its way any more.
+        """Wait until all uploads have finished.
 
         Parameters
         ----------
         timeout : float, optional
-            For how long at most, in seconds.
+            How long to wait, in seconds; by default without limit.
 
         Returns
         -------
         bool
-            Whether all has arrived, or has failed and been logged.
+            Whether all have finished; a failed upload has been logged, and counts as finished.
         """
         return background.flush(timeout)
 

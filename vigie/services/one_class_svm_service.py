@@ -1,4 +1,4 @@
-"""The One-Class SVM of the guide."""
+"""The guide's service for the One-Class SVM."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from vigie.services.mlflow_service import MLflowService
 
 
 class OneClassSVMService(DetectorService):
-    """Train, ask and register PyOD's ``OCSVM``, behind a scaler, as ``one_class_svm``.
+    """Train PyOD's ``OCSVM`` with a scaler, predict with it, register it as ``one_class_svm``.
 
     Parameters
     ----------
     nu : float in (0, 1], optional
-        Upper bound on the share of training rows left outside the learnt region.
+        Upper bound on the share of training rows outside the learnt region.
     kernel : {'rbf', 'linear', 'poly', 'sigmoid'}, optional
-        How two readings are compared.
+        The kernel function.
     gamma : float, 'scale' or 'auto', optional
-        Reach of the kernel.
+        Kernel coefficient.
     svm_rows : int or 'all', optional
-        Most rows that the solver is given, spread evenly over the training; 'all' for the exact
-        solution, whose time grows with the square of the rows.
+        Most rows for the solver, sampled evenly from the training; 'all' for the exact solution,
+        whose time grows with the square of the rows.
     contamination : float in (0, 0.5), optional
         Share of healthy readings that may be called anomalous; the threshold follows from it.
     settings : Settings, optional
-        Where all that is not given comes from; by default the environment and ``.env``.
+        Defaults of all other arguments; read from the environment and ``.env`` if not given.
     mlflow_service : MLflowService, optional
-        Where trainings are recorded; by default made from the settings.
+        Records the trainings; by default created from the settings.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Which models answer for an asset: what serves, by scope and algorithm, and how it changes."""
+"""The models that serve, by scope and algorithm, and their updates from the registry."""

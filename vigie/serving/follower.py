@@ -1,4 +1,4 @@
-"""Serve what the registry says: the newest version in Production, or the newest of all."""
+"""Serve the registry's versions: the newest in Production, or the newest of all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vigie.errors import (
     VigieError,
 )
 from vigie.registry import lookup
-from vigie.registry.cache import open_kept, open_version
+from vigie.registry.cache import open_cached, open_version
 from vigie.registry.server import Server
 from vigie.registry.version import Version
 from vigie.serving import last_served
@@ -32,14 +32,14 @@ from vigie.serving.served import EVERYTHING, ModelKey, Served, ServedModels
 logger = logging.getLogger(__name__)
 
 REFUSED_FOR_S = 60.0
-"""How long a version that was refused is not fetched again; another one is at once."""
-REMEMBERED_EVERY = timedelta(minutes=1)
-"""How old what is kept for the next start may become while nothing changes."""
+"""Pause before a retry of a version that could not be opened; other versions are tried at once."""
+SAVE_EVERY = timedelta(minutes=1)
+"""How often an unchanged state is saved for the next start."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A version that could not be opened, why, and until when (monotonic) it is not tried again."""
+    """A version that could not be opened, the error, and the monotonic time of the next retry."""
 
     version: Version
     error: VigieError
@@ -47,27 +47,27 @@ class Refusal:
 
 
 class RegistryFollower:
-    """Keep what serves in step with the registry.
+    """Update the models that serve from the registry.
 
     Parameters
     ----------
     settings : Settings
-        Whether there is a registry, and where local state is kept.
+        Whether tracking is enabled, and the folder of local state.
     server : Server
-        The registry's.
+        The registry's server.
     models : ServedModels
-        What serves.
+        The models to update.
     has_unsent : callable
-        Whether trainings of this machine wait to be sent to the registry.
+        Returns whether trainings of this machine are still in the outbox.
 
     Attributes
     ----------
     answers : bool
-        Whether the registry answered when it was last asked.
+        Whether the registry answered the last request.
     confirmed : datetime or None
-        When the registry last said what is to serve; None if it never has.
+        Time of the last successful refresh, by this or an earlier process; None if there was none.
     problems : mapping of str to str
-        By registered name, why the version that the registry says does not serve.
+        By registered name, why the registry's version does not serve.
     """
 
     def __init__(
@@ -79,44 +79,44 @@ class RegistryFollower:
     ):
         self._settings, self._server, self._models = settings, server, models
         self._has_unsent = has_unsent
-        self._asking = threading.Lock()
-        self._asked = False
+        self._refreshing = threading.Lock()
+        self._is_current = False
         self._refused: dict[str, Refusal] = {}
         self._following: dict[str, Version] = {}
-        self._kept: LastServed | None = None
+        self._saved: LastServed | None = None
         self.answers = True
         self.confirmed: datetime | None = None
         self.problems: dict[str, str] = {}
 
-    def ask_once(self) -> None:
-        """Serve what the registry says, if it has not been asked yet."""
-        if not self._asked:
+    def refresh_once(self) -> None:
+        """Refresh, unless that has been done already."""
+        if not self._is_current:
             self.refresh()
 
     def refresh(self) -> None:
-        """Serve what the registry says is to be served now.
+        """Serve the registry's current versions.
 
-        A version that cannot be opened leaves the one before in place; the reason is logged
-        once and stands in ``problems``. A server that is away changes nothing.
+        If a version cannot be opened, the previous one keeps serving; the reason is logged once
+        and available in ``problems``. If the server does not answer, nothing changes.
         """
-        with self._asking:
+        with self._refreshing:
             if self._settings.mlflow_enabled:
                 self._follow()
-            self._asked = True
+            self._is_current = True
 
-    def recall(self) -> None:
-        """Serve what served last, from the copies on this machine, until the registry answers.
+    def restore(self) -> None:
+        """Serve the versions that served last, from the local cache, until the registry answers.
 
-        Nothing is recalled of another registry, nor where tracking is disabled.
+        The versions of another registry are not restored, nor any if tracking is disabled.
         """
-        if not self._settings.mlflow_enabled or (kept := self._kept_before) is None:
+        if not self._settings.mlflow_enabled or (saved := self._saved_before) is None:
             return
-        for name, version in kept.versions.items():
+        for name, version in saved.versions.items():
             key = ModelKey(EVERYTHING, name)
             if name not in algorithms() or self._models.get(key) is not None:
                 continue
             try:
-                served = self._opened(name, version, kept=True)
+                served = self._open(name, version, from_cache=True)
             except VigieError as error:
                 if self.problems.get(name) != str(error):
                     logger.warning("%s waits for the registry. %s", name, error)
@@ -124,11 +124,11 @@ class RegistryFollower:
                 continue
             self._models.change({key: served})
             self._following[name] = version
-            self.confirmed = kept.confirmed
-            self._asked = True
+            self.confirmed = saved.confirmed
+            self._is_current = True
 
     def adopt(self, name: str, trained: Served) -> None:
-        """Let a model that was just trained answer, unless a promoted version goes on serving."""
+        """Serve a model that was just trained, unless a promoted version has precedence."""
         key = ModelKey(EVERYTHING, name)
         before = self._models.get(key)
         if trained.version is None:
@@ -138,30 +138,30 @@ class RegistryFollower:
         try:
             version = lookup.pick(self._server, name)
             if version.version != trained.version:
-                trained = self._opened(name, version)
+                trained = self._open(name, version)
         except TrackingError as error:
             logger.warning("The version just trained serves. %s", error)
         except VigieError as error:
             logger.error("The version just trained serves. %s", error)
         self._models.change({key: trained})
 
-    def remember(self, *, at_once: bool = False) -> None:
-        """Keep what serves for the next start: when it changes, and else now and then."""
+    def save(self, *, at_once: bool = False) -> None:
+        """Save which versions serve for the next start: after a change, and at intervals."""
         if self.confirmed is None:
             return
-        kept, now = self._kept, self.confirmed
-        same = kept is not None and kept.versions == self._following
-        if same and kept is not None and not at_once and now - kept.confirmed < REMEMBERED_EVERY:
+        saved, now = self._saved, self.confirmed
+        is_same = saved is not None and saved.versions == self._following
+        if is_same and saved is not None and not at_once and now - saved.confirmed < SAVE_EVERY:
             return
-        self._kept = LastServed(self._server.masked_uri, now, dict(self._following))
+        self._saved = LastServed(self._server.masked_uri, now, dict(self._following))
         try:
-            self._kept.write(self._settings.state_dir)
+            self._saved.write(self._settings.state_dir)
         except OSError as error:
-            logger.warning("What serves is not remembered for the next start: %s.", error)
+            logger.warning("The versions that serve are not saved for the next start: %s.", error)
 
     @cached_property
-    def _kept_before(self) -> LastServed | None:
-        """What an earlier process has left; read once, so that a fault in it is told once."""
+    def _saved_before(self) -> LastServed | None:
+        """The state saved by an earlier process; read once, so that a fault is logged once."""
         return last_served.read(self._settings.state_dir, self._server.masked_uri)
 
     @property
@@ -169,7 +169,7 @@ class RegistryFollower:
         return self._settings.state_dir / "models"
 
     def _follow(self) -> None:
-        """Serve what the registry says; what has changed in it, all at once."""
+        """Serve the registry's versions; all changes take effect at once."""
         before = self._models.current.for_everything.served
         versions: dict[str, Version] = {}
         coming: dict[str, Served] = {}
@@ -179,11 +179,11 @@ class RegistryFollower:
             served = before.get(name)
             try:
                 version = lookup.pick(self._server, name)
-                if self._knows_better(served, version):
-                    coming[name] = self._opened_unless_refused(name, version)
+                if self._supersedes(version, served):
+                    coming[name] = self._open_unless_refused(name, version)
                     versions[name] = version
             except ModelNotFoundError:
-                # Archived or deleted: it must not be answered from any more.
+                # Archived or deleted: it must stop serving.
                 self._following.pop(name, None)
                 if served is not None and served.version is not None:
                     going[name] = served
@@ -191,7 +191,7 @@ class RegistryFollower:
                 self._server.log_outage(error)
                 self.answers = False
                 if self.confirmed is None:
-                    self.recall()
+                    self.restore()
                 return
             except VigieError as error:
                 problems[name] = error
@@ -200,43 +200,43 @@ class RegistryFollower:
         fit = {name: served for name, served in coming.items() if name not in misfits}
         self._models.change(_by_key(fit), _by_key(going))
         self._following |= {name: versions[name] for name in fit}
-        self._tell({**problems, **misfits})
+        self._report({**problems, **misfits})
         self.answers = True
         self.confirmed = datetime.now(UTC)
-        self.remember()
+        self.save()
 
-    def _knows_better(self, served: Served | None, version: Version) -> bool:
-        """Whether the registry's answer takes the place of what serves.
+    def _supersedes(self, version: Version, served: Served | None) -> bool:
+        """Whether the registry's version replaces the model that serves.
 
-        What was trained while the server was away is newer than all it knows, until that has
-        been sent; only a promotion comes before it.
+        A model trained during an outage is newer than all versions in the registry until it has
+        been sent; only a promoted version replaces it.
         """
         if served is None or served.version is not None or version.stage == "Production":
             return True
         return served.card_sha256 is not None and not self._has_unsent()
 
-    def _opened_unless_refused(self, name: str, version: Version) -> Served:
-        """Return what would answer from a version; one that was just refused is not tried again."""
-        known = self._refused.get(name)
-        if known is not None and known.version == version and time.monotonic() < known.until:
-            raise known.error
+    def _open_unless_refused(self, name: str, version: Version) -> Served:
+        """Open a version, unless that has just failed: then raise the same error."""
+        refusal = self._refused.get(name)
+        if refusal is not None and refusal.version == version and time.monotonic() < refusal.until:
+            raise refusal.error
         try:
-            return self._opened(name, version)
+            return self._open(name, version)
         except TrackingUnavailableError:
             raise
         except VigieError as error:
             self._refused[name] = Refusal(version, error, time.monotonic() + REFUSED_FOR_S)
             raise
 
-    def _opened(self, name: str, version: Version, *, kept: bool = False) -> Served:
+    def _open(self, name: str, version: Version, *, from_cache: bool = False) -> Served:
         before = self._models.get(ModelKey(EVERYTHING, name))
-        return open_served(self._server, self._cache, name, version, before, kept=kept)
+        return open_served(self._server, self._cache, name, version, before, from_cache=from_cache)
 
-    def _tell(self, problems: Mapping[str, VigieError]) -> None:
-        """Keep what is wrong with what the registry says, and log what is new of it."""
+    def _report(self, problems: Mapping[str, VigieError]) -> None:
+        """Set ``problems``, and log those that are new."""
         for name, error in problems.items():
             if self.problems.get(name) != str(error):
-                logger.error("%s goes on serving what it served. %s", name, error)
+                logger.error("%s keeps serving its previous version. %s", name, error)
         self.problems = {name: str(error) for name, error in problems.items()}
 
 
@@ -247,34 +247,34 @@ def open_served(
     version: Version,
     before: Served | None = None,
     *,
-    kept: bool = False,
+    from_cache: bool = False,
 ) -> Served:
-    """Return what answers from a version of an algorithm.
+    """Open a version of an algorithm.
 
     Parameters
     ----------
     server : Server
-        The registry's.
+        The registry's server.
     cache : Path
-        Where copies of versions are kept.
+        Folder of the cached versions.
     name : str
         The algorithm.
     version : Version
-        What to open.
+        The version to open.
     before : Served, optional
-        What answers now; it is taken if it is this very version.
-    kept : bool, default False
-        Only from the copy on this machine, without asking the registry.
+        The model that serves now; it is reused if it is this version.
+    from_cache : bool, default False
+        Use only the cached copy, without a request to the registry.
 
     Raises
     ------
     ModelRefusedError
-        If it cannot be opened, or is of another kind.
+        If it cannot be opened, or is of another algorithm.
     """
-    # Numbers begin again after a registered model has been deleted; runs do not.
+    # A registered model that is deleted and created again restarts its numbers, so compare the run.
     if before and (before.version, before.run_id) == (version.version, version.run_id):
         return replace(before, stage=version.stage)
-    model = open_kept(version, cache) if kept else open_version(server, version, cache)
+    model = open_cached(version, cache) if from_cache else open_version(server, version, cache)
     if model.algorithm != name:
         raise ModelRefusedError(
             f"Version {version.version} of '{version.name}' is a {model.algorithm}.",
@@ -285,4 +285,4 @@ def open_served(
 
 
 def _by_key(served: Mapping[str, Served]) -> dict[ModelKey, Served]:
-    return {ModelKey(EVERYTHING, name): one for name, one in served.items()}
+    return {ModelKey(EVERYTHING, name): model for name, model in served.items()}

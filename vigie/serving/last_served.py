@@ -1,7 +1,7 @@
-"""Which versions served last, kept beside their copies: a service starts with these.
+"""The versions that served last, saved for the next start of the service.
 
-A service that has just started knows nothing of the registry, and the registry may be away. What
-it answered from before, and when the registry last said so, stands in one small file.
+When a service starts, the registry may not answer. A small file holds the versions that served
+before, and when the registry last confirmed them.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FILE = "last_served.json"
 
 @dataclass(frozen=True)
 class LastServed:
-    """What served, by the registry at an address.
+    """The versions of a registry that served last.
 
     Attributes
     ----------
     registry : str
-        The address, without a password. What another registry said is of no use.
+        Its URI, without a password; the versions are of no use with another registry.
     confirmed : datetime
-        When it was last heard of, in UTC.
+        When the registry last confirmed them, in UTC.
     versions : mapping of str to Version
-        By the registered name.
+        By registered name.
     """
 
     registry: str
@@ -41,7 +41,7 @@ class LastServed:
     versions: Mapping[str, Version]
 
     def write(self, folder: Path) -> None:
-        """Keep this for the next start, whole or not at all."""
+        """Write the file atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         number, name = tempfile.mkstemp(prefix=".last-served-", dir=folder)
         with os.fdopen(number, "wb") as file:
@@ -53,25 +53,25 @@ _FORM = TypeAdapter(LastServed)
 
 
 def read(folder: Path, registry: str) -> LastServed | None:
-    """Return what served last by this registry; None where nothing usable is kept."""
+    """Return the versions of this registry that served last; None if no usable file exists."""
     path = folder / FILE
     try:
-        # Strict: what is not of the type that was written has not been written by us.
-        kept = _FORM.validate_json(path.read_bytes(), strict=True)
+        # Strict: pydantic would otherwise coerce other types, which Vigie never writes.
+        saved = _FORM.validate_json(path.read_bytes(), strict=True)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         logger.warning(
-            "What served last cannot be read from %s (%s), so the registry has to say what serves. "
-            "Delete the file; it is written again when the registry answers.",
+            "The versions that served last cannot be read from %s (%s), so no model serves until "
+            "the registry answers. Delete the file; it is written again then.",
             path,
-            _what_is_wrong(error),
+            _reason(error),
         )
         return None
-    return kept if kept.registry == registry else None
+    return saved if saved.registry == registry else None
 
 
-def _what_is_wrong(error: OSError | ValidationError) -> str:
+def _reason(error: OSError | ValidationError) -> str:
     if isinstance(error, OSError):
         return str(error.strerror)
     fault = error.errors(include_url=False, include_input=False)[0]

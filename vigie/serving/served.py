@@ -1,4 +1,4 @@
-"""What serves: models by scope and algorithm, with their places in the registry."""
+"""The models that serve, by scope and algorithm, with their versions in the registry."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vigie.detectors.catalogue import algorithms
 from vigie.detectors.trained import TrainedModel
 
 EVERYTHING = ""
-"""The widest scope, and the only one yet: its models answer for every asset."""
+"""The widest scope, and so far the only one: its models answer for every asset."""
 
 
 class ModelKey(NamedTuple):
-    """Whom a model answers for, and what kind it is."""
+    """The scope for which a model answers, and its algorithm."""
 
     scope: str
     algorithm: str
@@ -26,14 +26,14 @@ class ModelKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers, and its place in the registry once it has one."""
+    """A model that serves, and its version in the registry once it has one."""
 
     model: TrainedModel
     version: int | None = None
     stage: str = "None"
     run_id: str | None = None
     card_sha256: str | None = None
-    """Of its serving form: by this a model is known in the registry that had no version yet."""
+    """Hash of its serving form, None if it was not recorded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,23 +54,23 @@ class Answering:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What serves at one moment; a request takes one and keeps to it."""
+    """The models that serve at one moment; each request uses a single snapshot."""
 
     served: Mapping[ModelKey, Served]
     for_everything: Answering
 
     def for_asset(self, asset_id: str) -> Answering:
-        """Return the models that answer for an asset: those of the narrowest scope that has any."""
+        """Return the models of the narrowest scope that has any for an asset."""
         return self.for_everything
 
 
 class ServedModels:
-    """What serves, replaced all at once.
+    """The models that serve, replaced atomically.
 
     Parameters
     ----------
     settings : Settings
-        How models answer together: contamination, gaps and the ranges of sensors.
+        The contamination, the longest gap and the sensor ranges of the ensemble.
     """
 
     def __init__(self, settings: Settings):
@@ -80,57 +80,59 @@ class ServedModels:
 
     @property
     def current(self) -> Snapshot:
-        """What serves now."""
+        """The models that serve now."""
         return self._current
 
     def get(self, key: ModelKey) -> Served | None:
-        """Return what serves under a key."""
+        """Return the model that serves under a key, if any."""
         return self._current.served.get(key)
 
     def change(
         self, coming: Mapping[ModelKey, Served], going: Mapping[ModelKey, Served] = {}
     ) -> None:
-        """Let models answer from now on, and others no more.
+        """Add, replace and remove models in one step.
 
         Parameters
         ----------
         coming : mapping of ModelKey to Served
-            They take the place of what serves under their keys.
+            They replace the models under their keys.
         going : mapping of ModelKey to Served
-            They go, unless another has taken their place by now.
+            They are removed, unless they have been replaced meanwhile.
         """
         with self._changing:
             staying = {
-                key: one for key, one in self._current.served.items() if going.get(key) is not one
+                key: served
+                for key, served in self._current.served.items()
+                if going.get(key) is not served
             }
             self._replace({**staying, **coming})
 
     def note(self, model: TrainedModel, **facts: Any) -> None:
-        """Note what has become known of a model, if it still serves."""
+        """Set fields of ``Served`` for a model, if it still serves."""
         with self._changing:
             self._replace(
                 {
-                    key: replace(one, **facts) if one.model is model else one
-                    for key, one in self._current.served.items()
+                    key: replace(served, **facts) if served.model is model else served
+                    for key, served in self._current.served.items()
                 }
             )
 
-    def _replace(self, served: Mapping[ModelKey, Served]) -> None:
-        # In the order of the catalogue, since sums of the same numbers differ in their last digit.
+    def _replace(self, models: Mapping[ModelKey, Served]) -> None:
+        # A fixed order, since the last digit of a sum depends on the order of its terms.
         order = list(algorithms())
-        served = dict(sorted(served.items(), key=lambda item: order.index(item[0].algorithm)))
+        models = dict(sorted(models.items(), key=lambda item: order.index(item[0].algorithm)))
         for_everything = {
-            key.algorithm: one for key, one in served.items() if key.scope == EVERYTHING
+            key.algorithm: served for key, served in models.items() if key.scope == EVERYTHING
         }
         before = self._current.for_everything.ensemble
-        self._current = Snapshot(served, self._together(for_everything, before))
+        self._current = Snapshot(models, self._together(for_everything, before))
 
     def _together(self, served: Mapping[str, Served], before: Ensemble | None) -> Answering:
-        """Put models together; the same ones stay the ensemble that they were.
+        """Combine models; the same models keep their ensemble object.
 
-        By an ensemble it is known that what was kept of an asset's past still fits.
+        Cached look-backs are valid only for the ensemble object that made them.
         """
-        models = {name: one.model for name, one in served.items()}
+        models = {name: entry.model for name, entry in served.items()}
         if (
             before is None
             or list(before.models) != list(models)

@@ -1,1 +1,1 @@
-"""The bridge to MLflow: bounded calls, what a training leaves there, and how it is opened again."""
+"""Record runs, trainings and models in MLflow, through an outbox on this machine's disk."""

@@ -1,4 +1,4 @@
-"""Which run is open here: a fact of the thread or task that opened it, not of any object."""
+"""The stack of open runs, one for each thread or task."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vigie.tracking.records import RunRef
 
 @dataclass
 class OpenRun:
-    """A run on a server, or one that only the outbox knows of yet.
+    """A run on a server, or one that is still in the outbox.
 
     Attributes
     ----------
     uri : str
-        The server's.
+        Of the server.
     experiment_id, run_id : str
-        Empty as long as the server does not know of it.
+        Empty until the server has created the run.
     holds_training : bool
         Whether a training has been recorded in it.
     entry : str or None
-        Name of the outbox's entry that creates it, if one does.
+        Name of the outbox entry that creates it, if any.
     """
 
     uri: str
@@ -31,7 +31,7 @@ class OpenRun:
     entry: str | None = None
 
     def ref(self, *, is_free: bool = False) -> RunRef:
-        """Return by what the outbox finds this again."""
+        """Return the reference to this run that an outbox entry holds."""
         return RunRef(self.run_id, self.experiment_id, self.entry, is_free)
 
 
@@ -44,25 +44,25 @@ def current(uri: str) -> OpenRun | None:
     return next((run for run in reversed(_open.get()) if run.uri == uri), None)
 
 
-def opened(run: OpenRun) -> None:
-    """Note that this thread or task has opened a run."""
+def push(run: OpenRun) -> None:
+    """Put a run on the stack of this thread or task."""
     _open.set((*_open.get(), run))
-    made(run)
+    set_last(run)
 
 
-def made(run: OpenRun) -> None:
-    """Note that this thread or task has made a run, open or not."""
+def set_last(run: OpenRun) -> None:
+    """Set the run that ``last`` returns in this thread or task."""
     _last.set(run)
 
 
 def close(uri: str) -> OpenRun | None:
-    """Take the innermost open run of a server off the stack and return it."""
+    """Remove the innermost open run of a server from the stack and return it."""
     run = current(uri)
     _open.set(tuple(other for other in _open.get() if other is not run))
     return run
 
 
 def last(uri: str) -> OpenRun | None:
-    """Return the run that this thread or task made last on a server."""
+    """Return the run that this thread or task created last on a server."""
     run = _last.get()
     return run if run is not None and run.uri == uri else None

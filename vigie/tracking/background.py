@@ -1,4 +1,4 @@
-"""What is sent by other threads, and waited for before the program ends."""
+"""Background threads for uploads; the program waits for these before it exits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _pending: dict[Future[Any], str] = {}
 
 
 def submit(function: Callable[..., None], *arguments: Any) -> None:
-    """Have something done that nobody waits for."""
+    """Run a function in the background; the program does not wait for it."""
     _threads.submit(function, *arguments)
 
 
 def send(what: str, function: Callable[..., None], *arguments: Any) -> Future[None]:
-    """Have something sent, in the caller's context; ``what`` is its name while it is pending."""
+    """Run an upload in the background, in the caller's context; ``pending`` lists ``what``."""
     upload = _threads.submit(copy_context().run, function, *arguments)
     _pending[upload] = what
     upload.add_done_callback(lambda done: _pending.pop(done, None))
@@ -26,14 +26,14 @@ def send(what: str, function: Callable[..., None], *arguments: Any) -> Future[No
 
 
 def pending() -> list[str]:
-    """Return the names of what is still on its way."""
+    """Return the names of the unfinished uploads."""
     return list(_pending.values())
 
 
 def flush(timeout: float | None = None) -> bool:
-    """Wait until nothing is on its way any more; return whether that came within so many seconds.
+    """Wait up to ``timeout`` seconds until all uploads have finished; return whether they have.
 
-    What has failed has been logged, and is not on its way.
+    Failed uploads have been logged, and count as finished.
     """
     return not wait(list(_pending), timeout).not_done
 
@@ -43,6 +43,6 @@ def _finish() -> None:
         wait(list(_pending))
 
 
-# Before the interpreter joins threads: by then it starts no others, which drawing figures and
-# uploading take. There is no public way to be asked that early (python/cpython#86813).
+# Must run before the interpreter joins its threads: after that it starts no new ones, which figures
+# and uploads need. There is no public hook that early (python/cpython#86813).
 threading._register_atexit(_finish)  # type: ignore[attr-defined]

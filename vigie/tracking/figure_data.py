@@ -1,4 +1,4 @@
-"""What the figures of a training are drawn from: little, however long the training was."""
+"""The data of a training's figures, of bounded size however many rows there were."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ MOST_OUTLIERS, MOST_ROWS, N_BINS = 200, 5000, 50
 
 @dataclass(frozen=True)
 class FigureData:
-    """Parts of the training rows, and of what the model says of them.
+    """A sample of the training rows, and of the model's results for them.
 
     Attributes
     ----------
     n_rows : int
-        Training rows.
+        Number of training rows.
     scores : ndarray of shape (N_BINS,)
-        How many of them have a score in each part of [0, 1].
+        Histogram of their scores over [0, 1].
     rows : ndarray of shape (n, n_features)
-        Every ``stride(n_rows)``-th of them.
+        Every ``stride(n_rows)``-th row.
     windows : ndarray of shape (n, window, n_features)
-        What a model of windows looks at for these rows; empty for others.
+        The windows that end with these rows; empty for models of single rows.
     outliers : ndarray of shape (n_outliers, ...)
-        What the model looks at for the most unusual ones beyond its threshold.
+        The rows or windows with the highest scores above the threshold.
     loss_by_epoch : ndarray of shape (n_epochs,)
-        Empty where there are no epochs.
+        Empty if the model has no epochs.
     """
 
     n_rows: int
@@ -42,7 +42,7 @@ class FigureData:
 
     @classmethod
     def of(cls, model: TrainedModel, X: Floats, scores: Floats) -> FigureData:
-        """Take what is drawn from training rows (n_rows, n_features) and their scores (n_rows,)."""
+        """Sample training rows of shape (n_rows, n_features) and their scores (n_rows,)."""
         n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
         every, examples = stride(len(X)), model.examples(X)
         return cls(
@@ -55,17 +55,17 @@ class FigureData:
         )
 
     def save(self, path: Path) -> None:
-        """Write it into a file of numpy's."""
+        """Write the data to an ``.npz`` file."""
         np.savez(path, allow_pickle=False, **asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> FigureData:
-        """Read it back."""
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-        return cls(**{**found, "n_rows": int(found["n_rows"])})
+        """Read the data from an ``.npz`` file."""
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return cls(**{**arrays, "n_rows": int(arrays["n_rows"])})
 
 
 def stride(n_rows: int) -> int:
-    """Return how many rows to go on by, so that no more are drawn than can be seen."""
+    """Return the step between sampled rows that keeps at most ``MOST_ROWS`` of them."""
     return -(-n_rows // MOST_ROWS)

@@ -1,4 +1,4 @@
-"""The pictures of a training that a person would look at first."""
+"""The figures of a training, as PNG files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def write_figures(model: TrainedModel, data: FigureData, folder: Path) -> None:
     model : TrainedModel
         The model just trained.
     data : FigureData
-        What to draw of it.
+        Sampled from its training.
     folder : Path
-        Made if it does not exist.
+        Created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _score_distribution(model, data).savefig(folder / "score_distribution.png", dpi=DPI)
@@ -51,7 +51,7 @@ def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Ax
 
 
 def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]:
-    """Leave a line for each sensor, the first on top."""
+    """Return a figure with a line for each sensor, the first on top."""
     figure, axes = _figure(title, x, "", height=1.4 + 0.32 * min(n_sensors, MOST_SENSORS))
     axes.invert_yaxis()
     return figure, axes
@@ -69,7 +69,7 @@ def _score_distribution(model: TrainedModel, data: FigureData) -> Figure:
 
 
 def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
-    """Box plots in units of each sensor's own usual range, so that they fit on one axis."""
+    """Draw box plots in units of each sensor's usual range, so that they fit on one axis."""
     figure, axes = _figure_by_sensor(
         f"{model.algorithm}: spread of each sensor in training",
         "distance from the median, in widths of the middle 99 %",

@@ -1,4 +1,4 @@
-"""A model as other tools open it: its MLflow flavor, with the files that the guide lists."""
+"""Write a model in its MLflow flavor, so that other tools can open it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _is_ours: ContextVar[bool] = ContextVar("requirements_are_ours", default=False)
 
 
 def take_in(windows: bool) -> None:
-    """Import what the files of a detector of windows, or of single rows, are written by."""
+    """Import the libraries that write a detector of windows, or of single rows."""
     with importing_mlflow():
         if windows:
             import mlflow.models
@@ -31,12 +31,12 @@ def take_in(windows: bool) -> None:
             import mlflow.sklearn  # noqa: F401
 
 
-def trace(model: TrainedModel, kept: Path) -> Path:
-    """Return the folder of a network of such a shape, as ``networks.traced`` does."""
+def trace(model: TrainedModel, cache: Path) -> Path:
+    """Return the folder of a traced network of this shape; see ``networks.traced``."""
     with importing_mlflow():
         import mlflow.models  # noqa: F401
     with _quietly():
-        return networks.traced(model, _requirements("torch", "numpy"), kept)
+        return networks.traced(model, _requirements("torch", "numpy"), cache)
 
 
 def write_model(
@@ -55,7 +55,7 @@ def write_model(
     run_id : str
         The run that the model belongs to.
     graphs : Path
-        Where traced networks are kept.
+        The cache of traced networks.
     """
     take_in(windows=model.window > 1)
     if model.window == 1:
@@ -67,7 +67,7 @@ def write_model(
 
 
 def write_estimator(estimator: Any, folder: Path, run_id: str, **about: Any) -> None:
-    """Write any scikit-learn compatible estimator or torch module by its flavor.
+    """Write any scikit-learn compatible estimator or torch module in its flavor.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: st
     from mlflow.models import Model, infer_signature
 
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
-    # PyOD's verdicts, as they always look; asking a forest takes longer than writing it.
+    # PyOD always predicts integers; a real prediction by a forest would take longer than the write.
     verdicts = np.zeros(len(example), dtype=np.int64)
     mlflow.sklearn.save_model(
         model.estimator,
@@ -134,22 +134,22 @@ def _write_torch(
 ) -> None:
     import torch
 
-    # The exported graph opens in a process that has never heard of our classes, and holds no
-    # pickle; the plain weights beside it are the file that the guide names.
+    # The exported graph needs neither our classes nor a pickle; the plain weights beside it are
+    # the file that the guide names.
     example = np.ascontiguousarray(model.examples(sample)[-2:])
     networks.fill(trace(model, graphs), model, example, folder, run_id)
     torch.save(model.estimator.state_dict(), folder / "model.pth")
 
 
 def _requirements(*names: str) -> list[str]:
-    """Pin the libraries that a flavor needs; left to itself MLflow runs the model to find out."""
+    """Pin the libraries that a flavor needs; without this MLflow runs the model to infer them."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in names]
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep MLflow's advice about formats to itself: both forms are saved on purpose."""
-    _spare_checks()
+    """Silence MLflow's warnings about formats: both forms are saved on purpose."""
+    _skip_requirement_checks()
     loggers = [logging.getLogger(name) for name in ("mlflow.sklearn", "mlflow.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -165,21 +165,21 @@ def _quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _spare_checks() -> None:
-    """Let MLflow not compare our requirements, which name what is installed, with what is.
+def _skip_requirement_checks() -> None:
+    """Patch MLflow so that it does not check our requirements, which pin what is installed.
 
-    For that it reads the lists of files of all packages, the first time for a quarter of a second.
+    The check reads the file lists of all packages; the first time that takes 0.25 s.
     """
     with importing_mlflow():
         from mlflow.utils import environment
 
         check = environment.warn_dependency_requirement_mismatches
-        if getattr(check, "spares_ours", False):
+        if getattr(check, "skips_ours", False):
             return
 
         def unless_ours(model_requirements: list[str]) -> None:
             if not _is_ours.get():
                 check(model_requirements)
 
-        unless_ours.spares_ours = True  # type: ignore[attr-defined]
+        unless_ours.skips_ours = True  # type: ignore[attr-defined]
         environment.warn_dependency_requirement_mismatches = unless_ours

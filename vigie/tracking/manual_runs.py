@@ -1,7 +1,7 @@
-"""What a program records by hand: a run that it opens, values in it, a model, its end.
+"""Manual records: a program opens a run, logs values or a model in it, and ends it.
 
-All of it is sent at once. What the server does not take goes to the outbox, and is sent from there
-later, by the same functions: as it was, when it was, and no part of it twice.
+Each record is sent at once. If that fails it goes to the outbox, and the same functions send it
+later, with its original times and without duplicates.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def opening(
     experiment: str, run_name: str | None, parent: OpenRun | None, *, ended: bool = False
 ) -> ManualRun:
-    """Return a run that is opened now, and at once ended where nobody will end it."""
+    """Return the record of a run that starts now; ``ended`` also ends it now."""
     now = round(time.time() * 1000)
     return ManualRun(
         what=f"run {run_name or ''}".strip(),
@@ -60,7 +60,7 @@ def values(
     metrics: Sequence[Metric] = (),
     status: str | None = None,
 ) -> ManualValues:
-    """Return parameters, metrics, or the end of a run, as recorded now."""
+    """Return the record of parameters, of metrics, or of the end of a run now."""
     return ManualValues(
         what="parameters" if params else "metrics" if metrics else "the end of a run",
         experiment=experiment,
@@ -72,24 +72,24 @@ def values(
 
 
 def model(experiment: str, run: OpenRun, path: str, name: str | None) -> ManualValues:
-    """Return a model, whose files are the entry's artifacts."""
+    """Return the record of a model, whose files are the entry's artifacts."""
     what = f"model {name or path}"
     return ManualValues(what, experiment, run.ref(), artifact_path=path, model_name=name)
 
 
 def write(record: Manual, unanswered: bool, folder: Path, name: str) -> Manual:
-    """Write into the folder of an entry what the server has not taken; return what it is.
+    """Complete a record that goes to the outbox, and mark an unanswered request in its folder.
 
     Parameters
     ----------
     record : ManualRun or ManualValues
         See ``opening`` and ``values``.
     unanswered : bool
-        Whether the server may still do what it was asked.
+        Whether the server may still carry out the request.
     folder : Path
-        The entry's.
+        Of the entry.
     name : str
-        The entry's.
+        Of the entry.
     """
     if isinstance(record, ManualValues):
         return record
@@ -99,31 +99,31 @@ def write(record: Manual, unanswered: bool, folder: Path, name: str) -> Manual:
 
 
 def open_run(server: Server, name: str, opened: ManualRun, entry: Entry | None = None) -> Run:
-    """Create a run, unless an entry of the outbox has created it before.
+    """Create a run, unless the outbox entry has created it already.
 
     Parameters
     ----------
     server : Server
-        Where.
+        Where to create it.
     name : str
-        The entry's, or that of the entry that there would be.
+        Of the entry, or of the entry that a failure would create.
     opened : ManualRun
-        What to create.
+        The run to create.
     entry : Entry, optional
-        If it is sent from there.
+        The outbox entry that holds it.
     """
     client, parent = server.client, opened.parent
     if parent is None:
-        where, tags = experiment_id(server, opened.experiment), {}
+        experiment, tags = experiment_id(server, opened.experiment), {}
     else:
-        above = run_of_entry(server, opened.experiment, parent)
-        where, tags = above.experiment_id, {"mlflow.parentRunId": above.run_id}
-    run_id = find_run(server, where, OPENED, name) if entry else None
+        parent_run = run_of_entry(server, opened.experiment, parent)
+        experiment, tags = parent_run.experiment_id, {"mlflow.parentRunId": parent_run.run_id}
+    run_id = find_run(server, experiment, OPENED, name) if entry else None
     if run_id is None:
         with once(entry, "run") if entry else nullcontext():
             run: Run = server.call(
                 client.create_run,
-                where,
+                experiment,
                 start_time=opened.started_ms,
                 tags={**(opened.origin or origin()), **tags, OPENED: name},
                 run_name=opened.run_name,
@@ -135,29 +135,29 @@ def open_run(server: Server, name: str, opened: ManualRun, entry: Entry | None =
     return run
 
 
-def record(server: Server, said: ManualValues) -> OpenRun:
-    """Record parameters, metrics or the end of a run; all of it can be said twice.
+def record(server: Server, values: ManualValues) -> OpenRun:
+    """Record parameters, metrics or the end of a run; idempotent.
 
     Parameters
     ----------
     server : Server
-        Where.
-    said : ManualValues
+        Where to record them.
+    values : ManualValues
         What to record.
     """
-    run = run_of_entry(server, said.experiment, said.run)
-    if said.params or said.metrics:
-        for batch in batches(said):
+    run = run_of_entry(server, values.experiment, values.run)
+    if values.params or values.metrics:
+        for batch in batches(values):
             server.call(server.client.log_batch, run.run_id, **batch)
-    if said.ended:
-        server.call(server.client.set_terminated, run.run_id, **asdict(said.ended))
+    if values.ended:
+        server.call(server.client.set_terminated, run.run_id, **asdict(values.ended))
     return run
 
 
 def send(
-    server: Server, entry: Entry, manual: Manual, registered: Callable[[int, OpenRun], None]
+    server: Server, entry: Entry, manual: Manual, on_registered: Callable[[int, OpenRun], None]
 ) -> None:
-    """Bring the server to have what an entry says; see ``publish.send``."""
+    """Send an entry to the server; see ``publish.send``."""
     entry.check()
     if isinstance(manual, ManualRun):
         open_run(server, entry.name, manual, entry)
@@ -168,4 +168,4 @@ def send(
     name_run(entry, path, run)
     artifacts.upload(server, run.run_id, entry.artifacts)
     if (name := manual.model_name) is not None:
-        registered(version_of(server, entry, name, path, run, {}), run)
+        on_registered(version_of(server, entry, name, path, run, {}), run)

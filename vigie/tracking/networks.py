@@ -1,12 +1,12 @@
-"""A network as every tool opens it: a graph traced once for each shape, filled by each training.
+"""Exported networks: the graph is traced once for each shape, and each training fills in weights.
 
-Tracing a network takes seconds, in which no other thread of the process gets on, and says the
-same every time: what is computed, not with which weights. So the folder that MLflow writes for a
-network is kept, and a training puts its own weights, examples and run into a copy.
+Tracing takes seconds, blocks all other threads, and its result does not depend on the weights. So
+the folder that MLflow writes for a network is cached, and each training puts its own weights,
+examples and run into a copy.
 
 References
 ----------
-PyTorch. PT2 archive specification. Weights lie in the archive as plain bytes, each by its name.
+PyTorch. PT2 archive specification. The archive stores each weight as plain bytes, by name.
 """
 
 from __future__ import annotations
@@ -37,50 +37,50 @@ ARCHIVE = Path("data", "model.pt2")
 WEIGHTS = "data/weights/model_weights_config.json"
 
 
-def traced(model: TrainedModel, requirements: list[str], kept: Path) -> Path:
-    """Return the folder of a network of such a shape, traced if there is none yet.
+def traced(model: TrainedModel, requirements: list[str], cache: Path) -> Path:
+    """Return the folder of a traced network of this shape, from the cache if it is there.
 
-    To be called where no other network of the process is learning: it would be many times slower,
-    and PyTorch changes its modules' calls while it traces.
+    Do not call this while another network of the process is training: tracing patches the calls
+    of PyTorch modules, and makes that training many times slower.
 
     Parameters
     ----------
     model : TrainedModel
         Just fitted, so that it still has its network.
     requirements : list of str
-        What a process needs to open it.
-    kept : Path
-        Where such folders are kept; where none can be, they last as long as the process.
+        The packages that a process needs to open it.
+    cache : Path
+        The cache folder; if it is not writable, a temporary one of this process is used.
     """
     shapes = {name: list(values.shape) for name, values in model.estimator.state_dict().items()}
     code = inspect.getsource(inspect.getmodule(model.estimator) or type(model.estimator))
     libraries = [platform.python_version(), version("torch"), version("mlflow-skinny")]
     facts = json.dumps([shapes, model.window, code, libraries, requirements])
     shape = hashlib.sha256(facts.encode()).hexdigest()[:32]
-    if not (kept / shape).is_dir():
+    if not (cache / shape).is_dir():
         try:
-            require_writable(kept)
+            require_writable(cache)
         except InvalidDataError:
-            kept = Path(_while_the_process_lives().name)
-    if (folder := kept / shape).is_dir():
+            cache = Path(_temporary_cache().name)
+    if (folder := cache / shape).is_dir():
         return folder
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="new-", dir=kept) as scratch:
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=cache) as scratch:
         fresh = Path(scratch) / "network"
         _trace(model, requirements, fresh)
-        # Another process may have been faster, with the same result.
+        # Fails if another process was faster; its result is the same.
         with suppress(OSError):
             fresh.rename(folder)
     return folder
 
 
 def fill(traced: Path, model: TrainedModel, example: Floats, folder: Path, run_id: str) -> None:
-    """Write the folder of a network with the weights of a training.
+    """Write a copy of a traced network's folder, with the weights of a training.
 
     Parameters
     ----------
     traced : Path
-        The folder of a network of this shape.
+        The folder of a traced network of this shape.
     model : TrainedModel
         Just fitted.
     example : ndarray of shape (n_windows, window, n_features)
@@ -106,7 +106,7 @@ def fill(traced: Path, model: TrainedModel, example: Floats, folder: Path, run_i
 
 
 @cache
-def _while_the_process_lives() -> tempfile.TemporaryDirectory[str]:
+def _temporary_cache() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="vigie-networks-")
 
 
@@ -115,7 +115,7 @@ def _trace(model: TrainedModel, requirements: list[str], folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    # Two windows, so that their number stays open.
+    # With one window, PyTorch would fix the batch size at 1.
     example = np.zeros((2, model.window, model.n_features))
     mlflow.pytorch.save_model(
         model.estimator,
@@ -135,8 +135,8 @@ def _fill_archive(traced: Path, weights: dict[str, Any], filled: Path) -> None:
     with zipfile.ZipFile(traced) as old, zipfile.ZipFile(filled, "w") as new:
         root = PurePosixPath(old.namelist()[0]).parts[0]
         entries = json.loads(old.read(f"{root}/{WEIGHTS}"))["config"].items()
-        beside = PurePosixPath(root, WEIGHTS).parent
-        names = {str(beside / entry["path_name"]): name for name, entry in entries}
+        parent = PurePosixPath(root, WEIGHTS).parent
+        names = {str(parent / entry["path_name"]): name for name, entry in entries}
         for record in old.infolist():
             name = names.get(record.filename)
             content = old.read(record) if name is None else weights[name].numpy().tobytes()

@@ -1,20 +1,20 @@
-"""What the tracking server has not confirmed yet: one folder a training, on this machine's disk.
+"""The outbox: records that the tracking server has not confirmed, one folder each, on local disk.
 
-An entry is complete before the server hears of the training, and is there until the server has all
-of it. So nothing depends on the server, on the network, or on this process coming to its end: who
-comes next, a later training, the service or ``vigie sync``, sends what is left.
+An entry is complete on disk before anything is sent, and stays until the server has all of it. So
+no record depends on the server, the network or this process: whatever runs next (a later training,
+the service or ``vigie sync``) sends the remaining entries.
 
 ::
 
     journal/
-      9f2c…/                a training that the server may not have, or not all of
-        entry.json          its facts
-        artifacts/          what goes to the artifact store as it is
-        figures.npz         what the figures are drawn from
+      9f2c…/                a training that the server does not have, or only in part
+        entry.json          its record
+        artifacts/          uploaded to the artifact store unchanged
+        figures.npz         the data of its figures
         lock                held by the process that is sending it
-      set_aside/            trainings that the server does not take, each with reason.txt
+      set_aside/            dead letters: entries that the server rejects, each with reason.txt
       .begun-…, .writing-…, .sent-…
-                            left behind by a process that was killed there; swept away
+                            left behind by killed processes; ``sweep`` removes them
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ UNANSWERED = "unanswered"
 FILES, DIGEST = "files", "sha256"
 SET_ASIDE, BEGUN, WRITING, SENT = "set_aside", ".begun-", ".writing-", ".sent-"
 LOCKED_WITHIN_S = 60.0
-"""How long an entry that has been begun may be without a lock, while others sweep."""
+"""After this time, ``sweep`` removes a new entry that is not locked."""
 FORMAT, MS_DIGITS = 1, 13
 LARGE_BYTES, OLD_S = 1_000_000_000, 24 * 3600.0
-"""From where on somebody should look after an outbox that is not sent."""
+"""Above this size or age, the outbox logs a warning."""
 NAME = re.compile(rf"[0-9]{{{MS_DIGITS}}}[0-9a-f]{{{32 - MS_DIGITS}}}")
 CHANGING = (FACTS, LOCK, REASON, UNANSWERED)
-"""Files that are written, or written again, after an entry is complete."""
+"""Files that may change after an entry is complete."""
 IDS = re.compile(rb"[0-9a-f]{32}")
-"""What changes in a model's description when its run is known."""
+"""Run ids in an ``MLmodel`` file, which change when the run is created."""
 
 
 class Entry:
-    """One training, or what was recorded by hand; its name is unique among all outboxes."""
+    """One training or manual record; its name is unique across all outboxes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        # Taken by whoever writes the entry, and given back by the thread that has sent it.
+        # The thread that writes the entry acquires it; the thread that sends it releases it.
         self._lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
 
     @property
@@ -76,47 +76,47 @@ class Entry:
         return self.folder / ARTIFACTS
 
     def lock(self) -> None:
-        """Hold what only this process knows of."""
+        """Lock an entry that no other process knows yet."""
         self._lock.acquire()
 
     def move(self, folder: Path) -> None:
-        """Rename the entry, which takes its lock along."""
+        """Rename the entry's folder, with the lock in it."""
         self.folder = self.folder.rename(folder)
 
     def hold(self, within_s: float = 0.0) -> bool:
-        """Keep others from sending this; False if one of them does, or it is not there any more.
+        """Lock the entry; return False if another process is sending it, or has sent it.
 
         Parameters
         ----------
         within_s : float
-            How long to wait for whoever is sending it.
+            How long to wait for the lock, in seconds.
         """
         with suppress(Timeout, FileNotFoundError):
             self._lock.acquire(timeout=within_s)
             if any(path.name != LOCK for path in self.folder.iterdir()):
                 return True
-            # Somebody has just sent it, and the library made the folder again for its lock.
+            # Another process has just sent it, and FileLock created the folder again.
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
         return False
 
     def release(self) -> None:
-        """Let others send what is left of this."""
+        """Release the lock."""
         self._lock.release()
 
     def exists(self) -> bool:
-        """Return whether it is where it was found, neither sent nor set aside since."""
+        """Return whether it is still in its folder: neither sent nor moved to the dead letters."""
         return (self.folder / FACTS).exists()
 
     def record(self) -> Record:
-        """Return what is to be recorded.
+        """Return the record.
 
         Raises
         ------
         OutboxError
-            If it cannot be read: it is not there, damaged, or of another format.
+            If it is missing, damaged, or of another format.
         OSError
-            If the disk does not hand it out, which says nothing of what is on it.
+            If the disk fails; the entry itself may be intact.
         """
         facts = self._facts()
         try:
@@ -125,13 +125,13 @@ class Entry:
             raise self._unreadable(str(error)) from error
 
     def _facts(self) -> dict[str, Any]:
-        """Return what stands in ``entry.json``, if it is what was written."""
+        """Return the contents of ``entry.json`` after a check of its digest."""
         try:
             facts: dict[str, Any] = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
             if facts["format"] != FORMAT:
                 reason = f"its format is {facts['format']}"
             elif facts.pop(DIGEST) != _digest_of(facts):
-                reason = "it is not what was written"
+                reason = "its checksum does not match"
             else:
                 return facts
         except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
@@ -140,51 +140,51 @@ class Entry:
 
     def _unreadable(self, reason: str) -> OutboxError:
         return OutboxError(
-            f"The outbox's entry {self.name} cannot be read: {reason}.",
-            remedy="It was written by another version of Vigie, or the disk has lost some of it. "
+            f"The outbox entry {self.name} cannot be read: {reason}.",
+            remedy="It was written by another version of Vigie, or is damaged. "
             "Train again, and delete this entry.",
         )
 
     def check(self) -> None:
-        """Return if the disk holds all files that were written with the record.
+        """Verify the digests of all files that were written with the record.
 
         Raises
         ------
         OutboxError
-            Naming the first file that it does not.
+            If one is missing or changed; the message names the first.
         """
-        found = _digests(self.folder)
+        digests = _digests(self.folder)
         for path, digest in self._facts()[FILES].items():
-            if found.get(path) != digest:
+            if digests.get(path) != digest:
                 raise OutboxError(
-                    f"The outbox's entry {self.name} is damaged: {path} is "
-                    f"{'not what was written' if path in found else 'missing'}.",
+                    f"The outbox entry {self.name} is damaged: {path} is "
+                    f"{'corrupt' if path in digests else 'missing'}.",
                     remedy="Train again, and delete this entry.",
                 )
 
     def size(self) -> int:
-        """Return the bytes of all its files."""
+        """Return the total size of its files, in bytes."""
         total = 0
-        # It may be sent, and so removed, meanwhile.
-        for where, _, names in os.walk(self.folder):
+        for folder, _, names in os.walk(self.folder):
             for name in names:
+                # Another process may send and remove the entry meanwhile.
                 with suppress(FileNotFoundError):
-                    total += os.stat(os.path.join(where, name)).st_size
+                    total += os.stat(os.path.join(folder, name)).st_size
         return total
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is in an outbox.
+    """The size and age of an outbox.
 
     Attributes
     ----------
     waiting, set_aside : int
-        Entries on their way, and those that the server does not take.
+        Number of entries to be sent, and of dead letters.
     bytes : int
-        Of those on their way.
+        Size of the entries to be sent.
     oldest_s : float or None
-        Seconds for which the first of them has been waiting.
+        Age of the oldest of them, in seconds.
     """
 
     waiting: int
@@ -194,7 +194,7 @@ class Summary:
 
     @property
     def overdue(self) -> bool:
-        """Whether somebody should see to it that this is sent."""
+        """Whether so much, or such old records, wait that an operator should act."""
         return self.bytes > LARGE_BYTES or (self.oldest_s or 0.0) > OLD_S
 
     def __str__(self) -> str:
@@ -206,53 +206,53 @@ class Summary:
             age = timedelta(seconds=round(self.oldest_s))
             parts.append(f"{waiting} ({self.bytes / 1e6:.1f} MB, the oldest for {age})")
         if self.set_aside:
-            parts.append(f"{self.set_aside} set aside")
+            parts.append(f"{self.set_aside} dead letter{'' if self.set_aside == 1 else 's'}")
         return ", ".join(parts)
 
 
 class Outbox:
-    """The entries below a folder, which is made when the first is written."""
+    """The entries in a folder, which is created with the first of them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def write(self, write: Callable[[Path, str], Record], name: str | None = None) -> Entry:
-        """Write an entry, all of it or nothing.
+        """Write an entry atomically.
 
         Parameters
         ----------
         write : callable
-            Puts the entry's files into a folder; given that folder and the entry's name, it
-            returns the record.
+            Called with the entry's folder and name; writes its files there and returns the
+            record.
         name : str, optional
             See ``new_name``; by default a new one.
 
         Returns
         -------
         Entry
-            Held, until it is released.
+            Locked until it is released.
 
         Raises
         ------
         OSError
-            If the disk does not take it.
+            If the disk cannot be written.
         """
         name = name or new_name()
         entry = Entry(self.folder / f"{BEGUN}{name}")
         entry.folder.mkdir(parents=True)
         try:
-            # Under this name nobody takes it for abandoned before it is locked.
+            # ``sweep`` does not take this name for abandoned before the entry is locked.
             entry.lock()
             entry.move(self.folder / f"{WRITING}{name}")
             record = to_json(write(entry.folder, name))
             written = {"format": FORMAT, **record, FILES: _digests(entry.folder)}
-            # As they are read again, tuples being lists then.
+            # The digest covers the facts as they are read back, with lists in place of tuples.
             facts = json.loads(json.dumps(written))
             text = json.dumps({**facts, DIGEST: _digest_of(facts)}, indent=1)
             (entry.folder / FACTS).write_text(text, encoding="utf-8")
-            _to_disk(entry.folder)
+            _fsync_tree(entry.folder)
             entry.move(self.folder / name)
-            _flush(self.folder)
+            _fsync(self.folder)
         except BaseException:
             entry.release()
             shutil.rmtree(entry.folder, ignore_errors=True)
@@ -260,42 +260,42 @@ class Outbox:
         return entry
 
     def waiting(self) -> list[Entry]:
-        """Return the entries, oldest first."""
+        """Return the entries to be sent, oldest first."""
         return _entries(self.folder)
 
     def dead_letters(self) -> list[Entry]:
-        """Return the entries that the server does not take."""
+        """Return the entries that the server rejects, oldest first."""
         return _entries(self.folder / SET_ASIDE)
 
     def remove(self, entry: Entry) -> None:
-        """Forget an entry: the server has all of it."""
-        # Renamed first, so that being killed in between leaves no half of an entry.
+        """Remove an entry that has been sent."""
+        # Renamed first, so that a process killed here leaves no partial entry.
         entry.move(self.folder / f"{SENT}{entry.name}")
         shutil.rmtree(entry.folder, ignore_errors=True)
 
     def give_up(self, entry: Entry, reason: str) -> None:
-        """Take an entry out of the way, with the reason beside it."""
+        """Move an entry to the dead letters, with the reason in ``reason.txt``."""
         (entry.folder / REASON).write_text(f"{reason}\n", encoding="utf-8")
         (self.folder / SET_ASIDE).mkdir(exist_ok=True)
         entry.move(self.folder / SET_ASIDE / entry.name)
 
     def requeue(self, entry: Entry) -> None:
-        """Return an entry that was set aside to the others."""
+        """Move a dead letter back to the entries to be sent."""
         entry.move(self.folder / entry.name)
 
     def sweep(self) -> None:
-        """Remove what processes that were killed have left behind."""
+        """Remove the remains of killed processes."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             is_old = folder.name.startswith(BEGUN) and Entry(folder).age_s > LOCKED_WITHIN_S
             if is_old or folder.name.startswith(SENT):
                 shutil.rmtree(folder, ignore_errors=True)
             elif folder.name.startswith(WRITING):
-                # Nobody holds it: who was writing it is not there any more.
+                # Not locked: the process that was writing it has died.
                 with suppress(OSError, Timeout), FileLock(folder / LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
 
     def summary(self) -> Summary:
-        """Return how much there is."""
+        """Return the size and age of the outbox."""
         waiting = self.waiting()
         sizes = (entry.size() for entry in waiting)
         oldest = max((entry.age_s for entry in waiting), default=None)
@@ -303,19 +303,19 @@ class Outbox:
 
 
 def new_name() -> str:
-    """Return a name for an entry: in order of time, and as long as a run's id."""
+    """Return a name for an entry: sortable by time, and as long as a run id."""
     return f"{time.time_ns() // 1_000_000:0{MS_DIGITS}d}{uuid.uuid4().hex}"[:32]
 
 
 def _entries(folder: Path) -> list[Entry]:
-    """Return the entries in a folder in order of time; whatever else lies there is none."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    return [Entry(one) for one in sorted(found) if NAME.fullmatch(one.name) and one.is_dir()]
+    """Return the entries in a folder, oldest first; other files and folders are ignored."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return [Entry(path) for path in sorted(paths) if NAME.fullmatch(path.name) and path.is_dir()]
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the files of an entry that never change, by their path in it."""
-    found = {}
+    """Return the SHA-256 of the files of an entry that must not change, by relative path."""
+    digests = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith(CHANGING):
             continue
@@ -324,21 +324,20 @@ def _digests(folder: Path) -> dict[str, str]:
         else:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
-        found[str(path.relative_to(folder))] = digest.hexdigest()
-    return found
+        digests[str(path.relative_to(folder))] = digest.hexdigest()
+    return digests
 
 
 def _digest_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _to_disk(folder: Path) -> None:
-    """Have the disk take all files of a folder before anything is said of them."""
+def _fsync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _flush(path)
+        _fsync(path)
 
 
-def _flush(path: Path) -> None:
+def _fsync(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

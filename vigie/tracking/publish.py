@@ -1,4 +1,4 @@
-"""What a training leaves: one run with parameters, metrics, figures and model, and one version."""
+"""Publish a training: one run with parameters, metrics, figures and model, and one version."""
 
 from __future__ import annotations
 
@@ -39,22 +39,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENTRY = "vigie.training"
-"""The tag by which a run and a version are known as those of an entry."""
+"""The tag of a run and a version that holds the name of their outbox entry."""
 OPENED = "vigie.opened"
-"""The tag of a run that a program has opened by hand; a training may go into it."""
+"""The same tag of a run that a program has opened; a training may go into it."""
 FIGURE_DATA = "figures.npz"
 EXAMPLE_ROWS = 64
 LATEST_S = 120.0
-"""How long after we have hung up a server may still carry a request out."""
+"""How long after a timeout a server may still carry out the request, in seconds."""
 METRICS_AT_ONCE = 800
 MOVES_TIMES = 5
 NUMBER_TAKEN, REGISTERS_TIMES = "Model Version creation error", 5
-"""What MLflow says if others have thrice taken the number for a version, and what we do then."""
+"""MLflow's message after it has lost the race for a version number three times, and how often we
+retry then."""
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The facts of one training, all that a run is made from.
+    """One training, with all that its run and its version are made from.
 
     Attributes
     ----------
@@ -65,11 +66,11 @@ class TrainingRecord:
     X, scores : ndarray of shape (n_samples, n_features) and (n_samples,)
         The training rows and their scores.
     quality : DataQuality or None
-        What was wrong with the rows as they came.
+        The faults of the rows as given.
     params, metrics, tags : mapping
         As logged.
     stage : str or None
-        The stage that the version is to be moved to.
+        The stage to which the version is moved.
     started_ms, ended_ms : int
         Unix time in milliseconds.
     """
@@ -104,25 +105,24 @@ def write(
     folder: Path,
     name: str,
 ) -> TrainingEntry:
-    """Write the files of a training into the folder of an entry, and return its record.
+    """Write the files of a training into the folder of an entry, and return the entry's record.
 
     Parameters
     ----------
     record : TrainingRecord
-        What to write.
+        The training.
     experiment : str
-        Name of the experiment that the run goes to.
+        Name of the experiment of the run.
     parent : OpenRun or None
-        The run that the caller has open. The first training goes into it, later ones into
-        runs nested in it.
+        The open run of the caller. The first training goes into it, later ones into nested runs.
     graphs : Path
-        Where traced networks are kept.
+        The cache of traced networks.
     server_address : str
-        Where the open run is, without a password.
+        The server of the open run, without a password.
     folder : Path
-        The entry's.
+        Of the entry.
     name : str
-        The entry's. The model's files have it in place of the run's id, which is not known yet.
+        Of the entry. The model's files hold it in place of the run id, which is not known yet.
     """
     files = folder / outbox.ARTIFACTS
     files.mkdir()
@@ -159,23 +159,23 @@ def send(
     server: Server,
     entry: Entry,
     training: TrainingEntry,
-    registered: Callable[[int, OpenRun], None],
+    on_registered: Callable[[int, OpenRun], None],
 ) -> None:
-    """Bring the server to have all of an entry, whatever it has of it already.
+    """Send an entry to a server that may already have a part of it.
 
-    What creates something is asked for first, by the entry's name, which the run and the version
-    carry as a tag; everything else can be said twice.
+    The run and the version carry the entry's name as a tag, and are created only if no such run or
+    version exists; all other requests are idempotent.
 
     Parameters
     ----------
     server : Server
-        Where to.
+        Where to send it.
     entry : Entry
-        Held by the caller.
+        Locked by the caller.
     training : TrainingEntry
         Its record.
-    registered : callable
-        Told version and run as soon as there are; the run's figures follow.
+    on_registered : callable
+        Called with version and run when both exist; the figures are uploaded after that.
 
     Raises
     ------
@@ -184,12 +184,12 @@ def send(
     OutboxError
         If the entry cannot be read.
     """
-    # All of it, before the server hears of any of it.
+    # Before anything is sent, so that the server never gets a part of a damaged entry.
     path = training.artifact_path
     entry.check()
-    if not _described(entry, path).is_file():
+    if not _description(entry, path).is_file():
         raise OutboxError(
-            f"The outbox's entry {entry.name} lacks MLmodel.",
+            f"The outbox entry {entry.name} is damaged: MLmodel is missing.",
             remedy="Train again, and delete this entry.",
         )
     run, is_ours = _run_of(server, entry, training)
@@ -210,12 +210,12 @@ def send(
             status="FINISHED",
             end_time=training.ended_ms,
         )
-    registered(version, run)
+    on_registered(version, run)
     _send_figures(server, entry, path, run)
 
 
 def experiment_id(server: Server, name: str) -> str:
-    """Return the id of an experiment, made if it does not exist.
+    """Return the id of an experiment, created if it does not exist.
 
     Raises
     ------
@@ -223,39 +223,39 @@ def experiment_id(server: Server, name: str) -> str:
         If it has been deleted, or the server does not answer.
     """
     client = server.client
-    found: Experiment | None = server.call(client.get_experiment_by_name, name)
-    if found is None:
+    experiment: Experiment | None = server.call(client.get_experiment_by_name, name)
+    if experiment is None:
         try:
             return str(server.call(client.create_experiment, name))
         except TrackingUnavailableError:
             raise
         except TrackingError:
-            # Somebody else made it between our question and our call, or it cannot be made.
-            found = server.call(client.get_experiment_by_name, name)
-            if found is None:
+            # Another process may have created it since the look-up.
+            experiment = server.call(client.get_experiment_by_name, name)
+            if experiment is None:
                 raise
-    if found.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"The experiment '{name}' has been deleted.",
             field="MLFLOW_EXPERIMENT_NAME",
             remedy="Restore it (`mlflow experiments restore`), or set another name.",
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def find_run(server: Server, experiment: str, tag: str, name: str) -> str | None:
-    """Return the id of the run in an experiment that bears an entry's name, if there is one."""
+    """Return the id of the run whose tag holds an entry's name; None if there is none."""
     from mlflow.entities import ViewType
 
-    # Deleted ones too: what somebody has deleted shall not come back.
-    known = server.call(
+    # ViewType.ALL: a run that a user has deleted must not be created again.
+    runs = server.call(
         server.client.search_runs, [experiment], f"tags.`{tag}` = '{name}'", ViewType.ALL, 1
     )
-    return str(known[0].info.run_id) if known else None
+    return str(runs[0].info.run_id) if runs else None
 
 
 def run_of_entry(server: Server, experiment: str, run: RunRef) -> OpenRun:
-    """Return a run that the outbox speaks of.
+    """Return the run to which a reference points.
 
     Raises
     ------
@@ -264,70 +264,70 @@ def run_of_entry(server: Server, experiment: str, run: RunRef) -> OpenRun:
     """
     if run.run_id:
         return OpenRun(server.uri, run.experiment_id, run.run_id)
-    where = experiment_id(server, experiment)
-    run_id = find_run(server, where, OPENED, str(run.entry))
+    parent_experiment = experiment_id(server, experiment)
+    run_id = find_run(server, parent_experiment, OPENED, str(run.entry))
     if run_id is None:
         raise TrackingError(
             "The run that it belongs to has not been sent yet.", remedy="`vigie sync` sends both."
         )
-    return OpenRun(server.uri, where, run_id)
+    return OpenRun(server.uri, parent_experiment, run_id)
 
 
-def _described(entry: Entry, artifact_path: str) -> Path:
+def _description(entry: Entry, artifact_path: str) -> Path:
     return entry.artifacts / artifact_path / "MLmodel"
 
 
 def _run_of(server: Server, entry: Entry, training: TrainingEntry) -> tuple[OpenRun, bool]:
-    """Return the run of an entry, made if there is none, and whether it is ours to end."""
-    call, client, above = server.call, server.client, training.parent
+    """Return the run of an entry, created if there is none, and whether we must end it."""
+    call, client, ref = server.call, server.client, training.parent
     parent = None
-    # What was open on another server is unknown to this one.
-    if above and (above.entry or training.server == server.masked_uri):
-        parent = run_of_entry(server, training.experiment, above)
-    where = parent.experiment_id if parent else experiment_id(server, training.experiment)
-    if (known := find_run(server, where, ENTRY, entry.name)) is not None:
-        return OpenRun(server.uri, where, known), not parent or known != parent.run_id
+    # A run that was open on another server does not exist on this one.
+    if ref and (ref.entry or training.server == server.masked_uri):
+        parent = run_of_entry(server, training.experiment, ref)
+    experiment = parent.experiment_id if parent else experiment_id(server, training.experiment)
+    if (run_id := find_run(server, experiment, ENTRY, entry.name)) is not None:
+        return OpenRun(server.uri, experiment, run_id), not parent or run_id != parent.run_id
     tags = {**training.origin, **training.tags, ENTRY: entry.name}
-    if parent and above and above.is_free:
+    if parent and ref and ref.is_free:
         logged = call(client.get_run, parent.run_id).data.params
-        # A parameter once logged cannot change, so what the caller logged by hand stands.
+        # MLflow does not let a logged parameter change, so a conflict needs a nested run.
         if all(logged.get(name, value) == value for name, value in training.params.items()):
             call(client.set_tag, parent.run_id, ENTRY, entry.name)
-            return OpenRun(server.uri, where, parent.run_id, True), False
+            return OpenRun(server.uri, experiment, parent.run_id, True), False
     if parent:
         tags["mlflow.parentRunId"] = parent.run_id
     with once(entry, "run"):
         created = call(
             client.create_run,
-            where,
+            experiment,
             start_time=training.started_ms,
             tags=tags,
             run_name=training.run_name,
         )
-    return OpenRun(server.uri, where, created.info.run_id), True
+    return OpenRun(server.uri, experiment, created.info.run_id), True
 
 
-def batches(logged: TrainingEntry | ManualValues) -> Iterator[dict[str, Any]]:
-    """Yield what to log, in pieces that the server takes at once."""
+def batches(record: TrainingEntry | ManualValues) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of ``log_batch``, in batches that the server accepts."""
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics = [Metric(*metric) for metric in logged.metrics]
+    metrics = [Metric(*metric) for metric in record.metrics]
     yield {
         "metrics": metrics[:METRICS_AT_ONCE],
-        "params": [Param(name, value) for name, value in logged.params.items()],
-        "tags": [RunTag(name, value) for name, value in logged.tags.items()],
+        "params": [Param(name, value) for name, value in record.params.items()],
+        "tags": [RunTag(name, value) for name, value in record.tags.items()],
     }
     for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
 
 
 def name_run(entry: Entry, artifact_path: str, run: OpenRun) -> None:
-    """Give the run's id to the model's description, which was written before there was one."""
-    described = _described(entry, artifact_path)
-    text = described.read_text(encoding="utf-8").replace(entry.name, run.run_id)
+    """Replace the entry's name in ``MLmodel``, which was written before the run, by the run id."""
+    description = _description(entry, artifact_path)
+    text = description.read_text(encoding="utf-8").replace(entry.name, run.run_id)
     draft = entry.folder / "MLmodel"
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, described)
+    os.replace(draft, description)
 
 
 def version_of(
@@ -338,9 +338,9 @@ def version_of(
     run: OpenRun,
     tags: Mapping[str, str],
 ) -> int:
-    """Return the version of a registered model that an entry has made, or is making now."""
-    made = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
-    for version in made:
+    """Return the version that belongs to an entry, created if there is none."""
+    versions = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
+    for version in versions:
         if version.name == name and version.tags.get(ENTRY) == entry.name:
             return int(version.version)
     source = f"runs:/{run.run_id}/{artifact_path}"
@@ -349,7 +349,7 @@ def version_of(
 
 
 def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> int:
-    """Create the next version of a registered model, and the model itself if need be."""
+    """Create the next version of a registered model, and the model itself if necessary."""
     from mlflow.exceptions import MlflowException
 
     client = server.client
@@ -376,22 +376,22 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
         except TrackingError as error:
             if NUMBER_TAKEN not in error.message or not left:
                 raise
-            # Nothing has been made, so this makes nothing twice.
+            # Nothing was created, so a retry is safe.
             time.sleep(random.uniform(0.0, 0.3))
     raise AssertionError
 
 
 def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> None:
-    """Move a new version to the stage asked for, unless somebody has decided otherwise since."""
+    """Move a new version to the requested stage, unless a later request has filled that stage."""
     name, asked_ms = training.model_name, training.ended_ms
     for left in reversed(range(MOVES_TIMES)):
-        there = [one for one in lookup.versions(server, name) if one.stage == stage]
-        if any(one.version == version for one in there):
+        staged = [other for other in lookup.versions(server, name) if other.stage == stage]
+        if any(other.version == version for other in staged):
             return
-        if later := [one for one in there if one.decided_ms > asked_ms]:
+        if later := [other for other in staged if other.decided_ms > asked_ms]:
             logger.warning(
-                "Version %d of '%s' does not go to %s: that version %d is there was decided after "
-                "its training.",
+                "Version %d of '%s' is not moved to %s: version %d was moved there after its "
+                "training.",
                 version,
                 name,
                 stage,
@@ -402,26 +402,25 @@ def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> 
             stages.move(server, name, version, stage, asked_ms)
             return
         except ConflictError as error:
-            # Whoever was faster may have been asked earlier.
+            # The other move may have been requested earlier than ours; compare again.
             if not left:
                 logger.warning("%s", error)
 
 
 @contextmanager
 def once(entry: Entry, what: str) -> Iterator[None]:
-    """Create what was looked for and not found, unless the server may still be about to create it.
+    """Guard a create request, unless an earlier one is unanswered.
 
-    A request that nobody waits for any more, for it took too long or who waited was killed, is
-    carried out all the same once the server can.
+    The server may still carry out a request whose client has timed out or was killed.
     """
-    asked = mark(entry.folder, what)
-    if asked.exists() and (left := LATEST_S - (time.time() - asked.stat().st_mtime)) > 0:
+    marker = mark(entry.folder, what)
+    if marker.exists() and (left := LATEST_S - (time.time() - marker.stat().st_mtime)) > 0:
         raise TrackingError(
-            f"The server may still carry out a request that it has not answered; {left:.0f} s are "
-            "waited before it is made again.",
+            "The server has not answered a request, and may still carry it out; retry in "
+            f"{left:.0f} s.",
             remedy="Run `vigie sync` then, or leave it to the service.",
         )
-    asked.touch()
+    marker.touch()
     hangs = False
     try:
         yield
@@ -430,16 +429,16 @@ def once(entry: Entry, what: str) -> Iterator[None]:
         raise
     finally:
         if not hangs:
-            asked.unlink(missing_ok=True)
+            marker.unlink(missing_ok=True)
 
 
 def mark(folder: Path, what: str) -> Path:
-    """Return the file in an entry's folder that says that the server was asked to create this."""
+    """Return the file in an entry's folder that marks an unanswered create request."""
     return folder / f"{outbox.UNANSWERED}-{what}"
 
 
 def origin() -> dict[str, str]:
-    """Return the tags by which MLflow says who has run what, from where."""
+    """Return MLflow's context tags: user, source and host."""
     from mlflow.tracking.context.registry import resolve_tags
 
     return dict(resolve_tags())
@@ -447,7 +446,7 @@ def origin() -> dict[str, str]:
 
 def _send_figures(server: Server, entry: Entry, path: str, run: OpenRun) -> None:
     """Add the figures of a training to its run, which may have ended."""
-    # Matplotlib, which a process that only serves never needs.
+    # Imported here, since a process that only serves never needs Matplotlib.
     from vigie.tracking.figures import write_figures
 
     model = TrainedModel.load(entry.artifacts / path / SERVING)
@@ -458,7 +457,7 @@ def _send_figures(server: Server, entry: Entry, path: str, run: OpenRun) -> None
 
 
 def _metrics(record: TrainingRecord) -> list[tuple[str, float, int, int]]:
-    """Return names, values, times and steps of all metrics."""
+    """Return the name, value, time and step of all metrics."""
     ended, epochs = record.ended_ms, record.model.loss_by_epoch
     metrics = [(name, float(value), ended, 0) for name, value in record.metrics.items()]
     for epoch, loss in enumerate(epochs):

@@ -1,7 +1,7 @@
 """Record runs and trainings: in the outbox first, then on the server.
 
-No training may fail for its record: whatever is wrong with the server is logged once, and the
-record stays in the outbox until it can be sent.
+A failed record never fails a training: faults of the server are logged once, and the record stays
+in the outbox until it can be sent.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from vigie.errors import (
     TrackingRefusedError,
     TrackingUnavailableError,
 )
-from vigie.registry.server import Server, impatiently, server_at
+from vigie.registry.server import Server, server_at, short_timeout
 from vigie.tracking import active_runs, background, flavors, manual_runs
 from vigie.tracking.active_runs import OpenRun
 from vigie.tracking.manual_runs import Manual
 from vigie.tracking.outbox import ARTIFACTS, Entry, Outbox, new_name
 from vigie.tracking.publish import TrainingRecord, write
 from vigie.tracking.records import Metric, Record, TrainingEntry
-from vigie.tracking.sync import WAIT_S, OnEntry, Registered, send, sync
+from vigie.tracking.sync import WAIT_S, OnEntry, OnRegistered, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SERVERS_SHARE = 0.75
-"""Of the patience, however long a record takes to be written."""
+"""Share of the patience reserved for the server, however long it takes to write the record."""
 
 T = TypeVar("T")
 
 
 class Recorder:
-    """Records to the tracking server of the settings; without effect where tracking is disabled.
+    """Record to the tracking server of the settings; do nothing if tracking is disabled.
 
     Parameters
     ----------
     settings : Settings
-        Which server, which experiment, and where the outbox is.
+        The server, the experiment and the state folder with the outbox.
     """
 
     def __init__(self, settings: Settings):
@@ -68,22 +68,22 @@ class Recorder:
 
     @property
     def outbox(self) -> Outbox:
-        """What MLflow may not have yet; it goes to the server that is set when it is sent."""
+        """The records to be sent; they go to the server that is configured at that time."""
         return Outbox(self._settings.state_dir / "journal")
 
     def start_run(self, run_name: str | None) -> Run | None:
         """Open a run for this thread or task; see ``MLflowService.start_run``."""
-        run, made = self._open(run_name, active_runs.current(self.server.uri))
+        run, created = self._open(run_name, active_runs.current(self.server.uri))
         if run is not None:
-            active_runs.opened(run)
-        return made
+            active_runs.push(run)
+        return created
 
     def end_run(self, status: str) -> None:
         """Close the run that this thread or task opened last; without one, do nothing."""
         if run := active_runs.close(self.server.uri):
             self._record(run, status=status)
             if self.outbox.waiting():
-                background.send("what was recorded by hand", self._send_rest)
+                background.send("manual records", self._send_rest)
 
     def record_values(
         self, *, params: Mapping[str, str] = {}, metrics: Sequence[Metric] = ()
@@ -103,17 +103,17 @@ class Recorder:
         Parameters
         ----------
         write_files : callable
-            Writes the model into a folder that does not exist yet, given that and the name that
-            stands in place of the run's id.
+            Called with a folder that does not exist yet, and the name to use in place of the run
+            id; writes the model there.
         artifact_path : str
-            Folder among the run's artifacts.
+            Folder in the run's artifacts.
         registered_model_name : str or None
-            Makes it a new version of this registered model.
+            Registers the model as a new version of this name.
 
         Returns
         -------
         int or None
-            The version, if one was registered by now.
+            The version, if one has been registered.
         """
         if (run := self._target()) is None:
             return None
@@ -125,33 +125,33 @@ class Recorder:
             experiment = self._settings.mlflow_experiment_name
             return manual_runs.model(experiment, run, artifact_path, registered_model_name)
 
-        written = self._written(write, f"The model in {artifact_path}")
-        made: list[int] = []
+        written = self._write(write, f"The model in {artifact_path}")
+        versions: list[int] = []
         if written is not None:
-            self._send(*written, lambda version, run: made.append(version))
-        return made[0] if made else None
+            self._send(*written, lambda version, run: versions.append(version))
+        return versions[0] if versions else None
 
     def record_training(
         self, record: TrainingRecord, *, nested: bool, on_version: Callable[[int, str], None]
     ) -> str | None:
-        """Keep a training in the outbox, send it, and wait no longer than the server answers.
+        """Write a training to the outbox, send it, and wait for the version within the patience.
 
-        Run, files of the model and version are there then; figures follow, see ``pending``. What
-        could not be sent stays in the outbox.
+        On return the run, the model's files and the version exist; figures follow, see
+        ``pending``. What could not be sent stays in the outbox.
 
         Parameters
         ----------
         record : TrainingRecord
-            What to keep and send.
+            The training.
         nested : bool
-            Put it into a run of its own below the open run, even where it could go into that.
+            Use a nested run even if the open run holds no training yet.
         on_version : callable
-            Told the version and the run once it is registered, from another thread.
+            Called from another thread with the version and the run id, once registered.
 
         Returns
         -------
         str or None
-            The content hash of the model's serving form; None if there is no record of it.
+            The content hash of the model's serving form; None if it could not be recorded.
         """
         if not self.enabled:
             return None
@@ -161,43 +161,44 @@ class Recorder:
             parent.holds_training = True
         experiment, address = self._settings.mlflow_experiment_name, self.server.masked_uri
         graphs = self._settings.state_dir / "networks"
-        how = functools.partial(write, record, experiment, parent, graphs, address)
-        found = self._written(how, f"The training of {record.model_name}")
-        if found is None:
+        write_entry = functools.partial(write, record, experiment, parent, graphs, address)
+        written = self._write(write_entry, f"The training of {record.model_name}")
+        if written is None:
             return None
-        outbox, entry = found
+        outbox, entry = written
         registered: Future[OpenRun] = Future()
 
-        def note(version: int, run: OpenRun) -> None:
+        def on_registered(version: int, run: OpenRun) -> None:
             on_version(version, run.run_id)
             registered.set_result(run)
 
         training = entry.record()
         assert isinstance(training, TrainingEntry)
-        upload = background.send(record.run_name, self._send, outbox, entry, note)
+        upload = background.send(record.run_name, self._send, outbox, entry, on_registered)
         self._await(registered, upload, time.monotonic() - began)
         if registered.done():
-            active_runs.made(registered.result())
+            active_runs.set_last(registered.result())
         return training.content_hash
 
     def prepare(self, *, windows: bool) -> None:
-        """Import what a record takes, and see if the server is there, while the model is fitted.
+        """Import what a record needs and probe the server, in the background of the training.
 
-        The import takes longer than a small training's whole record, as does a server's silence.
+        The import, like the timeout of a silent server, takes longer than the record of a small
+        training.
 
         Parameters
         ----------
         windows : bool
-            Whether a detector of windows is to be recorded, or one of single rows.
+            Whether the detector is one of windows, or of single rows.
         """
         if not self.enabled:
             return
-        background.submit(self._look)
+        background.submit(self._probe)
         if f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
             background.submit(flavors.take_in, windows)
 
     def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
-        """Send what is in the outbox, and wait for what another process is sending.
+        """Send the outbox, and wait for entries that another process is sending.
 
         See ``vigie.tracking.sync.sync``.
 
@@ -210,54 +211,56 @@ class Recorder:
             sync(self.server, self.outbox, on_entry, again=again, within_s=WAIT_S)
 
     def warn_of_outbox(self) -> None:
-        """Log a warning if much has been waiting in the outbox, or for long."""
-        kept = self.outbox.summary()
-        if kept.overdue:
+        """Log a warning if the outbox is large, or holds old records."""
+        summary = self.outbox.summary()
+        if summary.overdue:
             logger.warning(
-                "The outbox in %s is not sent: %s. `vigie doctor` says why.",
+                "The outbox in %s has not been sent: %s. `vigie doctor` shows why.",
                 self.outbox.folder,
-                kept,
+                summary,
             )
 
     def _open(
         self, run_name: str | None, parent: OpenRun | None, *, ended: bool = False
     ) -> tuple[OpenRun | None, Run | None]:
-        """Create a run; where the server does not, have the outbox create it later."""
+        """Create a run on the server; if that fails, through the outbox."""
         name, uri = new_name(), self.server.uri
         experiment = self._settings.mlflow_experiment_name
         opened = manual_runs.opening(experiment, run_name, parent, ended=ended)
-        made, kept = self._at_once_or_kept(
+        created, is_queued = self._send_or_queue(
             name, opened, parent, lambda: manual_runs.open_run(self.server, name, opened)
         )
-        if made is not None:
-            return OpenRun(uri, made.info.experiment_id, made.info.run_id), made
-        return (OpenRun(uri, "", "", entry=name) if kept else None), None
+        if created is not None:
+            return OpenRun(uri, created.info.experiment_id, created.info.run_id), created
+        return (OpenRun(uri, "", "", entry=name) if is_queued else None), None
 
     def _record(self, run: OpenRun, **what: Any) -> None:
-        """Record values, or the end, of a run: at once, or by the outbox."""
-        said = manual_runs.values(self._settings.mlflow_experiment_name, run, **what)
-        self._at_once_or_kept(new_name(), said, run, lambda: manual_runs.record(self.server, said))
+        """Record values or the end of a run on the server; if that fails, through the outbox."""
+        values = manual_runs.values(self._settings.mlflow_experiment_name, run, **what)
+        self._send_or_queue(
+            new_name(), values, run, lambda: manual_runs.record(self.server, values)
+        )
 
-    def _at_once_or_kept(
+    def _send_or_queue(
         self, name: str, manual: Manual, run: OpenRun | None, send: Callable[[], T]
     ) -> tuple[T | None, bool]:
-        """Send what was recorded by hand; return what comes of it, or whether it is kept.
+        """Send a manual record; return the result, and whether it went to the outbox instead.
 
         Parameters
         ----------
         name, manual : str and record
-            Of the entry that keeps it.
+            Of the outbox entry.
         run : OpenRun or None
-            Where it belongs. What belongs to a run in the outbox goes there too.
+            The run of the record. If that is still in the outbox, the record goes there too.
         send : callable
             Sends it.
         """
         unanswered = False
         try:
             if run is None or run.run_id:
-                # Asked first, since an absent server should not even cost the import of MLflow.
+                # Probed first, so that an absent server does not cost the import of MLflow.
                 self.server.require()
-                with impatiently():
+                with short_timeout():
                     return send(), False
         except TrackingUnavailableError as error:
             unanswered = error.timed_out
@@ -274,25 +277,25 @@ class Recorder:
             ).release()
         except OSError as error:
             logger.error(
-                "Lost, for the outbox cannot be written (%s): %s. Set VIGIE_STATE_DIR to a folder "
-                "that can be written.",
+                "The outbox cannot be written (%s); lost: %s. Set VIGIE_STATE_DIR to a writable "
+                "folder.",
                 error,
                 manual.what,
             )
             return None, False
         return None, True
 
-    def _written(
+    def _write(
         self, write: Callable[[Path, str], Record], what: str
     ) -> tuple[Outbox, Entry] | None:
-        """Write an entry into the outbox, or else where it can be sent from at once."""
+        """Write an entry to the outbox; if that fails, to a temporary one."""
         try:
             try:
                 return self.outbox, self.outbox.write(write)
             except OSError as error:
                 logger.error(
-                    "The outbox in %s cannot be written (%s). %s is lost if the MLflow server "
-                    "does not take it now. Set VIGIE_STATE_DIR to a folder that can be written.",
+                    "The outbox in %s cannot be written (%s). %s is lost if it cannot be sent to "
+                    "the MLflow server now. Set VIGIE_STATE_DIR to a writable folder.",
                     self.outbox.folder,
                     error,
                     what,
@@ -300,25 +303,24 @@ class Recorder:
                 outbox = Outbox(Path(tempfile.mkdtemp(prefix="vigie-outbox-")))
                 return outbox, outbox.write(write)
         except Exception:
-            # Whatever is wrong with its record, the model is fitted and shall be used.
+            # The fitted model is usable whatever the fault of its record.
             logger.exception("%s is not recorded.", what)
             return None
 
-    def _send(self, outbox: Outbox, entry: Entry, registered: Registered) -> None:
-        """Send an entry that was just written, and then what earlier ones have left."""
+    def _send(self, outbox: Outbox, entry: Entry, on_registered: OnRegistered) -> None:
+        """Send a new entry, then the entries that earlier attempts have left."""
         try:
-            # Asked first, since an absent server should not even cost a try.
             self.server.require()
-            into = entry.record().goes_into
-            if into and into.entry:
-                # The run that it goes into comes first.
+            run = entry.record().goes_into
+            if run and run.entry:
+                # The outbox entry that creates the run must be sent first.
                 sync(self.server, outbox)
-            send(self.server, outbox, entry, registered)
+            send(self.server, outbox, entry, on_registered)
         except TrackingUnavailableError as error:
             error.message += (
                 _kept_in(outbox)
                 if outbox.folder == self.outbox.folder
-                else " This record is lost to it, for the outbox cannot be written."
+                else " This record is lost, since the outbox cannot be written."
             )
             self.server.log_outage(error)
             self.warn_of_outbox()
@@ -329,45 +331,45 @@ class Recorder:
                 shutil.rmtree(outbox.folder, ignore_errors=True)
         self._send_rest()
 
-    def _look(self) -> None:
-        """Find out whether the server answers; whoever needs it says so if it does not."""
+    def _probe(self) -> None:
+        """Probe the server, for the circuit breaker; later calls report an outage."""
         with suppress(TrackingUnavailableError):
             self.server.require()
 
     def _send_rest(self) -> None:
         try:
-            # Impatiently: the end of the program waits for this.
+            # A probe with the short timeout, since the program's exit waits for this.
             self.server.require()
             sync(self.server, self.outbox)
         except TrackingUnavailableError as error:
             self.server.log_outage(error)
 
     def _await(self, registered: Future[Any], upload: Future[Any], spent_s: float) -> None:
-        """Wait for a version, or for the end of an upload without one, but not for long.
+        """Wait until the version is registered or the upload ends, within the patience.
 
-        To have written the record counts too, which in a new process takes as long as the server
-        takes for it; but most of the patience is the server's.
+        The time spent on writing the record counts, but at least ``SERVERS_SHARE`` of the patience
+        is left for the server.
         """
         patience = self._settings.tracking_patience_s
         left = max(patience - spent_s, SERVERS_SHARE * patience) if self.server.is_remote else None
         wait([registered, upload], timeout=left, return_when=FIRST_COMPLETED)
         if not registered.done() and not upload.done():
             logger.warning(
-                "The MLflow server at %s has not taken all of it after %.1f s; the training goes "
-                "on, and its record is completed in the background.",
+                "The MLflow server at %s has not received the whole record after %.1f s; the "
+                "training continues, and the upload completes in the background.",
                 self.server.masked_uri,
                 left,
             )
 
     def _target(self) -> OpenRun | None:
-        """Return the run that a value without a run goes to; None if none can be made or kept."""
+        """Return the open, the last or a new run of this thread or task; None if that fails."""
         run = active_runs.current(self.server.uri) or active_runs.last(self.server.uri)
         if run is None:
             run, _ = self._open("custom_metrics", None, ended=True)
             if run is not None:
-                active_runs.made(run)
+                active_runs.set_last(run)
         return run
 
 
 def _kept_in(outbox: Outbox) -> str:
-    return f" What is recorded is kept in {outbox.folder} until it is there."
+    return f" Records stay in {outbox.folder} until they can be sent."

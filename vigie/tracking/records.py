@@ -1,4 +1,4 @@
-"""What an entry of the outbox says: typed records, and how they stand in its ``entry.json``."""
+"""The records of outbox entries, and their form in ``entry.json``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Metric = tuple[str, float, int, int]
 
 @dataclass(frozen=True)
 class RunRef:
-    """A run by which the outbox finds it again.
+    """A reference to a run, on the server or in the outbox.
 
     Attributes
     ----------
     run_id, experiment_id : str
-        Empty as long as the server does not know of the run.
+        Empty until the server has created the run.
     entry : str or None
-        Name of the outbox's entry that creates it, if one does.
+        Name of the outbox entry that creates it, if any.
     is_free : bool
         Whether a training may go into it.
     """
@@ -34,7 +34,7 @@ class RunRef:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended, and when (Unix time in milliseconds); as ``set_terminated`` takes it."""
+    """The status of an ended run and its Unix time in ms: the arguments of ``set_terminated``."""
 
     status: str
     end_time: int
@@ -42,26 +42,26 @@ class End:
 
 @dataclass(frozen=True)
 class TrainingEntry:
-    """One training: all that its run and its version are made from, but for the files.
+    """One training: all that its run and its version are made from, except the files.
 
     Attributes
     ----------
     experiment, run_name, model_name, artifact_path : str
         Of the run, and of the registered model.
     parent : RunRef or None
-        The run that the caller had open.
+        The open run of the caller.
     params, metrics, tags : mapping and sequence
         As logged.
     origin : mapping of str to str
-        The tags by which MLflow says who has run what, from where.
+        MLflow's context tags: user, source and host.
     server : str
-        Where the open run is, without a password.
+        The server of the open run, without a password.
     content_hash : str
         Of the model's serving form.
     started_ms, ended_ms : int
         Unix time in milliseconds.
     stage : str or None
-        The stage that the version is to be moved to.
+        The stage to which the version is moved.
     """
 
     experiment: str
@@ -81,35 +81,35 @@ class TrainingEntry:
 
     @property
     def what(self) -> str:
-        """What it is, in words."""
+        """A description for the log."""
         return self.run_name
 
     @property
     def goes_into(self) -> RunRef | None:
-        """The run that must be there first."""
+        """The run that must exist first."""
         return self.parent
 
 
 @dataclass(frozen=True)
 class ManualRun:
-    """A run that a program has opened by hand.
+    """A run that a program has opened.
 
     Attributes
     ----------
     what : str
-        In words, for the log.
+        A description for the log.
     experiment : str
         Its experiment.
     run_name : str or None
-        None lets MLflow make one up.
+        By default MLflow generates one.
     parent : RunRef or None
-        The run that it is nested in.
+        The run in which it is nested.
     started_ms : int
         Unix time in milliseconds.
     ended : End or None
-        Set where it is ended as soon as it is there.
+        Set if the run is ended as soon as it is created.
     origin : mapping of str to str
-        As a training's.
+        See ``TrainingEntry``.
     """
 
     what: str
@@ -127,22 +127,22 @@ class ManualRun:
 
 @dataclass(frozen=True)
 class ManualValues:
-    """Parameters, metrics, a model or the end of a run, recorded by hand.
+    """Parameters, metrics, a model or the end of a run, recorded by a program.
 
     Attributes
     ----------
     what : str
-        In words, for the log.
+        A description for the log.
     experiment : str
-        The run's.
+        Of the run.
     run : RunRef
-        Where they go.
+        The run.
     params, metrics : mapping and sequence
         As logged.
     ended : End or None
-        How the run has ended, if it has.
+        Set if the run has ended.
     artifact_path, model_name : str or None
-        Of a model, whose files are the entry's; the name registers it.
+        Of a model, whose files are the entry's artifacts; with a name it is registered.
     """
 
     what: str
@@ -164,17 +164,17 @@ Record = TrainingEntry | ManualRun | ManualValues
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """Return a record as it stands in ``entry.json``."""
+    """Return a record in the form of ``entry.json``."""
     return asdict(record)
 
 
 def from_json(facts: Mapping[str, Any]) -> Record:
-    """Return the record that stands in ``entry.json``.
+    """Return the record in an ``entry.json``.
 
     Raises
     ------
     ValueError
-        If it is none; the message names the first field that is wrong.
+        If it is invalid; the message names the first invalid field.
     """
     kind: type[Record] = (
         TrainingEntry if "what" not in facts else ManualValues if "run" in facts else ManualRun
@@ -183,5 +183,5 @@ def from_json(facts: Mapping[str, Any]) -> Record:
         return TypeAdapter(kind).validate_python(dict(facts))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}") from error
+        field_path = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{field_path}: {first['msg']}") from error

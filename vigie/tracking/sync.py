@@ -1,4 +1,4 @@
-"""Bring the server to have what is in the outbox: in order, and each training for itself."""
+"""Send the outbox to the server: in order, each entry independently of the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vigie.errors import (
     TrackingUnavailableError,
     VigieError,
 )
-from vigie.registry.server import Server, patiently, server_at
+from vigie.registry.server import Server, patient_probe, server_at
 from vigie.tracking import manual_runs, publish
 from vigie.tracking.active_runs import OpenRun
 from vigie.tracking.outbox import Entry, Outbox
@@ -26,15 +26,15 @@ from vigie.tracking.records import TrainingEntry
 
 logger = logging.getLogger(__name__)
 
-Registered = Callable[[int, OpenRun], None]
-"""Called with version and run of a training as soon as there are."""
+OnRegistered = Callable[[int, OpenRun], None]
+"""Called with the version and the run of a training when both exist."""
 OnEntry = Callable[[Entry, str], None]
-"""Called with an entry, and that it is sent or why it is not."""
+"""Called with an entry and its outcome: sent, or why not."""
 SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
 WAIT_S = 120.0
-"""How long somebody who has asked for it waits for an entry that another process is sending."""
+"""How long ``vigie sync`` waits for an entry that another process is sending, in seconds."""
 SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
-"""How old an entry is before a service sends it, and how often that tries."""
+"""Age at which a service sends an entry, and the interval between its attempts, in seconds."""
 
 
 def sync(
@@ -45,43 +45,43 @@ def sync(
     again: bool = False,
     within_s: float = 0.0,
 ) -> None:
-    """Send all that is in an outbox, oldest first.
+    """Send all entries of an outbox, oldest first.
 
     Parameters
     ----------
     server : Server
-        Where to.
+        Where to send them.
     outbox : Outbox
-        Whose entries.
+        The outbox.
     on_entry : callable, optional
-        Called with each entry and what became of it.
+        Called with each entry and its outcome.
     again : bool, default False
-        Also those that were set aside.
+        Requeue the dead letters first.
     within_s : float, default 0
-        How long to wait for each that another process is sending.
+        How long to wait for each entry that another process is sending, in seconds.
 
     Raises
     ------
     TrackingUnavailableError
-        If the server does not answer; what has not been sent by then stays.
+        If the server does not answer; unsent entries stay in the outbox.
     """
-    with patiently():
+    with patient_probe():
         server.require()
         outbox.sweep()
         for entry in outbox.dead_letters() if again else []:
-            # Two who try again at once would else fetch the same one back.
+            # Another process may requeue the same entry at the same time.
             with suppress(FileNotFoundError):
                 outbox.requeue(entry)
-        said = False
+        is_logged = False
         for entry in outbox.waiting():
             try:
-                held = entry.hold()
-                if not held and within_s and entry.exists():
-                    if not said:
-                        logger.info("Another process is sending this outbox; it is waited for.")
-                    held, said = entry.hold(within_s), True
-                if not held:
-                    on_entry(entry, _done_by_another(outbox, entry))
+                is_held = entry.hold()
+                if not is_held and within_s and entry.exists():
+                    if not is_logged:
+                        logger.info("Waiting for another process that is sending this outbox.")
+                    is_held, is_logged = entry.hold(within_s), True
+                if not is_held:
+                    on_entry(entry, _outcome_elsewhere(outbox, entry))
                     continue
             except OSError as error:
                 on_entry(entry, _stays(entry, error))
@@ -96,12 +96,11 @@ def send(
     server: Server,
     outbox: Outbox,
     entry: Entry,
-    registered: Registered = lambda version, run: None,
+    on_registered: OnRegistered = lambda version, run: None,
 ) -> str:
-    """Send one training, and return what became of it: ``SENT``, or why it was not.
+    """Send one entry, and return its outcome: ``SENT``, or why it was not sent.
 
-    What the server, or this program, finds fault with is set aside, so that it does not fail again
-    and again; what cannot be taken now stays.
+    An entry that would fail again goes to the dead letters; after a temporary fault it stays.
 
     Raises
     ------
@@ -109,7 +108,7 @@ def send(
         If the server does not answer.
     """
     try:
-        _bring(server, entry, registered)
+        _publish(server, entry, on_registered)
         outbox.remove(entry)
     except TrackingUnavailableError:
         raise
@@ -125,53 +124,61 @@ def send(
     return SENT
 
 
-def _done_by_another(outbox: Outbox, entry: Entry) -> str:
-    """Return what has become of an entry that is not ours to send."""
+def _outcome_elsewhere(outbox: Outbox, entry: Entry) -> str:
+    """Return the outcome of an entry that another process sends or has sent."""
     if entry.exists():
         return "another process is sending it"
-    aside = any(one.name == entry.name for one in outbox.dead_letters())
-    return f"set aside by another process, in {outbox.folder}" if aside else SENT_BY_ANOTHER
+    is_dead = any(letter.name == entry.name for letter in outbox.dead_letters())
+    return (
+        f"moved to the dead letters in {outbox.folder} by another process"
+        if is_dead
+        else SENT_BY_ANOTHER
+    )
 
 
 def _give_up(outbox: Outbox, entry: Entry, fault: Exception) -> str:
-    known = isinstance(fault, VigieError)
-    reason = str(fault) if known else repr(fault)
+    is_expected = isinstance(fault, VigieError)
+    reason = str(fault) if is_expected else repr(fault)
     try:
         outbox.give_up(entry, reason)
     except OSError as error:
         return _stays(entry, error)
-    where = entry.folder
-    logger.error("A record is set aside in %s. %s", where, reason, exc_info=not known)
-    return f"set aside: {reason}"
+    logger.error(
+        "A record moved to the dead letters in %s. %s",
+        entry.folder,
+        reason,
+        exc_info=not is_expected,
+    )
+    return f"moved to the dead letters: {reason}"
 
 
 def _stays(entry: Entry, error: OSError | MemoryError) -> str:
     logger.error(
-        "A record stays in %s, for this machine cannot send it: %r. Free its disk or memory, and "
-        "let the folder be written.",
+        "A record stays in %s, since this machine cannot send it: %r. Free disk space or memory, "
+        "and make the folder writable.",
         entry.folder,
         error,
     )
-    return f"stays: {error!r}. Free the disk or memory, and let the folder be written."
+    return f"stays: {error!r}. Free disk space or memory, and make the folder writable."
 
 
-def _bring(server: Server, entry: Entry, registered: Registered) -> None:
+def _publish(server: Server, entry: Entry, on_registered: OnRegistered) -> None:
     record = entry.record()
     if isinstance(record, TrainingEntry):
-        publish.send(server, entry, record, registered)
+        publish.send(server, entry, record, on_registered)
     else:
-        manual_runs.send(server, entry, record, registered)
+        manual_runs.send(server, entry, record, on_registered)
 
 
 class BackgroundSync:
-    """Send an outbox from a process of its own, which has MLflow's client, whenever it is due.
+    """Send an outbox at intervals, from a child process that imports MLflow's client.
 
     Parameters
     ----------
     server : Server
-        Where to.
+        Where to send it.
     outbox : Outbox
-        Whose entries.
+        The outbox.
     """
 
     def __init__(self, server: Server, outbox: Outbox):
@@ -180,13 +187,13 @@ class BackgroundSync:
         self._not_before = 0.0
 
     def send_if_due(self) -> None:
-        """Start to send, unless that is under way or was tried a moment ago."""
+        """Start to send, unless a child is still sending or the last attempt was too recent."""
         if self._child is not None:
             if self._child.is_running:
                 return
             self._child.close()
             self._child = None
-        # A training of a moment ago is being sent by whoever made it.
+        # The process that wrote a new entry is probably still sending it.
         if time.monotonic() < self._not_before or not any(
             entry.age_s > SENT_BY_ITSELF_S for entry in self._outbox.waiting()
         ):
@@ -195,28 +202,28 @@ class BackgroundSync:
         self._not_before = time.monotonic() + SYNC_EVERY_S
 
     def close(self) -> None:
-        """End what is being sent: what has not been sent by now, the next one will."""
+        """Kill the child process; the next sync sends what it has not."""
         if self._child is not None:
             self._child.kill()
 
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """Which outbox to send where; the address may hold a password."""
+    """Which outbox to send where; the URI may hold a password."""
 
     server_uri: str = field(repr=False)
     outbox: Path
 
 
 def sync_in_subprocess(server: Server, outbox: Outbox) -> Child:
-    """Start to send an outbox in a process of its own, which goes on whatever becomes of this."""
+    """Start to send an outbox in a child process, which outlives this one."""
     child = Child(run_sync)
     child.send(SyncRequest(server.uri, outbox.folder))
     return child
 
 
 def run_sync(parent: Parent, request: SyncRequest) -> None:
-    """Send the outbox that a request names."""
+    """Send an outbox; runs in the child process."""
     server = server_at(request.server_uri)
     try:
         sync(server, Outbox(request.outbox))

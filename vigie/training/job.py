@@ -1,8 +1,8 @@
-"""A training beside the service, in a process of its own.
+"""Training in a subprocess of the service.
 
-Fitting takes torch, scikit-learn and MLflow, which a process that serves should not hold, and all
-cores, which a reading that waits should not miss. When the service stops the process, or is gone,
-a training ends where it is. What has been fitted by then is uploaded first.
+Fitting imports torch, scikit-learn and MLflow, which would burden a serving process, and uses all
+cores, so it runs at low priority. When the service stops the subprocess or exits, the training
+ends after the upload of the detectors fitted so far.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from vigie.training.train import Training, train_each
 
 logger = logging.getLogger(__name__)
 
-ENDS_WITHIN_S = 10.0
-"""How long a process that is stopped may go on uploading."""
+UPLOAD_TIMEOUT_S = 10.0
+"""How long a stopped subprocess may continue to upload, in seconds."""
 
 
 class TrainingProcess:
-    """One training in a process of its own, from its start to the end of its uploads.
+    """One training in a subprocess, from its start to the end of its uploads.
 
     Parameters
     ----------
     settings : Settings
-        Of the service, and so of the training.
+        Of the service and the training.
     """
 
     def __init__(self, settings: Settings):
@@ -54,7 +54,7 @@ class TrainingProcess:
         self._uploading = threading.Thread(target=lambda: None)
 
     def outcomes(self, body: bytes) -> Iterator[Trained | Failed]:
-        """Yield what each detector came to, as soon as it is known.
+        """Yield the outcome of each detector as soon as it is known.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class TrainingProcess:
         InvalidDataError
             If the body cannot be used.
         TrainingInterruptedError
-            If the process ended before it had come to anything.
+            If the subprocess ended before any detector had an outcome.
         """
         self._child.send(JobRequest(body, self._settings, self._folder))
         names: list[str] = []
@@ -83,7 +83,7 @@ class TrainingProcess:
         reason = self._reason()
         if left == names:
             raise TrainingInterruptedError(
-                reason, remedy="What served before goes on serving; send the rows again."
+                reason, remedy="The previous models keep serving; send the rows again."
             )
         for name in left:
             logger.error("%s was not trained. %s", name, reason)
@@ -94,19 +94,19 @@ class TrainingProcess:
         return self._folder / trained.name
 
     def open(self, trained: Trained) -> Served:
-        """Return what answers from now on."""
+        """Open the model of a trained detector."""
         model = TrainedModel.load(self.serving_form(trained))
         return Served(
             model, trained.version, run_id=trained.run_id, card_sha256=trained.card_sha256
         )
 
     def finish(self, on_registered: Callable[[Registered], None]) -> None:
-        """Let the uploads go on.
+        """Let the uploads continue in the background.
 
         Parameters
         ----------
         on_registered : callable
-            Called with each version that comes late, from another thread.
+            Called from another thread with each version registered after the training.
         """
 
         def finish() -> None:
@@ -121,41 +121,41 @@ class TrainingProcess:
 
     @property
     def is_uploading(self) -> bool:
-        """Whether it is still there, with nothing left to do but to upload."""
+        """Whether training has ended, but uploads continue."""
         return self._uploading.is_alive()
 
     def stop(self) -> None:
-        """End the fitting; whoever waits for an outcome is told at once."""
+        """Stop the training; ``outcomes`` ends at once."""
         self._stopped = True
         self._child.stop()
 
     def wait(self) -> None:
-        """Wait for the uploads under way, and go on if they take too long."""
-        if not self._child.wait(ENDS_WITHIN_S):
-            logger.warning("The training process has not ended its uploads; it ends alone.")
+        """Wait for the uploads, up to ``UPLOAD_TIMEOUT_S`` seconds."""
+        if not self._child.wait(UPLOAD_TIMEOUT_S):
+            logger.warning("The training process is still uploading; it will end by itself.")
 
     def _reason(self) -> str:
         if self._stopped:
-            return "The service has been stopped."
-        reason = f"The training process {self._child.how_it_ended()}"
+            return "The service was stopped."
+        reason = f"The training process {self._child.describe_exit()}"
         if self._child.was_killed:
-            reason += " Train on fewer rows, or give the machine more memory."
+            reason += " Train on fewer rows, or add memory."
         return reason
 
 
 def run(parent: Parent, request: JobRequest) -> None:
-    """Train what a request names, and send what comes of it."""
+    """Train the detectors of a request, and send their outcomes; runs in the subprocess."""
     recorder = Recorder(request.settings)
-    only_uploads_left = threading.Event()
+    is_trained = threading.Event()
 
-    def end() -> None:
-        # Uploads end by themselves, whatever becomes of the service.
-        if not only_uploads_left.is_set():
-            background.flush(ENDS_WITHIN_S)
-            # The main thread is somewhere inside a library, which may take hours to come back.
+    def on_stop() -> None:
+        # Once everything is trained, the process ends by itself after the uploads.
+        if not is_trained.is_set():
+            background.flush(UPLOAD_TIMEOUT_S)
+            # os._exit: the main thread may be inside a library call that takes hours.
             os._exit(1)
 
-    parent.on_gone(end)
+    parent.on_stop(on_stop)
     names, table = checked_request(request.body, request.settings)
     parent.send(Accepted(tuple(names)))
     without_version: list[Training] = []
@@ -168,7 +168,7 @@ def run(parent: Parent, request: JobRequest) -> None:
         parent.send(outcome)
         if outcome.version is None:
             without_version.append(result)
-    only_uploads_left.set()
+    is_trained.set()
     parent.send(Done())
     background.flush()
     for training in without_version:
@@ -177,7 +177,7 @@ def run(parent: Parent, request: JobRequest) -> None:
 
 
 def checked_request(body: bytes, settings: Settings) -> tuple[list[str], Table]:
-    """Return which detectors a body names, and its rows.
+    """Parse and check a body; return the names of the detectors, and the rows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a service and the process that trains for it say to each other."""
+"""The messages between a service and its training subprocess."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vigie.config import Settings
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What to train; a request that cannot be used is answered by an ``InvalidDataError``.
+    """The request of a training; ``InvalidDataError`` is the answer to an invalid one.
 
     Attributes
     ----------
     body : bytes
-        A ``TrainRequest`` as JSON, unread: whoever parses many rows holds the interpreter for as
-        long as hundreds of readings take.
+        A ``TrainRequest`` as JSON, unparsed: parsing many rows would block the service's
+        interpreter for as long as hundreds of readings take.
     settings : Settings
         Of the service.
     folder : Path
-        Where the serving form of each model is left, by its name: data, so that the service
-        unpickles no estimator.
+        Folder for the serving forms of the models, by name: they are data, so that the service
+        unpickles nothing.
     """
 
     body: bytes = field(repr=False)
@@ -32,14 +32,14 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request can be used, and these detectors will be trained, in this order."""
+    """The request is valid; these detectors will be trained, in this order."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A detector is trained.
+    """A detector was trained.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class Trained:
     metrics : dict
         See ``DetectorService.train``.
     version, run_id : optional
-        None if it is not registered by now.
+        None if it has not been registered yet.
     card_sha256 : str or None
-        Content hash of its serving form; None if there is no record of it.
+        Content hash of its serving form; None if it was not recorded.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Failed:
 
 @dataclass(frozen=True)
 class Done:
-    """All detectors have come to something; what is left are uploads."""
+    """All detectors have an outcome; only uploads are left."""
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A model that had no version when it was trained has one now."""
+    """A model without a version has been registered."""
 
     name: str
     version: int

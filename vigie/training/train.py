@@ -1,4 +1,4 @@
-"""One training as a function: from healthy rows to a calibrated model and its record."""
+"""Training as a function: from healthy rows to a calibrated model and its record."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from vigie.training.messages import Failed, Trained
 logger = logging.getLogger(__name__)
 
 Note = Callable[..., None]
-"""Called with a ``TrainedModel`` and, by keyword, the fields of ``Served`` that are known now."""
+"""Called with a ``TrainedModel`` and, as keywords, the new values of fields of ``Served``."""
 
 
 class Training:
-    """A model that was just trained, and what becomes known of it while it is recorded.
+    """A model that was just trained, and its version, which is set while it is recorded.
 
     Parameters
     ----------
     record : TrainingRecord
         Of the training.
     on_note : callable
-        Called with all that becomes known; see ``Note``.
+        Called with each update; see ``Note``.
     """
 
     def __init__(self, record: TrainingRecord, on_note: Note):
@@ -54,17 +54,17 @@ class Training:
 
     @property
     def served(self) -> Served:
-        """The model, with the version that it has by now."""
+        """The model, with its version as soon as it has one."""
         return self._served
 
     @property
     def outcome(self) -> Trained:
-        """The same without the model."""
+        """The message for the service, without the model."""
         served = self._served
         return Trained(self.name, self._metrics, served.version, served.run_id, served.card_sha256)
 
     def note(self, **facts: Any) -> None:
-        """Note what has become known."""
+        """Set fields of ``served``."""
         with self._changing:
             self._served = replace(self._served, **facts)
         self._on_note(self._served.model, **facts)
@@ -81,7 +81,7 @@ def train(
     stage: str | None = None,
     progress: Progress = no_progress,
 ) -> TrainingRecord:
-    """Fit and calibrate a model, and measure it on its own rows.
+    """Fit and calibrate a model, and compute its metrics on the training rows.
 
     Parameters
     ----------
@@ -90,17 +90,17 @@ def train(
     table : Table
         Healthy rows, checked.
     settings : Settings
-        How to calibrate, and the seed; see ``settings_for``.
+        The calibration settings and the seed; see ``settings_for``.
     recorder : Recorder
-        Told to get ready for the record, which the caller has it keep; see ``keep_record``.
+        Prepared for the record here; the caller records with ``keep_record``.
     params : mapping, optional
         The hyper-parameters; by default those of the settings.
     threshold : float in (0, 1), optional
         The score above which a reading is an anomaly; by default ``1 - contamination``.
     stage : {'Staging', 'Production'}, optional
-        The stage that the version is to be moved to.
+        The stage to which the version is moved.
     progress : callable, optional
-        Called with what is being done and the share of it that is finished.
+        Called with the current step and the share of it that is complete.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def train(
     stage = None if stage is None else stage_name(stage)
     params = parameters(algorithm, settings) if params is None else params
     detector = algorithm.new_detector(params, settings.random_state)
-    # Only now: the detector's libraries are in, and two threads do not import one of them.
+    # Only now, since the detector has imported its libraries: two threads must not do that at once.
     recorder.prepare(windows=detector.window > 1)
     model = training.train(
         detector,
@@ -147,18 +147,18 @@ def train(
 def keep_record(
     recorder: Recorder, training: TrainingRecord, note: Callable[..., None], *, nested: bool
 ) -> None:
-    """Have a training recorded.
+    """Record a training.
 
     Parameters
     ----------
     recorder : Recorder
-        Keeps the record.
+        Records it.
     training : TrainingRecord
         What to record.
     note : callable
-        Called with the fields of ``Served`` that become known, from other threads too.
+        Called with new values of fields of ``Served``, possibly from other threads.
     nested : bool
-        Record in a run nested in the open one, even where the open one is still free.
+        Record in a nested run even if the open run holds no training yet.
     """
     card_sha256 = recorder.record_training(
         training,
@@ -187,15 +187,15 @@ def train_each(
     table : Table
         Healthy rows, checked.
     settings : Settings
-        How to train.
+        Of the trainings.
     recorder : Recorder
-        Keeps the records.
+        Records them.
     stage : {'Staging', 'Production'}, optional
-        The stage that each version is moved to.
+        The stage to which each version is moved.
     progress : callable, optional
-        Called with what is being done and the share of it that is finished.
+        Called with the current step and the share of it that is complete.
     on_note : callable, optional
-        Called with what becomes known of each model; see ``Note``.
+        Called with each update of a model's version; see ``Note``.
 
     Yields
     ------
@@ -214,11 +214,11 @@ def train_each(
             logger.error("%s was not trained. %s", name, error)
             yield Failed(name, str(error))
         except Exception:
-            # The libraries raise what they like; one detector must not take the others along.
+            # A library may raise anything; that must not stop the other detectors.
             incident = uuid.uuid4().hex
             logger.exception("%s was not trained. Incident %s", name, incident)
-            said = f"This is a fault of the service, not of the data. Its log has it as {incident}."
-            yield Failed(name, said)
+            message = f"Internal error; the data is not at fault. See the log, incident {incident}."
+            yield Failed(name, message)
         else:
             yield training
 
@@ -233,25 +233,25 @@ def settings_for(
     algorithm : Algorithm
         Of the catalogue.
     settings : Settings, optional
-        Where all that is not given comes from; by default the environment and ``.env``.
+        Defaults; read from the environment and ``.env`` if not given.
     given : mapping, optional
-        Hyper-parameters that override them; None stands for one that is not given.
+        Hyper-parameters that override them, unless they are None.
 
     Raises
     ------
     InvalidDataError
-        If one of them is out of its range.
+        If one of them is out of range.
     """
     kind = Settings
     if algorithm.settings is not None:
         module, _, name = algorithm.settings.partition(":")
         kind = getattr(import_module(module), name)
-    chosen = {name: value for name, value in (given or {}).items() if value is not None}
-    if settings is not None and not chosen and isinstance(settings, kind):
+    overrides = {name: value for name, value in (given or {}).items() if value is not None}
+    if settings is not None and not overrides and isinstance(settings, kind):
         return settings
-    known = {} if settings is None else settings.model_dump()
+    defaults = {} if settings is None else settings.model_dump()
     try:
-        return kind.model_validate({**known, **chosen})
+        return kind.model_validate({**defaults, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidDataError(
@@ -262,7 +262,7 @@ def settings_for(
 
 
 def parameters(algorithm: Algorithm, settings: Settings) -> dict[str, Any]:
-    """Return the hyper-parameters of an algorithm as settings have them, and the contamination."""
+    """Return the hyper-parameters of an algorithm, with the contamination, from settings."""
     values = {name: getattr(settings, name) for name in (*algorithm.parameters, "contamination")}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
@@ -270,7 +270,7 @@ def parameters(algorithm: Algorithm, settings: Settings) -> dict[str, Any]:
 
 
 def metrics_of(record: TrainingRecord) -> dict[str, Any]:
-    """Return all numbers of a training; two of them are logged as parameters."""
+    """Return all metrics of a training, and two counts that MLflow has as parameters."""
     model = record.model
     return {"n_samples": model.n_samples, "n_features": model.n_features, **record.metrics}
 
@@ -326,14 +326,14 @@ def _tags(model: TrainedModel) -> dict[str, str]:
 
 @functools.lru_cache
 def _git_commit() -> str | None:
-    """Return the commit of the working directory, where that is a git checkout."""
+    """Return the commit of the working directory, if it is a git checkout."""
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return process.stdout.strip() or None
 
 
 def _part(progress: Progress, name: str, number: int, total: int) -> Progress:

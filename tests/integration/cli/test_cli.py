@@ -198,7 +198,7 @@ def test_an_error_is_one_line_however_long(offline, command):
 
 def test_rows_that_are_not_in_order_of_time_are_trained_on_with_a_warning(offline):
     assert offline["backwards"].returncode == 0, offline["backwards"].stderr
-    assert "Taken to be in order of time: The times in time" in words(offline["backwards"].stderr)
+    assert "Assuming time order: The times in time" in words(offline["backwards"].stderr)
 
 
 def test_the_doctor_names_disabled_tracking_with_its_remedy(offline):
@@ -274,15 +274,15 @@ def test_a_state_folder_that_cannot_be_made_is_named_with_its_variable(shell, ne
 
     for command in ("sync", "up"):
         error = error_of(vigie(command))
-        assert f"VIGIE_STATE_DIR: Nothing can be kept in {state}" in error
-        assert "Set it to a folder that can be written" in error
+        assert f"VIGIE_STATE_DIR: {state} is not writable" in error
+        assert "Set it to a writable folder" in error
     said = words(vigie("doctor").stdout)
-    assert f"Nothing can be kept in {state}" in said
+    assert f"{state} is not writable" in said
     assert "VIGIE_STATE_DIR: Set it to" in said
     # There is a model all the same.
     trained = vigie("train", "healthy.csv", "--model", "one_class_svm")
     assert trained.returncode == 0
-    assert "Set VIGIE_STATE_DIR to a folder that can be written" in words(trained.stderr)
+    assert "Set VIGIE_STATE_DIR to a writable folder" in words(trained.stderr)
     assert "Traceback" not in trained.stderr
 
 
@@ -388,7 +388,7 @@ def test_an_empty_registry_is_listed_as_such(empty):
 def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(trained, workplace):
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.count("1 (Production)") == 2
-    assert "Left out, being no readings: time" in trained.stderr
+    assert "Left out, not readings: time" in trained.stderr
     for name in ("isolation_forest", "one_class_svm"):
         model = workplace.tracking.load_model(name, stage="Production")
         assert list(model.feature_names) == NAMES
@@ -410,7 +410,7 @@ def test_a_recording_is_judged_without_a_state_folder_too(shown, workplace):
     judged = workplace.vigie("detect", "fault.parquet", VIGIE_STATE_DIR=state)
     assert judged.returncode == 0
     assert judged.stdout == shown["table"].stdout
-    assert "set VIGIE_STATE_DIR to a folder that can be written" in words(judged.stderr)
+    assert "set VIGIE_STATE_DIR to a writable folder" in words(judged.stderr)
     assert "Traceback" not in judged.stderr
 
 
@@ -450,7 +450,7 @@ def test_a_column_that_all_models_need_is_missed_before_a_row_is_judged(shown):
 def test_a_file_is_judged_without_a_column_where_that_is_said_outright(shown):
     done = shown["short, imputed"]
     assert done.returncode == 0, done.stderr
-    assert "isolation_forest goes on without flow_rate: not in short.csv." in words(done.stderr)
+    assert "isolation_forest continues without flow_rate: not in short.csv." in words(done.stderr)
     assert "flow_rate: 300 of 300 values are missing" in words(done.stdout)
 
 

@@ -121,7 +121,7 @@ def test_a_service_goes_on_from_the_history_of_an_earlier_version(
 
     # The window of the LSTM autoencoder is full of what the earlier version has kept.
     assert set(result.models) == {"one_class_svm", "lstm_autoencoder"}
-    assert "not kept" not in caplog.text
+    assert "not stored" not in caplog.text
     service.close()
 
 
@@ -162,7 +162,7 @@ def test_the_tables_of_a_newer_version_are_refused_and_left_alone(new_history: N
     with pytest.raises(HistoryError, match="newer Vigie") as refused:
         History(url)
 
-    assert "restore the copy" in str(refused.value)
+    assert "restore the backup" in str(refused.value)
     execute(url, f"UPDATE {VERSION_TABLE} SET version_num = '0002' WHERE version_num = '9999'")
     History(url).close()
 
@@ -212,7 +212,7 @@ def test_a_portion_is_deleted_at_a_time_so_that_readings_come_in_between(
     history = History(new_history())
     keep(history, "pump", range(SPARED + 3 * PORTION))
     with history.transaction("pump", None) as transaction:
-        assert transaction.forget(at(1e6), PORTION) == PORTION
+        assert transaction.delete_before(at(1e6), PORTION) == PORTION
     assert kept(history, "pump")[0].timestamp == at(PORTION)
     stopped = threading.Event()
     stopped.set()

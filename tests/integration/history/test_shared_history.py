@@ -44,8 +44,8 @@ def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplo
     after = one_by_one(service, requests[3:])
     assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
     [error] = [one for one in caplog.records if one.levelname == "ERROR"]
-    assert "Readings are assessed, but not kept" in error.getMessage()
-    assert "1 readings were not kept" in caplog.text
+    assert "Readings are assessed, but not stored" in error.getMessage()
+    assert "1 readings were not stored" in caplog.text
     service.close()
 
 

@@ -189,7 +189,7 @@ def a_pickle(settings: Settings, make: Callable[..., int], tmp_path: Path) -> in
     [
         (damaged, "does not match the checksum"),
         (lost, "cannot be read"),
-        (of_other_sensors, "needs oil_level, which the models beside it do not know"),
+        (of_other_sensors, "needs oil_level, which the other models do not know"),
         (of_another_kind, "is a one_class_svm"),
         (a_pickle, "allow_pickle"),
     ],
@@ -265,7 +265,8 @@ def test_a_service_that_can_keep_nothing_serves_all_the_same_and_says_so_once(
         service.refresh()
     assert served(service) == {SVM: 1}
     [error] = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
-    assert error.startswith("VIGIE_STATE_DIR: Nothing can be kept in")
+    assert error.startswith("VIGIE_STATE_DIR: ")
+    assert "is not writable" in error
     service.close()
 
 

@@ -20,7 +20,7 @@ from sending import NAME, files, recovered, runs, train, versions, waiting
 from vigie.config import Settings
 from vigie.errors import TrackingUnavailableError
 from vigie.local import mlflow_server
-from vigie.registry.server import impatiently
+from vigie.registry.server import short_timeout
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
@@ -143,7 +143,7 @@ def test_many_who_send_at_once_send_each_training_once(behind, healthy):
         list(threads.map(lambda _: MLflowService(settings).sync(), range(4)))
     for child in others:
         assert child.wait(2 * AT_MOST_S)
-        assert child.how_it_ended().startswith("ended with status 0")
+        assert child.describe_exit().startswith("ended with status 0")
         child.close()
     assert waiting(settings) == 0
     assert len(runs(settings)) == len(versions(settings)) == 3
@@ -219,7 +219,7 @@ def test_what_the_server_may_still_be_at_is_not_asked_for_again(tracked, behind,
     """A request that was given up on is carried out later all the same."""
     settings, server = behind(0, "slow")
     server.at = "/runs/create"
-    with impatiently():
+    with short_timeout():
         train(settings.model_copy(update={"tracking_patience_s": 0.5}), healthy)
     assert waiting(tracked) == 1
     outcomes: list[str] = []
@@ -319,7 +319,7 @@ def test_a_journal_that_grows_is_warned_of(behind, healthy, caplog, monkeypatch)
     caplog.clear()
     for _ in range(3):
         train(settings, healthy)
-    warnings = [r.getMessage() for r in caplog.records if "is not sent" in r.getMessage()]
+    warnings = [r.getMessage() for r in caplog.records if "has not been sent" in r.getMessage()]
     assert "4 records to be sent" in warnings[-1]
     assert "vigie doctor" in warnings[-1]
 

@@ -67,7 +67,7 @@ def syncing(behind, healthy) -> Iterator[tuple[Settings, Entry, subprocess.Popen
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert "Another process is sending" in process.stderr.readline()
+        assert "another process that is sending" in process.stderr.readline()
         yield settings, entry, process
 
 

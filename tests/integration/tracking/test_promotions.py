@@ -54,7 +54,7 @@ def by_alias(client: MlflowClient, version: int) -> None:
 
 def recorded(server: Server, stage: str = PRODUCTION) -> tuple[list[int], int | None]:
     """Return what the registry has in a stage, and under its alias."""
-    listed, aliases = lookup.recorded(server, NAME)
+    listed, aliases = lookup.versions_and_aliases(server, NAME)
     there = [version.version for version in listed if version.stage == stage]
     return there, aliases.get(stage.lower())
 
@@ -73,15 +73,15 @@ class Meanwhile:
         self._monkeypatch = monkeypatch
 
     def before_our_turn(self, act: Callable[[], object]) -> None:
-        others_moving, acted = stages._others_moving, []
+        lock_tags, acted = stages._lock_tags, []
 
         def look(server: Server, name: str, own: str) -> set[str]:
             if not acted:
                 acted.append(True)
                 act()
-            return others_moving(server, name, own)
+            return lock_tags(server, name, own)
 
-        self._monkeypatch.setattr(stages, "_others_moving", look)
+        self._monkeypatch.setattr(stages, "_lock_tags", look)
 
     def after_our_move(self, act: Callable[[], object]) -> None:
         move, acted = stages._set, []
@@ -166,8 +166,8 @@ def test_the_turn_of_one_who_was_killed_passes(client, server, monkeypatch):
 
 def test_a_turn_that_never_comes_is_an_answer_too(client, server, monkeypatch):
     monkeypatch.setattr(stages, "LIVES_MS", 300)
-    monkeypatch.setattr(stages, "_others_moving", lambda *_: {f"{MOVING}0"})
-    with pytest.raises(ConflictError, match="moved by others"):
+    monkeypatch.setattr(stages, "_lock_tags", lambda *_: {f"{MOVING}0"})
+    with pytest.raises(ConflictError, match="keep moving versions"):
         promote(server, 1)
     assert recorded(server) == ([], None)
 
@@ -257,7 +257,7 @@ def test_a_promotion_by_alias_alone_is_rolled_back_to_the_last_of_ours(client, s
     by_alias(client, 4)
     before, now = stages.rollback(server, NAME)
     assert (before.version, now.version) == (4, 2)
-    assert "does not tell what was there before" in caplog.text
+    assert "no record of the version before it" in caplog.text
     assert stages.rollback(server, NAME)[1].version == 1
 
 
@@ -265,7 +265,7 @@ def test_a_promotion_by_alias_alone_is_rolled_back_to_the_last_of_ours(client, s
 def test_where_the_registry_cannot_tell_what_served_before_it_is_said(client, server):
     by_alias(client, 1)
     by_alias(client, 2)
-    with pytest.raises(ModelNotFoundError, match=r"Another tool.*does not tell.*promote"):
+    with pytest.raises(ModelNotFoundError, match=r"Another tool.*no record.*promote"):
         stages.rollback(server, NAME)
     assert serving(server) == 2
 

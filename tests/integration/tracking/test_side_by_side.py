@@ -249,7 +249,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told_so(at_once, se
         assert won[-1].version == holder
         for one in moved:
             if one.version is None:
-                assert f"Version {holder} of '{NAME}' was put into Production" in one.reason
+                assert f"Version {holder} of '{NAME}' was moved to Production" in one.reason
                 assert "vigie models promote" in one.reason
 
 

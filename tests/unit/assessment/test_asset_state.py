@@ -431,7 +431,7 @@ def test_detection_goes_on_when_the_history_cannot_be_used(tmp_path, caplog, bro
     assert result.asset.state is AssetState.UNKNOWN
     # However many readings it does not keep.
     [error] = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert "not kept" in error.getMessage()
+    assert "not stored" in error.getMessage()
     service.close()
 
 
@@ -446,7 +446,7 @@ def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
     folder.mkdir()
     [result] = one_by_one(service, requests[2:])
     assert result.asset.state is NORMAL
-    assert "2 readings were not kept" in caplog.text
+    assert "2 readings were not stored" in caplog.text
     service.close()
 
 
@@ -469,7 +469,7 @@ def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     service = trained(tmp_path, history_enabled=False)
     results = one_by_one(service, readings("pump", FAULTY[:90]))
     assert set(states(results)) == {AssetState.UNKNOWN}
-    reason = f"its window has 1 of {WINDOW} rows, for the history is switched off"
+    reason = f"its window has 1 of {WINDOW} rows, since the history is disabled"
     assert results[-1].abstained == {"lstm_autoencoder": reason}
     assert set(results[-1].models) == set(ROW_MODELS)
     # A batch carries its own past.

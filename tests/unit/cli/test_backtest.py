@@ -161,7 +161,7 @@ def test_the_sentences_say_what_an_operator_lived_through():
     times = seconds(*np.arange(16) * 60)
     told = sentences(hand_made(*EXAMPLE, times=times))
     assert told == [
-        "trained on rows 1–4 (left out as labelled: 1); judged rows 5–16",
+        "trained on rows 1–4 (left out as labelled: 1); assessed rows 5–16",
         "fault in rows 6–8: found after 2 rows (2 min)",
         "fault in rows 11–12: found at once",
         "fault in rows 14–15: missed",
@@ -172,7 +172,10 @@ def test_the_sentences_say_what_an_operator_lived_through():
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
     told = sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
     assert sum(sentence.startswith("fault in rows") for sentence in told) == MOST_TOLD
-    assert told[-2:] == ["25 of 50 faults found in all", "25 alarms, none of them without a fault"]
+    assert told[-2:] == [
+        "25 of 50 faults found in total",
+        "25 alarms, none of them without a fault",
+    ]
 
 
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
@@ -477,7 +480,7 @@ def test_the_table_has_each_verdict_and_sentences_below_it(folder):
     said = words(done.out)
     for part in ("asset", "isolation_forest alone", "single readings", "F1", "FAR", "MAR"):
         assert f" {part} " in said
-    assert f"trained on rows 1–{TRAIN_ROWS}; judged rows {TRAIN_ROWS + 1}–{N_ROWS}" in said
+    assert f"trained on rows 1–{TRAIN_ROWS}; assessed rows {TRAIN_ROWS + 1}–{N_ROWS}" in said
     assert f"fault in rows {ONSET + 1}–{N_ROWS}: found after" in said
     assert "a day" in said
 

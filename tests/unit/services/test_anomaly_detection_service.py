@@ -20,7 +20,7 @@ def service(untracked):
 def test_a_model_of_other_features_abstains_by_name_and_reason(service):
     result = service.detect_anomaly({"asset_id": "pump", "features": {"a": 9.0, "b": 9.0}})
     assert list(result.models) == ["isolation_forest"]
-    assert result.abstained == {"one_class_svm": "the reading lacks c, d, e"}
+    assert result.abstained == {"one_class_svm": "missing from the reading: c, d, e"}
     assert result.final_score == result.models["isolation_forest"].score
     assert result.is_anomaly
     assert {sensor.name for sensor in result.sensors} == {"a", "b"}

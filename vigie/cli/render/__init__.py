@@ -1,1 +1,1 @@
-"""What commands print: events, rows and backtests, as tables, sentences, files and pictures."""
+"""The output of commands: events, rows and backtests as tables, text, files and plots."""

@@ -1,4 +1,4 @@
-"""A backtest for people: rates as a table, faults in sentences, the time line as a picture."""
+"""The report of a backtest: rates as a table, faults in sentences, a plot over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vigie.errors import InvalidDataError
 from vigie.events.gathering import Stretch, stretches
 
 MOST_TOLD = 20
-"""Faults that are told one by one, at most."""
+"""Most faults that are listed individually."""
 
 
 def sheet(result: Backtest) -> Sheet:
@@ -42,30 +42,30 @@ def sheet(result: Backtest) -> Sheet:
 
 
 def sentences(result: Backtest) -> list[str]:
-    """Return what an operator would have lived through; rows count from 1."""
+    """Return a summary of faults and alarms, with rows counted from 1."""
     left_out = f" (left out as labelled: {result.left_out_rows})" if result.left_out_rows else ""
-    told = [
+    lines = [
         f"trained on rows 1–{result.train_rows}{left_out}; "
-        f"judged rows {result.train_rows + 1}–{len(result.labels)}"
+        f"assessed rows {result.train_rows + 1}–{len(result.labels)}"
     ]
     if not result.labels[result.train_rows :].any():
-        told.append("none of these is labelled as faulty, so that every alarm counts as false")
-    told += [_sentence(fault) for fault in result.faults[:MOST_TOLD]]
+        lines.append("none of these is labelled as faulty, so every alarm counts as false")
+    lines += [_sentence(fault) for fault in result.faults[:MOST_TOLD]]
     if len(result.faults) > MOST_TOLD:
-        found = sum(fault.delay_rows is not None for fault in result.faults)
-        told.append(f"{found} of {len(result.faults)} faults found in all")
-    return [*told, _sentence_on_alarms(result)]
+        n_found = sum(fault.delay_rows is not None for fault in result.faults)
+        lines.append(f"{n_found} of {len(result.faults)} faults found in total")
+    return [*lines, _sentence_on_alarms(result)]
 
 
 def write_picture(result: Backtest, path: Path) -> None:
-    """Write the time line of a backtest as a PNG file.
+    """Write the plot of a backtest over time as a PNG file.
 
     Raises
     ------
     InvalidDataError
-        If no file can be written there.
+        If the file cannot be written.
     """
-    # Imported here, for few backtests want a picture.
+    # Imported here, since few backtests need Matplotlib.
     from matplotlib.figure import Figure
 
     from vigie.tracking.figures import ACCENT, ALERT, INK
@@ -104,7 +104,7 @@ def _sentence(fault: Fault) -> str:
     if fault.delay_rows is None:
         return f"{place}: missed"
     if fault.stood_already:
-        return f"{place}: the alarm stood already"
+        return f"{place}: the alarm was already active"
     if fault.delay_rows == 0:
         return f"{place}: found at once"
     plural = "" if fault.delay_rows == 1 else "s"

@@ -1,4 +1,4 @@
-"""Events as a table for the terminal: odds instead of decimals, the sensors in words."""
+"""Events as a table for the terminal, with odds instead of p-values."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ CAPTION = (
     "alarm by averages of the latest rows; sensors: share of the surprise, and the value there."
 )
 WORTH_TELLING = 0.1
-"""Share from which on a second sensor is told in a table."""
+"""Smallest share of a second sensor in the table."""
 
 
 def event_sheet(
-    found: Sequence[Event], *, first: int = 0, units: Mapping[str, str] | None = None
+    events: Sequence[Event], *, first: int = 0, units: Mapping[str, str] | None = None
 ) -> Sheet:
-    """Return events as a table for the terminal, rows counted from ``first + 1``."""
+    """Return events as a table for the terminal, with rows counted from ``first + 1``."""
     sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
     sheet.add_column("event", no_wrap=True)
     sheet.add_column("rows", no_wrap=True)
     sheet.add_column("anomalous", justify="right")
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
-    for event in found:
-        sure = odds(event.p_value)
+    for event in events:
+        confidence = odds(event.p_value)
         if not event.is_alarm and (level := event.criticality):
             style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
-            sure = f"[{style}]{level}[/]\n{sure}"
+            confidence = f"[{style}]{level}[/]\n{confidence}"
         sheet.add_row(
             "[bold red]alarm[/]" if event.is_alarm else "odd\nreadings",
             _span(first + event.first + 1, first + event.last + 1),
             f"{event.n_anomalies}",
-            sure,
+            confidence,
             "\n".join(
                 _reason(sensor, units or {}, None if event.is_alarm else first + event.peak + 1)
                 for sensor in event.sensors[:2]
@@ -63,7 +63,7 @@ def _span(first: int, last: int) -> str:
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
     unit = units.get(sensor.name, "")
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    # An alarm is about averages of many rows; which of them was the worst says little.
+    # An alarm is about averages of many rows, so its worst row says little.
     when = ""
     if row is not None and sensor.readings_ago:
         when = f", most in row {row - sensor.readings_ago}"

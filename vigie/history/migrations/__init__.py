@@ -1,1 +1,1 @@
-"""Revisions of the history's tables, for Alembic; ``vigie.history.schema`` runs them."""
+"""Alembic revisions of the history's tables; ``vigie.history.schema`` runs them."""

@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, on a connection and in the transaction of whoever asks."""
+"""Alembic's environment: run the revisions in the caller's transaction."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""A file for each revision, named by its number; what one has once said is never changed."""
+"""One file for each revision, named by its number; a released revision never changes."""

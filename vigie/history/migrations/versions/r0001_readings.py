@@ -1,4 +1,4 @@
-"""Readings and what was decided about them, as they come."""
+"""Create the table of readings and their results."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,10 +8,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the table of readings."""
+    """Create the table of readings."""
     op.create_table(
         "readings",
-        # SQLite counts up by itself only in an INTEGER column.
+        # SQLite assigns keys automatically only in an INTEGER column.
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
         sa.Column("asset_id", sa.String(200), nullable=False),
         sa.Column("sensor_id", sa.String(200), nullable=False),
