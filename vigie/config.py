@@ -113,6 +113,11 @@ class Settings(BaseSettings):
     data: Path | None = None
     """Folder of public data sets for the demo and the benchmarks; by default none."""
 
+    @property
+    def model_cache(self) -> Path:
+        """Where versions of models are cached."""
+        return self.state_dir / "models"
+
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the environment variable that sets a field."""

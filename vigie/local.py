@@ -184,17 +184,19 @@ def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Pat
         If it exits instead, or takes too long.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise VigieError(
-                f"{name} exited with status {process.returncode} while starting.",
-                remedy=f"See its log: {log}.",
-            )
-        try:
-            if httpx.get(url, timeout=1.0, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
+    # One client for all tries: making one reads the certificates, which takes as long as a try.
+    with httpx.Client(timeout=1.0, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise VigieError(
+                    f"{name} exited with status {process.returncode} while starting.",
+                    remedy=f"See its log: {log}.",
+                )
+            try:
+                if client.get(url).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
     raise VigieError(
         f"{name} did not answer within {START_TIMEOUT_S:.0f} s.", remedy=f"See its log: {log}."
     )

@@ -108,10 +108,10 @@ class StatusSeries:
             The p-value below which a reading is an anomaly.
         """
         weak = min(CLEAR * contamination, WEAKEST_CLEAR)
-        strong = min(ALARM * contamination, WEAKEST_ALARM)
-        n, code = len(p_values), 0
+        strong, n, code = alarm_limit(contamination), len(p_values), 0
         if before is not None:
-            code = OFF_DELAY * STATES.index(before.state) + before.calm
+            # A history may have been written under a longer off-delay.
+            code = OFF_DELAY * STATES.index(before.state) + min(before.calm, OFF_DELAY - 1)
         states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
         compiled.evidence.follow(
             *(p_values, weak, strong, TRANSITIONS, OFF_DELAY, code, states, calm, entered)
@@ -125,6 +125,11 @@ class StatusSeries:
             return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm)
         before = self.before or AssetStatus(NORMAL, self.times[0])
         return before if before.calm == calm else replace(before, calm=calm)
+
+
+def alarm_limit(contamination: float) -> float:
+    """Return the p-value of an asset below which an alarm is raised."""
+    return min(ALARM * contamination, WEAKEST_ALARM)
 
 
 def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:

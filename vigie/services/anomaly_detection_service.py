@@ -427,7 +427,7 @@ class AnomalyDetectionService:
         """Copy a version that was trained here to the cache, which saves the download."""
         if trained.version is None or trained.card_sha256 is None:
             return
-        cache = self.settings.state_dir / "models"
+        cache = self.settings.model_cache
         try:
             store(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:

@@ -260,7 +260,7 @@ class DetectorService:
             return None
         server = self.mlflow_service.server
         picked = lookup.pick(server, self.name, stage=stage, version=version)
-        cache = self.settings.state_dir / "models"
+        cache = self.settings.model_cache
         served = open_served(server, cache, self.name, picked, self._served)
         with self._changing:
             self._served = served

@@ -303,11 +303,11 @@ class MLflowService:
 
     def open_version(self, version: Version) -> TrainedModel:
         """Open the serving form of a version."""
-        return cache.open_version(self.server, version, self._cache)
+        return cache.open_version(self.server, version, self.settings.model_cache)
 
     def open_cached(self, version: Version) -> TrainedModel:
         """Open the serving form of a version from the local cache."""
-        return cache.open_cached(version, self._cache)
+        return cache.open_cached(version, self.settings.model_cache)
 
     def run_metrics(self, version: Version) -> tuple[str | None, dict[str, float]]:
         """Return the name and the metrics of a version's run."""
@@ -349,7 +349,3 @@ class MLflowService:
             Whether all have finished; a failed upload has been logged, and counts as finished.
         """
         return background.flush(timeout)
-
-    @property
-    def _cache(self) -> Path:
-        return self.settings.state_dir / "models"

@@ -164,10 +164,6 @@ class RegistryFollower:
         """The state saved by an earlier process; read once, so that a fault is logged once."""
         return last_served.read(self._settings.state_dir, self._server.masked_uri)
 
-    @property
-    def _cache(self) -> Path:
-        return self._settings.state_dir / "models"
-
     def _follow(self) -> None:
         """Serve the registry's versions; all changes take effect at once."""
         before = self._models.current.for_everything.served
@@ -230,7 +226,9 @@ class RegistryFollower:
 
     def _open(self, name: str, version: Version, *, from_cache: bool = False) -> Served:
         before = self._models.get(ModelKey(EVERYTHING, name))
-        return open_served(self._server, self._cache, name, version, before, from_cache=from_cache)
+        return open_served(
+            self._server, self._settings.model_cache, name, version, before, from_cache=from_cache
+        )
 
     def _report(self, problems: Mapping[str, VigieError]) -> None:
         """Set ``problems``, and log those that are new."""

@@ -60,7 +60,7 @@ class Snapshot:
     for_everything: Answering
 
     def for_asset(self, asset_id: str) -> Answering:
-        """Return the models of the narrowest scope that has any for an asset."""
+        """Return the models that serve an asset: those for everything, the only scope so far."""
         return self.for_everything
 
 

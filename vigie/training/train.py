@@ -285,9 +285,10 @@ def _metrics(model: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]
         "threshold": model.threshold,
     }
     if model.reconstructs:
+        metrics["n_sequences"] = model.n_samples - model.window + 1
+        if model.loss_by_epoch:
+            metrics["final_loss"] = float(model.loss_by_epoch[-1])
         metrics |= {
-            "n_sequences": model.n_samples - model.window + 1,
-            "final_loss": float(model.loss_by_epoch[-1]),
             "mean_reconstruction_error": float(raw.mean()),
             "reconstruction_error_threshold": float(
                 model.calibration.raw_threshold(1.0 - model.threshold)
