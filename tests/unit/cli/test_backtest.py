@@ -524,7 +524,7 @@ def odd_files(folder: Path, data: Data, tmp_path_factory: pytest.TempPathFactory
         (["pump.csv", "--labels", "shift"], ["--labels", "'early' in row 1", "Write 0"]),
         (["pump.csv", "--labels", "fault", "--feature", "fault"], ["--feature: fault is the"]),
         (["pump.csv", "--labels", "fault", "--exclude", "colour"], ["--exclude", "colour"]),
-        (["pump.csv", "--labels", "fault", "--time", "shift"], ["--time", "holds no times"]),
+        (["pump.csv", "--labels", "fault", "--time", "shift"], ["--time", "does not hold times"]),
         (["pump.csv", "--labels", "fault", "--model", "forest"], ["no detector 'forest'"]),
         (["pump.csv", "--labels", "fault", "--train-rows", "0"], ["nothing to train on"]),
         (
