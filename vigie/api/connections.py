@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol):
         self._received = 0
         self._unsent: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._refusal = HTTPStatus.BAD_REQUEST, "This is not an HTTP/1.1 request."
+        self._refusal = HTTPStatus.BAD_REQUEST, "This is not an HTTP request."
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]

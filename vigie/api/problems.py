@@ -35,7 +35,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
 PROBLEM = "application/problem+json"
 
 REMEDY: dict[HTTPStatus, str] = {
-    HTTPStatus.BAD_REQUEST: "Send HTTP/1.1 as in RFC 9112.",
+    HTTPStatus.BAD_REQUEST: "Send a request as RFC 9112 defines it.",
     HTTPStatus.NOT_FOUND: "See /docs for the existing paths.",
     HTTPStatus.METHOD_NOT_ALLOWED: "See /docs for the methods of each path.",
     HTTPStatus.REQUEST_TIMEOUT: "Send the request faster, or raise VIGIE_CLIENT_PATIENCE_S.",

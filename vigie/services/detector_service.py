@@ -52,6 +52,8 @@ class DetectorService:
 
     name: str
     """Registered name."""
+    algorithm_name: str = ""
+    """Name in the catalogue; by default the registered name."""
 
     contamination: float
 
@@ -64,7 +66,7 @@ class DetectorService:
         name: str | None = None,
     ):
         self.name = name or self.name
-        self.algorithm = algorithm(self.name)
+        self.algorithm = algorithm(self.algorithm_name or self.name)
         self.settings = settings_for(self.algorithm, settings, given)
         for hyper_parameter, value in parameters(self.algorithm, self.settings).items():
             setattr(self, hyper_parameter, value)
@@ -148,6 +150,7 @@ class DetectorService:
             training_table(X, feature_names, self.settings.sensor_ranges),
             self.settings,
             self.mlflow_service.recorder,
+            name=self.name,
             params=self._params,
             threshold=self._threshold,
             stage=stage,
@@ -261,7 +264,7 @@ class DetectorService:
         server = self.mlflow_service.server
         picked = lookup.pick(server, self.name, stage=stage, version=version)
         cache = self.settings.model_cache
-        served = open_served(server, cache, self.name, picked, self._served)
+        served = open_served(server, cache, self.algorithm.name, picked, self._served)
         with self._changing:
             self._served = served
         return picked

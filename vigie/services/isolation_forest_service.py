@@ -32,7 +32,7 @@ class IsolationForestService(DetectorService):
     False
     """
 
-    name = "isolation_forest"
+    name = algorithm_name = "isolation_forest"
 
     n_estimators: int
     max_samples: int | float | Literal["auto"]

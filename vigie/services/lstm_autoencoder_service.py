@@ -38,7 +38,7 @@ class LSTMAutoencoderService(DetectorService):
     [16, 8]
     """
 
-    name = "lstm_autoencoder"
+    name = algorithm_name = "lstm_autoencoder"
 
     encoder_layers: list[int]
     decoder_layers: list[int]

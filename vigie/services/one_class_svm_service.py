@@ -36,7 +36,7 @@ class OneClassSVMService(DetectorService):
     0.1
     """
 
-    name = "one_class_svm"
+    name = algorithm_name = "one_class_svm"
 
     nu: float
     kernel: Literal["rbf", "linear", "poly", "sigmoid"]

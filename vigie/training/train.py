@@ -76,6 +76,7 @@ def train(
     settings: Settings,
     recorder: Recorder,
     *,
+    name: str | None = None,
     params: Params | None = None,
     threshold: float | None = None,
     stage: str | None = None,
@@ -93,6 +94,8 @@ def train(
         The calibration settings and the seed; see ``settings_for``.
     recorder : Recorder
         Prepared for the record here; the caller records with ``keep_record``.
+    name : str, optional
+        The registered name; by default the algorithm's.
     params : mapping, optional
         The hyper-parameters; by default those of the settings.
     threshold : float in (0, 1), optional
@@ -130,7 +133,7 @@ def train(
     metrics = _metrics(model, raw, scores)
     metrics["training_seconds"] = time.perf_counter() - started
     return TrainingRecord(
-        model_name=algorithm.name,
+        model_name=name or algorithm.name,
         model=model,
         X=table.values,
         scores=scores,
