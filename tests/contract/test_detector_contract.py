@@ -912,6 +912,7 @@ def test_the_lstm_holds_the_first_row_before_it(lstm):
     )
 
 
+@pytest.mark.slow
 def test_the_lstm_notices_an_order_that_no_single_row_betrays(settings):
     wave = np.sin(np.arange(600) / 3.0)[:, None] * [1.0, 2.0]
     service = LSTMAutoencoderService(

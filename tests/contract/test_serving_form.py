@@ -99,6 +99,7 @@ def test_trees_somewhat_higher_than_most_score_as_the_estimator(n_rows):
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_tree_twenty_levels_deep_scores_as_the_estimator():
     fitted = forest(1, 1.0, rows(600_000))
     assert fitted.arrays["levels"].max() >= 20

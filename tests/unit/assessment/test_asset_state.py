@@ -450,6 +450,7 @@ def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
     service.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_never_answers_is_waited_for_once(tmp_path, monkeypatch):
     monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 1000.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

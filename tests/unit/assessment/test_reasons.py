@@ -23,6 +23,8 @@ from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import SensorContribution
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
+pytestmark = pytest.mark.slow
+
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "lstm_autoencoder"]
 AVERAGED = 20

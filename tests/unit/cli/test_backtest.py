@@ -365,6 +365,7 @@ def test_a_detector_that_cannot_learn_from_so_few_rows_is_named(data, settings):
 # The picture.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["." * 40, ".x" * 20, "." * 20 + "x" * 20])
 @pytest.mark.parametrize("alarm", ["." * 30, "x.x" * 10])
 def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):

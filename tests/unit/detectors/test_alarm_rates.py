@@ -39,6 +39,8 @@ from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.trained import TrainedModel
 from vigie.detectors.training import train
 
+pytestmark = pytest.mark.slow
+
 # About a hundred comparisons with two sides each: one false rejection in a million runs.
 CHANCE = 5e-9
 DEVIATIONS = 5.7
@@ -260,7 +262,6 @@ def test_a_model_of_rows_raises_alarms_at_the_rate_asked_or_training_says_it_can
     assert holds(make, machine, n, contamination, time_ordered, caplog)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "world", "contamination"),
     [
@@ -319,7 +320,6 @@ def many() -> dict[str, list[tuple[TrainedModel, Floats]]]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 @pytest.mark.parametrize("name", MODELS)
 def test_over_many_trainings_a_model_raises_alarms_at_the_rate_asked(many, name, rate):
@@ -330,7 +330,6 @@ def test_over_many_trainings_a_model_raises_alarms_at_the_rate_asked(many, name,
     assert abs(np.mean(ratios) - 1.0) < DEVIATIONS * np.sqrt(variance / len(ratios))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_over_many_trainings_all_together_raise_alarms_at_the_rate_asked(many, rate):
     answers = zip(*([p for _, p in models] for models in many.values()), strict=True)

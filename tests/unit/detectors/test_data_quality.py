@@ -137,6 +137,7 @@ def test_good_data_come_back_as_they_are():
     assert (quality.faults, quality.n_filled, quality.n_samples) == ((), 0, 2000)
 
 
+@pytest.mark.slow
 @few_examples
 @given(tables)
 def test_only_faulty_cells_change_and_each_into_a_good_value_of_its_sensor(values):
@@ -381,6 +382,7 @@ def test_a_live_reading_has_the_faults_that_training_data_would_have():
     assert {f.sensor: f.kind for f in examine(table, names, ranges)[1].faults} == expected
 
 
+@pytest.mark.slow
 @few_examples
 @given(arrays(np.float64, st.tuples(st.integers(0, 40), st.integers(1, 3)), elements=readings))
 def test_what_is_learnt_of_any_sensor_can_be_stored_and_compared(values):

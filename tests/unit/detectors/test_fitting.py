@@ -53,6 +53,7 @@ def test_the_estimator_has_all_that_pyod_leaves_after_a_fit(detector, peer, lack
     np.testing.assert_array_equal(again.decision_function(rows), scores)
 
 
+@pytest.mark.slow
 def test_trees_are_as_scikit_learn_grows_them():
     peers = [IForest(n_estimators=300, max_samples=256, random_state=seed) for seed in (3, 4)]
     scores = [peer.fit(ROWS).detector_.score_samples(FRESH) for peer in peers]

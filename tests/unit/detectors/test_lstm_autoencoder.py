@@ -90,6 +90,7 @@ def test_a_training_ends_when_more_epochs_gain_nothing(arrays_only, patience, ca
     assert f"epoch {len(fitted.loss_by_epoch)} was best" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_on_learning_is_not_stopped():
     fitted = NETWORK.fit([wave(2000)], no_progress)
     assert len(fitted.loss_by_epoch) == NETWORK.epochs
