@@ -19,8 +19,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib import import_module
 from multiprocessing.connection import Connection
+from pkgutil import resolve_name
 from typing import Any
 
 from vigie.errors import VigieError
@@ -163,10 +163,9 @@ def main() -> None:
         request = connection.recv()
     except (EOFError, OSError):
         return
-    module, _, function = sys.argv[2].partition(":")
     parent = Parent(connection)
     try:
-        getattr(import_module(module), function)(parent, request)
+        resolve_name(sys.argv[2])(parent, request)
     except VigieError as error:
         parent.send(error)
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import ValidationError
@@ -245,10 +245,7 @@ def settings_for(
     InvalidDataError
         If one of them is out of range.
     """
-    kind = Settings
-    if algorithm.settings is not None:
-        module, _, name = algorithm.settings.partition(":")
-        kind = getattr(import_module(module), name)
+    kind = Settings if algorithm.settings is None else resolve_name(algorithm.settings)
     overrides = {name: value for name, value in (given or {}).items() if value is not None}
     if settings is not None and not overrides and isinstance(settings, kind):
         return settings
