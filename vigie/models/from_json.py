@@ -81,6 +81,13 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
         ) from None
 
 
+def first_fault(error: ValidationError) -> str:
+    """Return the place and the message of the first fault, for a file that Vigie has written."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else fault["msg"]
+
+
 def n_strings(value: Any) -> int:
     """Return how many strings the JSON of a value has: keys, and values that are text."""
     if isinstance(value, list):

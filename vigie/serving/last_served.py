@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from vigie.models.from_json import first_fault
 from vigie.registry.version import Version
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,4 @@ def read(folder: Path, registry: str) -> LastServed | None:
 
 
 def _reason(error: OSError | ValidationError) -> str:
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else fault["msg"]
+    return str(error.strerror) if isinstance(error, OSError) else first_fault(error)

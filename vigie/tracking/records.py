@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from vigie.models.from_json import first_fault
 
 Metric = tuple[str, float, int, int]
 """Name, value, Unix time in milliseconds, and step."""
@@ -180,8 +183,13 @@ def from_json(facts: Mapping[str, Any]) -> Record:
         TrainingEntry if "what" not in facts else ManualValues if "run" in facts else ManualRun
     )
     try:
-        return TypeAdapter(kind).validate_python(dict(facts))
+        record: Record = _forms()[kind].validate_python(dict(facts))
     except ValidationError as error:
-        first = error.errors()[0]
-        field_path = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{field_path}: {first['msg']}") from error
+        raise ValueError(first_fault(error)) from error
+    return record
+
+
+@cache
+def _forms() -> dict[type[Record], TypeAdapter[Any]]:
+    # Built on first use: a service that only serves reads no record.
+    return {kind: TypeAdapter(kind) for kind in (TrainingEntry, ManualRun, ManualValues)}
