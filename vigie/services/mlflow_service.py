@@ -75,7 +75,7 @@ class MLflowService:
             The run; None if tracking is disabled, or if the server does not answer: then the run
             and its contents go to the outbox.
         """
-        return self.recorder.start_run(run_name) if self.enabled else None
+        return self.recorder.start_run(run_name)
 
     def end_run(self, status: str = "FINISHED") -> None:
         """Close the run that this thread or task opened last; without one, do nothing.
@@ -85,8 +85,7 @@ class MLflowService:
         status : {'FINISHED', 'FAILED', 'KILLED'}
             How it ended.
         """
-        if self.enabled:
-            self.recorder.end_run(status)
+        self.recorder.end_run(status)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters to the open run, the last one, or a new one."""
@@ -150,8 +149,6 @@ class MLflowService:
         int or None
             The version, if one has been registered.
         """
-        if not self.enabled:
-            return None
 
         def write(folder: Path, run_id: str) -> None:
             flavors.write_estimator(
@@ -328,8 +325,7 @@ class MLflowService:
         TrackingUnavailableError
             If the server does not answer.
         """
-        if self.enabled:
-            self.recorder.sync(on_entry, again=again)
+        self.recorder.sync(on_entry, again=again)
 
     def pending(self) -> list[str]:
         """Return the unfinished uploads of this process, trainings by run name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ class OpenRun:
         """Return the reference to this run that an outbox entry holds."""
         return RunRef(self.run_id, self.experiment_id, self.entry, is_free)
 
+
+OnRegistered = Callable[[int, OpenRun], None]
+"""Called with the version and the run of a training when both exist."""
 
 _open: ContextVar[tuple[OpenRun, ...]] = ContextVar("open_runs", default=())
 _last: ContextVar[OpenRun | None] = ContextVar("last_run", default=None)

@@ -7,7 +7,7 @@ later, with its original times and without duplicates.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vigie.registry.server import Server
 from vigie.tracking import artifacts
-from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.active_runs import OnRegistered, OpenRun
 from vigie.tracking.outbox import Entry
 from vigie.tracking.publish import (
     OPENED,
@@ -154,9 +154,7 @@ def record(server: Server, values: ManualValues) -> OpenRun:
     return run
 
 
-def send(
-    server: Server, entry: Entry, manual: Manual, on_registered: Callable[[int, OpenRun], None]
-) -> None:
+def send(server: Server, entry: Entry, manual: Manual, on_registered: OnRegistered) -> None:
     """Send an entry to the server; see ``publish.send``."""
     entry.check()
     if isinstance(manual, ManualRun):

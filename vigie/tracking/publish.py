@@ -8,7 +8,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from vigie.registry import lookup, stages
 from vigie.registry.server import Server
 from vigie.registry.version import ASKED, SERVING
 from vigie.tracking import artifacts, outbox
-from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.active_runs import OnRegistered, OpenRun
 from vigie.tracking.figure_data import FigureData
 from vigie.tracking.flavors import write_model
 from vigie.tracking.outbox import Entry
@@ -159,7 +159,7 @@ def send(
     server: Server,
     entry: Entry,
     training: TrainingEntry,
-    on_registered: Callable[[int, OpenRun], None],
+    on_registered: OnRegistered,
 ) -> None:
     """Send an entry to a server that may already have a part of it.
 

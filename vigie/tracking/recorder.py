@@ -27,12 +27,12 @@ from vigie.errors import (
 )
 from vigie.registry.server import Server, server_at, short_timeout
 from vigie.tracking import active_runs, background, flavors, manual_runs
-from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.active_runs import OnRegistered, OpenRun
 from vigie.tracking.manual_runs import Manual
 from vigie.tracking.outbox import ARTIFACTS, Entry, Outbox, new_name
 from vigie.tracking.publish import TrainingRecord, write
 from vigie.tracking.records import Metric, Record, TrainingEntry
-from vigie.tracking.sync import WAIT_S, OnEntry, OnRegistered, send, sync
+from vigie.tracking.sync import WAIT_S, OnEntry, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -73,6 +73,8 @@ class Recorder:
 
     def start_run(self, run_name: str | None) -> Run | None:
         """Open a run for this thread or task; see ``MLflowService.start_run``."""
+        if not self.enabled:
+            return None
         run, created = self._open(run_name, active_runs.current(self.server.uri))
         if run is not None:
             active_runs.push(run)
@@ -80,7 +82,7 @@ class Recorder:
 
     def end_run(self, status: str) -> None:
         """Close the run that this thread or task opened last; without one, do nothing."""
-        if run := active_runs.close(self.server.uri):
+        if self.enabled and (run := active_runs.close(self.server.uri)):
             self._record(run, status=status)
             if self.outbox.waiting():
                 background.send("manual records", self._send_rest)
@@ -89,7 +91,7 @@ class Recorder:
         self, *, params: Mapping[str, str] = {}, metrics: Sequence[Metric] = ()
     ) -> None:
         """Record values in the open run, the last one of this thread or task, or a new one."""
-        if run := self._target():
+        if self.enabled and (run := self._target()):
             self._record(run, params=params, metrics=metrics)
 
     def record_model(
@@ -115,7 +117,7 @@ class Recorder:
         int or None
             The version, if one has been registered.
         """
-        if (run := self._target()) is None:
+        if not self.enabled or (run := self._target()) is None:
             return None
 
         def write(folder: Path, name: str) -> Record:

@@ -20,14 +20,12 @@ from vigie.errors import (
 )
 from vigie.registry.server import Server, patient_probe, server_at
 from vigie.tracking import manual_runs, publish
-from vigie.tracking.active_runs import OpenRun
+from vigie.tracking.active_runs import OnRegistered
 from vigie.tracking.outbox import Entry, Outbox
 from vigie.tracking.records import TrainingEntry
 
 logger = logging.getLogger(__name__)
 
-OnRegistered = Callable[[int, OpenRun], None]
-"""Called with the version and the run of a training when both exist."""
 OnEntry = Callable[[Entry, str], None]
 """Called with an entry and its outcome: sent, or why not."""
 SENT, SENT_BY_ANOTHER = "sent", "sent by another process"
