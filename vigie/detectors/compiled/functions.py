@@ -54,12 +54,6 @@ def exp(x: float) -> float:
 
 
 @helper
-def sigmoid(x: float) -> float:
-    """Return 1 / (1 + e**-x)."""
-    return 1.0 / (1.0 + exp(-x))
-
-
-@helper
 def tanh(x: float) -> float:
     """Return the hyperbolic tangent: near 0 by a rational approximation, else from e**2x."""
     size = abs(x)
