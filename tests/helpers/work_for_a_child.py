@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,4 +50,4 @@ def wait(parent: Parent, request: Path) -> None:
 
     parent.on_stop(end)
     parent.send("ready")
-    time.sleep(600)
+    signal.pause()

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     build = ("build", "--wheel", "--out-dir", folder, ROOT)
-    # What builds it is in the cache since `make setup`, where nobody has emptied that.
+    # `make setup` has put the build backend into the cache, which may have been emptied since.
     if uv(*build, "--offline").returncode != 0:
         built = uv(*build)
         assert built.returncode == 0, built.stderr

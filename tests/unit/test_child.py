@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import work_for_a_child as work
+from faults import eventually
 
 from vigie.child import Child
 from vigie.errors import InvalidDataError
@@ -90,7 +90,7 @@ def test_whoever_waits_for_a_child_that_is_stopped_waits_no_longer(started, tmp_
         child.receive(0.1)
     with ThreadPoolExecutor(max_workers=1) as elsewhere:
         waiting = elsewhere.submit(child.receive)
-        time.sleep(0.2)
+        eventually(waiting.running)
         child.stop()
         assert waiting.result(timeout=5) is None
     assert child.wait(WITHIN_S)
@@ -98,12 +98,13 @@ def test_whoever_waits_for_a_child_that_is_stopped_waits_no_longer(started, tmp_
 
 
 STARTS_AND_IS_KILLED = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 import work_for_a_child as work
+from faults import eventually
 from vigie.child import Child
 
-# No `if __name__ == "__main__"`: whoever writes a script need not know of the child.
+# No `if __name__ == "__main__"`: a user's script need not have one.
 print("runs", flush=True)
 child = Child(work.wait)
 child.send(Path(sys.argv[1]))
@@ -125,7 +126,4 @@ def test_a_child_hears_that_its_parent_is_gone_and_runs_no_script_again(
         timeout=WITHIN_S,
     )
     assert done.stdout == "runs\n"
-    until = time.monotonic() + WITHIN_S
-    while not (tmp_path / "gone").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    eventually((tmp_path / "gone").exists, WITHIN_S)

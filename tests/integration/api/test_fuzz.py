@@ -1,4 +1,4 @@
-"""Thousands of bodies that nobody should send: the service refuses them, and is as it was."""
+"""Thousands of invalid bodies: the service refuses each of them, and its state does not change."""
 
 from __future__ import annotations
 
