@@ -20,6 +20,7 @@ import servers
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_"))]:
     if _name != "VIGIE_DATA":
         del os.environ[_name]
+os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "helpers/matplotlibrc")
 
 from faults import Failing
 
