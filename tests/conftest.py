@@ -23,10 +23,11 @@ for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_
 os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "helpers/matplotlibrc")
 
 from faults import Failing
+from mlflow_servers import mlflow_server
 
 from vigie import samples
 from vigie.config import Settings
-from vigie.local import mlflow_server, service
+from vigie.local import service
 from vigie.services.mlflow_service import MLflowService
 
 
@@ -46,11 +47,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on SQLite, one for all tests."""
-    settings = Settings(
-        mlflow_tracking_uri=f"http://127.0.0.1:{free_port()}",
-        state_dir=tmp_path_factory.mktemp("mlflow"),
-    )
-    with mlflow_server(settings) as uri:
+    with mlflow_server(free_port(), tmp_path_factory.mktemp("mlflow")) as uri:
         yield uri
 
 

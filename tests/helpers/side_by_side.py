@@ -12,7 +12,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from forked import FORKED
+from forked import forking
 
 from vigie.config import Settings
 from vigie.errors import ConflictError, ModelNotFoundError
@@ -40,7 +40,7 @@ def workers(kind: str, n: int) -> Iterator[Workers]:
         with ThreadPoolExecutor(n) as threads:
             yield Workers(threads, threading)
         return
-    with FORKED.Manager() as manager, ProcessPoolExecutor(n, FORKED) as processes:
+    with forking().Manager() as manager, ProcessPoolExecutor(n, forking()) as processes:
         yield Workers(processes, manager)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import old_histories
 import pytest
-from forked import FORKED
+from forked import forking
 from one_machine import (
     FAULTY,
     IN_ALARM,
@@ -79,8 +79,8 @@ class Worker:
     """A second service, as a process of its own."""
 
     def __init__(self, together: Barrier, folder: Path):
-        self._connection, other = FORKED.Pipe()
-        self._process = FORKED.Process(
+        self._connection, other = forking().Pipe()
+        self._process = forking().Process(
             target=_judge_in_a_process, args=(other, together, folder), daemon=True
         )
         self._process.start()
@@ -102,7 +102,7 @@ class Worker:
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Worker]]:
     """Two service processes."""
-    together = FORKED.Barrier(2)
+    together = forking().Barrier(2)
     folder = tmp_path_factory.mktemp("workers")
     workers = [Worker(together, folder) for _ in range(2)]
     yield workers

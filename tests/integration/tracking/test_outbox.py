@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults import AT_MOST_S, eventually
+from mlflow_servers import mlflow_server
 from sending import NAME, files, recovered, runs, train, versions, waiting
 
 from vigie.config import Settings
 from vigie.errors import TrackingUnavailableError
-from vigie.local import mlflow_server
 from vigie.registry.server import short_timeout
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
@@ -339,14 +339,10 @@ def test_sync_reaches_a_server_that_takes_long_to_say_that_it_is_there(behind, h
 def test_an_artifact_store_that_is_away_keeps_the_training_in_the_journal(
     untracked, new_port, healthy
 ):
-    update = {
-        "mlflow_enabled": True,
-        "mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}",
-        "tracking_patience_s": 20.0,
-    }
-    settings = untracked.model_copy(update=update)
     where = untracked.state_dir / "server"
-    with mlflow_server(settings.model_copy(update={"state_dir": where})):
+    with mlflow_server(new_port(), where) as uri:
+        update = {"mlflow_enabled": True, "mlflow_tracking_uri": uri, "tracking_patience_s": 20.0}
+        settings = untracked.model_copy(update=update)
         train(settings, healthy)
         store, elsewhere = where / "mlflow-artifacts", where / "unmounted"
         store.rename(elsewhere)

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import pytest
 from faults import AT_MOST_S, each_kind, eventually
-from forked import FORKED, train_when_told
+from forked import forking, train_when_told
 from sending import files, recovered, runs, train, versions, waiting
 
 from vigie.config import Settings
@@ -105,8 +105,8 @@ def victim(healthy: np.ndarray) -> Callable[[Settings], tuple[BaseProcess, Conne
     """Start a process that trains when it is told to."""
 
     def start(settings: Settings) -> tuple[BaseProcess, Connection]:
-        told, its_own = FORKED.Pipe()
-        process = FORKED.Process(target=train_when_told, args=(settings, healthy, its_own))
+        told, its_own = forking().Pipe()
+        process = forking().Process(target=train_when_told, args=(settings, healthy, its_own))
         process.start()
         its_own.close()
         assert told.recv() == "ready"

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from faults import AT_MOST_S, eventually
+from mlflow_servers import mlflow_server
 from sending import NAME, runs, train, versions
 from typer.testing import CliRunner
 
 from vigie.cli import app
 from vigie.config import Settings
-from vigie.local import mlflow_server
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.outbox import Entry
 from vigie.tracking.sync import SENT, send
@@ -108,16 +108,12 @@ def test_sync_does_not_wait_for_ever_for_another_who_is_stuck(behind, healthy, m
 
 
 def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
-    untracked, new_port, running, healthy
+    untracked, new_port, running, healthy, tmp_path
 ):
+    port = new_port()
     settings = untracked.model_copy(
-        update={
-            "mlflow_enabled": True,
-            "mlflow_tracking_uri": f"http://127.0.0.1:{new_port()}",
-            "state_dir": untracked.state_dir / "service",
-        }
+        update={"mlflow_enabled": True, "mlflow_tracking_uri": f"http://127.0.0.1:{port}"}
     )
-    server = settings.model_copy(update={"state_dir": untracked.state_dir / "server"})
     with running(settings) as client:
         body = {"data": healthy.tolist(), "model_names": [NAME]}
         answer = client.post("/train", json=body).json()
@@ -126,7 +122,7 @@ def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
         outbox = client.get("/status").json()["journal"]
         assert outbox["waiting"] == 1
         assert outbox["bytes"] > 10_000
-        with mlflow_server(server):
+        with mlflow_server(port, tmp_path / "server"):
             eventually(lambda: client.get("/status").json()["journal"]["waiting"] == 0)
             eventually(lambda: client.get("/status").json()["models"][NAME]["version"] == 1)
             assert len(runs(settings)) == 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow_servers import mlflow_server
 from servers import PostgreSQL
 from side_by_side import (
     AT_MOST_S,
@@ -34,17 +34,16 @@ from side_by_side import (
 )
 
 from vigie.config import Settings
-from vigie.local import await_health, running
 from vigie.registry.stages import MOVING
 from vigie.services.mlflow_service import MLflowService
 from vigie.tracking.outbox import Outbox
 from vigie.tracking.records import ManualValues, RunRef
 
 AT_LENGTH = "SIDE_BY_SIDE" in os.environ
-WORKERS = 8 if AT_LENGTH else 4
+WORKERS = 8 if AT_LENGTH else 3
 # The third of a worker goes into a run that it has opened.
 TRAININGS = int(os.environ.get("SIDE_BY_SIDE", "3"))
-ROUNDS = 10 * int(os.environ.get("SIDE_BY_SIDE", "1"))
+ROUNDS = 10 * int(os.environ["SIDE_BY_SIDE"]) if AT_LENGTH else 6
 NAME = "isolation_forest"
 DATABASES = ("sqlite", "postgresql")
 MEETINGS = (
@@ -61,19 +60,8 @@ def mlflow_on_postgresql(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """A real MLflow server on PostgreSQL."""
-    state, port = tmp_path_factory.mktemp("mlflow-on-postgresql"), new_port()
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", postgresql.new_database()),
-        *("--artifacts-destination", str(state / "artifacts")),
-    ]
-    environment = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with running(command, environment, state / "log") as process:
-        url = f"http://127.0.0.1:{port}"
-        await_health("MLflow", process, f"{url}/health", state / "log")
+    folder = tmp_path_factory.mktemp("mlflow-on-postgresql")
+    with mlflow_server(new_port(), folder, postgresql.new_database()) as url:
         yield url
 
 
@@ -259,7 +247,7 @@ def test_whatever_is_moved_at_once_the_registry_tells_one_story(at_once, setting
     kinds = ("Production", "Production", "Staging", "Archived", "None", "rollback")
     plans: list[list[Move]] = [
         [(NAME, chance.choice(kinds), chance.randint(1, 4)) for _ in range(ROUNDS // 2)]
-        for _ in range(4)
+        for _ in range(min(WORKERS, 4))
     ]
     outcomes = [moved for _, moved in all_move(at_once, plans, settings, client)]
     assert len(outcomes) == ROUNDS // 2

@@ -1,0 +1,10 @@
+"""What the processes of ``forked`` work with: the libraries of a training, and MLflow's server."""
+
+# ruff: noqa: F401
+import mlflow.server.fastapi_app
+import mlflow.sklearn
+import uvicorn
+
+import vigie.detectors.isolation_forest.detector
+import vigie.detectors.one_class_svm.detector
+import vigie.tracking.figures
