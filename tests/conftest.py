@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,6 +21,9 @@ import servers
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "VIGIE_"))]:
     if _name != "VIGIE_DATA":
         del os.environ[_name]
+# MLflow's client looks for them before each request, through all folders of sys.path.
+for _name in ("IPython", "dbruntime", "pyspark"):
+    sys.modules.setdefault(_name, None)
 os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "helpers/matplotlibrc")
 
 from faults import Failing
