@@ -23,6 +23,9 @@ run: $(READY)  ## Start MLflow and the service, and stay.
 
 setup: $(TOOLS)  ## Make .venv with exact versions: of what runs, and of what tests and checks it.
 
+# Where it is set, each process of the tests would compile them, and Vigie, anew.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(TOOLS)  ## Run every test.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -32,11 +32,14 @@ NAMES = list(samples.FEATURE_NAMES)
 Finished = subprocess.CompletedProcess[str]
 
 WARM = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import pandas, pyarrow.parquet, mlflow.sklearn
 import vigie.cli, vigie.cli.files, vigie.cli.render.events
-import vigie.detectors.isolation_forest, vigie.detectors.one_class_svm, vigie.tracking.figures
+import vigie.detectors.isolation_forest.detector, vigie.detectors.one_class_svm.detector
+import vigie.main, vigie.tracking.figures
 
+# Else each command looks for garbage among all of this when it ends, for two seconds.
+gc.freeze()
 for line in sys.stdin:
     command = json.loads(line)
     if child := os.fork():
