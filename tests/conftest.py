@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -33,6 +34,12 @@ from vigie import samples
 from vigie.config import Settings
 from vigie.local import service
 from vigie.services.mlflow_service import MLflowService
+
+
+def pytest_collection_finish() -> None:
+    """Let no search for garbage go through all that has been imported."""
+    gc.collect()
+    gc.freeze()
 
 
 def free_port() -> int:

@@ -1,6 +1,8 @@
 """What the processes of ``forked`` work with: the libraries of a training, and MLflow's server."""
 
 # ruff: noqa: F401
+import gc
+
 import mlflow.server.fastapi_app
 import mlflow.sklearn
 import uvicorn
@@ -8,3 +10,6 @@ import uvicorn
 import vigie.detectors.isolation_forest.detector
 import vigie.detectors.one_class_svm.detector
 import vigie.tracking.figures
+
+# What is imported is no garbage, and is not looked through, and copied, by each process.
+gc.freeze()
