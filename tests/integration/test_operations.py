@@ -17,6 +17,7 @@ import httpx
 import pytest
 import servers
 from faults import eventually
+from mlflow_servers import mlflow_server as forked_server
 from quick_training import CHEAP
 
 from vigie import samples
@@ -116,7 +117,8 @@ def versions(settings: Settings) -> list[int]:
 def test_one_machine_that_has_lost_everything_answers_the_same_from_its_copies(
     running: Running, new_port: Callable[[], int]
 ) -> None:
-    settings = Settings(mlflow_tracking_uri=f"http://127.0.0.1:{new_port()}", **QUICK)
+    port = new_port()
+    settings = Settings(mlflow_tracking_uri=f"http://127.0.0.1:{port}", **QUICK)
     with mlflow_server(settings):
         train_and_promote(settings)
         with running(settings) as service:
@@ -128,7 +130,7 @@ def test_one_machine_that_has_lost_everything_answers_the_same_from_its_copies(
     shutil.rmtree(".vigie")
     shell("Bring one machine back")
 
-    with mlflow_server(settings), running(settings) as service:
+    with forked_server(port, Path(".vigie").resolve()), running(settings) as service:
         assert answered(service, READINGS[-1:]) == answer
         eventually(lambda: versions(settings) == [2, 1], at_most_s=90)
 
