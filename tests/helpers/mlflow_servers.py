@@ -47,17 +47,17 @@ def mlflow_server(port: int, folder: Path, database: str | None = None) -> Itera
     )
     process.start()
     its_own.close()
-    with httpx.Client(timeout=1.0, trust_env=False) as client:
-
-        def answers() -> bool:
-            assert process.is_alive(), (folder / "mlflow.log").read_text()
-            try:
-                return client.get(f"{url}/health").is_success
-            except httpx.TransportError:
-                return False
-
-        eventually(answers, START_TIMEOUT_S)
     try:
+        with httpx.Client(timeout=1.0, trust_env=False) as client:
+
+            def answers() -> bool:
+                assert process.is_alive(), (folder / "mlflow.log").read_text()
+                try:
+                    return client.get(f"{url}/health").is_success
+                except httpx.TransportError:
+                    return False
+
+            eventually(answers, START_TIMEOUT_S)
         yield url
     finally:
         ours.close()
