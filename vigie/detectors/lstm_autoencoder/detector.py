@@ -36,6 +36,9 @@ VALIDATION_SHARE = 0.1
 """Share of the windows held out for early stopping."""
 MIN_VALIDATION, MAX_VALIDATION = 100, 2048
 """Fewest validation windows, below which all are trained on, and most."""
+MOST_LEARNT = 3200
+"""Most windows of an epoch, drawn anew for each. Neighbouring windows share all rows but one, so
+more of them cost time and gain little."""
 PATIENCE = 1000
 """Steps, rounded up to whole epochs, in which the validation loss must fall ..."""
 MIN_IMPROVEMENT = 0.01
@@ -76,6 +79,8 @@ class LSTMAutoencoder:
         Learning rate of the optimiser.
     random_state : int
         Seed.
+    most_learnt : int, default 3200
+        Most windows of an epoch.
     arrays_only : bool, default False
         Return no PyTorch network, if only scores are needed.
     """
@@ -87,6 +92,7 @@ class LSTMAutoencoder:
     epochs: int
     learning_rate: float
     random_state: int
+    most_learnt: int = MOST_LEARNT
     arrays_only: bool = False
 
     algorithm = ALGORITHM.name
@@ -119,6 +125,7 @@ class LSTMAutoencoder:
             self,
             batch_size=max(round(self.batch_size * root), 1),
             epochs=round(self.epochs / root),
+            most_learnt=round(self.most_learnt * share),
             arrays_only=True,
         )
 
@@ -129,7 +136,7 @@ class LSTMAutoencoder:
         device = available_device()
         scaled = ((torch.from_numpy(rows) - network.center) / network.scale).float()
         learn, validation = _starts([len(segment) for segment in segments], self.sequence_length)
-        most_steps = self.epochs * -(-len(learn) // self.batch_size)
+        most_steps = self.epochs * self._steps_of_an_epoch(learn)
         with _one_thread(), _gpu if device == "cuda" else nullcontext():
             windows = Windows(scaled.to(device), self.sequence_length)
             descent_of = self._descent_on(device)
@@ -145,6 +152,9 @@ class LSTMAutoencoder:
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
             estimator.threshold_ = raw_threshold
+
+    def _steps_of_an_epoch(self, learn: Tensor) -> int:
+        return -(-min(len(learn), self.most_learnt) // self.batch_size)
 
     def _descent_on(self, device: str) -> type[Descent] | type[CompiledDescent]:
         if device == "cuda":
@@ -165,12 +175,12 @@ class LSTMAutoencoder:
         progress: Progress,
     ) -> list[float]:
         """Train the average up to its best epoch; return the training loss of each epoch."""
-        stopping = EarlyStopping(patience=-(-PATIENCE // -(-len(learn) // self.batch_size)))
+        stopping = EarlyStopping(patience=-(-PATIENCE // self._steps_of_an_epoch(learn)))
         order = torch.Generator().manual_seed(self.random_state)
         losses: list[float] = []
         for epoch in range(1, self.epochs + 1):
-            shuffled = learn[torch.randperm(len(learn), generator=order).to(learn.device)]
-            losses.append(descent.learn(shuffled, self.batch_size))
+            chosen = torch.randperm(len(learn), generator=order)[: self.most_learnt]
+            losses.append(descent.learn(learn[chosen.to(learn.device)], self.batch_size))
             if not math.isfinite(losses[-1]):
                 raise InvalidDataError(
                     f"The training diverged in epoch {epoch}.",
