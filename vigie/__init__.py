@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
     from vigie.services.mlflow_service import MLflowService
     from vigie.services.one_class_svm_service import OneClassSVMService
+    from vigie.services.vector_autoregression_service import VectorAutoregressionService
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "TrackingRefusedError",
     "TrackingUnavailableError",
     "TrainingInterruptedError",
+    "VectorAutoregressionService",
     "VigieError",
     "samples",
 ]
@@ -75,6 +77,7 @@ _MODULES = {
     "MLflowService": "vigie.services.mlflow_service",
     "OneClassSVMService": "vigie.services.one_class_svm_service",
     "Settings": "vigie.config",
+    "VectorAutoregressionService": "vigie.services.vector_autoregression_service",
 }
 """Where a name stands that is neither an error nor a module."""
 

@@ -25,6 +25,9 @@ SECRETS = (
 )
 
 Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
+Horizons = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1), NoDecode
+]
 Range = tuple[float | None, float | None]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
@@ -74,6 +77,8 @@ class Settings(BaseSettings):
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["local", "scale", "auto"]
     ) = "local"
     svm_rows: Annotated[int, Field(ge=2)] | Literal["all"] = 4096
+    horizons: Horizons = (1, 2, 4)
+    penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     encoder_layers: Layers = (32, 16)
     decoder_layers: Layers = (16, 32)
     sequence_length: int = Field(10, ge=2)
@@ -164,7 +169,14 @@ class Settings(BaseSettings):
             raise ValueError("1 could be a count or a share; give at least 2 rows, or 1.0 for all")
         return value
 
-    @field_validator("encoder_layers", "decoder_layers", mode="before")
+    @field_validator("horizons")
+    @classmethod
+    def _ascend(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("Numbers of rows must ascend, such as 1,2,4")
+        return value
+
+    @field_validator("encoder_layers", "decoder_layers", "horizons", mode="before")
     @classmethod
     def _read_layers(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -172,7 +184,7 @@ class Settings(BaseSettings):
         try:
             return [int(size) for size in value.strip().strip("[]").split(",")]
         except ValueError:
-            raise ValueError("Whole numbers are expected, such as 32,16") from None
+            raise ValueError("Whole numbers are expected, separated by commas") from None
 
     @field_validator("sensor_ranges", mode="before")
     @classmethod

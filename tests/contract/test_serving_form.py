@@ -16,7 +16,7 @@ import torch
 
 from vigie.detectors.base import Fitted, no_progress
 from vigie.detectors.calibration.p_values import Calibration
-from vigie.detectors.catalogue import warm_up
+from vigie.detectors.catalogue import algorithms, warm_up
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.isolation_forest.detector import IsolationForest
 from vigie.detectors.isolation_forest.nodes import CHILD, COLUMN, LENGTH
@@ -25,6 +25,7 @@ from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.scoring import raw_scores
 from vigie.detectors.trained import TrainedModel
 from vigie.detectors.training import train
+from vigie.detectors.vector_autoregression.detector import VectorAutoregression
 from vigie.errors import ModelRefusedError
 
 N_FEATURES = 5
@@ -70,11 +71,14 @@ def an_example(algorithm: str) -> tuple[Fitted, dict[str, object], np.ndarray]:
     if algorithm == "one_class_svm":
         detector = OneClassSVM(0.3, "rbf", "local", 0.01)
         return detector.fit([rows(500)], no_progress), detector.params, trials(700)
+    if algorithm == "vector_autoregression":
+        detector = VectorAutoregression((1, 2, 4), "auto", 0.01)
+        return detector.fit([rows(500)], no_progress), detector.params, windows(trials(700), 5)
     detector = LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED)
     return detector.fit([rows(200)], no_progress), detector.params, windows(trials(700), 4)
 
 
-ALGORITHMS = ("isolation_forest", "one_class_svm", "lstm_autoencoder")
+ALGORITHMS = ("isolation_forest", "one_class_svm", "vector_autoregression", "lstm_autoencoder")
 
 
 # Isolation Forest
@@ -251,7 +255,9 @@ def test_no_examples_have_no_scores(algorithm):
     assert raw_scores(algorithm, fitted.arrays, params, examples[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "algorithm", [name for name in ALGORITHMS if not algorithms()[name].takes_missing]
+)
 def test_a_missing_value_leaves_its_own_example_without_a_score(algorithm):
     fitted, params, examples = an_example(algorithm)
     expected = raw_scores(algorithm, fitted.arrays, params, examples[:40])
@@ -298,6 +304,10 @@ FORGED = [
     ("one_class_svm", shorten("dual_coef")),
     ("one_class_svm", put("dual_coef", 0, np.nan)),
     ("one_class_svm", shorten("support_vectors")),
+    ("vector_autoregression", shorten("coefficients")),
+    ("vector_autoregression", shorten("whitening")),
+    ("vector_autoregression", put("scale", 0, 0.0)),
+    ("vector_autoregression", put("judged", 0, 0.5)),
     ("lstm_autoencoder", shorten("encoder.0.weight_hh_l0")),
     ("lstm_autoencoder", shorten("decoder.0.bias_ih_l0")),
     ("lstm_autoencoder", put("head.weight", (0, 0), np.inf)),
@@ -309,6 +319,7 @@ def test_a_forged_form_whose_hashes_are_right_is_refused(algorithm, forge, tmp_p
     detector = {
         "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
         "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
+        "vector_autoregression": VectorAutoregression((1, 2, 4), "auto", 0.01),
         "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
     }[algorithm]
     table = Table(rows(100), tuple("abcde"))

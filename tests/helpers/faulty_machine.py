@@ -18,7 +18,7 @@ Request = dict[str, Any]
 
 SENSORS = ("temperature", "pressure", "flow", "current")
 RANGES = {"temperature": (-40.0, 150.0), "flow": (0.0, None), "level": (0.0, 1.0)}
-MODELS = {"isolation_forest", "one_class_svm", "lstm_autoencoder"}
+MODELS = {"isolation_forest", "one_class_svm", "vector_autoregression", "lstm_autoencoder"}
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
 

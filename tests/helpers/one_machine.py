@@ -24,7 +24,7 @@ UNIT = np.array([20.0, 0.3, 4.0, 0.5, 0.2])
 """Standard deviation of each sensor."""
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 ROW_MODELS = ("isolation_forest", "one_class_svm")
-MODELS = (*ROW_MODELS, "lstm_autoencoder")
+MODELS = (*ROW_MODELS, "vector_autoregression", "lstm_autoencoder")
 QUICKEST = ("one_class_svm",)
 
 Request = dict[str, Any]

@@ -19,9 +19,13 @@ models = typer.Typer(
 @models.command("list")
 def list_versions() -> None:
     """Show every version of every model, with its stage and the run that made it."""
+    from rich import box
+
     from vigie.detectors.catalogue import algorithms
 
     service, sheet = enabled_mlflow(), new_sheet()
+    # Without lines between them, names and whole run ids fit into 80 columns.
+    sheet.box, sheet.show_edge, sheet.pad_edge = box.SIMPLE_HEAD, False, False
     for column in ("model", "version", "stage", "run"):
         sheet.add_column(column)
     for name in algorithms():

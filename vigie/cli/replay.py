@@ -73,7 +73,7 @@ def run(
         report("starting MLflow and the service", 0.0)
         with mlflow_server(settings) as mlflow, service(settings) as address:
             api = httpx.Client(base_url=f"{address}/api/v1/anomalies", timeout=300, trust_env=False)
-            report("training three detectors", 0.35)
+            report("training four detectors", 0.35)
             versions = _train(api, scene)
             report("promoting the new versions", 0.8)
             _promote(api, settings, versions)

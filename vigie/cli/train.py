@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +18,12 @@ from vigie.errors import InvalidDataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vigie.detectors.trained import TrainedModel
+
 PATIENCE_S = 10.0
 """Longer than a service's patience, since a command can wait for a slow server."""
+MOST_SENSORS, WEAKEST = 8, 5
+"""Sensors whose smallest steps are printed; of more sensors, so many of the weakest."""
 
 
 def train(
@@ -38,8 +44,11 @@ def train(
     _warn_of_disorder(table)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None
+    models: list[TrainedModel] = []
     with progress_bar() as progress:
-        outcome = service.train_all_models(X, model_names=model, stage=stage, progress=progress)
+        outcome = service.train_all_models(
+            X, model_names=model, stage=stage, progress=progress, on_trained=models.append
+        )
     sheet, failed = new_sheet(), []
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
@@ -65,8 +74,52 @@ def train(
         )
     if sheet.row_count:
         out.print(sheet)
+        _print_smallest_steps(models)
     if failed:
         raise typer.Exit(1)
+
+
+def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
+    """Print for each sensor the smallest step that raises an alarm, by the best model alone."""
+    import numpy as np
+
+    measured = [
+        (model.smallest_step_20, model.smallest_step_200)
+        for model in models
+        if model.smallest_step_20 is not None and model.smallest_step_200 is not None
+    ]
+    if not measured:
+        return
+    # A NaN, not measured, gives way to a number.
+    soon, later = np.fmin.reduce(np.array(measured), axis=0)
+    names, low, high = models[0].feature_names, models[0].low, models[0].high
+    known = np.flatnonzero(~np.isnan(soon))
+    if not len(known):
+        return
+    shown = known
+    if len(known) > MOST_SENSORS:
+        width = (high - low)[known]
+        shown = known[np.lexsort((-later[known] / width, -soon[known] / width))[:WEAKEST]]
+    sheet = new_sheet()
+    sheet.title = "Smallest lasting step that raises an alarm, by the readings it takes"
+    for column in ("sensor", "usual range", "within 20", "within 200"):
+        is_name = column == "sensor"
+        sheet.add_column(column, justify="left" if is_name else "right", overflow="fold")
+    for i in shown.tolist():
+        usual = f"{low[i]:.4g} to {high[i]:.4g}"
+        sheet.add_row(escape(names[i]), usual, _said(soon[i]), _said(later[i]))
+    sheet.caption = "By the best model alone."
+    if len(shown) < len(known):
+        unseen = np.count_nonzero(np.isinf(soon[known]))
+        sheet.caption += (
+            f" The {len(shown)} weakest of {len(known)} sensors measured, out of {len(names)}; "
+            f"{unseen} not seen within 20."
+        )
+    out.print(sheet)
+
+
+def _said(step: float) -> str:
+    return "–" if math.isnan(step) else "not seen" if math.isinf(step) else f"{step:.3g}"
 
 
 def _read(file: Path, rows: str | None) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,16 @@ Arrays = Mapping[str, NDArray[Any]]
 Params = Mapping[str, Any]
 Progress = Callable[[str, float], None]
 """Called with the current step and the share that is finished, 0 to 1."""
+StepScorer = Callable[[int, float, NDArray[np.intp]], Floats]
+"""Maps a sensor, a step in its unit, and rows (n_ends,), counted from the first row with the step,
+to the scores of the windows that end with these rows, (n_ends,)."""
 
 CREDIBLE = 6.0
 """Largest credible surprise ``-log10 p``: one in a million. Beyond it, only the order counts."""
 MAX_SURPRISE = 12.0
 """Upper limit of the surprise, where float64 still distinguishes 1 - p from 1."""
+USUAL_SURPRISE = 0.4343
+"""Mean surprise of a healthy reading: of a uniform p-value, the decimal logarithm of e."""
 FARTHEST = 1e100
 """Largest distance in standard deviations, so that squares and products stay finite."""
 
@@ -103,6 +108,25 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class Forecaster(Detector, Protocol):
+    """A detector that compares rows with what earlier rows announce.
+
+    Attributes
+    ----------
+    context_rows : int
+        Rows at the start of a window that are only looked back on. Those of a held-out row may
+        be rows that the detector was fitted to, as they are where a training ends.
+    """
+
+    @property
+    def context_rows(self) -> int: ...
+
+    def over(self, n_rows: int, baseline_rows: int = 0) -> Detector:
+        """Return the detector of ``n_rows`` rows together, compared with so many before them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """An algorithm, as an entry of the catalogue.
@@ -122,6 +146,13 @@ class Algorithm:
         Maps arrays, hyper-parameters and examples to raw scores of shape (n_examples,): larger
         is more unusual, NaN if a value is NaN, and bit-identical for an example alone and in a
         batch. Examples are rows (n, n_features), or windows (n, window, n_features).
+    score_along : callable, optional
+        Maps arrays, several sets of hyper-parameters and consecutive rows (n, n_features) to the
+        scores of the windows in them by each set, where that costs less than to score each window.
+        The scores must be the same; there is one for each full window of the longest set.
+    with_step : callable, optional
+        Maps arrays, hyper-parameters, consecutive rows, and the row from which on one sensor is to
+        read too much, to a ``StepScorer``, where that costs less than to score changed rows.
     check : callable
         Takes arrays, hyper-parameters and the number of features, and raises ``ValueError`` or
         ``KeyError`` unless ``score`` can read these arrays safely. Compiled code does not check
@@ -131,6 +162,8 @@ class Algorithm:
         service imports when it starts, and those used only by training.
     flavor : {'sklearn', 'torch'}
         The MLflow flavor of its estimator.
+    takes_missing : bool
+        Whether ``score`` takes NaN for a missing value; else it is given the sensor's usual value.
     explain : callable, optional
         Maps arrays, hyper-parameters and examples to the non-negative contribution of each value
         to the raw score, shape (n, window, n_features). By default, a sensor's share is the
@@ -150,7 +183,10 @@ class Algorithm:
     check: Callable[[Arrays, Params, int], None]
     compiled: tuple[str, ...] = ()
     compiled_to_fit: tuple[str, ...] = ()
+    score_along: Callable[[Arrays, Sequence[Params], Floats], list[Floats]] | None = None
+    with_step: Callable[[Arrays, Params, Floats, int], StepScorer] | None = None
     flavor: Literal["sklearn", "torch"] = "sklearn"
+    takes_missing: bool = False
     explain: Callable[[Arrays, Params, Floats], Floats] | None = None
     reconstructs: bool = False
     settings: str | None = None

@@ -22,6 +22,7 @@ GROUP = "vigie.detectors"
 BUILT_IN = {
     "isolation_forest": "vigie.detectors.isolation_forest:ALGORITHM",
     "one_class_svm": "vigie.detectors.one_class_svm:ALGORITHM",
+    "vector_autoregression": "vigie.detectors.vector_autoregression:ALGORITHM",
     "lstm_autoencoder": "vigie.detectors.lstm_autoencoder:ALGORITHM",
 }
 COMPILED = ("averaging", "evidence", "odds", "rows")

@@ -44,6 +44,13 @@ def check_sensors(facts: Arrays, n_features: int) -> None:
     after = facts["frozen_after"]
     if after.dtype != np.int64 or after.shape != (n_features,) or (after < 0).any():
         raise ValueError(f"frozen_after is not one number of rows for each of {n_features} sensors")
+    for name in ("smallest_step_20", "smallest_step_200"):
+        steps = facts.get(name)
+        # NaN and inf have a meaning here.
+        if steps is not None and (
+            steps.dtype != np.float64 or steps.shape != (n_features,) or (steps < 0.0).any()
+        ):
+            raise ValueError(f"{name} is not one step for each of {n_features} sensors")
 
 
 def check_calibration(facts: Mapping[str, Any]) -> None:

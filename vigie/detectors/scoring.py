@@ -47,6 +47,9 @@ def raw_scores_along(
     Neighbouring windows share all rows but one, so no window is copied, and each average is
     computed once. Returns shape (max(n - window + 1, 0),).
     """
+    entry = algorithm(name)
+    if entry.score_along is not None:
+        return entry.score_along(arrays, [params], rows)[0]
     inputs = rows
     if "averaged_rows" in params:
         n_rows, at_least = params["averaged_rows"], params["averaged_at_least"]
@@ -56,7 +59,7 @@ def raw_scores_along(
         return np.empty(0)
     if window > 1:
         inputs = windows_of(inputs, window)
-    return algorithm(name).score(arrays, params, inputs)
+    return entry.score(arrays, params, inputs)
 
 
 def windows_of(rows: Floats, window: int) -> Floats:

@@ -29,6 +29,10 @@ MOST_BYTES = 2 << 30
 """Largest file of a serving form; a larger one is refused unread."""
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
+OPTIONAL_PER_SENSOR = ("smallest_step_20", "smallest_step_200")
+"""On the card if they were measured."""
+OVER_TIME = ("trend", "change")
+"""Fields with models of several rows together."""
 ON_CARD = (
     "algorithm",
     "feature_names",
@@ -74,6 +78,13 @@ class TrainedModel:
     trend : TrainedModel or None
         The same algorithm on averages of consecutive rows; None if training rows were unordered
         or too few.
+    change : TrainedModel or None
+        The same algorithm on consecutive rows compared with those before them, which tells a
+        change from a drift; None unless the model forecasts, or if training rows were too few.
+    smallest_step_20, smallest_step_200 : ndarray of shape (n_features,) or None
+        The smallest lasting step of each sensor that raises an alarm within so many readings, in
+        the sensor's unit; inf if none does, NaN if it was not measured. None without a trend, or
+        from an older version. See ``vigie.detectors.power``.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
@@ -96,6 +107,9 @@ class TrainedModel:
     data_fingerprint: str
     libraries: dict[str, str] = field(repr=False)
     trend: TrainedModel | None = field(default=None, repr=False)
+    change: TrainedModel | None = field(default=None, repr=False)
+    smallest_step_20: Floats | None = field(default=None, repr=False)
+    smallest_step_200: Floats | None = field(default=None, repr=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
@@ -108,10 +122,16 @@ class TrainedModel:
         """Whether its raw score is a reconstruction error."""
         return algorithm(self.algorithm).reconstructs
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether a missing value is NaN in its examples, instead of the usual one."""
+        return algorithm(self.algorithm).takes_missing
+
     @cached_property
     def fewest_rows(self) -> int:
         """Fewest rows for a score; an average needs only half of its rows."""
         spare = self.params.get("averaged_rows", 0) - self.params.get("averaged_at_least", 0)
+        spare = self.params.get("spare_rows", spare)
         return self.window - int(spare)
 
     def examples(self, X: Floats) -> Floats:
@@ -122,8 +142,7 @@ class TrainedModel:
         """
         if self.window == 1 or len(X) == 0:
             return X
-        padded = np.concatenate([np.repeat(X[:1], self.window - 1, axis=0), X])
-        views = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=0)
+        views = np.lib.stride_tricks.sliding_window_view(self._padded(X), self.window, axis=0)
         return np.moveaxis(views, -1, 1)
 
     def raw_scores(self, examples: Floats) -> Floats:
@@ -136,6 +155,29 @@ class TrainedModel:
         Equal to ``raw_scores`` of every window of consecutive rows, without copying the windows.
         """
         return raw_scores_along(self.algorithm, self.arrays, self.params, rows, self.window)
+
+    @cached_property
+    def parts(self) -> tuple[TrainedModel, ...]:
+        """The model, its trend and its change, as far as it has them."""
+        return tuple(part for part in (self, self.trend, self.change) if part is not None)
+
+    @cached_property
+    def shares_work(self) -> bool:
+        """Whether all parts together score consecutive rows in the time of one."""
+        return algorithm(self.algorithm).score_along is not None and len(self.parts) > 1
+
+    def raw_scores_of_parts(self, rows: Floats) -> list[Floats]:
+        """Return the scores of all parts for consecutive rows, if they share work.
+
+        Each array has one for each full window of the longest part.
+        """
+        score_along = algorithm(self.algorithm).score_along
+        assert score_along is not None
+        return score_along(self.arrays, [part.params for part in self.parts], rows)
+
+    def raw_scores_of_rows(self, X: Floats) -> Floats:
+        """Return the score of each row of X (n_samples, n_features), padded as in ``examples``."""
+        return self.raw_scores_along(self._padded(X))
 
     def surprise(self, examples: Floats) -> Floats:
         """Return ``-log10 p`` of examples, shape (n_examples,)."""
@@ -153,7 +195,8 @@ class TrainedModel:
         if entry.explain is not None:
             # A network spreads one sensor's fault over others, but its own error stays largest.
             parts = entry.explain(self.arrays, self.params, inputs)
-            ago = parts.shape[1] - 1 - parts.argmax(axis=1)
+            # Of equal parts the latest: rows before a gap have none at all.
+            ago = parts[:, ::-1].argmax(axis=1)
             return Explanation(normalised(parts.sum(axis=1)), values[:, -1], ago)
         shared = shares(
             lambda rows: self.calibration.surprise(entry.score(self.arrays, self.params, rows)),
@@ -176,7 +219,8 @@ class TrainedModel:
         InvalidDataError
             If X is not a matrix of finite numbers with this model's columns.
         """
-        return 1.0 - self.p_values(self.examples(as_matrix(X, self.feature_names).values))
+        raw = self.raw_scores_of_rows(as_matrix(X, self.feature_names).values)
+        return 1.0 - self.calibration.p_value(raw)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
@@ -200,14 +244,15 @@ class TrainedModel:
         """
         if not self.reconstructs:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
-        return self.raw_scores(self.examples(as_matrix(X, self.feature_names).values))
+        return self.raw_scores_of_rows(as_matrix(X, self.feature_names).values)
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""
         card, tensors = self._as_card()
-        if self.trend is not None:
-            card["trend"], more = self.trend._as_card()
-            tensors |= {f"trend.{name}": value for name, value in more.items()}
+        for part in OVER_TIME:
+            if (model := getattr(self, part)) is not None:
+                card[part], more = model._as_card()
+                tensors |= {f"{part}.{name}": value for name, value in more.items()}
         data = save(tensors)
         card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
@@ -245,10 +290,12 @@ class TrainedModel:
                     remedy="Fetch the version again, or train the model again.",
                 )
             tensors = load(data)
-            trend = None
-            if "trend" in card:
-                trend = cls._from(card["trend"], _with_prefix("trend.", tensors))
-            return cls._from(card, tensors, trend)
+            over_time: dict[str, Any] = {
+                part: cls._from(card[part], _with_prefix(f"{part}.", tensors))
+                for part in OVER_TIME
+                if part in card
+            }
+            return cls._from(card, tensors, **over_time)
         except (
             *(OSError, LookupError, TypeError, ValueError, AttributeError),
             *(ArithmeticError, RecursionError, SafetensorError),
@@ -258,11 +305,20 @@ class TrainedModel:
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
 
+    def _padded(self, X: Floats) -> Floats:
+        """Return X with its first row repeated before it, for the first windows."""
+        if self.window == 1 or len(X) == 0:
+            return X
+        return np.concatenate([np.repeat(X[:1], self.window - 1, axis=0), X])
+
     def _as_card(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return the card of this model, and its arrays."""
         tensors = {f"model.{name}": _contiguous(value) for name, value in self.arrays.items()}
         for name in PER_SENSOR:
             tensors[name] = _contiguous(getattr(self, name))
+        for name in OPTIONAL_PER_SENSOR:
+            if (measured := getattr(self, name)) is not None:
+                tensors[name] = _contiguous(measured)
         calibration = {}
         for item in fields(Calibration):
             value = getattr(self.calibration, item.name)
@@ -281,10 +337,11 @@ class TrainedModel:
         cls,
         card: Mapping[str, Any],
         tensors: Mapping[str, NDArray[Any]],
-        trend: TrainedModel | None = None,
+        **over_time: Any,
     ) -> TrainedModel:
         facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
         facts |= {name: tensors[name] for name in PER_SENSOR}
+        facts |= {name: tensors[name] for name in OPTIONAL_PER_SENSOR if name in tensors}
         calibration: dict[str, Any] = {
             **_with_prefix("calibration.", tensors),
             **card["calibration"],
@@ -297,7 +354,7 @@ class TrainedModel:
         return cls(
             arrays=arrays,
             calibration=Calibration(**calibration),
-            trend=trend,
+            **over_time,
             **facts,
         )
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from vigie.detectors.base import Detector, Fitted, Floats, Progress, no_progress
+from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress, no_progress
+from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.data.quality import frozen_after, magnitude
-from vigie.detectors.scoring import averages, raw_scores
+from vigie.detectors.power import AlarmLimits, HeldOut, smallest_steps
+from vigie.detectors.scoring import averages, raw_scores, raw_scores_along
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError
 
@@ -29,6 +32,11 @@ standard error of 5.5 %; with all of 100 000 it would be 3.1 %."""
 MATCHING_EXAMPLES = 512
 """Examples on which the scores of two fits are matched; with four times as many, the mean alarm
 rate is the same to 2 %."""
+MOST_BASELINE_ROWS = 200
+"""Most rows that a change is compared with. Within so many rows a drift moves little; a fault that
+grows slower than that is a drift."""
+BASELINES = 4
+"""Baselines that the training rows hold at least, for the calibration of a change."""
 LEVELS = np.linspace(0.0, 0.95, 20)
 """Quantiles of these scores that are matched."""
 
@@ -42,12 +50,15 @@ def train(
     time_ordered: bool,
     random_state: int,
     trend_window: int = 0,
+    limits: AlarmLimits | None = None,
     progress: Progress = no_progress,
 ) -> TrainedModel:
     """Fit a detector and calibrate its scores.
 
     With rows in time order, the model has a second one in its ``trend``: the same algorithm on
-    averages of ``trend_window`` rows. It has none if rows are unordered or too few.
+    averages of ``trend_window`` rows, or of so many rows together. A model that forecasts has a
+    third one in its ``change``: of so many rows together, compared with the rows before them. It
+    has none if rows are unordered or too few.
 
     Parameters
     ----------
@@ -61,11 +72,15 @@ def train(
         Number of folds of the calibration.
     time_ordered : bool
         Use contiguous blocks as folds, so that the drift from block to block counts as healthy;
-        else random folds. Windows need an order, so their folds are always blocks.
+        else random folds. Windows need an order, so their folds are always blocks. Where a mode
+        of operation fills a block, the folds are made of shorter pieces.
     random_state : int
         Seed of the random folds.
     trend_window : int, default 0
         Rows in an average; 0 for no trend.
+    limits : AlarmLimits, optional
+        The p-values that raise an alarm, to measure the smallest steps that do; they are not
+        measured without, or without a trend.
     progress : callable, optional
         Called with the current step and the share that is finished, 0 to 1.
 
@@ -78,85 +93,141 @@ def train(
     InvalidDataError
         If there are too few rows for a window in each fold.
     """
-    trend_detector = Trend(detector, trend_window)
-    with_trend = trend_window > 0 and time_ordered
-    if with_trend and len(table.values) < 4 * trend_detector.window:
-        with_trend = False
+    n_rows = len(table.values)
+    is_over_time = trend_window > 0 and time_ordered
+    over_time = _over_time(detector, trend_window, n_rows) if is_over_time else {}
+    enough = {name: part for name, part in over_time.items() if n_rows >= _fewest_rows(part)}
+    if "trend" in over_time and "trend" not in enough:
         logger.warning(
             "%d rows are too few to learn the trend of an asset, which takes %d; the state of an "
             "asset will depend on its single readings alone.",
-            len(table.values),
-            4 * trend_detector.window,
+            n_rows,
+            _fewest_rows(over_time["trend"]),
         )
-    total = _TotalProgress(1 + with_trend, progress)
-    model = _calibrated(
-        detector, table, threshold, folds, time_ordered, random_state, total.part(0)
-    )
-    if 1.0 - threshold < detector.window / (model.calibration.n_samples + 1):
+    folding = _Folding(folds, time_ordered, random_state, time_ordered and _blind(table, folds))
+    total = _TotalProgress(1 + len(enough), progress)
+    model, _ = _calibrated(detector, table, threshold, folding, total.part(0))
+    own_rows = detector.window - _context_rows(detector)
+    if 1.0 - threshold < own_rows / (model.calibration.n_samples + 1):
         logger.warning(
             "%s: %d rows are too few for a rate of one in %.0f, so the threshold is extrapolated. "
             "Train on some %.0f rows, or raise the contamination.",
             detector.algorithm,
-            len(table.values),
+            n_rows,
             1.0 / (1.0 - threshold),
-            detector.window / (1.0 - threshold) + folds * (detector.window - 1),
+            own_rows / (1.0 - threshold) + folds * (own_rows - 1),
         )
-    if not with_trend:
-        return model
-    trend = _calibrated(trend_detector, table, threshold, folds, True, random_state, total.part(1))
-    return replace(model, trend=replace(trend, estimator=None, loss_by_epoch=()))
+    held_out: dict[str, HeldOut] = {}
+    for number, (name, part) in enumerate(enough.items(), start=1):
+        whole, held_out[name] = _calibrated(part, table, threshold, folding, total.part(number))
+        kept: dict[str, Any] = {name: replace(whole, estimator=None, loss_by_epoch=())}
+        model = replace(model, **kept)
+    if limits is not None and "trend" in held_out:
+        steps = smallest_steps(held_out, table.values, model.high - model.low, limits)
+        model = replace(model, smallest_step_20=steps[20], smallest_step_200=steps[200])
+    return model
+
+
+def _over_time(detector: Detector, window: int, n_rows: int) -> dict[str, Detector]:
+    """Return the detectors of ``window`` rows together, by the field of the model."""
+    if isinstance(detector, Forecaster):
+        changed = detector.over(window, min(MOST_BASELINE_ROWS, n_rows // BASELINES))
+        return {"trend": detector.over(window), "change": changed}
+    return {"trend": Trend(detector, window)}
+
+
+def _fewest_rows(detector: Detector) -> int:
+    """Return the fewest rows for at least two folds."""
+    context = _context_rows(detector)
+    return max(4 * (detector.window - context), 3 * detector.window if context else 0)
+
+
+def _context_rows(detector: Detector) -> int:
+    return detector.context_rows if isinstance(detector, Forecaster) else 0
+
+
+def _blind(table: Table, folds: int) -> bool:
+    """Return whether contiguous blocks are blind, and say so."""
+    blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.values, folds)
+    if blind:
+        logger.warning(
+            "A mode of operation, or a stretch unlike all others, fills a block of the calibration "
+            "and shows in no other. The scores are calibrated on shorter pieces instead; they "
+            "tolerate less drift. Train on rows in which each mode occurs several times."
+        )
+    return blind
+
+
+@dataclass(frozen=True)
+class _Folding:
+    """How rows are divided into folds; see ``train``."""
+
+    folds: int
+    time_ordered: bool
+    random_state: int
+    blind: bool
+    fits: dict[Any, Fitted] = field(default_factory=dict)
+    """Fits of a model that forecasts, which serve rows alone and together, by the held-out rows."""
+
+    def kind(self, n_rows: int, folds: int, window: int, context: int) -> str:
+        """Return what the folds hold out: ``rows`` at random, ``blocks``, or ``pieces``."""
+        if window == 1 and not self.time_ordered:
+            return "rows"
+        # A piece has twice the rows that are judged together, at least.
+        fewest = 2 * folds * PIECES * (window - context)
+        return "pieces" if self.blind and n_rows >= fewest else "blocks"
 
 
 def _calibrated(
-    detector: Detector,
-    table: Table,
-    threshold: float,
-    folds: int,
-    time_ordered: bool,
-    random_state: int,
-    progress: Progress,
-) -> TrainedModel:
-    X, window = table.values, detector.window
-    folds = min(folds, len(X) // (2 * window))
-    if folds < 2:
+    detector: Detector, table: Table, threshold: float, folding: _Folding, progress: Progress
+) -> tuple[TrainedModel, HeldOut]:
+    """Return the calibrated model, and the fit without the last fold."""
+    X, window, context = table.values, detector.window, _context_rows(detector)
+    folds = min(folding.folds, len(X) // (2 * (window - context)))
+    if len(X) < (fewest := _fewest_rows(detector)):
         raise InvalidDataError(
             f"{len(X)} rows are too few.",
             field="data",
-            remedy=f"Training needs at least {4 * window} rows"
-            + (f" with sequence_length={window}." if window > 1 else "."),
+            remedy=f"Training needs at least {fewest} rows"
+            + (f" with sequence_length={window}." if window > 1 and not context else "."),
         )
     scorer = detector.noisy if isinstance(detector, Trend) else detector
     every = -(-len(X) // MOST_CALIBRATED)
     total = _TotalProgress(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        whole = pool.submit(_fit, detector, [X], total.part(0))
+        whole = pool.submit(_fit, detector, [X], total.part(0), folding, "whole")
         sensor_facts = pool.submit(magnitude, X), pool.submit(frozen_after, X)
+        kind = folding.kind(len(X), folds, scorer.window, context)
+        folds_of = list(_folds(X, scorer.window, context, folds, kind, folding.random_state))
         parts = [
             pool.submit(
                 _score_held_out,
                 detector.for_part(sum(map(len, rest)) / len(X)),
                 scorer,
-                held_out[::every],
+                held_out,
                 rest,
+                every,
                 total.part(number),
+                folding,
+                tuple(stretches),
             )
-            for number, (held_out, rest) in enumerate(
-                _folds(X, scorer.window, folds, time_ordered, random_state), start=1
-            )
+            for number, (stretches, held_out, rest) in enumerate(folds_of, start=1)
         ]
         fitted = whole.result()
-        scores = [_matched(part.result(), scorer, fitted) for part in parts]
-    calibration = Calibration.fit(np.concatenate(scores), overlap=-(-scorer.window // every))
+        matched = [_matching(part.result(), scorer, fitted) for part in parts]
+        scores = [match(part.result().scores) for match, part in zip(matched, parts, strict=True)]
+    overlap = -(-(scorer.window - context) // every)
+    calibration = Calibration.fit(np.concatenate(scores), overlap=overlap)
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))
     inputs = X
     if isinstance(detector, Trend):
         inputs = averages(fitted.arrays, X, detector.n_rows, detector.n_rows)
     low, usual, high = np.percentile(inputs, [0.5, 50.0, 99.5], axis=0)
-    return TrainedModel(
+    model = TrainedModel(
         algorithm=detector.algorithm,
         feature_names=table.feature_names,
         window=window,
-        params=detector.params,
+        params=detector.params | {"calibrated_on": kind},
         threshold=threshold,
         arrays=fitted.arrays,
         calibration=calibration,
@@ -171,6 +242,8 @@ def _calibrated(
         estimator=fitted.estimator,
         loss_by_epoch=fitted.loss_by_epoch,
     )
+    without_last = replace(model, arrays=parts[-1].result().fitted.arrays, estimator=None)
+    return model, HeldOut(without_last, tuple(folds_of[-1][0]), matched[-1])
 
 
 class _TotalProgress:
@@ -188,8 +261,16 @@ class _TotalProgress:
         return report
 
 
-def _fit(detector: Detector, segments: list[Floats], progress: Progress) -> Fitted:
-    fitted = detector.fit(segments, progress)
+def _fit(
+    detector: Detector, segments: list[Floats], progress: Progress, folding: _Folding, key: Any
+) -> Fitted:
+    if key in folding.fits:
+        # The estimator is that of single rows.
+        fitted = replace(folding.fits[key], estimator=None)
+    else:
+        fitted = detector.fit(segments, progress)
+        if isinstance(detector, Forecaster):
+            folding.fits[key] = fitted
     progress("fitted", 1.0)
     return fitted
 
@@ -207,10 +288,26 @@ class _Part:
 
 
 def _score_held_out(
-    detector: Detector, scorer: Detector, held_out: Floats, rest: list[Floats], progress: Progress
+    detector: Detector,
+    scorer: Detector,
+    held_out: list[Floats],
+    rest: list[Floats],
+    every: int,
+    progress: Progress,
+    folding: _Folding,
+    key: Any,
 ) -> _Part:
-    fitted = _fit(detector, rest, progress)
-    scores = _scores(scorer, fitted, held_out)
+    fitted = _fit(detector, rest, progress, folding, key)
+    if isinstance(scorer, Forecaster):
+        along = partial(raw_scores_along, scorer.algorithm, fitted.arrays, scorer.params)
+        # The first block may be all context.
+        parts = [along(rows, scorer.window)[::every] for rows in held_out]
+        scores = np.concatenate([np.empty(0), *parts])
+    else:
+        examples = [_examples(rows, scorer.window)[::every] for rows in held_out]
+        scores = _scores(scorer, fitted, np.concatenate(examples))
+    # Rows of which nothing is known have no score.
+    scores = scores[~np.isnan(scores)]
     if scorer.scores_comparable:
         return _Part(fitted, scores)
     return _Part(fitted, scores, _evenly_spread([_examples(part, scorer.window) for part in rest]))
@@ -226,15 +323,15 @@ def _evenly_spread(segments: list[Floats]) -> Floats:
     return np.concatenate(picked)
 
 
-def _matched(part: _Part, scorer: Detector, whole: Fitted) -> Floats:
-    """Return the scores of a partial fit in the unit of the fit to all rows.
+def _matching(part: _Part, scorer: Detector, whole: Fitted) -> Callable[[Floats], Floats]:
+    """Return a function from scores of a partial fit to the unit of the fit to all rows.
 
     Quantile matching on examples that both were fitted to. The largest scores are left out, since
     there two fits differ by chance. Beyond the matched quantiles, scores are scaled by the
     distance to the saturation, or, if there is none, by the spread of the upper half.
     """
     if part.seen is None:
-        return part.scores
+        return lambda scores: scores
     source = np.quantile(_scores(scorer, part.fitted, part.seen), LEVELS)
     target = np.quantile(_scores(scorer, whole, part.seen), LEVELS)
     half = LEVELS.size // 2
@@ -243,10 +340,14 @@ def _matched(part: _Part, scorer: Detector, whole: Fitted) -> Floats:
     above_scale = below_scale
     if np.isfinite(whole.saturation):
         above_scale = (whole.saturation - target[-1]) / (part.fitted.saturation - source[-1])
-    above, below = np.maximum(part.scores - source[-1], 0), np.minimum(part.scores - source[0], 0)
-    matched: Floats = (
-        np.interp(part.scores, source, target) + above_scale * above + below_scale * below
-    )
+
+    def matched(scores: Floats) -> Floats:
+        above, below = np.maximum(scores - source[-1], 0), np.minimum(scores - source[0], 0)
+        in_unit: Floats = (
+            np.interp(scores, source, target) + above_scale * above + below_scale * below
+        )
+        return in_unit
+
     return matched
 
 
@@ -255,19 +356,23 @@ def _scores(scorer: Detector, fitted: Fitted, examples: Floats) -> Floats:
 
 
 def _folds(
-    X: Floats, window: int, folds: int, time_ordered: bool, random_state: int
-) -> Iterator[tuple[Floats, list[Floats]]]:
-    """Yield the held-out examples of each fold, and the segments of rows to fit to."""
-    if window == 1 and not time_ordered:
+    X: Floats, window: int, context: int, folds: int, kind: str, random_state: int
+) -> Iterator[tuple[list[tuple[int, int]], list[Floats], list[Floats]]]:
+    """Yield what each fold holds out, as rows with their context too, and the rows to fit to."""
+    if kind == "rows":
         order = np.random.default_rng(random_state).permutation(len(X))
         for part in np.array_split(order, folds):
-            yield X[part], [np.delete(X, part, axis=0)]
+            yield [], [X[part]], [np.delete(X, part, axis=0)]
         return
-    edges = np.linspace(0, len(X), folds + 1).astype(int)
-    for start, stop in pairwise(edges):
-        held_out = X[start:stop]
-        rest = [part for part in (X[:start], X[stop:]) if len(part) >= window]
-        yield _examples(held_out, window), rest
+    for stretches in (pieces if kind == "pieces" else blocks)(len(X), folds):
+        held_out = [X[max(start - context, 0) : stop] for start, stop in stretches]
+        edges = [0, *(edge for stretch in stretches for edge in stretch), len(X)]
+        rest = [X[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+        yield (
+            stretches,
+            [rows for rows in held_out if len(rows) >= window],
+            [rows for rows in rest if len(rows) >= window - context],
+        )
 
 
 def _examples(X: Floats, window: int) -> Floats:

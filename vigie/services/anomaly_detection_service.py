@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from vigie.config import Settings
 from vigie.detectors.base import Progress, no_progress
 from vigie.detectors.catalogue import algorithms, checked_names, warm_up
 from vigie.detectors.data.matrices import training_table
+from vigie.detectors.trained import TrainedModel
 from vigie.errors import (
     ConflictError,
     HistoryError,
@@ -85,6 +86,7 @@ class AnomalyDetectionService:
         *,
         stage: str | None = None,
         progress: Progress = no_progress,
+        on_trained: Callable[[TrainedModel], None] = lambda model: None,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
 
@@ -100,6 +102,8 @@ class AnomalyDetectionService:
             The stage to which each version is moved once it is registered, possibly later.
         progress : callable, optional
             Called with the current step and the share of it that is complete.
+        on_trained : callable, optional
+            Called with each model; a promoted version may serve in its place.
 
         Returns
         -------
@@ -129,6 +133,7 @@ class AnomalyDetectionService:
             ):
                 outcome = result if isinstance(result, Failed) else result.outcome
                 if isinstance(result, Training):
+                    on_trained(result.served.model)
                     self.registry.adopt(result.name, result.served)
                     # A version registered before ``adopt`` was noted before the model served.
                     latest = result.served

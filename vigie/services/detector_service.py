@@ -134,7 +134,8 @@ class DetectorService:
         -------
         dict
             ``n_samples``, ``n_features``, ``n_anomalies_detected``, ``anomaly_rate``,
-            ``mean_score``, ``std_score``, ``threshold``, ``training_seconds``; for the LSTM
+            ``mean_score``, ``std_score``, ``threshold``, ``training_seconds``; where they are
+            measured and finite, ``detectable_step_20`` and ``detectable_step_200``; for the LSTM
             autoencoder also ``n_sequences``, ``final_loss``, ``mean_reconstruction_error`` and
             ``reconstruction_error_threshold``.
 

@@ -26,7 +26,7 @@ class FigureData:
     rows : ndarray of shape (n, n_features)
         Every ``stride(n_rows)``-th row.
     windows : ndarray of shape (n, window, n_features)
-        The windows that end with these rows; empty for models of single rows.
+        The windows that end with these rows; empty unless the model reconstructs.
     outliers : ndarray of shape (n_outliers, ...)
         The rows or windows with the highest scores above the threshold.
     loss_by_epoch : ndarray of shape (n_epochs,)
@@ -49,7 +49,7 @@ class FigureData:
             len(X),
             np.histogram(scores, N_BINS, (0.0, 1.0))[0].astype(np.float64),
             X[::every],
-            examples[::every] if model.window > 1 else np.empty(0),
+            examples[::every] if model.reconstructs else np.empty(0),
             examples[np.argsort(-scores)[:n_outliers]],
             np.array(model.loss_by_epoch),
         )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vigie.detectors.base import Floats
+from vigie.detectors.power import LARGEST, SMALLEST
 from vigie.detectors.trained import TrainedModel
 from vigie.tracking.figure_data import FigureData, stride
 
@@ -32,13 +33,15 @@ def write_figures(model: TrainedModel, data: FigureData, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _score_distribution(model, data).savefig(folder / "score_distribution.png", dpi=DPI)
     _sensor_spread(model, data.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
+    if (steps := _detectable_step(model)) is not None:
+        steps.savefig(folder / "detectable_step.png", dpi=DPI)
     if len(data.outliers):
         _drivers(model, model.explain(data.outliers).shares).savefig(
             folder / "outlier_sensors.png", dpi=DPI
         )
     if len(data.loss_by_epoch):
         _loss(model, data).savefig(folder / "loss.png", dpi=DPI)
-    if model.window > 1:
+    if model.reconstructs:
         _reconstruction_error(model, data).savefig(folder / "reconstruction_error.png", dpi=DPI)
 
 
@@ -85,6 +88,41 @@ def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
         flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
         medianprops={"color": ALERT},
     )
+    return figure
+
+
+def _detectable_step(model: TrainedModel) -> Figure | None:
+    """Draw the smallest steps in usual ranges, with their size in each sensor's own unit."""
+    soon, later = model.smallest_step_20, model.smallest_step_200
+    if soon is None or later is None or np.isnan(soon).all():
+        return None
+    widths = np.where(model.high > model.low, model.high - model.low, np.nan)
+    measured = np.flatnonzero(~np.isnan(soon))
+    if len(measured) > MOST_SENSORS:
+        weakest = np.argsort(-soon[measured] / widths[measured], kind="stable")[:MOST_SENSORS]
+        measured = np.sort(measured[weakest])
+    figure, axes = _figure_by_sensor(
+        f"{model.algorithm}: smallest lasting step that raises an alarm",
+        "step, in widths of the middle 99 %; beside it in the unit of the sensor",
+        len(measured),
+    )
+    axes.set(xscale="log", xlim=(SMALLEST / 2, LARGEST * 8), ylim=(len(measured) - 0.5, -0.5))
+    for steps, shift, color, n_rows in ((soon, -0.2, ACCENT, 20), (later, 0.2, INK, 200)):
+        places, found = np.arange(len(measured)) + shift, steps[measured]
+        sizes = found / widths[measured]
+        # A missing bar would look like the best one.
+        axes.barh(places, np.where(np.isfinite(sizes), sizes, 0.0), 0.38,
+                  color=color, label=f"within {n_rows} readings")  # fmt: skip
+        for place, size, step in zip(places, sizes, found, strict=True):
+            known = np.isfinite(size)
+            said = (
+                f" {step:.3g}" if known
+                else f" not within {n_rows}" if np.isinf(size) else " not measured"
+            )  # fmt: skip
+            axes.text(size if known else SMALLEST / 2, place, said, va="center", fontsize=7,
+                      color=INK if known else ALERT)  # fmt: skip
+    axes.set_yticks(np.arange(len(measured)), [model.feature_names[i] for i in measured])
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vigie.detectors.base import Floats
+from vigie.detectors.catalogue import algorithm
 from vigie.detectors.trained import TrainedModel
 from vigie.registry.server import importing_mlflow
 from vigie.registry.version import SERVING
@@ -22,10 +24,10 @@ from vigie.tracking import networks
 _is_ours: ContextVar[bool] = ContextVar("requirements_are_ours", default=False)
 
 
-def take_in(windows: bool) -> None:
-    """Import the libraries that write a detector of windows, or of single rows."""
+def take_in(flavor: str) -> None:
+    """Import the libraries that write a flavor, 'sklearn' or 'torch'."""
     with importing_mlflow():
-        if windows:
+        if flavor == "torch":
             import mlflow.models
         else:
             import mlflow.sklearn  # noqa: F401
@@ -57,8 +59,9 @@ def write_model(
     graphs : Path
         The cache of traced networks.
     """
-    take_in(windows=model.window > 1)
-    if model.window == 1:
+    flavor = algorithm(model.algorithm).flavor
+    take_in(flavor)
+    if flavor == "sklearn":
         with _quietly():
             _write_sklearn(model, sample, folder, run_id)
     else:
@@ -111,9 +114,15 @@ def write_estimator(estimator: Any, folder: Path, run_id: str, **about: Any) -> 
 
 
 def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: str) -> None:
+    import cloudpickle
     import mlflow.sklearn
     import pandas as pd
     from mlflow.models import Model, infer_signature
+
+    own = sys.modules[type(model.estimator).__module__]
+    if own.__name__.startswith("vigie."):
+        # Whoever loads the model need not have Vigie.
+        cloudpickle.register_pickle_by_value(own)
 
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
     # PyOD always predicts integers; a real prediction by a forest would take longer than the write.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigie.detectors import power
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import DataQuality
 from vigie.detectors.trained import TrainedModel
@@ -129,6 +130,8 @@ def write(
     if record.quality is not None:
         quality = json.dumps(record.quality.as_dict(), indent=2)
         (files / "data_quality.json").write_text(quality)
+    if steps := power.as_dict(record.model):
+        (files / "power.json").write_text(json.dumps(steps, indent=2))
     content_hash = write_model(
         record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )

@@ -182,7 +182,7 @@ class Recorder:
             active_runs.set_last(registered.result())
         return training.content_hash
 
-    def prepare(self, *, windows: bool) -> None:
+    def prepare(self, flavor: str) -> None:
         """Import what a record needs and probe the server, in the background of the training.
 
         The import, like the timeout of a silent server, takes longer than the record of a small
@@ -190,14 +190,14 @@ class Recorder:
 
         Parameters
         ----------
-        windows : bool
-            Whether the detector is one of windows, or of single rows.
+        flavor : {'sklearn', 'torch'}
+            The MLflow flavor of the detector.
         """
         if not self.enabled:
             return
         background.submit(self._probe)
-        if f"mlflow.{'models' if windows else 'sklearn'}" not in sys.modules:
-            background.submit(flavors.take_in, windows)
+        if f"mlflow.{'models' if flavor == 'torch' else 'sklearn'}" not in sys.modules:
+            background.submit(flavors.take_in, flavor)
 
     def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
         """Send the outbox, and wait for entries that another process is sending.

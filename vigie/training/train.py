@@ -13,15 +13,18 @@ from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from vigie import __version__
+from vigie.assessment.status import OF_AVERAGES, OF_CHANGES, OF_FORECASTS
 from vigie.config import Settings
 from vigie.detectors import training
 from vigie.detectors.base import Algorithm, Floats, Params, Progress, no_progress
 from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.matrices import Table
-from vigie.detectors.trained import TrainedModel
+from vigie.detectors.power import AlarmLimits
+from vigie.detectors.trained import OPTIONAL_PER_SENSOR, TrainedModel
 from vigie.errors import InvalidDataError, VigieError
 from vigie.registry.version import stage_name
 from vigie.serving.served import Served
@@ -117,7 +120,7 @@ def train(
     params = parameters(algorithm, settings) if params is None else params
     detector = algorithm.new_detector(params, settings.random_state)
     # Only now, since the detector has imported its libraries: two threads must not do that at once.
-    recorder.prepare(windows=detector.window > 1)
+    recorder.prepare(algorithm.flavor)
     model = training.train(
         detector,
         table,
@@ -126,9 +129,10 @@ def train(
         time_ordered=settings.time_ordered,
         random_state=settings.random_state,
         trend_window=settings.trend_window,
+        limits=alarm_limits(params["contamination"]),
         progress=progress,
     )
-    raw = model.raw_scores(model.examples(table.values))
+    raw = model.raw_scores_of_rows(table.values)
     scores = 1.0 - model.calibration.p_value(raw)
     metrics = _metrics(model, raw, scores)
     metrics["training_seconds"] = time.perf_counter() - started
@@ -269,6 +273,17 @@ def parameters(algorithm: Algorithm, settings: Settings) -> dict[str, Any]:
     }
 
 
+def alarm_limits(contamination: float) -> AlarmLimits:
+    """Return the p-values below which a model raises an alarm if no other model serves."""
+    changed, changed_anew = OF_CHANGES.at(contamination)
+    return AlarmLimits(
+        averages=OF_AVERAGES.at(contamination)[1],
+        forecasts=OF_FORECASTS.at(contamination)[1],
+        changes=changed,
+        changes_from_drift=changed_anew,
+    )
+
+
 def metrics_of(record: TrainingRecord) -> dict[str, Any]:
     """Return all metrics of a training, and two counts that MLflow has as parameters."""
     model = record.model
@@ -284,6 +299,7 @@ def _metrics(model: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]
         "std_score": float(scores.std()),
         "threshold": model.threshold,
     }
+    metrics |= _detectable_steps(model)
     if model.reconstructs:
         metrics["n_sequences"] = model.n_samples - model.window + 1
         if model.loss_by_epoch:
@@ -297,6 +313,25 @@ def _metrics(model: TrainedModel, raw: Floats, scores: Floats) -> dict[str, Any]
     return metrics
 
 
+def _detectable_steps(model: TrainedModel) -> dict[str, float]:
+    """Return the median over the sensors of the smallest steps, in usual ranges of each.
+
+    A median is left out if it is infinite, which MLflow's databases do not all hold.
+    """
+    medians = {}
+    for name in OPTIONAL_PER_SENSOR:
+        steps = getattr(model, name)
+        if steps is None:
+            continue
+        measured = ~np.isnan(steps)
+        if measured.any():
+            widths = (model.high - model.low)[measured]
+            median = float(np.percentile(steps[measured] / widths, 50.0, method="higher"))
+            if np.isfinite(median):
+                medians[name.replace("smallest", "detectable")] = median
+    return medians
+
+
 def _logged(
     algorithm: Algorithm, params: Params, model: TrainedModel, settings: Settings
 ) -> dict[str, Any]:
@@ -308,6 +343,7 @@ def _logged(
         "n_features": model.n_features,
         "calibration_folds": settings.calibration_folds,
         "time_ordered": settings.time_ordered,
+        "calibrated_on": model.params["calibrated_on"],
         "trend_window": settings.trend_window,
         "random_state": settings.random_state,
         **algorithm.details(model.params, model.n_samples),

@@ -23,7 +23,7 @@ from vigie.services.mlflow_service import MLflowService
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
 ROW_MODELS = ["isolation_forest", "one_class_svm"]
-MODELS = [*ROW_MODELS, "lstm_autoencoder"]
+MODELS = [*ROW_MODELS, "vector_autoregression", "lstm_autoencoder"]
 WINDOW = 5
 CHEAP = {
     "n_estimators": 25,

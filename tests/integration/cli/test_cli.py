@@ -18,6 +18,7 @@ import pytest
 
 from vigie import __version__, samples
 from vigie.config import Settings
+from vigie.detectors.catalogue import algorithms
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 
@@ -182,7 +183,13 @@ def offline(shell: Shell) -> dict[str, Finished]:
         ("no range", ["--rows", "'5-9'", "1:400"]),
         ("range beyond the end", ["--rows", "300 rows"]),
         ("no table", ["empty.csv", "CSV file with a header"]),
-        ("no such detector", ["'forest'", "isolation_forest, one_class_svm, lstm_autoencoder"]),
+        (
+            "no such detector",
+            [
+                "'forest'",
+                "isolation_forest, one_class_svm, vector_autoregression, lstm_autoencoder",
+            ],
+        ),
         ("no model", ["No model can answer", "vigie train"]),
         ("list", ["Tracking is disabled", "MLFLOW_ENABLED=true"]),
     ],
@@ -351,12 +358,13 @@ def empty(workplace: Workplace) -> dict[str, Finished]:
 
 @pytest.fixture(scope="module")
 def trained(workplace: Workplace, empty: dict[str, Finished]) -> Finished:
-    """Two detectors trained on a file and promoted, after ``empty``; the third from Python."""
+    """Three detectors trained on a file and promoted, after ``empty``; the last from Python."""
     assert len(empty) == 2
     sequences = LSTMAutoencoderService(settings=workplace.settings)
     sequences.train(samples.healthy(300).data, NAMES)
     workplace.tracking.transition_model_stage("lstm_autoencoder", 1, "Production")
-    chosen = ["--model", "isolation_forest", "--model", "one_class_svm"]
+    names = ("isolation_forest", "one_class_svm", "vector_autoregression")
+    chosen = [word for name in names for word in ("--model", name)]
     return workplace.vigie("train", "healthy.csv", "--exclude", "label", "--promote", *chosen)
 
 
@@ -379,7 +387,7 @@ def shown(workplace: Workplace, trained: Finished) -> dict[str, Finished]:
 def test_the_doctor_says_which_models_an_empty_registry_lacks(empty):
     assert empty["doctor"].returncode == 1
     said = words(empty["doctor"].stdout)
-    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder"):
+    for name in algorithms():
         assert f"Versions of {name}? none. Train one: `vigie train FILE --model {name}`" in said
 
 
@@ -390,12 +398,20 @@ def test_an_empty_registry_is_listed_as_such(empty):
 
 def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(trained, workplace):
     assert trained.returncode == 0, trained.stderr
-    assert trained.stdout.count("1 (Production)") == 2
+    assert trained.stdout.count("1 (Production)") == 3
     assert "Left out, not readings: time" in trained.stderr
     for name in ("isolation_forest", "one_class_svm"):
         model = workplace.tracking.load_model(name, stage="Production")
         assert list(model.feature_names) == NAMES
         assert model.n_samples == 300
+
+
+def test_a_training_says_the_smallest_step_of_each_sensor_that_it_would_see(trained):
+    said = words(trained.stdout)
+    assert "Smallest lasting step that raises an alarm" in said
+    assert "within 20" in said
+    for name in NAMES:
+        assert name in said
 
 
 def test_a_recording_is_judged_as_events_with_the_sensor_at_fault(shown):
@@ -404,7 +420,7 @@ def test_a_recording_is_judged_as_events_with_the_sensor_at_fault(shown):
     assert "of 300 rows are anomalous" in said
     assert "vibration_kurtosis" in said
     assert "–300" in said
-    assert "isolation_forest v1, one_class_svm v1, lstm_autoencoder v1" in said
+    assert ", ".join(f"{name} v1" for name in algorithms()) in said
 
 
 def test_a_recording_is_judged_without_a_state_folder_too(shown, workplace):
@@ -421,7 +437,7 @@ def test_json_is_all_that_stands_on_standard_output(shown):
     assert shown["json"].returncode == 0
     assert shown["json"].stderr == ""
     answer = json.loads(shown["json"].stdout)
-    assert answer["versions"] == ["isolation_forest v1", "one_class_svm v1", "lstm_autoencoder v1"]
+    assert answer["versions"] == [f"{name} v1" for name in algorithms()]
     rows = answer["rows"]
     assert [row["row"] for row in rows] == list(range(91, 301))
     # Four rows until the window of five is full.
@@ -459,9 +475,9 @@ def test_a_file_is_judged_without_a_column_where_that_is_said_outright(shown):
 
 def test_the_list_shows_stage_and_run_of_every_version(shown, workplace):
     assert shown["list"].returncode == 0
-    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder"):
+    for name in algorithms():
         [version] = workplace.tracking.list_versions(name)
-        [line] = [line for line in shown["list"].stdout.splitlines() if f" {name} " in line]
+        [line] = [line for line in shown["list"].stdout.splitlines() if line.startswith(f"{name} ")]
         assert "Production" in line
         assert version.run_id in line
 
@@ -470,8 +486,8 @@ def test_the_doctor_finds_a_healthy_registry_healthy(shown):
     assert shown["doctor"].returncode == 0, shown["doctor"].stdout
     said = words(shown["doctor"].stdout)
     assert "fail" not in said
-    assert said.count("is in Production and serves") == 3
-    assert said.count("readable? yes, 8 features") == 3
+    assert said.count("is in Production and serves") == 4
+    assert said.count("readable? yes, 8 features") == 4
 
 
 def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_back(

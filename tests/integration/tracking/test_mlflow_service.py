@@ -43,6 +43,7 @@ CHEAP = {
 PARAMS = {
     "isolation_forest": {"contamination": "0.01", "n_estimators": "25", "max_samples": "auto"},
     "one_class_svm": {"nu": "0.05", "kernel": "rbf", "gamma": "local"},
+    "vector_autoregression": {"horizons": "[1, 2, 4]", "penalty": "auto"},
     "lstm_autoencoder": {
         "encoder_layers": "[8]",
         "decoder_layers": "[8]",
@@ -55,6 +56,7 @@ PARAMS = {
 METRICS = {
     "isolation_forest": {"n_anomalies_detected", "anomaly_rate", "mean_score", "std_score"},
     "one_class_svm": {"n_anomalies_detected", "anomaly_rate", "mean_score", "std_score"},
+    "vector_autoregression": {"n_anomalies_detected", "anomaly_rate", "mean_score", "std_score"},
     "lstm_autoencoder": {
         "train_loss",
         "final_loss",
@@ -104,7 +106,7 @@ def trainings(settings: Settings) -> dict[str, Training]:
         run = client.get_run(client.get_model_version(name, str(version)).run_id)
         files = {
             item.path
-            for folder in (f"{name}_model", "figures")
+            for folder in (None, f"{name}_model", "figures")
             for item in client.list_artifacts(run.info.run_id, folder)
         }
         found[name] = Training(service, metrics, version, run, files, client)
@@ -139,7 +141,7 @@ names = json.load(open("names.json"))
 rows = np.load("rows.npy")
 table = pd.DataFrame(rows, columns=names)
 answers = {}
-for name in ("isolation_forest", "one_class_svm"):
+for name in ("isolation_forest", "one_class_svm", "vector_autoregression"):
     uri = f"models:/{name}/Production"
     model, estimator = mlflow.pyfunc.load_model(uri), mlflow.sklearn.load_model(uri)
     answers[name] = {
@@ -162,7 +164,7 @@ from vigie.services.mlflow_service import MLflowService
 rows, tracking = np.load("rows.npy"), MLflowService()
 answers = {
     name: tracking.load_model(name, stage="Production").predict_scores(rows).tolist()
-    for name in ("isolation_forest", "one_class_svm", "lstm_autoencoder")
+    for name in json.load(open("models.json"))
 }
 for library in ("torch", "pyod", "sklearn"):
     assert library not in sys.modules, library
@@ -173,6 +175,7 @@ json.dump(answers, open("answers.json", "w"))
 def answers_of(code: str, settings: Settings, rows: np.ndarray, folder: Path) -> Any:
     """Run code in a process of its own, in a folder of its own, and return what it answers."""
     np.save(folder / "rows.npy", rows)
+    (folder / "models.json").write_text(json.dumps(NAMES), encoding="utf-8")
     (folder / "names.json").write_text(json.dumps(samples.FEATURE_NAMES))
     process = subprocess.run(
         [sys.executable, "-P", "-c", code],
@@ -217,6 +220,22 @@ def test_a_run_holds_the_parameters_and_metrics_of_the_guide(
         assert run.data.metrics[metric] == pytest.approx(training.metrics[metric])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_says_what_steps_the_model_sees(name: str, trainings: dict[str, Training]) -> None:
+    training = trainings[name]
+    model = training.service.served.model
+    said = training.client.download_artifacts(training.run.info.run_id, "power.json")
+    steps = json.loads(Path(said).read_text())
+    assert list(steps) == list(model.feature_names)
+    assert all(sensor.keys() == {"within_20", "within_200"} for sensor in steps.values())
+    widths, metrics = model.high - model.low, training.run.data.metrics
+    median = np.percentile(model.smallest_step_20 / widths, 50, method="higher")
+    # No database of MLflow's need hold an infinite value.
+    assert metrics.get("detectable_step_20", np.inf) == pytest.approx(median)
+    # A block of 60 rows says nothing of 200 readings.
+    assert "detectable_step_200" not in metrics
+
+
 def test_the_loss_of_every_epoch_stands_in_the_run_with_its_step(
     trainings: dict[str, Training],
 ) -> None:
@@ -236,7 +255,12 @@ def test_a_run_holds_the_files_of_the_guide(name: str, trainings: dict[str, Trai
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_holds_figures(name: str, trainings: dict[str, Training]) -> None:
-    expected = {"figures/score_distribution.png", "figures/sensor_spread.png"}
+    expected = {
+        "figures/score_distribution.png",
+        "figures/sensor_spread.png",
+        "figures/detectable_step.png",
+        "power.json",
+    }
     if name == "lstm_autoencoder":
         expected |= {"figures/loss.png", "figures/reconstruction_error.png"}
     assert expected <= trainings[name].files
@@ -275,7 +299,7 @@ def test_a_version_is_linked_to_its_run_and_both_tell_the_data(
         assert tags["vigie.version"]
 
 
-@pytest.mark.parametrize("name", ["isolation_forest", "one_class_svm"])
+@pytest.mark.parametrize("name", ["isolation_forest", "one_class_svm", "vector_autoregression"])
 def test_mlflow_alone_opens_a_version_and_comes_to_the_same_verdicts(
     name: str,
     trainings: dict[str, Training],
@@ -287,7 +311,7 @@ def test_mlflow_alone_opens_a_version_and_comes_to_the_same_verdicts(
     verdicts = training.service.predict(rows)
     assert 0 < verdicts.sum() < len(rows)
     assert answers["verdicts"] == verdicts.tolist()
-    raw = training.service.served.model.raw_scores(rows)
+    raw = training.service.served.model.raw_scores_of_rows(rows)
     np.testing.assert_allclose(answers["raw"], raw, atol=1e-9)
 
 

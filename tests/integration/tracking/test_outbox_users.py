@@ -138,7 +138,7 @@ from vigie.services.one_class_svm_service import OneClassSVMService
 
 service = OneClassSVMService()
 rows = np.load(sys.argv[1])
-service.mlflow_service.recorder.prepare(windows=False)
+service.mlflow_service.recorder.prepare("sklearn")
 # No file of more than a kilobyte can be written, as on a disk with no more room than that.
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 service.train(rows)

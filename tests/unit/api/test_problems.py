@@ -58,7 +58,7 @@ def test_a_training_that_fails_by_a_fault_of_the_service_says_no_more_than_its_n
     untracked, caplog
 ):
     class Broken(Recorder):
-        def prepare(self, *, windows: bool) -> None:
+        def prepare(self, flavor: str) -> None:
             raise RuntimeError("/var/lib/vigie has no such thing")
 
     table = Table(np.zeros((1, 1)), ("a",))

@@ -8,19 +8,27 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float64, int64, uint8
+from numba import boolean, float64, int64, uint8
 from numpy.typing import NDArray
 
-from vigie.detectors.base import Floats
+from vigie.detectors.base import CREDIBLE, Floats
 from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 
-MOST_NORMAL = 0.99
-"""Upper limit of p-values: at p = 1, one model would cancel the evidence of all others."""
+USUAL_READINGS = 100.0
+"""Readings over which the surprise of an asset is smoothed."""
+EXCESS = 0.7
+"""Surprise in excess of the usual one that sustains an alarm: five times less probable."""
 
 
-@compiled(read_only(float64, 2), read_only(float64, 1), writable(float64, 1), fastmath=False)
-def combine(p_values: Floats, weights: Floats, combined: Floats) -> None:
-    """Write the Cauchy combination of p-values (n_models, n), weighted by (n_models,), as (n,)."""
+@compiled(
+    *(read_only(float64, 2), read_only(float64, 1), float64, writable(float64, 1)),
+    fastmath=False,
+)
+def combine(p_values: Floats, weights: Floats, most_normal: float, combined: Floats) -> None:
+    """Write the Cauchy combination of p-values (n_models, n), weighted by (n_models,), as (n,).
+
+    ``most_normal`` is the upper limit of p-values.
+    """
     for i in range(len(combined)):
         n_known, weight, total, only = 0, 0.0, 0.0, np.nan
         for model in range(len(weights)):
@@ -29,7 +37,7 @@ def combine(p_values: Floats, weights: Floats, combined: Floats) -> None:
                 n_known, only = n_known + 1, p
                 # cot(pi p) is the quantile of the Cauchy distribution, accurate for the smallest p.
                 weight += weights[model]
-                total += weights[model] / math.tan(math.pi * min(p, MOST_NORMAL))
+                total += weights[model] / math.tan(math.pi * min(p, most_normal))
         # A single p-value is returned without rounding errors or the upper limit.
         combined[i] = math.atan2(weight, total) / math.pi if n_known > 1 else only
 
@@ -93,19 +101,26 @@ def twice_the_median(
 
 
 @compiled(
-    *(read_only(float64, 1), float64, float64, read_only(uint8, 2), int64, int64),
-    *(writable(uint8, 1), writable(uint8, 1), writable(int64, 1)),
+    *(read_only(float64, 1), read_only(float64, 1), read_only(boolean, 1), read_only(boolean, 1)),
+    *(read_only(float64, 1), read_only(float64, 1), read_only(uint8, 2), int64, int64, int64),
+    *(float64, writable(uint8, 1), writable(uint8, 1), writable(int64, 1), writable(float64, 1)),
 )
 def follow(
     p_values: Floats,
-    weak: float,
-    strong: float,
+    changes: Floats,
+    odd: NDArray[np.bool_],
+    frozen: NDArray[np.bool_],
+    limits: Floats,
+    limits_of_change: Floats,
     transitions: NDArray[np.uint8],
     n_calm: int,
+    bad_data: int,
     code: int,
+    first_usual: float,
     states: NDArray[np.uint8],
     calm: NDArray[np.uint8],
     entered: NDArray[np.int64],
+    usual: Floats,
 ) -> None:
     """Write the state after each reading, its calm readings, and the reading that entered it.
 
@@ -113,25 +128,52 @@ def follow(
     ----------
     p_values : ndarray of shape (n,)
         Evidence at each reading; NaN if unknown.
-    weak, strong : float
-        p-values below which evidence is weak or strong.
-    transitions : ndarray of shape (n_codes, 4)
-        The next code after unknown, no, weak and strong evidence. A code is ``n_calm`` times the
-        state, plus the calm readings.
+    changes : ndarray of shape (n,)
+        Evidence of a change, as opposed to a drift; NaN if unknown.
+    odd, frozen : ndarray of bool of shape (n,)
+        Whether most of the latest readings are anomalies, and whether a sensor is frozen.
+    limits, limits_of_change : ndarray of shape (2,)
+        p-values below which evidence is weak and strong.
+    transitions : ndarray of shape (n_codes, 8)
+        The next code by level of evidence; see ``vigie.assessment.status``. A code is ``n_calm``
+        times the state, plus the calm readings.
     n_calm : int
         Calm readings that clear a state.
+    bad_data : int
+        The state while a sensor is frozen, if it is not more severe.
     code : int
         The code before the first reading.
+    first_usual : float
+        The usual surprise before the first reading.
     states, calm : ndarray of shape (n,)
         Output.
     entered : ndarray of shape (n,)
         Output; -1 while the state is still that before the first reading.
+    usual : ndarray of shape (n,)
+        Output: the surprise, smoothed over ``USUAL_READINGS``; it stays as it is in an alarm.
     """
+    alarm = len(transitions) // n_calm - 1
+    smoothed = first_usual
     last = -1
     for i in range(len(p_values)):
-        p = p_values[i]
-        level = 0 if math.isnan(p) else 1 + (p < weak) + (p < strong)
-        before, code = code // n_calm, transitions[code, level]
+        p, change = p_values[i], changes[i]
+        level = 0
+        if not math.isnan(p):
+            level = 3 if p < limits[0] else 1
+            if p < limits[1]:
+                level = 4 + (not change >= limits_of_change[0]) + (change < limits_of_change[1])
+            surprise = -math.log10(p)
+            if code // n_calm != alarm:
+                smoothed += (min(surprise, CREDIBLE) - smoothed) / USUAL_READINGS
+            elif level > 1 and surprise < smoothed + EXCESS and not math.isnan(change):
+                level = 7
+        if odd[i] and level < 2:
+            level = 2
+        usual[i] = smoothed
+        before = code // n_calm
+        code = transitions[0 if before == bad_data else code, level]
+        if frozen[i] and code // n_calm < bad_data:
+            code = n_calm * bad_data
         states[i], calm[i] = code // n_calm, code % n_calm
         last = i if code // n_calm != before else last
         entered[i] = last
