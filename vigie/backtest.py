@@ -130,6 +130,8 @@ class Backtest:
         display and enter no figure.
     contamination : float
         The target false-alarm rate.
+    alarm_limit : float
+        The p-value of the asset below which an alarm is raised.
     times : ndarray of datetime64[us] of shape (n_rows,) or None
         When the rows were measured; None if unknown.
     max_gap_s : float
@@ -144,6 +146,7 @@ class Backtest:
     models: Mapping[str, Flags]
     asset: Floats
     contamination: float
+    alarm_limit: float
     times: Times | None
     max_gap_s: float
 
@@ -314,6 +317,7 @@ def backtest(
         models={name: alone(assessment, name).in_alarm for name in outcome},
         asset=np.append(whole.asset_p_values[:train_rows], assessment.asset_p_values),
         contamination=assessment.contamination,
+        alarm_limit=assessment.alarm_limit,
         times=times,
         max_gap_s=settings.max_gap_s,
     )

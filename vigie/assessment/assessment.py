@@ -14,7 +14,7 @@ from vigie.assessment.contributions import Contributions
 from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
-from vigie.assessment.status import AssetStatus, StatusSeries
+from vigie.assessment.status import AssetStatus, Evidence, StatusSeries
 from vigie.assessment.timeline import Timeline
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import SensorFault
@@ -42,7 +42,10 @@ class Scores:
     raw, p_values : mapping of str to ndarray of shape (n,)
         Raw scores and p-values of the readings by model; NaN where it abstains.
     trends : mapping of str to ndarray of shape (n,)
-        p-values of the asset by model; only for models whose trend has enough rows.
+        p-values of the asset by model; NaN with too few rows.
+    changes : mapping of str to ndarray of shape (n,)
+        p-values of a change from the rows before, by model; only for models that forecast. NaN
+        with too few rows.
     """
 
     timeline: Timeline
@@ -50,6 +53,7 @@ class Scores:
     raw: Mapping[str, Floats]
     p_values: Mapping[str, Floats]
     trends: Mapping[str, Floats]
+    changes: Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class Assessment:
         Combined p-value of each reading; NaN where all models abstain.
     conservative_p_values : ndarray of shape (n,)
         p-value of each reading, limited so that it can be accumulated; see ``engine.conclude``.
-    asset_p_values : ndarray of shape (n,)
-        p-value of the asset at each reading; NaN while there are too few rows.
+    evidence : Evidence
+        On the asset at each reading.
     statuses : StatusSeries
         The state of the asset after each reading.
     """
@@ -82,7 +86,7 @@ class Assessment:
     earlier: Floats
     p_values: Floats
     conservative_p_values: Floats
-    asset_p_values: Floats
+    evidence: Evidence
     statuses: StatusSeries
 
     def __len__(self) -> int:
@@ -95,6 +99,16 @@ class Assessment:
     @property
     def contamination(self) -> float:
         return self.ensemble.contamination
+
+    @property
+    def asset_p_values(self) -> Floats:
+        """p-value of the asset at each reading; NaN while there are too few rows; (n,)."""
+        return self.evidence.p_values
+
+    @property
+    def alarm_limit(self) -> float:
+        """The p-value of the asset below which an alarm is raised."""
+        return self.evidence.limits.at(self.contamination)[1]
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from vigie.assessment.assessment import Assessment, Scores
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
-from vigie.assessment.status import AssetStatus, StatusSeries
+from vigie.assessment.status import AssetStatus, Evidence, StatusSeries
 from vigie.assessment.timeline import Timeline, Times
 from vigie.detectors.base import Floats
 from vigie.detectors.calibration.combination import combine
@@ -70,19 +70,19 @@ def score(
     silent: Mapping[str, NDArray[np.bool_]] = {},
 ) -> Scores:
     """Score the rows of a timeline from ``first`` on with all models; see ``advance``."""
-    n_rows = len(timeline)
-    raw, p_values, trends = {}, {}, {}
+    raw: dict[str, Floats] = {}
+    p_values: dict[str, Floats] = {}
+    trends: dict[str, Floats] = {}
+    changes: dict[str, Floats] = {}
     for name, model in ensemble.models.items():
-        if n_rows >= model.fewest_rows:
-            raw[name] = _raw_scores(model, timeline, first)
-            if name in silent:
-                raw[name][silent[name]] = np.nan
-            p_values[name] = model.calibration.p_value(raw[name])
-        else:
-            raw[name] = p_values[name] = np.full(n_rows - first, np.nan)
-        if (trend := model.trend) is not None and n_rows >= trend.fewest_rows:
-            trends[name] = trend.calibration.p_value(_raw_scores(trend, timeline, first))
-    return Scores(timeline, first, raw, p_values, trends)
+        for part, scores in zip(model.parts, _raw_scores(model, timeline, first), strict=True):
+            if part is model:
+                if name in silent:
+                    scores[silent[name]] = np.nan
+                raw[name] = scores
+            known = p_values if part is model else trends if part is model.trend else changes
+            known[name] = part.calibration.p_value(scores)
+    return Scores(timeline, first, raw, p_values, trends, changes)
 
 
 def conclude(
@@ -121,14 +121,22 @@ def conclude(
     ]
     p_values = _combined(list(scores.p_values.values()))
     conservative = _combined(limited) if limited else np.full(len(rows), np.nan)
-    asset = np.full(len(rows), np.nan)
-    if scores.trends or len(scores.timeline) >= status.READINGS:
+    readings = np.full(len(rows), np.nan)
+    if len(scores.timeline) >= status.READINGS:
         since_gap = scores.timeline.rows_since_gap[scores.first :]
         readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
-        asset = status.evidence(list(scores.trends.values()), readings)
+    held = scores.timeline.held[scores.first :]
+    frozen: NDArray[np.bool_] = np.any(held > ensemble.sensors.longest_held, axis=1)
+    levels = [trend for name, trend in scores.trends.items() if name not in scores.changes]
+    forecasts = [
+        (trend, scores.changes[name])
+        for name, trend in scores.trends.items()
+        if name in scores.changes
+    ]
+    evidence = Evidence.of(levels, forecasts, readings, frozen, ensemble.contamination)
     times = scores.timeline.times[scores.first :]
-    statuses = StatusSeries.following(before, times, asset, ensemble.contamination)
-    return Assessment(ensemble, scores, rows, earlier, p_values, conservative, asset, statuses)
+    statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)
+    return Assessment(ensemble, scores, rows, earlier, p_values, conservative, evidence, statuses)
 
 
 def alone(assessment: Assessment, name: str) -> Assessment:
@@ -139,6 +147,7 @@ def alone(assessment: Assessment, name: str) -> Assessment:
         raw={name: scores.raw[name]},
         p_values={name: scores.p_values[name]},
         trends={name: scores.trends[name]} if name in scores.trends else {},
+        changes={name: scores.changes[name]} if name in scores.changes else {},
     )
     ensemble = replace(ensemble, models={name: ensemble.models[name]})
     before = assessment.statuses.before
@@ -158,14 +167,31 @@ def since(assessment: Assessment, row: int) -> Assessment:
         raw={name: raw[row:] for name, raw in scores.raw.items()},
         p_values={name: p_values[row:] for name, p_values in scores.p_values.items()},
         trends={name: p_values[row:] for name, p_values in scores.trends.items()},
+        changes={name: p_values[row:] for name, p_values in scores.changes.items()},
     )
     rows, unassessed = assessment.rows.since(row), np.full(later.first, np.nan)
     return conclude(assessment.ensemble, later, rows, unassessed, None)
 
 
-def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
-    """Return the raw scores of the rows from ``first`` on."""
+def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
+    """Return the raw scores of the rows from ``first`` on by each part of a model."""
+    if not model.shares_work:
+        return [_along(part, timeline, first) for part in model.parts]
+    n_rows, longest = len(timeline), max(part.window for part in model.parts)
+    blocks: list[list[Floats]] = [[np.empty(0)] * len(model.parts)]
+    for start in range(first, n_rows, BLOCK):
+        stop = min(start + BLOCK, n_rows)
+        rows, windows = timeline.stretch(model.feature_names, longest, start, stop)
+        scores = model.raw_scores_of_parts(timeline.imputed(model, rows))
+        blocks.append([those[windows] for those in scores])
+    return [np.concatenate(those) for those in zip(*blocks, strict=True)]
+
+
+def _along(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
+    """Return the raw scores of the rows from ``first`` on; NaN with too few rows."""
     n_rows, scores = len(timeline), []
+    if n_rows < model.fewest_rows:
+        return np.full(n_rows - first, np.nan)
     for start in range(first, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
         rows, windows = timeline.stretch(model.feature_names, model.window, start, stop)

@@ -48,7 +48,7 @@ class Ensemble:
         rows = [CHANGE_ROWS]
         for model in self.models.values():
             rows += [model.window]
-            rows += [model.trend.window] if model.trend is not None else []
+            rows += [part.window for part in (model.trend, model.change) if part is not None]
         return max(rows)
 
     @cached_property

@@ -1,10 +1,15 @@
 """The status of an asset: evidence from many readings, and a state that does not chatter.
 
 One odd reading is a blip, forty are a fault. The evidence on an asset is a p-value, combined from
-the trends of the models and from the readings themselves. It moves the asset between ``normal``,
-``watch`` and ``alarm``. Strong evidence raises an alarm at once; only several consecutive readings
-without evidence clear it. This is the deadband and off-delay of alarm systems: one fault raises
-one alarm.
+what the models say of the latest readings together. It moves the asset between states. Strong
+evidence raises an alarm at once; only several consecutive readings without evidence clear it. This
+is the deadband and off-delay of alarm systems: one fault raises one alarm.
+
+A model that forecasts tells two things apart. A *change* is what the rows before do not announce,
+so it shows in the forecast errors of the latest rows, compared with those before. A *drift* does
+not. Only a change raises an alarm; strong evidence without one is a drift. From a drift, an alarm
+takes strong evidence of a change, because the other evidence is strong all the time; for the same
+reason, an alarm ends when the evidence is nearly what it was before.
 
 References
 ----------
@@ -19,29 +24,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment.timeline import Times
 from vigie.detectors import compiled
-from vigie.detectors.base import Floats
+from vigie.detectors.base import USUAL_SURPRISE, Floats
 from vigie.detectors.calibration.combination import combine
 from vigie.models.anomaly_data import AssetState
 
-ALARM, CLEAR = 2.0, 5.0
-"""p-value that raises an alarm, and the larger one that sustains it, in contaminations."""
-WEAKEST_ALARM, WEAKEST_CLEAR = 0.25, 0.5
-"""Upper limits of both p-values: half of all healthy readings must never sustain an alarm."""
 OFF_DELAY = 5
-"""Consecutive readings without evidence that clear an alarm."""
-READINGS_WEIGHT = 1.0 / 30.0
-"""Weight of the readings, relative to 1 for each trend."""
+"""Consecutive readings without evidence that clear a state."""
 READINGS = 20
 """Readings that are combined into one p-value."""
-STATES = (AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM)
+READINGS_WEIGHT = 1.0 / 30.0
+"""Weight of the readings, relative to 1 for each trend, without a model that forecasts."""
+FORECAST_WEIGHT = 4.0
+"""Weight of a model that forecasts, relative to 1 for all trends together: its errors are alike in
+every state of a healthy machine, so its p-values hold under drift; those of averages do not."""
+STATES = (
+    *(AssetState.NORMAL, AssetState.WATCH, AssetState.BAD_DATA),
+    *(AssetState.DRIFT, AssetState.ALARM),
+)
 """In order of severity."""
 NORMAL = AssetState.NORMAL
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The p-values of an asset at which its state changes, in contaminations.
+
+    Attributes
+    ----------
+    alarm, clear : float
+        The p-value that raises an alarm, and the larger one that sustains it.
+    most_alarm, most_clear : float
+        Upper limits of both: half of all healthy readings must never sustain an alarm.
+    """
+
+    alarm: float
+    clear: float
+    most_alarm: float = 0.25
+    most_clear: float = 0.5
+
+    def at(self, contamination: float) -> tuple[float, float]:
+        """Return the p-values that sustain and that raise an alarm."""
+        clear = min(self.clear * contamination, self.most_clear)
+        return clear, min(self.alarm * contamination, self.most_alarm)
+
+
+OF_AVERAGES = Limits(alarm=2.0, clear=5.0)
+"""Without a model that forecasts. Averages are calibrated on shorter, noisier ones, so that their
+true false-alarm rate is far lower."""
+OF_FORECASTS = Limits(alarm=0.2, clear=2.0)
+OF_CHANGES = Limits(alarm=0.2, clear=5.0)
 
 
 @dataclass(frozen=True)
@@ -51,19 +89,91 @@ class AssetStatus:
     Attributes
     ----------
     state : AssetState
-        Normal, watch or alarm.
+        One of ``STATES``.
     since : datetime64[us]
         When the asset entered this state.
     began : datetime64[us] or None
         When the change that led to an alarm began; None without an alarm.
     calm : int
         Consecutive readings without evidence so far; ``OFF_DELAY`` of them clear the state.
+    usual : float
+        The surprise ``-log10 p`` of the asset, smoothed, as it was before an alarm.
     """
 
     state: AssetState
     since: np.datetime64
     began: np.datetime64 | None = None
     calm: int = 0
+    usual: float = USUAL_SURPRISE
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence on an asset at each of consecutive readings.
+
+    Attributes
+    ----------
+    p_values : ndarray of shape (n,)
+        Of the asset; NaN (too few readings) leaves the state as it is.
+    changes : ndarray of shape (n,)
+        Of a change from the readings before; NaN where unknown.
+    odd : ndarray of bool of shape (n,)
+        Whether most of the latest readings are anomalies by themselves.
+    frozen : ndarray of bool of shape (n,)
+        Whether a sensor is frozen.
+    limits : Limits
+        For ``p_values``.
+    """
+
+    p_values: Floats
+    changes: Floats
+    odd: NDArray[np.bool_]
+    frozen: NDArray[np.bool_]
+    limits: Limits
+
+    @classmethod
+    def of(
+        cls,
+        levels: Sequence[Floats],
+        forecasts: Sequence[tuple[Floats, Floats]],
+        readings: Floats,
+        frozen: NDArray[np.bool_],
+        contamination: float,
+    ) -> Evidence:
+        """Combine what the models say of the latest readings together.
+
+        Parameters
+        ----------
+        levels : sequence of ndarray of shape (n,)
+            p-values of the trends of models that do not forecast; NaN where one abstains.
+        forecasts : sequence of pairs of ndarray of shape (n,)
+            p-values of the trends and the changes of models that forecast.
+        readings : ndarray of shape (n,)
+            Combined p-value of the latest ``READINGS`` readings; see ``combined_readings``.
+        frozen : ndarray of bool of shape (n,)
+            Whether a sensor is frozen.
+        contamination : float
+            The p-value below which a reading is an anomaly.
+
+        Notes
+        -----
+        An average shows a shift that no single reading shows, and a fault that leaves the averages
+        unchanged still shows in the readings. These do not account for drift, so without a model
+        that forecasts their weight is small. With one, they raise an alarm by themselves where
+        the calibration supports a p-value that low.
+        """
+        odd = readings <= 2.0 * contamination
+        if not forecasts:
+            weights = [1.0] * len(levels) + [READINGS_WEIGHT]
+            p_values = combine(np.array([*levels, readings]), np.array(weights))
+            return cls(p_values, np.full(len(readings), np.nan), odd, frozen, OF_AVERAGES)
+        trends, changes = zip(*forecasts, strict=True)
+        weights = [1.0 / max(len(levels), 1)] * len(levels) + [FORECAST_WEIGHT] * len(forecasts)
+        p_values = combine(np.array([*levels, *trends]), np.array(weights), most_normal=0.5)
+        _, alarm = OF_FORECASTS.at(contamination)
+        p_values = np.where(readings < alarm, np.fmin(p_values, readings), p_values)
+        changed = changes[0] if len(changes) == 1 else combine(np.array(changes))
+        return cls(p_values, changed, odd, frozen, OF_FORECASTS)
 
 
 @dataclass(frozen=True)
@@ -81,7 +191,9 @@ class StatusSeries:
     entered : ndarray of int of shape (n,)
         The reading at which the asset entered its state; -1 if that was before the first.
     calm : ndarray of int of shape (n,)
-        Consecutive readings without evidence so far, during an alarm or a watch.
+        Consecutive readings without evidence so far, unless the state is normal.
+    usual : ndarray of shape (n,)
+        See ``AssetStatus``.
     """
 
     before: AssetStatus | None
@@ -89,10 +201,11 @@ class StatusSeries:
     states: NDArray[np.uint8]
     entered: NDArray[np.int64]
     calm: NDArray[np.uint8]
+    usual: Floats
 
     @classmethod
     def following(
-        cls, before: AssetStatus | None, times: Times, p_values: Floats, contamination: float
+        cls, before: AssetStatus | None, times: Times, evidence: Evidence, contamination: float
     ) -> StatusSeries:
         """Compute the states of an asset from the evidence at each reading.
 
@@ -102,54 +215,46 @@ class StatusSeries:
             The status before the first reading.
         times : ndarray of datetime64[us] of shape (n,)
             When the readings were measured.
-        p_values : ndarray of shape (n,)
-            See ``evidence``. NaN (too few readings) leaves the state as it is.
+        evidence : Evidence
+            At each reading.
         contamination : float
             The p-value below which a reading is an anomaly.
         """
-        weak = min(CLEAR * contamination, WEAKEST_CLEAR)
-        strong, n, code = alarm_limit(contamination), len(p_values), 0
+        n, code, first_usual = len(times), 0, USUAL_SURPRISE
         if before is not None:
             # A history may have been written under a longer off-delay.
             code = OFF_DELAY * STATES.index(before.state) + min(before.calm, OFF_DELAY - 1)
+            first_usual = before.usual
         states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
+        usual = np.empty(n)
+        limits = np.array(evidence.limits.at(contamination))
+        limits_of_change = np.array(OF_CHANGES.at(contamination))
         compiled.evidence.follow(
-            *(p_values, weak, strong, TRANSITIONS, OFF_DELAY, code, states, calm, entered)
+            evidence.p_values,
+            evidence.changes,
+            evidence.odd,
+            evidence.frozen,
+            limits,
+            limits_of_change,
+            TRANSITIONS,
+            OFF_DELAY,
+            STATES.index(AssetState.BAD_DATA),
+            code,
+            first_usual,
+            states,
+            calm,
+            entered,
+            usual,
         )
-        return cls(before, times, states, entered, calm)
+        return cls(before, times, states, entered, calm, usual)
 
     def at(self, row: int) -> AssetStatus:
         """Return the status after one reading; ``began`` is not set for a new alarm."""
-        entered, calm = int(self.entered[row]), int(self.calm[row])
+        entered, calm, usual = int(self.entered[row]), int(self.calm[row]), float(self.usual[row])
         if entered >= 0:
-            return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm)
+            return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm, usual)
         before = self.before or AssetStatus(NORMAL, self.times[0])
-        return before if before.calm == calm else replace(before, calm=calm)
-
-
-def alarm_limit(contamination: float) -> float:
-    """Return the p-value of an asset below which an alarm is raised."""
-    return min(ALARM * contamination, WEAKEST_ALARM)
-
-
-def evidence(trends: Sequence[Floats], readings: Floats) -> Floats:
-    """Return the p-value of an asset at each reading, shape (n,); NaN with too few readings.
-
-    Parameters
-    ----------
-    trends : sequence of ndarray of shape (n,)
-        p-values of each model's trend; NaN where it abstains.
-    readings : ndarray of shape (n,)
-        Combined p-value of the latest ``READINGS`` readings; see ``combined_readings``.
-
-    Notes
-    -----
-    An average shows a shift that no single reading shows, and a fault that leaves the averages
-    unchanged still shows in the readings. These do not account for drift, so their weight is
-    small.
-    """
-    weights = [1.0] * len(trends) + [READINGS_WEIGHT]
-    return combine(np.array([*trends, readings]), np.array(weights))
+        return replace(before, calm=calm, usual=usual)
 
 
 def combined_readings(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:
@@ -188,20 +293,50 @@ def _next_code(code: int, level: int) -> int:
 
     A code is ``OFF_DELAY`` times the index into ``STATES``, plus the calm readings.
     """
+    watch, drift, alarm = (
+        STATES.index(state) for state in (AssetState.WATCH, AssetState.DRIFT, AssetState.ALARM)
+    )
     state, calm = divmod(code, OFF_DELAY)
-    if level == UNKNOWN:
-        return code
-    if level == STRONG:
-        return OFF_DELAY * STATES.index(AssetState.ALARM)
-    if level == WEAK:
-        return OFF_DELAY * max(state, STATES.index(AssetState.WATCH))
+    match level:
+        case Level.UNKNOWN:
+            return code
+        case Level.WEAK:
+            return OFF_DELAY * max(state, watch)
+        case Level.DRIFTED:
+            return OFF_DELAY * max(state, drift)
+        case Level.CHANGED:
+            return OFF_DELAY * (drift if state == drift else alarm)
+        case Level.CHANGED_ANEW:
+            return OFF_DELAY * alarm
+        case Level.EASED if state == alarm:
+            return code + 1 if calm + 1 < OFF_DELAY else OFF_DELAY * drift
+        case Level.EASED:
+            return OFF_DELAY * max(state, watch)
+        case Level.ODD if state <= watch or calm + 1 == OFF_DELAY:
+            return OFF_DELAY * watch
     return 0 if state == 0 or calm + 1 == OFF_DELAY else code + 1
 
 
-UNKNOWN, NONE, WEAK, STRONG = range(4)
-"""Levels of evidence at a reading."""
+class Level(IntEnum):
+    """The evidence at a reading; ``compiled.evidence.follow`` computes it."""
+
+    UNKNOWN = 0
+    NONE = 1
+    ODD = 2
+    """No evidence, but most of the latest readings are anomalies."""
+    WEAK = 3
+    DRIFTED = 4
+    """Strong evidence, and no evidence of a change."""
+    CHANGED = 5
+    """Strong evidence, and a change that is not certain."""
+    CHANGED_ANEW = 6
+    """Strong evidence of both."""
+    EASED = 7
+    """Evidence that is hardly stronger than it was before the alarm."""
+
+
 TRANSITIONS = np.array(
-    [[_next_code(code, level) for level in range(4)] for code in range(len(STATES) * OFF_DELAY)],
+    [[_next_code(code, level) for level in Level] for code in range(len(STATES) * OFF_DELAY)],
     dtype=np.uint8,
 )
 """The next code, by code and level of evidence."""

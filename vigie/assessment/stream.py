@@ -19,10 +19,12 @@ from vigie.assessment.assessment import Assessment, Scores
 from vigie.assessment.engine import conclude, score
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.sensors import Examined
+from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Timeline, Times
 from vigie.detectors.compiled.blocks import CORES
 from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.quality import Kind, SensorFault
+from vigie.models.anomaly_data import AssetState
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,6 +154,25 @@ class Faults:
         """Return the faults by kind and sensor, as if all rows had come in one part."""
         ordered = sorted(self._faults.items())
         return [replace(fault, n_samples=self._n_rows) for _, fault in ordered]
+
+
+class StateCounts:
+    """The rows of all parts by the state of the asset, and the first row in each state."""
+
+    def __init__(self) -> None:
+        self._rows: dict[AssetState, tuple[int, int]] = {}
+
+    def add(self, part: Part) -> None:
+        """Count the states of the next part."""
+        for number, state in enumerate(STATES):
+            rows = np.flatnonzero(part.assessment.statuses.states == number)
+            if len(rows):
+                n_rows, first = self._rows.get(state, (0, part.first + int(rows[0])))
+                self._rows[state] = n_rows + len(rows), first
+
+    def of(self, state: AssetState) -> tuple[int, int] | None:
+        """Return the number of rows in a state and the first one; None if there is none."""
+        return self._rows.get(state)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

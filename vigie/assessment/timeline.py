@@ -141,7 +141,7 @@ class Timeline:
 
         A row without any value stays as it is.
         """
-        if self.complete:
+        if self.complete or model.takes_missing:
             return rows
         missing = np.isnan(rows)
         return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
@@ -192,7 +192,9 @@ class Timeline:
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
         rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
         rows[places] = self.rows(names, slice(begin, stop))
-        return rows, places[first - begin :] - (length - 1)
+        # No window begins before that of the first row.
+        windows = places[first - begin :] - (length - 1)
+        return rows[windows[0] :], windows - windows[0]
 
 
 def as_times(moments: Sequence[datetime]) -> Times:

@@ -53,11 +53,12 @@ def detect(
 
     The file may be larger than memory: it is processed in parts.
     """
-    from vigie.assessment.stream import Faults
+    from vigie.assessment.stream import Faults, StateCounts
     from vigie.cli.files import Recording
     from vigie.cli.render.events import event_sheet
     from vigie.cli.render.rows import Writer, named
     from vigie.events.gathering import MOST_TOLD, Events, Rows
+    from vigie.models.anomaly_data import AssetState
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
     chosen = row_slice(rows)
@@ -81,10 +82,11 @@ def detect(
             writer.write(part)
         writer.close()
         return
-    events, faults = Events(), Faults()
+    events, faults, states = Events(), Faults(), StateCounts()
     for part in _counted(parts, recording.n_rows):
         events.add(Rows.of(part))
         faults.add(part)
+        states.add(part)
     if worst := events.told():
         out.print(event_sheet(worst, first=first))
     if len(worst) < events.n_events:
@@ -96,6 +98,15 @@ def detect(
     for fault in faults.all():
         in_file = replace(fault, first_row=fault.first_row + first)
         out.print(f"{in_file}.", highlight=False, soft_wrap=True)
+    if (drifted := states.of(AssetState.DRIFT)) is not None:
+        n_rows, first_drifted = drifted
+        out.print(
+            f"Drift in {n_rows} row{'' if n_rows == 1 else 's'}, from row "
+            f"{first + first_drifted + 1}: the asset has moved away from its training slowly. "
+            "Check it; if it is well, train again.",
+            highlight=False,
+            soft_wrap=True,
+        )
     out.print(
         f"{events.n_alarms} alarm{'' if events.n_alarms == 1 else 's'}; {events.n_anomalies} of "
         f"{events.n_rows} rows are anomalous ({', '.join(named(stream.versions))})."

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
+from vigie.detectors.base import USUAL_SURPRISE
 from vigie.models.anomaly_data import AssetState
 
 
@@ -30,6 +31,8 @@ class Assessed:
         in UTC, without a zone.
     calm : int
         Number of consecutive readings so far that count towards the end of an alarm or a watch.
+    usual : float
+        The usual surprise of the asset, ``-log10 p``, as it was before an alarm.
     held : mapping of str to int
         For how many consecutive readings each sensor has had its value, if more than one.
     """
@@ -41,6 +44,7 @@ class Assessed:
     since: str | None = None
     began: str | None = None
     calm: int = 0
+    usual: float = USUAL_SURPRISE
     held: Mapping[str, int] = field(default_factory=dict)
 
 

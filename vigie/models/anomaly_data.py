@@ -93,6 +93,10 @@ class AssetState(StrEnum):
     NORMAL = "normal"
     WATCH = "watch"
     """Something is changing; no action is needed yet."""
+    BAD_DATA = "bad_data"
+    """A sensor is frozen, so the readings do not tell how the asset is."""
+    DRIFT = "drift"
+    """The asset has moved away from its training slowly: check it, or train again."""
     ALARM = "alarm"
     """The asset needs an inspection."""
     UNKNOWN = "unknown"
@@ -217,7 +221,7 @@ class AssetVerdict(BaseModel):
     began: datetime | None = None
     """When the change behind an alarm began."""
     sensors: list[SensorContribution] = Field(default_factory=list)
-    """The sensors that explain a watch or an alarm, with the mean of the latest readings."""
+    """The sensors that explain a state, with the mean of the latest readings."""
 
 
 class AnomalyDetectionResult(BaseModel):

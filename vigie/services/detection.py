@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
-UNSETTLED = (AssetState.WATCH, AssetState.ALARM)
+UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
 PART = 100
@@ -312,7 +312,7 @@ class Detection:
             reason = ", since the history cannot be used"
         return {
             name: question.missing.get(name, {}).get(
-                place, f"its window has {since_gap} of {model.window} rows{reason}"
+                place, f"its window has {since_gap} of {model.fewest_rows} rows{reason}"
             )
             for name, model in models.items()
             if name not in verdicts
@@ -499,6 +499,7 @@ def _records(
                 since=str(status.since),
                 began=None if status.began is None else str(status.began),
                 calm=status.calm,
+                usual=status.usual,
                 held=_by_name(names, held[row], repeats[row]),
             )
             features = question.reading(place).features

@@ -84,4 +84,5 @@ def _status_after(reading: Reading) -> AssetStatus | None:
         np.datetime64(assessed.since, "us"),
         None if assessed.began is None else np.datetime64(assessed.began, "us"),
         assessed.calm,
+        assessed.usual,
     )

@@ -42,8 +42,17 @@ from one_machine import (
 from quick_training import CHEAP, WINDOW
 
 from vigie import samples
-from vigie.assessment import status as state_of
-from vigie.assessment.status import ALARM, CLEAR, OFF_DELAY, READINGS, AssetStatus, StatusSeries
+from vigie.assessment.status import (
+    OF_AVERAGES,
+    OF_FORECASTS,
+    OFF_DELAY,
+    READINGS,
+    AssetStatus,
+    Evidence,
+    StatusSeries,
+    change_point,
+    combined_readings,
+)
 from vigie.config import Settings
 from vigie.detectors.calibration.combination import combine
 from vigie.history.records import Assessed
@@ -160,9 +169,9 @@ def test_the_alarm_ends_after_the_fault_and_comes_once(service, asset):
 
 
 def test_a_signal_that_hovers_about_the_threshold_does_not_chatter(service):
-    hovering = shifted(machine(3000, seed=7), "flow", 2.25, slice(0, None))
+    hovering = shifted(machine(3000, seed=7), "flow", 0.8, slice(0, None))
     judged = service.detect_table(pd.DataFrame(hovering, columns=SENSORS))
-    crossings = changes((judged.asset_p_values < ALARM * judged.contamination).tolist())
+    crossings = changes((judged.asset_p_values < judged.alarm_limit).tolist())
     in_alarm = [standing.state is IN_ALARM for standing in statuses_of(judged)]
     assert crossings > 60
     assert 0 < changes(in_alarm) < crossings / 3
@@ -333,9 +342,10 @@ def test_after_a_gap_windows_start_afresh(service, asset):
     assert results[39].asset.evidence is not None
     for place in range(40, 40 + WINDOW - 1):
         reach = place - 39
-        assert results[place].abstained == {
-            "lstm_autoencoder": f"its window has {reach} of {WINDOW} rows"
-        }
+        reasons = {"lstm_autoencoder": f"its window has {reach} of {WINDOW} rows"}
+        if reach == 1:
+            reasons["vector_autoregression"] = "its window has 1 of 2 rows"
+        assert results[place].abstained == reasons
     assert results[40].asset.evidence is None
     assert results[44].abstained == {}
     assert results[48].asset.evidence is None
@@ -470,8 +480,11 @@ def test_without_a_history_nothing_is_kept_and_who_needs_one_says_so(tmp_path):
     service = trained(tmp_path, history_enabled=False)
     results = one_by_one(service, readings("pump", FAULTY[:90]))
     assert set(states(results)) == {AssetState.UNKNOWN}
-    reason = f"its window has 1 of {WINDOW} rows, since the history is disabled"
-    assert results[-1].abstained == {"lstm_autoencoder": reason}
+    reason = "its window has 1 of {} rows, since the history is disabled"
+    assert results[-1].abstained == {
+        "vector_autoregression": reason.format(2),
+        "lstm_autoencoder": reason.format(WINDOW),
+    }
     assert set(results[-1].models) == set(ROW_MODELS)
     # A batch carries its own past.
     assert IN_ALARM in states(service.detect_anomalies_batch(readings("pump", FAULTY)))
@@ -520,6 +533,7 @@ def test_services_on_one_history_go_on_from_each_other(tmp_path):
 # The rules themselves
 
 CONTAMINATION = 0.01
+ALARM, CLEAR = OF_AVERAGES.alarm, OF_AVERAGES.clear
 p_values = st.one_of(
     st.floats(1e-9, 1.0),
     st.floats(1e-4, 0.1),
@@ -540,7 +554,9 @@ def followed(course: np.ndarray, before: AssetStatus | None = None) -> list[Asse
 def follow(
     before: AssetStatus | None, times: np.ndarray, p_values: np.ndarray, contamination: float
 ) -> list[AssetStatus]:
-    series = StatusSeries.following(before, times, p_values, contamination)
+    nothing, never = np.full(len(times), np.nan), np.zeros(len(times), bool)
+    evidence = Evidence(p_values, nothing, never, never, OF_AVERAGES)
+    series = StatusSeries.following(before, times, evidence, contamination)
     return [series.at(reading) for reading in range(len(times))]
 
 
@@ -667,7 +683,7 @@ def dependent(n: int, seed: int, kind: str) -> np.ndarray:
 def test_readings_together_are_a_p_value_however_they_depend_on_each_other(n, seed, kind, alpha):
     windows = dependent(n, seed, kind)
     flat = windows.ravel()
-    found = state_of.combined_readings(flat, np.arange(len(flat)) + 1)[READINGS - 1 :: READINGS]
+    found = combined_readings(flat, np.arange(len(flat)) + 1)[READINGS - 1 :: READINGS]
     assert len(found) == n
     assert (found <= alpha).mean() <= alpha + 1e-12
 
@@ -678,25 +694,25 @@ def test_the_order_of_readings_within_a_window_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     window = rng.uniform(size=READINGS)
     reach = np.array([READINGS])
-    found = state_of.combined_readings(window, reach)
-    assert found == state_of.combined_readings(rng.permutation(window), reach)
+    found = combined_readings(window, reach)
+    assert found == combined_readings(rng.permutation(window), reach)
     assert 0.0 < found[0] <= 1.0
 
 
 def test_readings_together_say_nothing_until_there_are_enough_of_them():
     window = np.full(3 * READINGS, 1e-4)
     reach = np.concatenate([np.arange(READINGS), np.arange(2 * READINGS)]) + 1
-    found = state_of.combined_readings(window, reach)
+    found = combined_readings(window, reach)
     assert (np.isnan(found) == (reach < READINGS)).all()
-    assert np.isnan(state_of.combined_readings(window[: READINGS - 1], reach[: READINGS - 1])).all()
+    assert np.isnan(combined_readings(window[: READINGS - 1], reach[: READINGS - 1])).all()
     # Of a long past, only what is asked for.
-    np.testing.assert_array_equal(state_of.combined_readings(window, reach[-3:]), found[-3:])
+    np.testing.assert_array_equal(combined_readings(window, reach[-3:]), found[-3:])
 
 
 def test_fewer_than_half_of_the_readings_convince_nobody():
     window = np.full(READINGS, 0.6)
     window[: READINGS // 2 - 1] = 1e-9
-    assert state_of.combined_readings(window, np.array([READINGS]))[0] == 1.0
+    assert combined_readings(window, np.array([READINGS]))[0] == 1.0
 
 
 @few_examples
@@ -711,12 +727,12 @@ def test_a_step_is_found_where_it_is(n, data):
         seed = data.draw(st.integers(0, 2**32 - 1))
     noise = 0.02 * abs(height) * np.random.default_rng(seed).uniform(-1.0, 1.0, n)
     step = np.where(np.arange(n) < place, 0.0, height)
-    assert state_of.change_point(17.0 + step + noise) == place
+    assert change_point(17.0 + step + noise) == place
 
 
 def test_where_nothing_changes_a_beginning_is_still_a_row():
     for n in range(1, 5):
-        assert 0 <= state_of.change_point(np.full(n, 3.0)) < n
+        assert 0 <= change_point(np.full(n, 3.0)) < n
 
 
 votes = st.lists(
@@ -779,14 +795,139 @@ def test_weighted_votes_of_healthy_readings_alarm_at_the_rate_asked():
             assert rate < alpha + 4.0 * np.sqrt(alpha / 40_000) + 0.2 * alpha
 
 
+def evidence(levels, readings, forecasts=()) -> Evidence:
+    frozen = np.zeros(len(readings), bool)
+    return Evidence.of(levels, forecasts, readings, frozen, CONTAMINATION)
+
+
 def test_evidence_on_nothing_is_nothing():
     nothing = np.full(3, np.nan)
-    assert np.isnan(state_of.evidence([nothing, nothing], nothing)).all()
-    assert np.isnan(state_of.evidence([], nothing)).all()
+    assert np.isnan(evidence([nothing, nothing], nothing).p_values).all()
+    assert np.isnan(evidence([], nothing).p_values).all()
+    assert np.isnan(evidence([nothing], nothing, [(nothing, nothing)]).p_values).all()
 
 
 def test_the_readings_count_little_beside_the_trends():
     calm, odd = np.array([0.5]), np.array([0.001])
-    by_readings = state_of.evidence([calm, calm, calm], odd)[0]
-    by_a_trend = state_of.evidence([odd, calm, calm], calm)[0]
+    by_readings = evidence([calm, calm, calm], odd).p_values[0]
+    by_a_trend = evidence([odd, calm, calm], calm).p_values[0]
     assert odd[0] < by_a_trend < CLEAR * CONTAMINATION < by_readings < 0.5
+
+
+def test_beside_a_forecast_the_readings_raise_an_alarm_where_their_p_value_is_that_low():
+    calm = np.array([0.5, 0.5])
+    readings = np.array([0.5, 1.5]) * OF_FORECASTS.at(CONTAMINATION)[1]
+    p_values = evidence([calm], readings, [(calm, calm)]).p_values
+    assert p_values[0] == readings[0]
+    assert p_values[1] > OF_FORECASTS.at(CONTAMINATION)[0]
+
+
+def test_no_model_takes_away_from_the_evidence_of_a_forecast():
+    calm, odd = np.array([0.999]), np.array([0.0001])
+    assert evidence([calm] * 3, calm, [(odd, odd)]).p_values[0] < 2.0 * odd[0]
+
+
+# A change, a drift, and sensors that are frozen
+
+WEAK, STRONG = OF_FORECASTS.at(CONTAMINATION)
+UNCHANGED, CHANGED, CERTAINLY_CHANGED = 0.5, 0.03, 0.0001
+DRIFT, BAD_DATA = AssetState.DRIFT, AssetState.BAD_DATA
+
+
+def with_changes(
+    p_values: Any,
+    changes: Any,
+    odd: Any = (),
+    frozen: Any = (),
+    before: AssetStatus | None = None,
+) -> list[AssetStatus]:
+    n = len(p_values)
+    evidence = Evidence(
+        np.array(p_values, float),
+        np.array(changes, float),
+        np.array(odd, bool) if len(odd) else np.zeros(n, bool),
+        np.array(frozen, bool) if len(frozen) else np.zeros(n, bool),
+        OF_FORECASTS,
+    )
+    series = StatusSeries.following(before, times(n), evidence, CONTAMINATION)
+    return [series.at(reading) for reading in range(n)]
+
+
+def states_with(*args: Any, **more: Any) -> list[AssetState]:
+    return [status.state for status in with_changes(*args, **more)]
+
+
+def test_strong_evidence_with_a_change_is_an_alarm_and_without_one_a_drift():
+    strong = [0.5 * STRONG] * 3
+    assert states_with(strong, [UNCHANGED] * 3) == [DRIFT] * 3
+    assert states_with(strong, [CHANGED] * 3) == [IN_ALARM] * 3
+    assert states_with(strong, [float("nan")] * 3) == [IN_ALARM] * 3
+
+
+def test_from_a_drift_an_alarm_takes_a_change_that_is_certain():
+    strong = [0.5 * STRONG] * 3
+    assert states_with(strong, [UNCHANGED, CHANGED, CHANGED]) == [DRIFT] * 3
+    assert states_with(strong, [UNCHANGED, CERTAINLY_CHANGED, UNCHANGED]) == [
+        DRIFT,
+        *[IN_ALARM] * 2,
+    ]
+
+
+def test_a_drift_ends_as_an_alarm_does():
+    course = [0.5 * STRONG, *[0.5] * (OFF_DELAY + 1)]
+    assert states_with(course, [UNCHANGED] * len(course)) == [
+        *[DRIFT] * OFF_DELAY,
+        *[NORMAL] * 2,
+    ]
+
+
+def test_an_alarm_in_a_drift_ends_when_the_evidence_is_what_it_was_before():
+    drift = 0.3 * STRONG
+    course = [*[drift] * 300, *[1e-6] * 10, *[drift] * (OFF_DELAY + 1)]
+    changes = [*[UNCHANGED] * 300, *[CERTAINLY_CHANGED] * 10, *[UNCHANGED] * (OFF_DELAY + 1)]
+    found = states_with(course, changes)
+    assert set(found[:300]) == {DRIFT}
+    assert set(found[300 : 310 + OFF_DELAY - 1]) == {IN_ALARM}
+    assert found[310 + OFF_DELAY - 1 :] == [DRIFT] * 2
+    # The same evidence sustains the alarm of an asset that was well before.
+    assert states_with(course[300:], changes[300:])[-1] is IN_ALARM
+
+
+def test_readings_that_are_mostly_anomalies_are_at_least_a_watch():
+    calm = [0.5] * (OFF_DELAY + 3)
+    odd = [False, True, True, *[False] * OFF_DELAY]
+    found = states_with(calm, [UNCHANGED] * len(calm), odd)
+    assert found == [NORMAL, *[WATCH] * (OFF_DELAY + 1), NORMAL]
+
+
+def test_a_frozen_sensor_is_bad_data_unless_the_asset_is_worse():
+    course = [0.5, 0.5, 0.5 * WEAK, 0.5 * STRONG, 0.5, 0.5]
+    changes = [UNCHANGED] * 3 + [CHANGED] + [UNCHANGED] * 2
+    frozen = [False, True, True, True, True, False]
+    assert states_with(course, changes, (), frozen) == [
+        *(NORMAL, BAD_DATA, BAD_DATA, IN_ALARM, IN_ALARM, IN_ALARM),
+    ]
+    assert states_with([0.5] * 3, [UNCHANGED] * 3, (), [True, True, False]) == [
+        *(BAD_DATA, BAD_DATA, NORMAL),
+    ]
+
+
+@few_examples
+@given(st.data())
+def test_with_changes_too_a_course_may_be_interrupted_anywhere(data):
+    n = data.draw(st.integers(1, 60))
+    of = lambda *some: data.draw(st.lists(st.sampled_from(some), min_size=n, max_size=n))  # noqa: E731
+    columns = [
+        of(0.5, 0.5 * WEAK, 0.5 * STRONG, 1e-6, float("nan")),
+        of(UNCHANGED, CHANGED, CERTAINLY_CHANGED, float("nan")),
+        of(True, False),
+        of(True, False),
+    ]
+    cut = data.draw(st.integers(1, n))
+    whole = with_changes(*columns)
+    first = with_changes(*(column[:cut] for column in columns))
+    assert first == whole[:cut]
+    if cut < n:
+        rest = with_changes(*(column[cut:] for column in columns), before=first[-1])
+        told = [(s.state, s.calm, s.usual) for s in whole[cut:]]
+        assert [(s.state, s.calm, s.usual) for s in rest] == told

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 
 from vigie import samples
-from vigie.assessment.status import AssetStatus
-from vigie.assessment.stream import Faults, Part, ahead
+from vigie.assessment.status import STATES, AssetStatus
+from vigie.assessment.stream import Faults, Part, StateCounts, ahead
 from vigie.cli import files
 from vigie.cli.files import Recording, read_table
 from vigie.cli.render.rows import Writer
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
+from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 NAMES = list(samples.FEATURE_NAMES)
@@ -330,3 +331,17 @@ def test_a_file_without_rows_is_read_as_such(tmp_path, name, table):
         nothing.to_parquet(tmp_path / name)
     [(read, _)] = Recording(tmp_path / name).read(NAMES)
     assert len(read) == 0
+
+
+def test_the_rows_in_each_state_are_counted_over_all_parts(service, table):
+    stream, counts, whole = service.stream(NAMES, "impute"), StateCounts(), []
+    for start in range(0, len(table), 70):
+        part = stream.assess(table.iloc[start : start + 70])
+        counts.add(part)
+        whole += [STATES[state] for state in part.assessment.statuses.states.tolist()]
+    for state in STATES:
+        if state in whole:
+            assert counts.of(state) == (whole.count(state), whole.index(state))
+        else:
+            assert counts.of(state) is None
+    assert counts.of(AssetState.ALARM) is not None

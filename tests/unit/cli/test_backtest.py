@@ -50,6 +50,7 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "models": {"isolation_forest": ~flags(alarm)},
         "asset": np.full(n, 0.5),
         "contamination": 0.01,
+        "alarm_limit": 0.002,
         "times": None,
         "max_gap_s": 3600.0,
     }

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table as Sheet
 
-from vigie.assessment.status import alarm_limit
 from vigie.backtest import DAY_S, Backtest, Fault
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import Stretch, stretches
@@ -75,7 +74,7 @@ def write_picture(result: Backtest, path: Path) -> None:
     axes.set(title="The asset over time", xlabel="row", ylabel="surprise, −log₁₀ p")
     axes.spines[["top", "right"]].set_visible(False)
     surprise = -np.log10(np.maximum(result.asset, 1e-12))
-    limit = -float(np.log10(alarm_limit(result.contamination)))
+    limit = -float(np.log10(result.alarm_limit))
     top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
     axes.set(xlim=(0.5, len(surprise) + 0.5), ylim=(0.0, top))
 
