@@ -68,6 +68,8 @@ class Assessment:
         The scores of each model.
     rows : Examined
         The rows, and the faults of their values.
+    frozen : ndarray of bool of shape (n, n_sensors)
+        Whether each sensor is frozen.
     earlier : ndarray of shape (n_look_back,)
         ``conservative_p_values`` of the look-back rows.
     p_values : ndarray of shape (n,)
@@ -83,6 +85,7 @@ class Assessment:
     ensemble: Ensemble
     scores: Scores
     rows: Examined
+    frozen: NDArray[np.bool_]
     earlier: Floats
     p_values: Floats
     conservative_p_values: Floats
@@ -126,11 +129,6 @@ class Assessment:
         """Whether the asset is in alarm at each row, shape (n,)."""
         alarmed: NDArray[np.bool_] = self.statuses.states == status.STATES.index(ALARM)
         return alarmed
-
-    @cached_property
-    def frozen(self) -> NDArray[np.bool_]:
-        """Whether each sensor is frozen, shape (n, n_sensors)."""
-        return self.held > self.ensemble.sensors.longest_held
 
     @property
     def held(self) -> NDArray[np.intp]:

@@ -125,18 +125,20 @@ def conclude(
     if len(scores.timeline) >= status.READINGS:
         since_gap = scores.timeline.rows_since_gap[scores.first :]
         readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
-    held = scores.timeline.held[scores.first :]
-    frozen: NDArray[np.bool_] = np.any(held > ensemble.sensors.longest_held, axis=1)
+    frozen = scores.timeline.held[scores.first :] > ensemble.sensors.longest_held
     levels = [trend for name, trend in scores.trends.items() if name not in scores.changes]
     forecasts = [
         (trend, scores.changes[name])
         for name, trend in scores.trends.items()
         if name in scores.changes
     ]
-    evidence = Evidence.of(levels, forecasts, readings, frozen, ensemble.contamination)
+    any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
+    evidence = Evidence.of(levels, forecasts, readings, any_frozen, ensemble.contamination)
     times = scores.timeline.times[scores.first :]
     statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)
-    return Assessment(ensemble, scores, rows, earlier, p_values, conservative, evidence, statuses)
+    return Assessment(
+        ensemble, scores, rows, frozen, earlier, p_values, conservative, evidence, statuses
+    )
 
 
 def alone(assessment: Assessment, name: str) -> Assessment:
@@ -175,28 +177,27 @@ def since(assessment: Assessment, row: int) -> Assessment:
 
 def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
     """Return the raw scores of the rows from ``first`` on by each part of a model."""
-    if not model.shares_work:
-        return [_along(part, timeline, first) for part in model.parts]
-    n_rows, longest = len(timeline), max(part.window for part in model.parts)
-    blocks: list[list[Floats]] = [[np.empty(0)] * len(model.parts)]
+    groups = [model.parts] if model.shares_work else [(part,) for part in model.parts]
+    return [scores for parts in groups for scores in _along(parts, timeline, first)]
+
+
+def _along(parts: Sequence[TrainedModel], timeline: Timeline, first: int) -> list[Floats]:
+    """Return the raw scores by parts that share work, or by one; NaN with too few rows."""
+    n_rows, model = len(timeline), parts[0]
+    if n_rows < model.fewest_rows:
+        return [np.full(n_rows - first, np.nan) for _ in parts]
+    longest, blocks = max(part.window for part in parts), []
     for start in range(first, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
         rows, windows = timeline.stretch(model.feature_names, longest, start, stop)
-        scores = model.raw_scores_of_parts(timeline.imputed(model, rows))
+        rows = timeline.imputed(model, rows)
+        scores = (
+            model.raw_scores_of_parts(rows) if len(parts) > 1 else [model.raw_scores_along(rows)]
+        )
         blocks.append([those[windows] for those in scores])
-    return [np.concatenate(those) for those in zip(*blocks, strict=True)]
-
-
-def _along(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
-    """Return the raw scores of the rows from ``first`` on; NaN with too few rows."""
-    n_rows, scores = len(timeline), []
-    if n_rows < model.fewest_rows:
-        return np.full(n_rows - first, np.nan)
-    for start in range(first, n_rows, BLOCK):
-        stop = min(start + BLOCK, n_rows)
-        rows, windows = timeline.stretch(model.feature_names, model.window, start, stop)
-        scores.append(model.raw_scores_along(timeline.imputed(model, rows))[windows])
-    return scores[0] if len(scores) == 1 else np.concatenate([np.empty(0), *scores])
+    if len(blocks) == 1:
+        return blocks[0]
+    return [np.concatenate([np.empty(0), *(b[i] for b in blocks)]) for i in range(len(parts))]
 
 
 def _combined(p_values: Sequence[Floats]) -> Floats:

@@ -916,7 +916,10 @@ def test_a_frozen_sensor_is_bad_data_unless_the_asset_is_worse():
 @given(st.data())
 def test_with_changes_too_a_course_may_be_interrupted_anywhere(data):
     n = data.draw(st.integers(1, 60))
-    of = lambda *some: data.draw(st.lists(st.sampled_from(some), min_size=n, max_size=n))  # noqa: E731
+
+    def of(*some: float) -> list[float]:
+        return data.draw(st.lists(st.sampled_from(some), min_size=n, max_size=n))
+
     columns = [
         of(0.5, 0.5 * WEAK, 0.5 * STRONG, 1e-6, float("nan")),
         of(UNCHANGED, CHANGED, CERTAINLY_CHANGED, float("nan")),
