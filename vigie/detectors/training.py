@@ -147,8 +147,11 @@ def _context_rows(detector: Detector) -> int:
 
 
 def _blind(table: Table, folds: int) -> bool:
-    """Return whether contiguous blocks are blind, and say so."""
+    """Return whether contiguous blocks are blind, and say so once for all models of a table."""
+    if folds in table.blind_blocks:
+        return table.blind_blocks[folds]
     blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.values, folds)
+    table.blind_blocks[folds] = blind
     if blind:
         logger.warning(
             "A mode of operation, or a stretch unlike all others, fills a block of the calibration "

@@ -112,14 +112,14 @@ def test_healthy_rows_are_called_anomalous_at_the_rate_asked_for(row_detector, t
 
 
 def test_each_block_is_scored_by_a_fit_that_never_saw_it(detector):
-    rows = steady(250)
-    # Far, but not so far that the calibration is made of shorter pieces.
-    rows[100:150] += 2.5
+    # Too few rows for a calibration on shorter pieces, which would know this stretch.
+    rows = steady(150)
+    rows[60:90] += 40.0
     model = fit(detector, rows)
-    known = model.p_values(model.examples(rows)[104:150])
+    known = model.p_values(model.examples(rows)[64:90])
     # A fit that has learnt from those rows finds them as usual as the other ones; to the one
     # that has not, they are the most unusual fifth of all.
-    assert np.median(known) > 0.15
+    assert known.min() > 0.15
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -8,7 +8,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,10 @@ class Table:
     values: Floats
     feature_names: tuple[str, ...]
     quality: DataQuality | None = None
+    blind_blocks: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
+    """By number of blocks, whether a calibration on them is blind, as soon as it is known."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names, shape and values."""
         digest = hashlib.sha256(repr((self.feature_names, self.values.shape)).encode())
