@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,10 +201,8 @@ class _Trial:
         self._widths = widths[sensors]
         ends = np.arange(every - 1, n_rows, every)
         self._n_ends = len(ends)
-        self._scorers = {
-            name: _scorer(part.model)(part.model, X, starts, ends, sensors)
-            for name, part in over_time.items()
-        }
+        injection = _Injection(X, starts, ends, sensors)
+        self._scorers = {name: _scorer(part.model, injection) for name, part in over_time.items()}
         self._up = np.arange(len(starts)) % 2 == 0
         # All sensors are as they were, so one of them says it for all.
         self._calm = ~self._alarms(np.zeros(len(sensors)))[:, 0]
@@ -263,19 +261,28 @@ Scorer = Callable[[Floats, NDArray[np.bool_]], Floats]
 scores of the rows that are judged, (n_starts, n_sensors, n_ends); NaN where not wanted."""
 
 
-def _scorer(model: TrainedModel) -> Callable[..., Scorer]:
-    return _of_averages if "averaged_rows" in model.params else _of_rows
+class _Injection(NamedTuple):
+    """Where steps begin in rows (n_rows, n_features), and what is judged.
+
+    ``starts`` are rows; ``ends`` are counted from each of them; ``sensors`` are columns.
+    """
+
+    X: Floats
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    sensors: NDArray[np.intp]
 
 
-def _of_averages(
-    model: TrainedModel,
-    X: Floats,
-    starts: NDArray[np.intp],
-    ends: NDArray[np.intp],
-    sensors: NDArray[np.intp],
-) -> Scorer:
+def _scorer(model: TrainedModel, injection: _Injection) -> Scorer:
+    if "averaged_rows" in model.params:
+        return _of_averages(model, injection)
+    return _of_rows(model, injection)
+
+
+def _of_averages(model: TrainedModel, injection: _Injection) -> Scorer:
     """Return a scorer of averages: of these, a step of one sensor changes one column."""
     n_rows, at_least = model.params["averaged_rows"], model.params["averaged_at_least"]
+    X, starts, ends, sensors = injection
     before, length = model.window - 1, model.window + int(ends[-1])
     window = _rows_of_input(model)
     stretches = np.stack([X[start - before : start - before + length] for start in starts])
@@ -301,14 +308,9 @@ def _of_averages(
     return scores
 
 
-def _of_rows(
-    model: TrainedModel,
-    X: Floats,
-    starts: NDArray[np.intp],
-    ends: NDArray[np.intp],
-    sensors: NDArray[np.intp],
-) -> Scorer:
+def _of_rows(model: TrainedModel, injection: _Injection) -> Scorer:
     """Return a scorer of rows together, by the algorithm's own way if it has one."""
+    X, starts, ends, sensors = injection
     before = model.window - 1
     stretches = [X[start - before : start + int(ends[-1]) + 1] for start in starts]
     with_step = algorithm(model.algorithm).with_step

@@ -56,7 +56,7 @@ def fit(detector: Detector, X: np.ndarray, **changed: object) -> TrainedModel:
         "limits": alarm_limits(CONTAMINATION),
     }
     names = tuple(f"s{i}" for i in range(X.shape[1]))
-    return train(detector, Table(X, names), **(options | changed))  # type: ignore[arg-type]
+    return train(detector, Table(X, names), **(options | changed))
 
 
 @cache
@@ -221,7 +221,8 @@ def test_averages_with_a_step_are_scored_as_the_rows_would_be():
     X = machine(400, seed=7)
     starts, ends, sensors = np.array([100, 220]), np.array([4, 9, 19]), np.array([0, 2])
     steps = np.array([[2.0, 0.3], [-5.0, -0.01]])
-    scores = power._of_averages(model, X, starts, ends, sensors)(steps, np.ones((2, 2, 3), bool))
+    injection = power._Injection(X, starts, ends, sensors)
+    scores = power._of_averages(model, injection)(steps, np.ones((2, 2, 3), bool))
     for i, start in enumerate(starts):
         for j, sensor in enumerate(sensors):
             changed = X.copy()

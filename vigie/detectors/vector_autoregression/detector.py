@@ -121,7 +121,7 @@ class VectorAutoregression:
             raise InvalidDataError(
                 "There are too few consecutive rows.",
                 field="data",
-                remedy=f"Training needs at least {4 * self.window} rows.",
+                remedy=f"Give segments of more than {self.horizons[-1] + 1} rows.",
             )
         n_used = len(now) // (ROWS_PER_COEFFICIENT * n_features)
         n_used = min(max(n_used, 1), len(self.horizons))

@@ -1,7 +1,7 @@
 """The forecast as a scikit-learn estimator, for other tools.
 
-It needs numpy and scikit-learn alone: this module is pickled by value, so that whoever loads the
-model need not have Vigie.
+This module is pickled by value and imports numpy and scikit-learn only, so other tools load the
+model without Vigie.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+
+MOST_BEFORE, MOST_NOW = 10.0, 1e6
+"""The limits of ``score.py``, which this module cannot import."""
 
 
 class VectorAutoregressionEstimator(BaseEstimator):  # type: ignore[misc]
@@ -56,13 +59,13 @@ class VectorAutoregressionEstimator(BaseEstimator):  # type: ignore[misc]
         scaled = (np.asarray(X, dtype=float) - self.center) / self.scale
         longest = self.horizons[-1]
         padded = np.concatenate([np.repeat(scaled[:1], longest, axis=0), scaled])
-        limited = np.clip(padded, -10.0, 10.0)
+        limited = np.clip(padded, -MOST_BEFORE, MOST_BEFORE)
         means = []
         for n_rows in self.horizons[: len(self.coefficients) // len(self.center)]:
             shifted = [limited[longest - ago : len(limited) - ago] for ago in range(1, n_rows + 1)]
             means.append(sum(shifted) / n_rows)
         forecast = np.concatenate(means, axis=1) @ self.coefficients
-        errors = self.judged * (np.clip(scaled, -1e6, 1e6) - forecast)
+        errors = self.judged * (np.clip(scaled, -MOST_NOW, MOST_NOW) - forecast)
         errors = errors @ self.whitening
         return (errors**2).sum(axis=1)
 
