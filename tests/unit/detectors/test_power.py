@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,8 +47,8 @@ def machine(n: int, seed: int, noise: float = 0.5) -> np.ndarray:
     return UNITS * (load[:, None] * [1.0, -1.0, 1.0, 0.5] + noise * rng.normal(size=(n, 4)))
 
 
-def fit(detector: Detector, X: np.ndarray, **changed: object) -> TrainedModel:
-    options: dict[str, object] = {
+def fit(detector: Detector, X: np.ndarray, **changed: Any) -> TrainedModel:
+    options: dict[str, Any] = {
         "threshold": 1.0 - CONTAMINATION,
         "folds": 5,
         "time_ordered": True,
