@@ -258,6 +258,7 @@ def backtest(
     times: Times | None = None,
     model_names: Sequence[str] | None = None,
     progress: Progress = no_progress,
+    context_features: Sequence[str] = (),
 ) -> Backtest:
     """Train on the first rows of a recording, and assess the others in order.
 
@@ -278,6 +279,8 @@ def backtest(
         Registered names of the detectors; by default all.
     progress : callable, optional
         Called with the current step and the share that is finished, 0 to 1.
+    context_features : sequence of str, optional
+        Columns that say how the machine is run.
 
     Returns
     -------
@@ -295,7 +298,10 @@ def backtest(
     healthy = table.iloc[:train_rows][~faulty[:train_rows]]
     service = AnomalyDetectionService(settings.model_copy(update={"mlflow_enabled": False}))
     outcome = service.train_all_models(
-        healthy, model_names=model_names, progress=lambda step, share: progress(step, 0.9 * share)
+        healthy,
+        model_names=model_names,
+        context_features=context_features,
+        progress=lambda step, share: progress(step, 0.9 * share),
     )
     for name, result in outcome.items():
         if result["status"] != "trained":

@@ -19,10 +19,16 @@ from vigie.assessment.timeline import Timeline
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import SensorFault
 from vigie.detectors.trained import TrainedModel
-from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
+from vigie.models.anomaly_data import (
+    AssetState,
+    CriticalityLevel,
+    SensorContribution,
+    UnseenValue,
+)
 
 LEVELS = tuple(CriticalityLevel)
 ALARM = AssetState.ALARM
+UNKNOWN_POINT = status.STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
 EXPLAIN_BLOCK = 2048
 """Readings explained at a time, to bound memory."""
 
@@ -121,8 +127,35 @@ class Assessment:
 
     @property
     def levels(self) -> NDArray[np.intp]:
-        """Criticality of each reading, as an index into ``LEVELS``; -1: no anomaly; (n,)."""
-        return levels(self.p_values, self.contamination)
+        """Criticality of each reading, as an index into ``LEVELS``; -1: no anomaly; (n,).
+
+        At an unknown operating point, readings are rare whether the asset is healthy or not, so
+        their level is the lowest.
+        """
+        found = levels(self.p_values, self.contamination)
+        return np.where(self.statuses.states == UNKNOWN_POINT, np.minimum(found, 0), found)
+
+    def unseen(self, row: int) -> list[UnseenValue]:
+        """Return the values of a row that training has not seen, those of the context first."""
+        model = self.ensemble.knows_operating_points
+        if model is None or model.operating_points is None:
+            return []
+        names, points, context = model.feature_names, model.operating_points, model.context
+        at = self.scores.first + np.array([row])
+        values, found = self.timeline.rows(names, at)[0], []
+        if context is not None:
+            for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
+                # Of an unknown word, the rows have only its code.
+                value = None if column in context.words else float(values[column])
+                known = context.words.get(column) or context.seen[column].tolist()
+                found.append(UnseenValue(name=names[column], value=value, seen=known))
+        read = self.timeline.in_context(model, at)
+        for column in points.farthest(self.timeline.judged(model, at)[0]):
+            ranges = points.ranges_of(column)
+            low, high = (read(np.repeat(end[:, None], len(names), axis=1)) for end in ranges.T)
+            seen = list(zip(low[:, column].tolist(), high[:, column].tolist(), strict=True))
+            found.append(UnseenValue(name=names[column], value=float(values[column]), seen=seen))
+        return found
 
     @property
     def in_alarm(self) -> NDArray[np.bool_]:

@@ -83,10 +83,14 @@ class Contributions:
             surprise[scored] += weights
             parts[cells] += weights[:, None] * explanation.shares
             first = np.isnan(usual[cells])
-            values[cells] = np.where(first, explanation.values, values[cells])
-            usual[cells] = np.where(first, model.usual, usual[cells])
-            low[cells] = np.where(first, model.low, low[cells])
-            high[cells] = np.where(first, model.high, high[cells])
+            given = timeline.in_context(model, at[scored])
+            for known, judged in (
+                (values, explanation.values),
+                (usual, model.usual),
+                (low, model.low),
+                (high, model.high),
+            ):
+                known[cells] = np.where(first, given(judged), known[cells])
             if explanation.readings_ago is not None:
                 ago[cells] = explanation.readings_ago
         return cls(timeline, at, surprise, parts, values, usual, low, high, ago)

@@ -133,7 +133,10 @@ def conclude(
         if name in scores.changes
     ]
     any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
-    evidence = Evidence.of(levels, forecasts, readings, any_frozen, ensemble.contamination)
+    since = max(scores.first - status.RECENT, 0)
+    unknown = scores.timeline.unknown_points(ensemble.knows_operating_points, since)
+    points = status.near_unknown_points(*unknown, len(rows))
+    evidence = Evidence.of(levels, forecasts, readings, any_frozen, points, ensemble.contamination)
     times = scores.timeline.times[scores.first :]
     statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)
     return Assessment(
@@ -189,7 +192,7 @@ def _along(parts: Sequence[TrainedModel], timeline: Timeline, first: int) -> lis
     longest, blocks = max(part.window for part in parts), []
     for start in range(first, n_rows, BLOCK):
         stop = min(start + BLOCK, n_rows)
-        rows, windows = timeline.stretch(model.feature_names, longest, start, stop)
+        rows, windows = timeline.stretch(model, longest, start, stop)
         rows = timeline.imputed(model, rows)
         scores = (
             model.raw_scores_of_parts(rows) if len(parts) > 1 else [model.raw_scores_along(rows)]

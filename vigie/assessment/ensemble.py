@@ -43,6 +43,12 @@ class Ensemble:
         return Sensors.of(self.models.values(), self.ranges)
 
     @cached_property
+    def knows_operating_points(self) -> TrainedModel | None:
+        """The first model that knows which operating points training has seen."""
+        knowing = (m for m in self.models.values() if m.operating_points is not None)
+        return next(knowing, None)
+
+    @cached_property
     def n_look_back(self) -> int:
         """The number of earlier rows that an assessment may use."""
         rows = [CHANGE_ROWS]

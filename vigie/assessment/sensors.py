@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vigie.detectors import compiled
 from vigie.detectors.base import Floats
+from vigie.detectors.data.context import code
 from vigie.detectors.data.quality import TOO_LARGE, Kind, Range, faulty
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError
@@ -34,12 +36,15 @@ class Sensors:
         Learnt in training by ``vigie.detectors.data.quality``.
     ranges : mapping of str to (low, high)
         Physical ranges, where they are known.
+    words : frozenset of str
+        Columns of the context whose values are words; rows have their codes.
     """
 
     names: tuple[str, ...]
     magnitude: Floats
     frozen_after: NDArray[np.intp]
     ranges: Mapping[str, Range]
+    words: frozenset[str] = frozenset()
     _columns: dict[tuple[str, ...], NDArray[np.intp]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -48,16 +53,22 @@ class Sensors:
     def of(cls, models: Iterable[TrainedModel], ranges: Mapping[str, Range]) -> Sensors:
         """Collect the sensors of some models; of a shared sensor, the first model's facts count."""
         known: dict[str, tuple[float, int]] = {}
+        words: set[str] = set()
         for model in models:
+            words |= model.words - known.keys()
             facts = zip(model.magnitude.tolist(), model.frozen_after.tolist(), strict=True)
             for name, fact in zip(model.feature_names, facts, strict=True):
                 known.setdefault(name, fact)
         magnitude, frozen_after = zip(*known.values(), strict=True)
-        return cls(tuple(known), np.array(magnitude), np.array(frozen_after), ranges)
+        facts_of_all = np.array(magnitude), np.array(frozen_after)
+        return cls(tuple(known), *facts_of_all, ranges, frozenset(words))
 
-    def matrix(self, rows: Iterable[Mapping[str, float | None]]) -> Floats:
+    def matrix(self, rows: Iterable[Mapping[str, float | str | None]]) -> Floats:
         """Return rows given by name as an array (n_rows, n_sensors); NaN for a missing value."""
-        values = [list(map(row.get, self.names)) for row in rows]
+        values: list[list[Any]] = [list(map(row.get, self.names)) for row in rows]
+        for column in [self.names.index(name) for name in self.words]:
+            for row in values:
+                row[column] = code(row[column])
         return np.array(values, dtype=np.float64).reshape(-1, len(self.names))
 
     def columns(self, names: tuple[str, ...]) -> NDArray[np.intp]:

@@ -39,6 +39,8 @@ OFF_DELAY = 5
 """Consecutive readings without evidence that clear a state."""
 READINGS = 20
 """Readings that are combined into one p-value."""
+RECENT = READINGS + OFF_DELAY
+"""Readings after an unknown operating point in which the evidence still rests on it."""
 READINGS_WEIGHT = 1.0 / 30.0
 """Weight of the readings, relative to 1 for each trend, without a model that forecasts."""
 FORECAST_WEIGHT = 4.0
@@ -46,7 +48,7 @@ FORECAST_WEIGHT = 4.0
 every state of a healthy machine, so its p-values hold under drift; those of averages do not."""
 STATES = (
     *(AssetState.NORMAL, AssetState.WATCH, AssetState.BAD_DATA),
-    *(AssetState.DRIFT, AssetState.ALARM),
+    *(AssetState.DRIFT, AssetState.UNKNOWN_OPERATING_POINT, AssetState.ALARM),
 )
 """In order of severity."""
 NORMAL = AssetState.NORMAL
@@ -121,6 +123,8 @@ class Evidence:
         Whether most of the latest readings are anomalies by themselves.
     frozen : ndarray of bool of shape (n,)
         Whether a sensor is frozen.
+    operating_point : ndarray of int of shape (n,)
+        2 at an unknown operating point, 1 shortly after some row at one, else 0.
     limits : Limits
         For ``p_values``.
     """
@@ -129,6 +133,7 @@ class Evidence:
     changes: Floats
     odd: NDArray[np.bool_]
     frozen: NDArray[np.bool_]
+    operating_point: NDArray[np.uint8]
     limits: Limits
 
     @classmethod
@@ -138,6 +143,7 @@ class Evidence:
         forecasts: Sequence[tuple[Floats, Floats]],
         readings: Floats,
         frozen: NDArray[np.bool_],
+        operating_point: NDArray[np.uint8],
         contamination: float,
     ) -> Evidence:
         """Combine what the models say of the latest readings together.
@@ -152,6 +158,8 @@ class Evidence:
             Combined p-value of the latest ``READINGS`` readings; see ``combined_readings``.
         frozen : ndarray of bool of shape (n,)
             Whether a sensor is frozen.
+        operating_point : ndarray of int of shape (n,)
+            See ``near_unknown_points``.
         contamination : float
             The p-value below which a reading is an anomaly.
 
@@ -166,14 +174,15 @@ class Evidence:
         if not forecasts:
             weights = [1.0] * len(levels) + [READINGS_WEIGHT]
             p_values = combine(np.array([*levels, readings]), np.array(weights))
-            return cls(p_values, np.full(len(readings), np.nan), odd, frozen, OF_AVERAGES)
+            changed = np.full(len(readings), np.nan)
+            return cls(p_values, changed, odd, frozen, operating_point, OF_AVERAGES)
         trends, changes = zip(*forecasts, strict=True)
         weights = [1.0 / max(len(levels), 1)] * len(levels) + [FORECAST_WEIGHT] * len(forecasts)
         p_values = combine(np.array([*levels, *trends]), np.array(weights), most_normal=0.5)
         _, alarm = OF_FORECASTS.at(contamination)
         p_values = np.where(readings < alarm, np.fmin(p_values, readings), p_values)
         changed = changes[0] if len(changes) == 1 else combine(np.array(changes))
-        return cls(p_values, changed, odd, frozen, OF_FORECASTS)
+        return cls(p_values, changed, odd, frozen, operating_point, OF_FORECASTS)
 
 
 @dataclass(frozen=True)
@@ -234,11 +243,13 @@ class StatusSeries:
             evidence.changes,
             evidence.odd,
             evidence.frozen,
+            evidence.operating_point,
             limits,
             limits_of_change,
             TRANSITIONS,
             OFF_DELAY,
             STATES.index(AssetState.BAD_DATA),
+            STATES.index(AssetState.UNKNOWN_OPERATING_POINT),
             code,
             first_usual,
             states,
@@ -278,6 +289,40 @@ def combined_readings(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Flo
     combined = np.empty(len(rows_since_gap))
     compiled.evidence.twice_the_median(p_values, rows_since_gap, READINGS, combined)
     return combined
+
+
+def near_unknown_points(
+    by_sensors: NDArray[np.bool_], by_context: NDArray[np.bool_], n_last: int
+) -> NDArray[np.uint8]:
+    """Return for each of the last rows whether the asset is at an unknown operating point.
+
+    It is, if its context is new, or if the last two rows are far from training in many sensors, or
+    half of ``READINGS``: a single such row is a glitch.
+
+    Parameters
+    ----------
+    by_sensors, by_context : ndarray of bool of shape (n,)
+        Whether each row is far from training in many sensors, and whether its context is new.
+    n_last : int
+        The last rows that count.
+
+    Returns
+    -------
+    ndarray of int of shape (n_last,)
+        2 at an unknown operating point; 1 with such a row among the last ones, which the evidence
+        rests on; else 0.
+    """
+    new = 2 * by_context[-n_last:].astype(np.uint8)
+    if not by_sensors.any():
+        return new
+    padded = np.concatenate([np.zeros(RECENT, np.bool_), by_sensors])
+    counts = np.cumsum(padded)
+    recent = counts[READINGS:] - counts[:-READINGS]
+    lingering = counts[RECENT:] - counts[:-RECENT]
+    both = padded[1:] & padded[:-1]
+    reached = both[-n_last:] | (recent[-n_last:] >= READINGS // 2)
+    near = np.where(reached, 2, np.minimum(lingering[-n_last:], 1)).astype(np.uint8)
+    return np.maximum(near, new)
 
 
 def change_point(values: Floats) -> int:

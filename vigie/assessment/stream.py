@@ -102,7 +102,9 @@ class Stream:
         known = columns.intersection(sensors.names)
         if not self._refuse and 0 < len(known) < len(sensors.names):
             X = X.reindex(columns=list(sensors.names))
-        table = as_matrix(X, sensors.names, gaps=not self._refuse, first_row=self._n_read)
+        table = as_matrix(
+            X, sensors.names, words=sensors.words, gaps=not self._refuse, first_row=self._n_read
+        )
         rows = sensors.examine(table.values)
         if self._refuse:
             for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,7 @@ class Timeline:
     usable: Floats
     rows_since_gap: NDArray[np.int64]
     held_before: NDArray[np.intp] | None = None
-    _matrices: dict[tuple[str, ...], Floats] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _matrices: dict[Any, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -121,6 +120,53 @@ class Timeline:
             self.held[-n_rows:],
         )
 
+    def judged(self, model: TrainedModel, at: slice | NDArray[np.intp] = slice(None)) -> Floats:
+        """Return what a model sees of the rows ``at``, shape (..., n_features)."""
+        if model.context is None:
+            return self.rows(model.feature_names, at)
+        # The parts of a model, and models of one training, share a context.
+        key = model.feature_names, id(model.context)
+        if key not in self._matrices:
+            self._matrices[key] = model.context.judged(self.rows(model.feature_names))
+        return self._matrices[key][at]
+
+    def unknown_points(
+        self, model: TrainedModel | None, first: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which rows from ``first`` on are at an unknown operating point, by themselves.
+
+        Parameters
+        ----------
+        model : TrainedModel or None
+            It knows the operating points; with None, no row is at an unknown one.
+
+        Returns
+        -------
+        by_sensors, by_context : ndarray of bool of shape (n_rows - first,)
+            Whether many sensors are far from training, and whether the context is new.
+        """
+        none, rows = np.zeros(len(self) - first, np.bool_), slice(first, len(self))
+        points = None if model is None else model.operating_points
+        if model is None or points is None:
+            return none, none
+        by_sensors = points.are_unknown(self.judged(model, rows))
+        if model.context is None:
+            return by_sensors, none
+        unseen = model.context.unseen(self.rows(model.feature_names, rows))
+        return by_sensors, unseen.any(axis=1)
+
+    def in_context(self, model: TrainedModel, at: NDArray[np.intp]) -> Callable[[Floats], Floats]:
+        """Return a function from what a model sees to what the sensors read at the rows ``at``.
+
+        It maps arrays whose shape broadcasts with (n_at, n_features); the context itself to NaN.
+        """
+        if model.context is None:
+            return lambda judged: judged
+        context = model.context
+        expected, ratio = context.expected(self.rows(model.feature_names, at))
+        expected[:, context.columns] = np.nan
+        return lambda judged: expected + ratio * (judged - context.center)
+
     def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""
         if names == self.sensors.names:
@@ -133,8 +179,8 @@ class Timeline:
     def examples(self, model: TrainedModel, at: NDArray[np.intp]) -> Floats:
         """Return the rows or windows that a model scores for the rows ``at``; NaN if incomplete."""
         if model.window == 1:
-            return self.imputed(model, self.rows(model.feature_names, at))
-        return self.imputed(model, self.windows(model.feature_names, model.window, at))
+            return self.imputed(model, self.judged(model, at))
+        return self.imputed(model, self.windows(model, model.window, at))
 
     def imputed(self, model: TrainedModel, rows: Floats) -> Floats:
         """Return rows (..., n_features) with missing values replaced by the usual ones.
@@ -146,28 +192,28 @@ class Timeline:
         missing = np.isnan(rows)
         return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
 
-    def windows(self, names: tuple[str, ...], length: int, at: NDArray[np.intp]) -> Floats:
+    def windows(self, model: TrainedModel, length: int, at: NDArray[np.intp]) -> Floats:
         """Return the ``length`` rows that end with each row of ``at``.
 
         Returns
         -------
-        ndarray of shape (n_at, length, n_names)
+        ndarray of shape (n_at, length, n_features)
             NaN before the first row and before a gap.
         """
         ago = np.arange(length - 1, -1, -1)
-        windows = self.rows(names, np.maximum(at[:, None] - ago, 0))
+        windows = self.judged(model, np.maximum(at[:, None] - ago, 0))
         windows[self.rows_since_gap[at][:, None] <= ago] = np.nan
         return windows
 
     def stretch(
-        self, names: tuple[str, ...], length: int, first: int, stop: int
+        self, model: TrainedModel, length: int, first: int, stop: int
     ) -> tuple[Floats, slice | NDArray[np.intp]]:
         """Return rows that contain the windows of consecutive rows, for ``raw_scores_along``.
 
         Parameters
         ----------
-        names : tuple of str
-            The sensors.
+        model : TrainedModel
+            It scores the windows.
         length : int
             Rows in a window.
         first, stop : int
@@ -175,23 +221,23 @@ class Timeline:
 
         Returns
         -------
-        rows : ndarray of shape (n, n_names)
+        rows : ndarray of shape (n, n_features)
             All rows of these windows; NaN before the first row, and at a gap enough rows of NaN
             that no window spans it.
         windows : slice or ndarray of int of shape (stop - first,)
             Index in ``rows`` at which each window begins.
         """
         if length == 1:
-            return self.rows(names, slice(first, stop)), slice(0, stop - first)
+            return self.judged(model, slice(first, stop)), slice(0, stop - first)
         since_gap = self.rows_since_gap
         begin = first + 1 - min(length, int(since_gap[first]))
         if begin == first + 1 - length and stop - int(since_gap[stop - 1]) <= begin:
-            return self.rows(names, slice(begin, stop)), slice(0, stop - first)
+            return self.judged(model, slice(begin, stop)), slice(0, stop - first)
         n_gaps = np.cumsum(since_gap[begin:stop] == 1)
         n_gaps -= n_gaps[0]
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
-        rows = np.full((int(places[-1]) + 1, len(names)), np.nan)
-        rows[places] = self.rows(names, slice(begin, stop))
+        rows = np.full((int(places[-1]) + 1, model.n_features), np.nan)
+        rows[places] = self.judged(model, slice(begin, stop))
         # No window begins before that of the first row.
         windows = places[first - begin :] - (length - 1)
         return rows[windows[0] :], windows - windows[0]

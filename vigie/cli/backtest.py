@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import Exclude, Features, File, Time, chosen_features
+from vigie.cli.options import Context, Exclude, Features, File, Time, chosen_features
 from vigie.cli.terminal import out, progress_bar
 from vigie.errors import InvalidDataError
 
@@ -28,6 +28,7 @@ def backtest(
     model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
     exclude: Exclude = None,
     feature: Features = None,
+    context: Context = None,
     time: Time = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--format", help="A table, or all figures as JSON.")
@@ -52,10 +53,12 @@ def backtest(
             field="--feature",
         )
     times = times_of(table, time)
-    X = chosen_features(table, sorted({*(exclude or ()), *other_columns}), feature)
+    X = chosen_features(table, sorted({*(exclude or ()), *other_columns}), feature, context)
     rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
     with progress_bar() as progress:
-        result = backtests.backtest(X, is_faulty, rows, read_settings(), times, model, progress)
+        result = backtests.backtest(
+            X, is_faulty, rows, read_settings(), times, model, progress, context or ()
+        )
     if output == "json":
         sys.stdout.write(json.dumps(result.figures(), allow_nan=False) + "\n")
     else:

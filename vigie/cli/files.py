@@ -170,7 +170,10 @@ def _parquet_tables(path: Path, names: Collection[str]) -> Iterator[pd.DataFrame
 
 
 def features(
-    table: pd.DataFrame, exclude: Sequence[str] = (), only: Sequence[str] = ()
+    table: pd.DataFrame,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
+    context: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the columns with readings, and the names of columns with text, times or row numbers.
 
@@ -182,6 +185,8 @@ def features(
         Columns that are not features, such as labels.
     only : sequence of str
         If given, exactly these columns.
+    context : sequence of str
+        Columns that say how the machine is run; these are kept, whatever they hold.
 
     Raises
     ------
@@ -190,16 +195,19 @@ def features(
     """
     require_columns(table, exclude, "--exclude")
     require_columns(table, only, "--feature")
+    require_columns(table, context, "--context")
     if only:
-        return table[list(only)], []
+        return table[list(dict.fromkeys([*only, *context]))], []
     # A model would find every new value of an increasing column anomalous.
     counters = [*_clocks(table), *_row_numbers(table)]
+    counters = [name for name in counters if name not in context]
     others = table.drop(columns=list(dict.fromkeys([*exclude, *counters])))
     numeric = others.select_dtypes("number")
-    if numeric.shape[1] == 0:
+    if numeric.columns.difference(list(context)).empty:
         raise InvalidDataError("No column holds numbers.", field="FILE")
-    texts = [name for name in others.columns if name not in numeric.columns]
-    return numeric, [str(name) for name in (*counters, *texts)]
+    kept = [name for name in others.columns if name in numeric.columns or name in context]
+    texts = [name for name in others.columns if name not in kept]
+    return others[kept], [str(name) for name in (*counters, *texts)]
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str], option: str) -> None:

@@ -25,6 +25,13 @@ Exclude = Annotated[
 Features = Annotated[
     list[str] | None, typer.Option("--feature", help="Exactly these columns. Repeatable.")
 ]
+Context = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A column that says how the machine is run, such as its load or product, with numbers "
+        "or words. The sensors are judged given it. Repeatable."
+    ),
+]
 Time = Annotated[
     str | None,
     typer.Option(help="The column with the time; by default time, timestamp, datetime or date."),
@@ -53,9 +60,12 @@ def row_slice(rows: str | None) -> slice:
 
 
 def chosen_features(
-    table: pd.DataFrame, exclude: list[str] | None, feature: list[str] | None
+    table: pd.DataFrame,
+    exclude: list[str] | None,
+    feature: list[str] | None,
+    context: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the columns that are features, and print the names of those left out.
+    """Return the columns that are features or context, and print the names of those left out.
 
     Raises
     ------
@@ -64,7 +74,7 @@ def chosen_features(
     """
     from vigie.cli.files import features
 
-    chosen, left_out = features(table, exclude or (), feature or ())
+    chosen, left_out = features(table, exclude or (), feature or (), context or ())
     if left_out:
         err.print(f"Left out, not readings: {', '.join(left_out)}", style="dim")
     return chosen

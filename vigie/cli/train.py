@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import Exclude, Features, File, RowRange, chosen_features, row_slice
+from vigie.cli.options import Context, Exclude, Features, File, RowRange, chosen_features, row_slice
 from vigie.cli.terminal import err, new_sheet, out, progress_bar
 from vigie.errors import InvalidDataError
 
@@ -32,6 +32,7 @@ def train(
     rows: RowRange = None,
     exclude: Exclude = None,
     feature: Features = None,
+    context: Context = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Move the new versions to Production.")
     ] = False,
@@ -40,14 +41,19 @@ def train(
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
     table = _read(file, rows)
-    X = chosen_features(table, exclude, feature)
+    X = chosen_features(table, exclude, feature, context)
     _warn_of_disorder(table)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:
         outcome = service.train_all_models(
-            X, model_names=model, stage=stage, progress=progress, on_trained=models.append
+            X,
+            model_names=model,
+            context_features=context or (),
+            stage=stage,
+            progress=progress,
+            on_trained=models.append,
         )
     sheet, failed = new_sheet(), []
     for column in ("model", "version", "anomalies in training", "seconds"):

@@ -7,7 +7,7 @@ bounds: with a wrong length or index it would read memory outside the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,53 @@ def check_sensors(facts: Arrays, n_features: int) -> None:
             steps.dtype != np.float64 or steps.shape != (n_features,) or (steps < 0.0).any()
         ):
             raise ValueError(f"{name} is not one step for each of {n_features} sensors")
+
+
+def check_operating_points(arrays: Arrays, n_features: int) -> None:
+    """Raise unless these are operating points; see ``check_arrays`` for the errors."""
+    numbers(arrays, "center", n_features)
+    scale, owner, n_components = arrays["scale"], arrays["owner"], len(arrays["components"])
+    if scale.dtype != np.float64 or scale.shape != (n_features,) or not (scale > 0.0).all():
+        raise ValueError("the scale of the operating points is not positive")
+    numbers(arrays, "components", n_components, n_features)
+    numbers(arrays, "usual_error", 1)
+    if owner.dtype != np.int64 or owner.ndim != 1 or (np.diff(owner) < 0).any():
+        raise ValueError("the ranges of the operating points do not ascend")
+    if outside(owner, n_features + n_components).any():
+        raise ValueError("the ranges of the operating points belong to no sensor")
+    numbers(arrays, "ranges", len(owner), 2)
+
+
+def check_context(
+    columns: Sequence[Any],
+    words: Mapping[Any, Sequence[Any]],
+    seen: Mapping[int, np.ndarray[Any, Any]],
+    arrays: Arrays,
+    n_features: int,
+) -> None:
+    """Raise unless these facts are a valid context; see ``check_arrays`` for the errors."""
+    known = [column for column in columns if isinstance(column, int) and 0 <= column < n_features]
+    if not known or known != sorted(set(columns)) or not set(words) <= set(known):
+        raise ValueError("the context has wrong columns")
+    if not all(isinstance(word, str) for of in words.values() for word in of):
+        raise ValueError("the context's words are not text")
+    if seen.keys() != set(known) - set(words):
+        raise ValueError("the context's numbers have no ranges")
+    for ranges in seen.values():
+        if ranges.dtype != np.float64 or ranges.ndim != 2 or ranges.shape[1] != 2:
+            raise ValueError("the context's ranges are no pairs of numbers")
+    owner = arrays["owner"]
+    if owner.dtype != np.int64 or owner.ndim != 1 or set(owner.tolist()) != set(known):
+        raise ValueError("the context's points belong to no column")
+    n_points = len(owner)
+    numbers(arrays, "center", n_features)
+    numbers(arrays, "points", n_points)
+    numbers(arrays, "effects", n_points, n_features)
+    numbers(arrays, "log_ratios", n_points, n_features)
+    for column in known:
+        points = arrays["points"][owner == column]
+        if (np.diff(points) <= 0.0).any() or (column not in words and len(points) < 2):
+            raise ValueError("the context's points do not ascend")
 
 
 def check_calibration(facts: Mapping[str, Any]) -> None:

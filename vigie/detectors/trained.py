@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from vigie.detectors.base import Floats
 from vigie.detectors.calibration.explanation import Explanation, normalised, shares
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.catalogue import algorithm, algorithms
+from vigie.detectors.data.context import Context
 from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
 from vigie.errors import InvalidDataError, ModelRefusedError
 
@@ -85,6 +87,11 @@ class TrainedModel:
         The smallest lasting step of each sensor that raises an alarm within so many readings, in
         the sensor's unit; inf if none does, NaN if it was not measured. None without a trend, or
         from an older version. See ``vigie.detectors.power``.
+    operating_points : OperatingPoints or None
+        The ranges that training has seen of what the model sees; None from an older version.
+    context : Context or None
+        What each sensor reads by how the machine is run. The model sees rows less that; its
+        ``usual``, ``low`` and ``high`` are those in the average context.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
@@ -110,6 +117,8 @@ class TrainedModel:
     change: TrainedModel | None = field(default=None, repr=False)
     smallest_step_20: Floats | None = field(default=None, repr=False)
     smallest_step_200: Floats | None = field(default=None, repr=False)
+    operating_points: OperatingPoints | None = field(default=None, repr=False, compare=False)
+    context: Context | None = field(default=None, repr=False, compare=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
@@ -128,6 +137,22 @@ class TrainedModel:
         return algorithm(self.algorithm).takes_missing
 
     @cached_property
+    def words(self) -> frozenset[str]:
+        """The columns whose values are words."""
+        of = {} if self.context is None else self.context.words
+        return frozenset(self.feature_names[column] for column in of)
+
+    @cached_property
+    def context_names(self) -> frozenset[str]:
+        """The columns that say how the machine is run."""
+        columns = () if self.context is None else self.context.columns
+        return frozenset(self.feature_names[column] for column in columns)
+
+    def judged(self, rows: Floats) -> Floats:
+        """Return what the model sees of rows (n, n_features): less what the context explains."""
+        return rows if self.context is None else self.context.judged(rows)
+
+    @cached_property
     def fewest_rows(self) -> int:
         """Fewest rows for a score; an average needs only half of its rows."""
         spare = self.params.get("averaged_rows", 0) - self.params.get("averaged_at_least", 0)
@@ -140,6 +165,7 @@ class TrainedModel:
         For a model of single rows that is X; else the window that ends with each row, shape
         (n_samples, window, n_features), padded at the start with the first row.
         """
+        X = self.judged(X)
         if self.window == 1 or len(X) == 0:
             return X
         views = np.lib.stride_tricks.sliding_window_view(self._padded(X), self.window, axis=0)
@@ -177,7 +203,7 @@ class TrainedModel:
 
     def raw_scores_of_rows(self, X: Floats) -> Floats:
         """Return the score of each row of X (n_samples, n_features), padded as in ``examples``."""
-        return self.raw_scores_along(self._padded(X))
+        return self.raw_scores_along(self._padded(self.judged(X)))
 
     def surprise(self, examples: Floats) -> Floats:
         """Return ``-log10 p`` of examples, shape (n_examples,)."""
@@ -219,7 +245,7 @@ class TrainedModel:
         InvalidDataError
             If X is not a matrix of finite numbers with this model's columns.
         """
-        raw = self.raw_scores_of_rows(as_matrix(X, self.feature_names).values)
+        raw = self.raw_scores_of_rows(as_matrix(X, self.feature_names, words=self.words).values)
         return 1.0 - self.calibration.p_value(raw)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -244,7 +270,7 @@ class TrainedModel:
         """
         if not self.reconstructs:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
-        return self.raw_scores_of_rows(as_matrix(X, self.feature_names).values)
+        return self.raw_scores_of_rows(as_matrix(X, self.feature_names, words=self.words).values)
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""
@@ -253,6 +279,13 @@ class TrainedModel:
             if (model := getattr(self, part)) is not None:
                 card[part], more = model._as_card()
                 tensors |= {f"{part}.{name}": value for name, value in more.items()}
+        if self.operating_points is not None:
+            for name in OPERATING_POINTS:
+                array = getattr(self.operating_points, name)
+                tensors[f"operating_points.{name}"] = _contiguous(array)
+        if self.context is not None:
+            card["context"], more = _context_card(self.context)
+            tensors |= more
         data = save(tensors)
         card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
@@ -295,7 +328,13 @@ class TrainedModel:
                 for part in OVER_TIME
                 if part in card
             }
-            return cls._from(card, tensors, **over_time)
+            model = cls._from(card, tensors, **over_time)
+            if ranges := _with_prefix("operating_points.", tensors):
+                checks.check_operating_points(ranges, model.n_features)
+                points = OperatingPoints(**{name: ranges[name] for name in OPERATING_POINTS})
+                model = replace(model, operating_points=points)
+            context = _context_of(card, tensors, model.n_features)
+            return model if context is None else model.given(context)
         except (
             *(OSError, LookupError, TypeError, ValueError, AttributeError),
             *(ArithmeticError, RecursionError, SafetensorError),
@@ -304,6 +343,15 @@ class TrainedModel:
                 f"No usable serving form: {error!r}.",
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
+
+    def given(self, context: Context) -> TrainedModel:
+        """Return the model with a context, also for its parts."""
+        parts: dict[str, Any] = {
+            name: None if part is None else replace(part, context=context)
+            for name in OVER_TIME
+            for part in [getattr(self, name)]
+        }
+        return replace(self, context=context, **parts)
 
     def _padded(self, X: Floats) -> Floats:
         """Return X with its first row repeated before it, for the first windows."""
@@ -365,3 +413,28 @@ def _with_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, 
 
 def _contiguous(array: Any) -> NDArray[Any]:
     return np.ascontiguousarray(np.asarray(array))
+
+
+OPERATING_POINTS = ("center", "scale", "components", "usual_error", "owner", "ranges")
+CONTEXT_ARRAYS = ("center", "owner", "points", "effects", "log_ratios")
+
+
+def _context_card(context: Context) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    words = [[column, list(of)] for column, of in sorted(context.words.items())]
+    arrays = {f"context.{name}": _contiguous(getattr(context, name)) for name in CONTEXT_ARRAYS}
+    arrays |= {f"context.seen.{c}": _contiguous(ranges) for c, ranges in context.seen.items()}
+    return {"columns": list(context.columns), "words": words}, arrays
+
+
+def _context_of(
+    card: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], n_features: int
+) -> Context | None:
+    """Return the checked context of a serving form; None if it has none."""
+    if "context" not in card:
+        return None
+    facts, arrays = card["context"], _with_prefix("context.", tensors)
+    words = {column: tuple(of) for column, of in facts["words"]}
+    seen = {int(column): ranges for column, ranges in _with_prefix("seen.", arrays).items()}
+    checks.check_context(facts["columns"], words, seen, arrays, n_features)
+    own = {name: arrays[name] for name in CONTEXT_ARRAYS}
+    return Context(columns=tuple(facts["columns"]), words=words, seen=seen, **own)

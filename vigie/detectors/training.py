@@ -120,10 +120,11 @@ def train(
     held_out: dict[str, HeldOut] = {}
     for number, (name, part) in enumerate(enough.items(), start=1):
         whole, held_out[name] = _calibrated(part, table, threshold, folding, total.part(number))
-        kept: dict[str, Any] = {name: replace(whole, estimator=None, loss_by_epoch=())}
+        unneeded: dict[str, Any] = {"estimator": None, "operating_points": None}
+        kept: dict[str, Any] = {name: replace(whole, loss_by_epoch=(), **unneeded)}
         model = replace(model, **kept)
     if limits is not None and "trend" in held_out:
-        steps = smallest_steps(held_out, table.values, model.high - model.low, limits)
+        steps = smallest_steps(held_out, table.judged, model.high - model.low, limits)
         model = replace(model, smallest_step_20=steps[20], smallest_step_200=steps[200])
     return model
 
@@ -150,7 +151,7 @@ def _blind(table: Table, folds: int) -> bool:
     """Return whether contiguous blocks are blind, and say so once for all models of a table."""
     if folds in table.blind_blocks:
         return table.blind_blocks[folds]
-    blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.values, folds)
+    blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.judged, folds)
     table.blind_blocks[folds] = blind
     if blind:
         logger.warning(
@@ -185,7 +186,7 @@ def _calibrated(
     detector: Detector, table: Table, threshold: float, folding: _Folding, progress: Progress
 ) -> tuple[TrainedModel, HeldOut]:
     """Return the calibrated model, and the fit without the last fold."""
-    X, window, context = table.values, detector.window, _context_rows(detector)
+    X, window, context = table.judged, detector.window, _context_rows(detector)
     folds = min(folding.folds, len(X) // (2 * (window - context)))
     if len(X) < (fewest := _fewest_rows(detector)):
         raise InvalidDataError(
@@ -199,9 +200,15 @@ def _calibrated(
     total = _TotalProgress(folds + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], total.part(0), folding, "whole")
-        sensor_facts = pool.submit(magnitude, X), pool.submit(frozen_after, X)
+        magnitudes = pool.submit(magnitude, table.values)
+        longest_held = pool.submit(frozen_after, table.values)
         kind = folding.kind(len(X), folds, scorer.window, context)
-        folds_of = list(_folds(X, scorer.window, context, folds, kind, folding.random_state))
+        folds_of = [
+            (stretches, *table.judged_by_fold(held_out, rest))
+            for stretches, held_out, rest in _folds(
+                table.values, scorer.window, context, folds, kind, folding.random_state
+            )
+        ]
         parts = [
             pool.submit(
                 _score_held_out,
@@ -226,6 +233,10 @@ def _calibrated(
     if isinstance(detector, Trend):
         inputs = averages(fitted.arrays, X, detector.n_rows, detector.n_rows)
     low, usual, high = np.percentile(inputs, [0.5, 50.0, 99.5], axis=0)
+    # A setting may have any value, for as long as it likes.
+    settings = list(() if table.context is None else table.context.columns)
+    magnitudes.result()[settings] = 0.0
+    longest_held.result()[settings] = 0
     model = TrainedModel(
         algorithm=detector.algorithm,
         feature_names=table.feature_names,
@@ -237,8 +248,10 @@ def _calibrated(
         usual=usual,
         low=low,
         high=high,
-        magnitude=sensor_facts[0].result(),
-        frozen_after=sensor_facts[1].result(),
+        magnitude=magnitudes.result(),
+        frozen_after=longest_held.result(),
+        operating_points=table.operating_points,
+        context=table.context,
         n_samples=len(X),
         data_fingerprint=table.fingerprint,
         libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},

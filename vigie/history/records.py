@@ -55,10 +55,10 @@ class Reading:
     asset_id: str
     sensor_id: str | None
     timestamp: datetime
-    features: Mapping[str, float | None]
+    features: Mapping[str, float | str | None]
     assessed: Assessed
 
 
-FEATURES: TypeAdapter[Mapping[str, float | None]] = TypeAdapter(dict[str, float | None])
+FEATURES: TypeAdapter[Mapping[str, float | str | None]] = TypeAdapter(dict[str, float | str | None])
 ASSESSED: TypeAdapter[Assessed] = TypeAdapter(Assessed)
 """The JSON forms of both columns."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,7 @@ from pydantic import (
     Strict,
     TypeAdapter,
     field_validator,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -37,6 +39,7 @@ NO_NUL = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
 _FINITE = TypeAdapter(dict[str, Value | None])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 def _refuse_number(value: Any) -> Any:
@@ -97,6 +100,8 @@ class AssetState(StrEnum):
     """A sensor is frozen, so the readings do not tell how the asset is."""
     DRIFT = "drift"
     """The asset has moved away from its training slowly: check it, or train again."""
+    UNKNOWN_OPERATING_POINT = "unknown_operating_point"
+    """The asset is run as training has not seen it, so no model can say whether it is healthy."""
     ALARM = "alarm"
     """The asset needs an inspection."""
     UNKNOWN = "unknown"
@@ -130,6 +135,11 @@ class AnomalyDetectionRequest(BaseModel):
         Field(min_length=1, max_length=MOST_FEATURES, fail_fast=True),
     ]
     """Values by feature name, in the units of the training data; null for a missing value."""
+    context: Annotated[
+        dict[Name, Annotated[FiniteFloat, Strict()] | Word | None],
+        Field(max_length=MOST_FEATURES, fail_fast=True),
+    ] = Field(default_factory=dict)
+    """How the machine is run: values of the models' ``context_features``, numbers or words."""
     timestamp: Moment | None = None
     """Time of measurement in ISO 8601, UTC if it has no offset; by default now."""
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -142,6 +152,12 @@ class AnomalyDetectionRequest(BaseModel):
         if isfinite(sum(filter(None, values.values()))):
             return values
         return _FINITE.validate_python({k: None if v != v else v for k, v in values.items()})
+
+    @model_validator(mode="after")
+    def _is_given_once(self) -> Self:
+        if twice := self.context.keys() & self.features.keys():
+            raise ValueError(f"{min(twice)} is given both as a feature and as context")
+        return self
 
     @field_validator("metadata")
     @classmethod
@@ -167,10 +183,17 @@ class AnomalyDetectionRequest(BaseModel):
             raise ValueError("The time is outside the range of years 1 to 9999.") from None
 
     @property
+    def values(self) -> Mapping[str, float | str | None]:
+        """Features and context together."""
+        return {**self.features, **self.context} if self.context else self.features
+
+    @property
     def n_strings(self) -> int:
         """Strings in the JSON of this reading, if it has no unknown keys."""
         n_values = 1 + (self.sensor_id is not None) + (self.timestamp is not None)
         n_keys = len(self.__pydantic_fields_set__) + len(self.features)
+        if self.context:
+            n_values += n_strings(self.context)
         return n_keys + n_values + (n_strings(self.metadata) if self.metadata else 0)
 
 
@@ -210,6 +233,15 @@ class ModelVerdict(BaseModel):
     penalty for a reading outside the range of the training rows."""
 
 
+class UnseenValue(BaseModel):
+    """A value that training has not seen, and what it has."""
+
+    name: str
+    value: float | str | None
+    seen: list[tuple[float, float]] | list[str]
+    """The ranges of a number, or the words of a column of the context."""
+
+
 class AssetVerdict(BaseModel):
     """The verdict on an asset, from its latest readings."""
 
@@ -222,6 +254,8 @@ class AssetVerdict(BaseModel):
     """When the change behind an alarm began."""
     sensors: list[SensorContribution] = Field(default_factory=list)
     """The sensors that explain a state, with the mean of the latest readings."""
+    unseen: list[UnseenValue] = Field(default_factory=list)
+    """At an unknown operating point: the values of this reading that training has not seen."""
 
 
 class AnomalyDetectionResult(BaseModel):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from vigie.models.anomaly_data import MOST_FEATURES, Name, Value
+from vigie.models.anomaly_data import MOST_FEATURES, Name, Value, Word
+from vigie.models.from_json import n_strings
 
 MOST_ROWS = 1_000_000
 
@@ -50,9 +51,51 @@ class TrainRequest(BaseModel):
     """Names of the columns; by default feature_1, feature_2 ..."""
     model_names: Annotated[list[Name], Field(max_length=100, fail_fast=True)] | None = None
     """The detectors to train; by default all."""
+    context_features: Annotated[list[Name], Field(max_length=MOST_FEATURES, fail_fast=True)] = (
+        Field(default_factory=list)
+    )
+    """Columns of ``data`` that say how the machine is run, such as its load: the sensors are judged
+    given these."""
+    context: Annotated[
+        dict[Name, Annotated[list[Value | Word], Field(max_length=MOST_ROWS, fail_fast=True)]],
+        Field(max_length=MOST_FEATURES),
+    ] = Field(default_factory=dict)
+    """More of such columns, by name, with one number or word for each row of ``data``."""
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> Self:
+        for name, values in self.context.items():
+            if len(values) != len(self.data):
+                raise ValueError(
+                    f"context.{name} has {len(values)} values for {len(self.data)} rows of data"
+                )
+        return self
+
+    @property
+    def rows(self) -> list[Row] | list[list[float | str]]:
+        """The rows of ``data``, with the values of ``context`` at their ends."""
+        if not self.context:
+            return self.data
+        return [[*row, *more] for row, *more in zip(self.data, *self.context.values(), strict=True)]
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of the columns of ``rows``; None for the default ones."""
+        if not self.context:
+            return self.feature_names
+        own = self.feature_names
+        if own is None:
+            own = [f"feature_{number + 1}" for number in range(len(self.data[0]))]
+        return [*own, *self.context]
+
+    @property
+    def all_context_features(self) -> list[str]:
+        """The names of all columns of the context."""
+        return [*self.context_features, *self.context]
 
     @property
     def n_strings(self) -> int:
         """Strings in the JSON of this request."""
-        names = (self.feature_names or []) + (self.model_names or [])
-        return len(self.__pydantic_fields_set__) + len(names)
+        names = (self.feature_names or []) + (self.model_names or []) + self.context_features
+        words = n_strings(self.context) if self.context else 0
+        return len(self.__pydantic_fields_set__) + len(names) + words

@@ -84,6 +84,7 @@ class AnomalyDetectionService:
         feature_names: Sequence[Any] | None = None,
         model_names: Sequence[str] | None = None,
         *,
+        context_features: Sequence[str] = (),
         stage: str | None = None,
         progress: Progress = no_progress,
         on_trained: Callable[[TrainedModel], None] = lambda model: None,
@@ -98,6 +99,8 @@ class AnomalyDetectionService:
             Names of the columns; a DataFrame brings its own.
         model_names : sequence of str, optional
             Registered names of the detectors to train; by default all.
+        context_features : sequence of str, optional
+            Columns that say how the machine is run; see ``DetectorService.train``.
         stage : {'Staging', 'Production'}, optional
             The stage to which each version is moved once it is registered, possibly later.
         progress : callable, optional
@@ -119,7 +122,7 @@ class AnomalyDetectionService:
             If a training is in progress.
         """
         names = checked_names(model_names)
-        table = training_table(X, feature_names, self.settings.sensor_ranges)
+        table = training_table(X, feature_names, self.settings.sensor_ranges, context_features)
         outcomes: dict[str, dict[str, Any]] = {}
         with self._training_lock():
             for result in train_each(

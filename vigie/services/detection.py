@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment.assessment import Assessment, criticality
+from vigie.assessment.assessment import LEVELS, Assessment
 from vigie.assessment.engine import advance
 from vigie.assessment.look_back import LookBack
-from vigie.assessment.sensors import Examined
+from vigie.assessment.sensors import Examined, Sensors
 from vigie.assessment.status import AssetStatus
 from vigie.assessment.timeline import Times, as_datetime, as_datetime64, as_times
 from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
+from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
+from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history.records import Assessed, Reading
 from vigie.models.anomaly_data import (
@@ -31,6 +33,7 @@ from vigie.models.anomaly_data import (
     AssetState,
     AssetVerdict,
     ModelVerdict,
+    UnseenValue,
 )
 from vigie.services.look_back_cache import Asset, LookBackCache, look_back_on
 from vigie.serving.served import Answering, Snapshot
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
-UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, AssetState.ALARM)
+UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
+UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
 PART = 100
@@ -146,7 +150,10 @@ class Detection:
             If no model can assess a reading, or a faulty one is refused.
         """
         sensors = answering.ensemble.sensors
-        rows = sensors.examine(sensors.matrix(readings[index].features for index in indices))
+        for index in indices:
+            if readings[index].context:
+                _refuse_words(readings[index], sensors, f"[{index}]." if len(readings) > 1 else "")
+        rows = sensors.examine(sensors.matrix(readings[index].values for index in indices))
         question = _Question(answering, readings, times, indices, rows, {})
         if not rows.masks:
             return question
@@ -159,14 +166,16 @@ class Detection:
             unusable = rows.unusable(place)
             for name, model in answering.ensemble.models.items():
                 missing = [sensor for sensor in model.feature_names if sensor in unusable]
-                if missing and (refuse or len(missing) == model.n_features):
+                is_blind = len(missing) == model.n_features or set(missing) & model.context_names
+                if missing and (refuse or is_blind):
                     reason = f"missing from the reading: {', '.join(missing)}"
                     question.missing.setdefault(name, {})[place] = reason
             if len(question.missing) == len(answering.served) and all(
                 place in places for places in question.missing.values()
             ):
-                names = next(iter(answering.ensemble.models.values())).feature_names
-                _raise_unusable(readings[index], names, field)
+                _raise_unusable(
+                    readings[index], next(iter(answering.ensemble.models.values())), field
+                )
         return question
 
     def _answer_in_parts(
@@ -250,6 +259,7 @@ class Detection:
     ) -> dict[int, AnomalyDetectionResult]:
         """Return the result of each requested reading, by its index."""
         contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
+        levels = assessment.levels.tolist()
         p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
         frozen = assessment.frozen if assessment.frozen.any() else None
         held = assessment.held
@@ -264,6 +274,7 @@ class Detection:
             if transaction is None and state is NORMAL:
                 # Without the history, an earlier alarm may still be active.
                 state = UNKNOWN
+            unseen = assessment.unseen(row) if state is UNKNOWN_POINT else []
             unusable = question.rows.unusable(rows.requested[row][-1]) if self._imputes else {}
             for place in rows.requested[row]:
                 reading = question.reading(place)
@@ -273,12 +284,12 @@ class Detection:
                     timestamp=question.time(place),
                     models=verdicts,
                     abstained=self._abstained(
-                        question, verdicts, place, int(since_gap[row]), transaction
+                        question, verdicts, place, int(since_gap[row]), transaction, unseen
                     ),
                     final_score=_score(p_values[row]),
                     threshold=1.0 - contamination,
                     is_anomaly=p_values[row] < contamination,
-                    criticality=criticality(p_values[row], contamination),
+                    criticality=None if levels[row] < 0 else LEVELS[levels[row]],
                     sensors=reasons.get(row, []),
                     imputed=unusable,
                     frozen={} if frozen is None else _by_name(names, held[row], frozen[row]),
@@ -288,6 +299,7 @@ class Detection:
                         evidence=_score(evidence[row]),
                         began=None if status.began is None else as_datetime(status.began),
                         sensors=drivers.get(row, []),
+                        unseen=_in_words(unseen, reading),
                     ),
                     metadata=reading.metadata,
                 )
@@ -300,19 +312,25 @@ class Detection:
         place: int,
         since_gap: int,
         transaction: AssetTransaction | None,
+        unseen: Sequence[UnseenValue],
     ) -> dict[str, str]:
         """Return the models that abstain from a reading, and why."""
         models = question.answering.ensemble.models
         if len(verdicts) == len(models):
             return {}
+        new = {value.name for value in unseen}
         reason = ""
         if not self.settings.history_enabled:
             reason = ", since the history is disabled"
         elif transaction is None:
             reason = ", since the history cannot be used"
+        few = f"its window has {since_gap} of {{}} rows{reason}"
         return {
-            name: question.missing.get(name, {}).get(
-                place, f"its window has {since_gap} of {model.fewest_rows} rows{reason}"
+            name: question.missing.get(name, {}).get(place)
+            or (
+                f"never seen in training: {', '.join(sorted(model.context_names & new))}"
+                if model.context_names & new
+                else few.format(model.fewest_rows)
             )
             for name, model in models.items()
             if name not in verdicts
@@ -412,7 +430,7 @@ class _Question:
         """
         groups: dict[Hashable, list[int]] = {}
         for place in places:
-            values = () if by_time else tuple(self.reading(place).features.items())
+            values = () if by_time else tuple(self.reading(place).values.items())
             groups.setdefault((self.time(place), values), []).append(place)
         requested = list(groups.values())
         last = [group[-1] for group in requested]
@@ -502,8 +520,8 @@ def _records(
                 usual=status.usual,
                 held=_by_name(names, held[row], repeats[row]),
             )
-            features = question.reading(place).features
-            records.append(Reading(*asset, result.timestamp, features, assessed))
+            values = question.reading(place).values
+            records.append(Reading(*asset, result.timestamp, values, assessed))
     return records
 
 
@@ -514,10 +532,31 @@ def _by_name(
     return {names[column]: int(counts[column]) for column in mask.nonzero()[0].tolist()}
 
 
-def _raise_unusable(reading: AnomalyDetectionRequest, names: Sequence[str], field: str) -> None:
+def _in_words(unseen: Sequence[UnseenValue], reading: AnomalyDetectionRequest) -> list[UnseenValue]:
+    """Return values that training has not seen, with the words of the reading."""
+    return [
+        value.model_copy(update={"value": as_word(reading.values.get(value.name))})
+        if value.value is None
+        else value
+        for value in unseen
+    ]
+
+
+def _refuse_words(reading: AnomalyDetectionRequest, sensors: Sensors, field: str) -> None:
+    """Raise if a word is given where the models know numbers."""
+    for name, value in reading.context.items():
+        if isinstance(value, str) and name in sensors.names and name not in sensors.words:
+            raise InvalidDataError(
+                f"{value!r} is a word, but the models were trained on numbers.",
+                field=f"{field}context.{name}",
+                remedy="Give it as a number, in the unit of the training data.",
+            )
+
+
+def _raise_unusable(reading: AnomalyDetectionRequest, model: TrainedModel, field: str) -> None:
     """Raise the error for a reading that no model can assess."""
     try:
-        as_row(reading.features, names)
+        as_row(reading.values, model.feature_names, model.words)
     except InvalidDataError as error:
         error.field = f"{field}{error.field}"
         raise

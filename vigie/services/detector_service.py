@@ -110,6 +110,7 @@ class DetectorService:
         X: Any,
         feature_names: Sequence[Any] | None = None,
         *,
+        context_features: Sequence[str] = (),
         nested: bool = False,
         stage: str | None = None,
         progress: Progress = no_progress,
@@ -123,6 +124,9 @@ class DetectorService:
             settings).
         feature_names : sequence of str, optional
             Names of the columns; a DataFrame brings its own. By default ``feature_1`` ...
+        context_features : sequence of str, optional
+            Columns that say how the machine is run, with numbers or words. The sensors are judged
+            given these, and need not be usual by themselves.
         nested : bool, default False
             Record in a nested run even if the open run holds no training yet.
         stage : {'Staging', 'Production'}, optional
@@ -148,7 +152,7 @@ class DetectorService:
         """
         record = train(
             self.algorithm,
-            training_table(X, feature_names, self.settings.sensor_ranges),
+            training_table(X, feature_names, self.settings.sensor_ranges, context_features),
             self.settings,
             self.mlflow_service.recorder,
             name=self.name,
@@ -188,7 +192,8 @@ class DetectorService:
         Parameters
         ----------
         features : mapping of str to float
-            Values by feature name; names that the model does not know are ignored.
+            Values by feature name, those of the context too; names that the model does not know
+            are ignored.
         threshold : float in [0, 1], optional
             By default the model's.
 
@@ -208,7 +213,7 @@ class DetectorService:
         """
         model = self._ready().model
         limit = model.threshold if threshold is None else checked_threshold(threshold)
-        row = as_row(features, model.feature_names)
+        row = as_row(features, model.feature_names, model.words)
         raw = model.raw_scores(model.examples(row[None]))
         score = float(1.0 - model.calibration.p_value(raw)[0])
         verdict: dict[str, Any] = {

@@ -119,16 +119,24 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: st
     import pandas as pd
     from mlflow.models import Model, infer_signature
 
-    own = sys.modules[type(model.estimator).__module__]
-    if own.__name__.startswith("vigie."):
-        # Whoever loads the model need not have Vigie.
-        cloudpickle.register_pickle_by_value(own)
+    from vigie.detectors.data.context import code
+    from vigie.detectors.data.contextual import ContextualEstimator
 
+    estimator, ours = model.estimator, {type(model.estimator).__module__}
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
+    if model.context is not None:
+        estimator = ContextualEstimator(model.context, code, estimator)
+        ours |= {ContextualEstimator.__module__, code.__module__}
+        for column in model.context.words:
+            example.isetitem(column, model.context.words_of(column, sample[:5, column]))
+    for name in ours:
+        if name.startswith("vigie."):
+            # Whoever loads the model need not have Vigie.
+            cloudpickle.register_pickle_by_value(sys.modules[name])
     # PyOD always predicts integers; a real prediction by a forest would take longer than the write.
     verdicts = np.zeros(len(example), dtype=np.int64)
     mlflow.sklearn.save_model(
-        model.estimator,
+        estimator,
         folder,
         mlflow_model=Model(artifact_path=folder.name, run_id=run_id),
         serialization_format="cloudpickle",

@@ -186,4 +186,7 @@ def checked_request(body: bytes, settings: Settings) -> tuple[list[str], Table]:
     """
     request = from_json(TypeAdapter(TrainRequest), body)
     names = checked_names(request.model_names)
-    return names, training_table(request.data, request.feature_names, settings.sensor_ranges)
+    table = training_table(
+        request.rows, request.names, settings.sensor_ranges, request.all_context_features
+    )
+    return names, table

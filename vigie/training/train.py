@@ -347,6 +347,7 @@ def _logged(
         "trend_window": settings.trend_window,
         "random_state": settings.random_state,
         **algorithm.details(model.params, model.n_samples),
+        **({"context_features": sorted(model.context_names)} if model.context else {}),
     }
 
 

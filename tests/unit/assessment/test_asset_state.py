@@ -555,7 +555,8 @@ def follow(
     before: AssetStatus | None, times: np.ndarray, p_values: np.ndarray, contamination: float
 ) -> list[AssetStatus]:
     nothing, never = np.full(len(times), np.nan), np.zeros(len(times), bool)
-    evidence = Evidence(p_values, nothing, never, never, OF_AVERAGES)
+    known = np.zeros(len(times), np.uint8)
+    evidence = Evidence(p_values, nothing, never, never, known, OF_AVERAGES)
     series = StatusSeries.following(before, times, evidence, contamination)
     return [series.at(reading) for reading in range(len(times))]
 
@@ -797,7 +798,8 @@ def test_weighted_votes_of_healthy_readings_alarm_at_the_rate_asked():
 
 def evidence(levels, readings, forecasts=()) -> Evidence:
     frozen = np.zeros(len(readings), bool)
-    return Evidence.of(levels, forecasts, readings, frozen, CONTAMINATION)
+    known = np.zeros(len(readings), np.uint8)
+    return Evidence.of(levels, forecasts, readings, frozen, known, CONTAMINATION)
 
 
 def test_evidence_on_nothing_is_nothing():
@@ -840,6 +842,7 @@ def with_changes(
     odd: Any = (),
     frozen: Any = (),
     before: AssetStatus | None = None,
+    points: Any = (),
 ) -> list[AssetStatus]:
     n = len(p_values)
     evidence = Evidence(
@@ -847,6 +850,7 @@ def with_changes(
         np.array(changes, float),
         np.array(odd, bool) if len(odd) else np.zeros(n, bool),
         np.array(frozen, bool) if len(frozen) else np.zeros(n, bool),
+        np.array(points, np.uint8) if len(points) else np.zeros(n, np.uint8),
         OF_FORECASTS,
     )
     series = StatusSeries.following(before, times(n), evidence, CONTAMINATION)
@@ -934,3 +938,27 @@ def test_with_changes_too_a_course_may_be_interrupted_anywhere(data):
         rest = with_changes(*(column[cut:] for column in columns), before=first[-1])
         told = [(s.state, s.calm, s.usual) for s in whole[cut:]]
         assert [(s.state, s.calm, s.usual) for s in rest] == told
+
+
+# Operating points that training has not seen
+
+
+def test_an_unknown_operating_point_lasts_until_the_evidence_no_longer_rests_on_it():
+    strong = [1e-9] * 12
+    points = [0, 0, 2, 2, 2, 1, 1, 0, 0, 0, 0, 0]
+    found = states_with(strong, [0.5] * 12, points=points)
+    assert found[2:7] == [AssetState.UNKNOWN_OPERATING_POINT] * 5
+    assert AssetState.UNKNOWN_OPERATING_POINT not in [*found[:2], *found[7:]]
+
+
+def test_rows_near_an_unknown_operating_point_do_not_begin_one():
+    assert states_with([0.5] * 3, [0.5] * 3, points=[1, 1, 1]) == [AssetState.NORMAL] * 3
+
+
+def test_an_alarm_outlasts_an_unknown_operating_point():
+    evidence, changes = [1e-9] * 6, [1e-9] * 6
+    assert states_with(evidence, changes, points=[0, 0, 2, 2, 2, 2])[1:] == [IN_ALARM] * 5
+
+
+def test_nothing_raises_an_alarm_at_an_unknown_operating_point():
+    assert IN_ALARM not in states_with([1e-9] * 6, [1e-9] * 6, points=[2] * 6)

@@ -102,7 +102,8 @@ def twice_the_median(
 
 @compiled(
     *(read_only(float64, 1), read_only(float64, 1), read_only(boolean, 1), read_only(boolean, 1)),
-    *(read_only(float64, 1), read_only(float64, 1), read_only(uint8, 2), int64, int64, int64),
+    *(read_only(uint8, 1), read_only(float64, 1), read_only(float64, 1), read_only(uint8, 2)),
+    *(int64, int64, int64, int64),
     *(float64, writable(uint8, 1), writable(uint8, 1), writable(int64, 1), writable(float64, 1)),
 )
 def follow(
@@ -110,11 +111,13 @@ def follow(
     changes: Floats,
     odd: NDArray[np.bool_],
     frozen: NDArray[np.bool_],
+    operating_point: NDArray[np.uint8],
     limits: Floats,
     limits_of_change: Floats,
     transitions: NDArray[np.uint8],
     n_calm: int,
     bad_data: int,
+    unknown_point: int,
     code: int,
     first_usual: float,
     states: NDArray[np.uint8],
@@ -132,6 +135,8 @@ def follow(
         Evidence of a change, as opposed to a drift; NaN if unknown.
     odd, frozen : ndarray of bool of shape (n,)
         Whether most of the latest readings are anomalies, and whether a sensor is frozen.
+    operating_point : ndarray of shape (n,)
+        2 at an unknown operating point, 1 shortly after some row at one, else 0.
     limits, limits_of_change : ndarray of shape (2,)
         p-values below which evidence is weak and strong.
     transitions : ndarray of shape (n_codes, 8)
@@ -141,6 +146,8 @@ def follow(
         Calm readings that clear a state.
     bad_data : int
         The state while a sensor is frozen, if it is not more severe.
+    unknown_point : int
+        The state at an unknown operating point, unless an alarm was raised before.
     code : int
         The code before the first reading.
     first_usual : float
@@ -171,8 +178,10 @@ def follow(
             level = 2
         usual[i] = smoothed
         before = code // n_calm
-        code = transitions[0 if before == bad_data else code, level]
-        if frozen[i] and code // n_calm < bad_data:
+        code = transitions[0 if before in (bad_data, unknown_point) else code, level]
+        if before != alarm and operating_point[i] > (before != unknown_point):
+            code = n_calm * unknown_point
+        elif frozen[i] and code // n_calm < bad_data:
             code = n_calm * bad_data
         states[i], calm[i] = code // n_calm, code % n_calm
         last = i if code // n_calm != before else last

@@ -7,14 +7,16 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from vigie.detectors.base import Floats
+from vigie.detectors.data.context import Context, as_word, code
+from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.data.quality import DataQuality, Range, examine
 from vigie.errors import InvalidDataError
 
@@ -28,25 +30,54 @@ LARGEST = 1e100
 class Table:
     """Rows of float64 values, shape (n_samples, n_features), and the names of the columns.
 
-    ``quality`` lists the faults of training data, and how many values were filled.
+    ``quality`` lists the faults of training data, and how many values were filled; ``context``
+    says what each sensor reads by how the machine is run.
     """
 
     values: Floats
     feature_names: tuple[str, ...]
     quality: DataQuality | None = None
+    context: Context | None = None
     blind_blocks: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """By number of blocks, whether a calibration on them is blind, as soon as it is known."""
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of names, shape and values."""
-        digest = hashlib.sha256(repr((self.feature_names, self.values.shape)).encode())
+        facts: tuple[Any, ...] = (self.feature_names, self.values.shape)
+        if self.context is not None:
+            facts += (self.context.columns,)
+        digest = hashlib.sha256(repr(facts).encode())
         digest.update(np.ascontiguousarray(self.values).tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def judged(self) -> Floats:
+        """The rows that the models see: ``values``, less what the context explains."""
+        return self.values if self.context is None else self.context.judged(self.values)
+
+    @cached_property
+    def operating_points(self) -> OperatingPoints:
+        """The ranges of ``judged``."""
+        return OperatingPoints.of(self.judged, self.context.columns if self.context else ())
+
+    def judged_by_fold(
+        self, held_out: list[Floats], rest: list[Floats]
+    ) -> tuple[list[Floats], list[Floats]]:
+        """Return what the models see of a fold's rows, by the context of the others alone."""
+        if self.context is None:
+            return held_out, rest
+        context = Context.fit(np.concatenate(rest), self.context.columns, self.context.words)
+        return [*map(context.judged, held_out)], [*map(context.judged, rest)]
+
 
 def as_matrix(
-    X: Any, feature_names: Sequence[str] | None = None, *, gaps: bool = False, first_row: int = 0
+    X: Any,
+    feature_names: Sequence[str] | None = None,
+    *,
+    words: Collection[str] = (),
+    gaps: bool = False,
+    first_row: int = 0,
 ) -> Table:
     """Check data against the columns that a trained model expects.
 
@@ -56,6 +87,8 @@ def as_matrix(
         Readings. A DataFrame's columns may come in any order and may be more than needed.
     feature_names : sequence of str, optional
         The columns expected, in order; by default the DataFrame's own, or ``feature_1`` ...
+    words : collection of str, optional
+        Columns whose values are words; the matrix has their codes.
     gaps : bool, default False
         Whether values may be missing, or infinite.
     first_row : int, default 0
@@ -69,8 +102,10 @@ def as_matrix(
     columns = _column_names(X)
     if columns is not None and feature_names is not None:
         X = X.iloc[:, _positions(columns, feature_names)]
-    values = _floats(X, feature_names or columns)
     names = tuple(feature_names or columns or ())
+    if words:
+        X = _with_codes(X, names, words)
+    values = _floats(X, names or None)
     if not names:
         names = tuple(f"feature_{i + 1}" for i in range(values.shape[1]))
     if values.shape[1] != len(names):
@@ -92,7 +127,10 @@ def as_matrix(
 
 
 def training_table(
-    X: Any, feature_names: Sequence[Any] | None, ranges: Mapping[str, Range] = {}
+    X: Any,
+    feature_names: Sequence[Any] | None,
+    ranges: Mapping[str, Range] = {},
+    context_features: Sequence[str] = (),
 ) -> Table:
     """Check training data and fill faulty values; log a warning for each fault.
 
@@ -108,6 +146,8 @@ def training_table(
         ``...`` continues the numbering of the name before it.
     ranges : mapping of str to (low, high), optional
         Physical ranges of the sensors, where they are known.
+    context_features : sequence of str, optional
+        Columns that say how the machine is run; numbers or words. See ``Context``.
 
     Raises
     ------
@@ -121,6 +161,9 @@ def training_table(
         X, columns = X.to_numpy(), None
     width = len(columns) if columns is not None else _width(X)
     names = None if feature_names is None else _names(feature_names, width)
+    words: dict[str, tuple[str, ...]] = {}
+    if context_features:
+        X, words = _context_columns(X, names or columns or _names([...], width), context_features)
     table = as_matrix(X, names, gaps=True)
     duplicates = [name for name, count in Counter(table.feature_names).items() if count > 1]
     if duplicates:
@@ -135,7 +178,8 @@ def training_table(
         )
     for name in sorted(set(ranges).difference(table.feature_names)):
         logger.warning("A physical range is set for '%s', but the data have no such column.", name)
-    filled, quality = examine(table.values, table.feature_names, ranges)
+    context = [table.feature_names.index(name) for name in dict.fromkeys(context_features)]
+    filled, quality = examine(table.values, table.feature_names, ranges, context)
     table = Table(filled, table.feature_names, quality)
     for fault in quality.faults:
         logger.warning("Training data: %s.", fault)
@@ -147,7 +191,14 @@ def training_table(
             remedy="Use a larger unit, or leave the column out.",
         )
     constant = np.ptp(table.values, axis=0) < 1.0 / LARGEST
-    if constant.all():
+    for place in context:
+        if constant[place]:
+            raise InvalidDataError(
+                "The column is constant, so it cannot say how the machine is run.",
+                field=f"context_features.{table.feature_names[place]}",
+                remedy="Leave it out, or give rows in which it changes.",
+            )
+    if np.delete(constant, context).all():
         raise InvalidDataError(
             "Every column is constant: there is nothing to learn.",
             field="data",
@@ -160,13 +211,20 @@ def training_table(
             table.feature_names[column],
             table.values[0, column],
         )
-    return table
+    if not context:
+        return table
+    fitted = Context.fit(
+        table.values, context, {table.feature_names.index(name): of for name, of in words.items()}
+    )
+    return replace(table, context=fitted)
 
 
-def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
+def as_row(
+    features: Mapping[str, Any], feature_names: Sequence[str], words: Collection[str] = ()
+) -> Floats:
     """Return one reading as a row of shape (n_features,), in the model's order.
 
-    Unknown features are ignored.
+    Unknown features are ignored; a column of ``words`` has codes.
 
     Raises
     ------
@@ -189,7 +247,7 @@ def as_row(features: Mapping[str, Any], feature_names: Sequence[str]) -> Floats:
     row = np.empty(len(feature_names))
     for index, name in enumerate(feature_names):
         value = features[name]
-        number = as_number(value)
+        number = code(value) if name in words else as_number(value)
         if number is None or not math.isfinite(number):
             message = (
                 "The value is missing, but a finite number is required."
@@ -231,6 +289,67 @@ def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
             remedy="Give each column a unique name.",
         )
     return [columns.index(name) for name in wanted]
+
+
+def _context_columns(
+    X: Any, names: Sequence[str], context_features: Sequence[str]
+) -> tuple[Any, dict[str, tuple[str, ...]]]:
+    """Return data with codes in place of words, and the words of each column that holds any."""
+    if isinstance(context_features, str):
+        raise InvalidDataError(
+            f"{context_features!r} is a string, not a list of names.",
+            field="context_features",
+            remedy='For example: ["load"].',
+        )
+    for position, name in enumerate(context_features):
+        if name not in names:
+            raise InvalidDataError(
+                f"There is no column {name!r}.",
+                field=f"context_features[{position}]",
+                remedy=f"The columns are: {', '.join(names)}.",
+            )
+    if set(names) == set(context_features):
+        raise InvalidDataError(
+            "Every column is context: there is no sensor to judge.",
+            field="context_features",
+            remedy="Name only the columns that say how the machine is run.",
+        )
+    words = {}
+    for name in context_features:
+        values = _column(X, names, name)
+        if any(isinstance(value, str) for value in values):
+            words[name] = tuple(sorted({w for w in map(as_word, values) if w is not None}))
+    return (_with_codes(X, names, words) if words else X), words
+
+
+def _column(X: Any, names: Sequence[str], name: str) -> list[Any]:
+    """Return a column of a DataFrame or of rows."""
+    at = list(names).index(name)
+    if hasattr(X, "iloc"):
+        return list(X.iloc[:, at].tolist())
+    return [row[at] for row in X]
+
+
+def _with_codes(X: Any, names: Sequence[str], words: Collection[str]) -> Any:
+    """Return data with the code of each word in the columns of words."""
+    if hasattr(X, "iloc"):
+        X = X.copy(deep=False)
+        for name in words:
+            at = list(names).index(name)
+            X.isetitem(at, _codes(X.iloc[:, at].tolist()))
+        return X
+    columns = [list(names).index(name) for name in words]
+    rows = [list(row) for row in X]
+    for row in rows:
+        for at in columns:
+            if at < len(row):
+                row[at] = code(row[at])
+    return rows
+
+
+def _codes(values: Sequence[Any]) -> Floats:
+    known = {value: code(value) for value in set(values)}
+    return np.array([known[value] for value in values], dtype=np.float64)
 
 
 def _renames(feature_names: Sequence[Any] | None, columns: Sequence[str]) -> bool:

@@ -100,7 +100,10 @@ class DataQuality:
 
 
 def examine(
-    values: Floats, feature_names: Sequence[str], ranges: Mapping[str, Range] = {}
+    values: Floats,
+    feature_names: Sequence[str],
+    ranges: Mapping[str, Range] = {},
+    context: Sequence[int] = (),
 ) -> tuple[Floats, DataQuality]:
     """Find faulty readings in training data, and fill all but frozen ones.
 
@@ -112,6 +115,8 @@ def examine(
         Names of the columns.
     ranges : mapping of str to (low, high), optional
         Physical ranges of those sensors for which they are known.
+    context : sequence of int, optional
+        Columns that are settings: these may hold any value, for as long as they like.
 
     Returns
     -------
@@ -128,6 +133,7 @@ def examine(
         If more than half of a sensor's values, or of the rows, would have to be filled.
     """
     masks = faulty(values, feature_names, ranges)
+    masks["wrong_unit"][:, context] = False
     bad = np.logical_or.reduce(list(masks.values()))
     _require_half_good(bad, feature_names)
     faults = []
@@ -136,6 +142,8 @@ def examine(
         for kind, mask in masks.items():
             if mask[:, column].any():
                 faults.append(SensorFault.of(sensor, kind, readings, mask[:, column]))
+        if column in context:
+            continue
         good = ~bad[:, column]
         _, lengths, frozen = _runs(readings[good])
         if frozen.any():

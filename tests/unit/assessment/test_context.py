@@ -1,0 +1,297 @@
+"""How the machine is run: sensors judged given their context, and operating points never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from loaded_machine import SENSORS, loads, machine, recording
+from pydantic import ValidationError
+from quick_training import CHEAP
+
+from vigie.config import Settings
+from vigie.detectors.trained import TrainedModel
+from vigie.errors import InvalidDataError, ModelRefusedError
+from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState, CriticalityLevel
+from vigie.services.anomaly_detection_service import AnomalyDetectionService
+
+ROW_MODELS = ["isolation_forest", "one_class_svm", "vector_autoregression"]
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
+PRODUCTS = np.array(["flour", "sugar"])
+
+
+def trained(
+    folder: Path, rows: pd.DataFrame, context: tuple[str, ...] = (), **changed: Any
+) -> AnomalyDetectionService:
+    service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": folder} | changed)))
+    outcome = service.train_all_models(rows, None, ROW_MODELS, context_features=context)
+    assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
+    return service
+
+
+def as_readings(asset: str, rows: pd.DataFrame, *context: str) -> list[dict[str, Any]]:
+    """Return rows as readings, one a minute, with some columns as their context."""
+    return [
+        {
+            "asset_id": asset,
+            "timestamp": START + timedelta(minutes=minute),
+            "features": {name: value for name, value in row.items() if name not in context},
+            "context": {name: row[name] for name in context},
+        }
+        for minute, row in enumerate(rows.to_dict("records"))
+    ]
+
+
+def by_product(n: int, seed: int) -> pd.DataFrame:
+    """Return rows of a machine that is run at one of two loads, by the product."""
+    rows = recording(n, seed, (0.3, 0.8))
+    return rows.assign(product=PRODUCTS[(rows["load"] > 0.5).astype(int)]).drop(columns="load")
+
+
+def states(results: list[AnomalyDetectionResult]) -> list[AssetState]:
+    return [result.asset.state for result in results]
+
+
+@pytest.fixture(scope="module")
+def by_load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetectionService]:
+    """Models that judge the sensors given the load."""
+    service = trained(tmp_path_factory.mktemp("state"), recording(1500, 1), ("load",))
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def by_word(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetectionService]:
+    """Models that judge the sensors given the product."""
+    service = trained(tmp_path_factory.mktemp("state"), by_product(1500, 1), ("product",))
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def two_loads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetectionService]:
+    """Models of a machine at two loads, which are not told them."""
+    rows = recording(1500, 2, (0.2, 0.9)).drop(columns="load")
+    service = trained(tmp_path_factory.mktemp("state"), rows)
+    yield service
+    service.close()
+
+
+# Judged given the context
+
+
+def test_a_fault_that_the_load_hides_is_found_given_the_load(by_load, tmp_path):
+    without = trained(tmp_path, recording(1500, 1).drop(columns="load"))
+    rows = recording(500, 3)
+    rows.loc[300:, "power"] += 2.0
+    blind = without.detect_table(rows.drop(columns="load"))
+    seeing = by_load.detect_table(rows)
+    without.close()
+    assert seeing.in_alarm[300:].mean() > 0.8
+    assert not seeing.in_alarm[:300].any()
+    assert blind.in_alarm[300:].mean() < 0.5
+
+
+def test_healthy_readings_keep_their_rate_at_every_load(by_load):
+    rows = recording(3000, 4)
+    judged = by_load.detect_table(rows)
+    for low, high in ((0.3, 0.5), (0.5, 0.7), (0.7, 0.9)):
+        at_this_load = rows["load"].between(low, high).to_numpy()
+        assert judged.is_anomaly[at_this_load].mean() < 0.03
+
+
+def test_reasons_are_in_the_units_of_the_sensor_at_this_load(by_load):
+    rows = recording(100, 5)
+    rows.loc[60, "power"] += 15.0
+    (reasons,) = by_load.detect_table(rows).reasons([60]).values()
+    power = reasons[0]
+    assert power.name == "power"
+    assert power.value == pytest.approx(rows.loc[60, "power"])
+    at_this_load = 10.0 + 40.0 * rows.loc[60, "load"]
+    assert power.low < at_this_load < power.high < power.value
+    assert power.usual == pytest.approx(at_this_load, abs=1.0)
+    assert power.high - power.low < 15.0
+    assert "load" not in {sensor.name for sensor in reasons}
+
+
+def test_a_reading_gives_its_context_beside_its_features_or_among_them(by_load):
+    rows = recording(60, 6)
+    beside = by_load.detect_anomalies_batch(as_readings("beside", rows, "load"))
+    among = by_load.detect_anomalies_batch(as_readings("among", rows))
+    assert [r.final_score for r in beside] == [r.final_score for r in among]
+    assert all(r.final_score is not None for r in beside)
+
+
+def test_one_by_one_in_a_batch_from_a_file_and_after_a_restart_scores_are_the_same(
+    by_word, tmp_path
+):
+    rows = by_product(120, 7)
+    service = trained(tmp_path, by_product(600, 8), ("product",))
+    readings = as_readings("press", rows, "product")
+    batch = service.detect_anomalies_batch(readings)
+    single = [
+        service.detect_anomaly(reading) for reading in as_readings("other", rows[:80], "product")
+    ]
+    service.close()
+    again = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": tmp_path})))
+    outcome = again.train_all_models(
+        by_product(600, 8), None, ROW_MODELS, context_features=["product"]
+    )
+    assert {model["status"] for model in outcome.values()} == {"trained"}
+    rest = as_readings("other", rows, "product")[80:]
+    single += [again.detect_anomaly(reading) for reading in rest]
+    from_file = again.detect_table(rows)
+    again.close()
+    scores = [result.final_score for result in batch]
+    assert [result.final_score for result in single] == scores
+    assert (1.0 - from_file.p_values).tolist() == scores
+    assert [result.asset for result in single[:80]] == [result.asset for result in batch[:80]]
+
+
+def test_a_model_with_a_context_is_the_same_when_reopened(by_word, tmp_path):
+    rows = by_product(300, 9)
+    for name, model in by_word.served.current.for_everything.ensemble.models.items():
+        model.save(tmp_path / name)
+        reopened = TrainedModel.load(tmp_path / name)
+        assert np.array_equal(reopened.predict_scores(rows), model.predict_scores(rows))
+        assert reopened.context_names == {"product"}
+
+
+@pytest.mark.parametrize("owner", [-1, 99])
+def test_a_damaged_context_is_refused(by_load, tmp_path, owner):
+    from dataclasses import replace
+
+    model = next(iter(by_load.served.current.for_everything.ensemble.models.values()))
+    context = replace(model.context, owner=np.full_like(model.context.owner, owner))
+    replace(model, context=context).save(tmp_path / "model")
+    with pytest.raises(ModelRefusedError, match="context"):
+        TrainedModel.load(tmp_path / "model")
+
+
+# Never seen
+
+
+def test_a_load_never_seen_is_said_as_such_and_nothing_is_judged(by_load):
+    rows = machine(np.full(30, 1.4), 10).assign(load=1.4)
+    results = by_load.detect_anomalies_batch(as_readings("overloaded", rows, "load"))
+    assert set(states(results)) == {UNKNOWN_POINT}
+    assert all(result.final_score is None and not result.is_anomaly for result in results)
+    (unseen,) = results[0].asset.unseen
+    assert (unseen.name, unseen.value) == ("load", 1.4)
+    ((low, high),) = unseen.seen
+    assert 0.25 < low < 0.35
+    assert 0.85 < high < 0.95
+    assert "load" in results[0].abstained["isolation_forest"]
+
+
+def test_a_product_never_seen_is_named(by_word):
+    rows = by_product(5, 11).assign(product="cement")
+    results = by_word.detect_anomalies_batch(as_readings("mixer", rows, "product"))
+    assert set(states(results)) == {UNKNOWN_POINT}
+    (unseen,) = results[0].asset.unseen
+    assert (unseen.name, unseen.value) == ("product", "cement")
+    assert list(unseen.seen) == ["flour", "sugar"]
+
+
+def test_back_in_a_known_context_the_asset_is_judged_at_once(by_load):
+    rows = recording(90, 12)
+    rows.loc[40:49, "load"] = 1.4
+    results = by_load.detect_anomalies_batch(as_readings("back", rows, "load"))
+    assert set(states(results[40:50])) == {UNKNOWN_POINT}
+    assert UNKNOWN_POINT not in states(results[50:])
+    assert AssetState.ALARM not in states(results)
+
+
+def test_a_load_between_two_trained_ones_is_an_unknown_operating_point(two_loads):
+    new = machine(np.full(200, 0.55), 13)
+    old = machine(loads(100, 14, (0.2, 0.9)), 14)
+    rows = pd.concat([old, new, old], ignore_index=True)
+    results = two_loads.detect_anomalies_batch(as_readings("pump", rows))
+    assert UNKNOWN_POINT not in states(results[:100])
+    assert states(results[102:300]) == [UNKNOWN_POINT] * 198
+    assert AssetState.ALARM not in states(results)
+    assert states(results)[-1] is AssetState.NORMAL
+    assert {result.criticality for result in results[102:300]} <= {None, CriticalityLevel.LOW}
+    named = {sensor.name for sensor in results[150].asset.unseen}
+    assert named <= set(SENSORS)
+    assert named
+    assert all(len(sensor.seen) >= 1 for sensor in results[150].asset.unseen)
+
+
+def test_a_fault_of_one_sensor_is_no_operating_point(two_loads):
+    rows = machine(loads(300, 15, (0.2, 0.9)), 15)
+    rows.loc[150:, "pressure"] += 6.0
+    results = two_loads.detect_anomalies_batch(as_readings("leak", rows))
+    assert UNKNOWN_POINT not in states(results)
+    assert AssetState.ALARM in states(results[150:170])
+
+
+def test_one_glitch_of_all_sensors_is_no_operating_point(two_loads):
+    rows = machine(np.full(60, 0.2), 16)
+    rows.loc[30] = machine(np.full(1, 2.0), 16).loc[0]
+    results = two_loads.detect_anomalies_batch(as_readings("glitch", rows))
+    assert UNKNOWN_POINT not in states(results)
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("context", "field"),
+    [
+        (("speed",), "context_features[0]"),
+        ("load", "context_features"),
+        ((*SENSORS, "load"), "context_features"),
+        (("constant",), "context_features.constant"),
+    ],
+)
+def test_a_context_that_cannot_be_used_is_refused_by_name(tmp_path, context, field):
+    service = AnomalyDetectionService(Settings(**(CHEAP | {"state_dir": tmp_path})))
+    rows = recording(200, 17)
+    if "constant" in context:
+        rows["constant"] = 1.0
+    with pytest.raises(InvalidDataError) as error:
+        service.train_all_models(rows, context_features=context)
+    service.close()
+    assert error.value.field == field
+    assert error.value.remedy
+
+
+def test_a_reading_without_its_context_is_refused_by_name(by_load):
+    reading = as_readings("pump", recording(1, 18))[0]
+    del reading["features"]["load"]
+    with pytest.raises(InvalidDataError) as error:
+        by_load.detect_anomaly(reading)
+    assert error.value.field == "features.load"
+
+
+def test_without_its_context_no_sensor_is_judged_by_a_guess(tmp_path):
+    service = trained(tmp_path, recording(600, 19), ("load",), faulty_values="impute")
+    rows = recording(30, 20)
+    readings = as_readings("pump", rows)
+    del readings[-1]["features"]["load"]
+    with pytest.raises(InvalidDataError) as error:
+        service.detect_anomalies_batch(readings)
+    service.close()
+    assert error.value.field == "[29].features.load"
+
+
+def test_a_word_for_a_number_is_refused(by_load):
+    reading = as_readings("pump", recording(1, 21), "load")[0]
+    reading["context"]["load"] = "high"
+    with pytest.raises(InvalidDataError) as error:
+        by_load.detect_anomaly(reading)
+    assert error.value.field == "context.load"
+
+
+def test_a_value_given_twice_is_refused(by_load):
+    reading = as_readings("pump", recording(1, 22))[0]
+    reading["context"] = {"load": 0.5}
+    with pytest.raises(ValidationError, match="both as a feature and as context"):
+        by_load.detect_anomaly(reading)

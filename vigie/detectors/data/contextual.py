@@ -1,0 +1,45 @@
+"""A detector that takes rows with their context, as a scikit-learn estimator for other tools.
+
+This module is pickled by value and imports numpy and scikit-learn only, so other tools load the
+model without Vigie.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+
+class ContextualEstimator(BaseEstimator):  # type: ignore[misc]
+    """Subtract from rows what the context explains, and pass them on to an estimator.
+
+    Parameters
+    ----------
+    context : Context
+        What each sensor reads, by the context.
+    code_of_word : callable
+        Maps a value of a column of words to its code.
+    estimator : object
+        Fitted to rows less that.
+    """
+
+    def __init__(self, context: Any, code_of_word: Any, estimator: Any):
+        self.context = context
+        self.code_of_word = code_of_word
+        self.estimator = estimator
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the estimator's score of each row of X, shape (n_rows,)."""
+        return self.estimator.decision_function(self._judged(X))
+
+    def predict(self, X: Any) -> Any:
+        """Return the estimator's prediction for each row of X, shape (n_rows,)."""
+        return self.estimator.predict(self._judged(X))
+
+    def _judged(self, X: Any) -> Any:
+        rows = np.array(X, dtype=object)
+        for column in self.context.words:
+            rows[:, column] = [self.code_of_word(value) for value in rows[:, column]]
+        return self.context.judged(rows.astype(float))

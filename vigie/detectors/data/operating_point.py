@@ -1,0 +1,149 @@
+"""Operating points: what training has seen, and rows that are elsewhere, but not broken.
+
+A machine at a load that training has not seen reads unlike training in many sensors at once, and
+they still move together as they did. A fault breaks the way they move together. In the words of
+process monitoring: the scores of the first principal components leave their ranges, while the
+squared prediction error (Q) stays small. No model can say whether such a row is healthy.
+
+Modes of operation show as separate ranges of these scores, so a load between two trained ones is
+unknown, too, where the modes are clearly apart.
+
+References
+----------
+MacGregor, Kourti. Statistical process control of multivariate processes. Control Engineering
+Practice 3(3), 1995.
+Qin. Statistical process monitoring: basics and beyond. Journal of Chemometrics 17, 2003.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.detectors import compiled
+from vigie.detectors.base import Floats, standardisation
+from vigie.detectors.data.context import seen_ranges
+
+HOLE, MARGIN = 0.1, 0.05
+"""In widths of the central 99 % of the rows: a wider hole was not seen, but for its edges."""
+BEYOND = 0.25
+"""In the same unit: how far a healthy machine may wander beyond what it did in training."""
+FEWEST, SHARE = 3, 0.5
+"""Sensors that are outside their ranges at an unknown operating point, at least: so many, and that
+share of those that vary."""
+MOST_COMPONENTS = 3
+"""Operation has few degrees of freedom: load, speed, product."""
+USUAL_ERROR = 0.995
+"""Quantile of Q in training up to which it counts as none."""
+MOST_ERROR = 3.0
+"""In usual errors: the largest Q of sensors that still move together."""
+MOST_DEVIATIONS = 1e6
+"""Limit of a standardised value, so that squares stay finite."""
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """The operating points that training has seen.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (n_features,)
+        For the standardisation; the scale is inf for the context, which counts as 0.
+    components : ndarray of shape (n_components, n_features)
+        Principal components in which at least ``FEWEST`` sensors take part.
+    usual_error : ndarray of shape (1,)
+        The ``USUAL_ERROR`` quantile of Q.
+    owner : ndarray of int of shape (n_ranges,)
+        To what each range belongs, ascending: a sensor by its column, or a component, counted on
+        from ``n_features``.
+    ranges : ndarray of shape (n_ranges, 2)
+        The lower and upper end of each range, ascending; of sensors in their units.
+    """
+
+    center: Floats
+    scale: Floats
+    components: Floats
+    usual_error: Floats
+    owner: NDArray[np.int64]
+    ranges: Floats
+
+    @classmethod
+    def of(cls, rows: Floats, context: Sequence[int] = ()) -> OperatingPoints:
+        """Learn from training rows (n, n_features); constant columns and context do not count."""
+        center, scale = standardisation(rows)
+        varying = np.ptp(rows, axis=0) > 0.0
+        varying[list(context)] = False
+        scale = np.where(varying, scale, np.inf)
+        scaled = (rows - center) / scale
+        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(rows))
+        first = vectors[:, ::-1].T[: min(MOST_COMPONENTS, int((values > 1.0).sum()))]
+        taking_part = 1.0 / (first**4).sum(axis=1)
+        components = np.ascontiguousarray(first[taking_part >= FEWEST])
+        scores = scaled @ components.T
+        errors = (scaled**2).sum(axis=1) - (scores**2).sum(axis=1)
+        found = {
+            int(column): seen_ranges(rows[:, column], HOLE, MARGIN, BEYOND)
+            for column in np.flatnonzero(varying)
+        }
+        for number, own in enumerate(scores.T, start=len(center)):
+            found[number] = seen_ranges(own, HOLE, MARGIN, BEYOND)
+        owner = np.repeat(list(found), [len(ranges) for ranges in found.values()])
+        return cls(
+            *(center, scale, components, np.quantile(errors, [USUAL_ERROR])),
+            *(owner.astype(np.int64), np.concatenate([np.empty((0, 2)), *found.values()])),
+        )
+
+    def ranges_of(self, number: int) -> Floats:
+        """Return the ranges of a sensor or a component, shape (n_ranges, 2)."""
+        own: Floats = self.ranges[self.owner == number]
+        return own
+
+    @cached_property
+    def fewest(self) -> int:
+        """Sensors that are outside their ranges at an unknown operating point, at least."""
+        return max(FEWEST, int(np.ceil(SHARE * np.isfinite(self.scale).sum())))
+
+    def distances(self, values: Floats, first: int) -> Floats:
+        """Return how far values (n, n_numbers) are from the ranges of some numbers, same shape.
+
+        ``first`` is the number of the first column: 0 for sensors. Missing values are at 0.
+        """
+        distances = np.empty(values.shape)
+        compiled.rows.distances(values, first, self.owner, self.ranges, distances)
+        return distances
+
+    def farthest(self, row: Floats) -> list[int]:
+        """Return the columns of a row (n_features,) that are outside their ranges.
+
+        If there are none, those of the sensors that take part most in the components that are.
+        """
+        outside = np.flatnonzero(self.distances(row[None], 0)[0])
+        if len(outside):
+            return outside.tolist()
+        moved = self.distances(self._scores(row[None])[1], len(self.center))[0]
+        shares = np.abs(moved @ self.components) if len(moved) else np.zeros(0)
+        return np.flatnonzero(shares > 0.5 * shares.max(initial=0.0)).tolist()
+
+    def _scores(self, rows: Floats) -> tuple[Floats, Floats]:
+        """Return standardised rows (n, n_features), and their scores (n, n_components)."""
+        scaled = np.clip((rows - self.center) / self.scale, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        # A missing sensor counts as usual.
+        scaled = np.nan_to_num(scaled)
+        return scaled, scaled @ self.components.T
+
+    def are_unknown(self, rows: Floats) -> NDArray[np.bool_]:
+        """Return which rows (n, n_features) are at unknown operating points, shape (n,)."""
+        many: NDArray[np.bool_] = (self.distances(rows, 0) > 0.0).sum(axis=1) >= self.fewest
+        if not len(self.components):
+            return many
+        scaled, scores = self._scores(rows)
+        errors = (scaled**2).sum(axis=1) - (scores**2).sum(axis=1)
+        moved = (self.distances(scores, len(self.center)) ** 2).sum(axis=1)
+        excess = np.maximum(errors - self.usual_error, 0.0)
+        together = errors <= MOST_ERROR * self.usual_error
+        unknown: NDArray[np.bool_] = many | (together & (moved > excess))
+        return unknown
