@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,8 @@ def train(
     if sheet.row_count:
         out.print(sheet)
         _print_smallest_steps(models)
+        if not context:
+            _propose_context(table, X, exclude or ())
     if failed:
         raise typer.Exit(1)
 
@@ -114,7 +117,8 @@ def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
     for i in shown.tolist():
         usual = f"{low[i]:.4g} to {high[i]:.4g}"
         sheet.add_row(escape(names[i]), usual, _said(soon[i]), _said(later[i]))
-    sheet.caption = "By the best model alone."
+    given = " in the average context" if models[0].context is not None else ""
+    sheet.caption = f"By the best model alone{given}."
     if len(shown) < len(known):
         unseen = np.count_nonzero(np.isinf(soon[known]))
         sheet.caption += (
@@ -122,6 +126,32 @@ def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
             f"{unseen} not seen within 20."
         )
     out.print(sheet)
+
+
+def _propose_context(table: pd.DataFrame, X: pd.DataFrame, exclude: Sequence[str]) -> None:
+    """Name the columns that look like settings of the machine."""
+    import numpy as np
+
+    from vigie.detectors.data.matrices import as_matrix
+    from vigie.detectors.data.proposal import proposed_context
+
+    known = as_matrix(X, gaps=True)
+    complete = np.isfinite(known.values).all(axis=1)
+    others = table[complete].select_dtypes(["object", "string", "category"])
+    texts = {
+        str(name): others[name].tolist()
+        for name in others.columns
+        if name not in X.columns and name not in exclude
+    }
+    proposed = proposed_context(known.values[complete], known.feature_names, texts)
+    for name, share in proposed.items():
+        option = f"--context {shlex.quote(name)}"
+        out.print(
+            f"{escape(name)} looks like a setting: it holds its values, and explains {share:.0%} "
+            f"of what the sensors do. To judge them given it: {escape(option)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _said(step: float) -> str:

@@ -146,6 +146,64 @@ def test_readings_sent_at_once_without_a_history_are_each_answered_for_themselve
             assert answer(response)["final_score"] == answer(alone)["final_score"]
 
 
+def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_path):
+    rng = np.random.default_rng(3)
+    load = np.repeat(rng.choice([0.2, 0.8], 30), 20)
+    product = np.where(rng.random(30).repeat(20) < 0.5, "flour", "sugar")
+    follows = 30.0 * load[:, None] + 10.0 * (product == "sugar")[:, None]
+    body = {
+        "data": np.column_stack([rng.normal(size=(600, 3)) + follows, load]).tolist(),
+        "feature_names": ["power", "flow", "heat", "load"],
+        "context_features": ["load"],
+        "context": {"product": product.tolist()},
+        "model_names": ["isolation_forest"],
+    }
+    settings = Settings(
+        mlflow_enabled=False, history_enabled=False, state_dir=tmp_path, n_estimators=25
+    )
+    with running(settings) as api:
+        answer(api.post("/train", json=body))
+
+        def said(load: float, product: str, value: float) -> Any:
+            asked = {
+                "asset_id": "mill",
+                "features": dict.fromkeys(("power", "flow", "heat"), value),
+                "context": {"load": load, "product": product},
+            }
+            return answer(api.post("/detect", json=asked))
+
+        assert not said(0.2, "flour", 6.0)["is_anomaly"]
+        assert not said(0.8, "sugar", 34.0)["is_anomaly"]
+        assert said(0.2, "flour", 34.0)["is_anomaly"]
+        assert said(0.8, "sugar", 6.0)["is_anomaly"]
+        between, salt = said(0.5, "flour", 15.0), said(0.2, "salt", 6.0)
+    for verdict in (between, salt):
+        assert verdict["asset"]["state"] == "unknown_operating_point"
+        assert verdict["final_score"] is None
+    [unseen] = between["asset"]["unseen"]
+    assert (unseen["name"], unseen["value"]) == ("load", 0.5)
+    assert [round(end, 1) for ends in unseen["seen"] for end in ends] == [0.2, 0.2, 0.8, 0.8]
+    [unseen] = salt["asset"]["unseen"]
+    assert unseen == {"name": "product", "value": "salt", "seen": ["flour", "sugar"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"context_features": ["speed"]}, "context_features[0]", "no column 'speed'"),
+        ({"context": {"load": [1.0]}}, "context", "1 values for 60 rows"),
+        ({"context_features": ["a", "b", "c"]}, "context_features", "no sensor to judge"),
+        ({"context": {"load": [1.0] * 60}}, "context_features.load", "constant"),
+    ],
+)
+def test_a_context_that_cannot_be_used_is_named(untrained, healthy, change, field, said):
+    body = {"data": healthy[:60, :3].tolist(), "feature_names": ["a", "b", "c"]}
+    found = problem(untrained.post("/train", json=body | change), 422, "invalid-data")
+    assert said in found["detail"]
+    assert field in str(found)
+    assert nothing_is_trained(untrained)
+
+
 @pytest.mark.parametrize("path", ["/status", "/health", "/health/ready"])
 def test_head_says_what_get_says_without_the_body(untrained, path):
     head, get = untrained.head(path), untrained.get(path)

@@ -114,6 +114,9 @@ def write_files(folder: Path) -> None:
         table.to_parquet(folder / f"{name}.parquet")
         if name == "healthy":
             table[::-1].to_csv(folder / "backwards.csv", index=False)
+    loaded = loaded_machine.recording(400, 1, (0.3, 0.8))
+    loaded["product"] = np.where(loaded["load"] > 0.5, "sugar", "flour")
+    loaded.drop(columns="load").to_csv(folder / "loaded.csv", index=False)
     table = pd.DataFrame(healthy.data, columns=NAMES)
     table.loc[3, "flow_rate"] = np.nan
     table.to_csv(folder / "gap.csv", index=False)
@@ -170,6 +173,9 @@ def offline(shell: Shell) -> dict[str, Finished]:
         "list": ["models", "list"],
         "doctor": ["doctor"],
         "backwards": ["train", "backwards.csv", "--model", "isolation_forest"],
+        "setting": ["train", "loaded.csv", "--model", "isolation_forest"],
+        "context": ["train", "loaded.csv", "--model", "isolation_forest", "--context", "product"],
+        "no such context": ["train", "healthy.csv", "--context", "colour"],
     }
     return {name: shell.run(*command, MLFLOW_ENABLED="false") for name, command in commands.items()}
 
@@ -180,6 +186,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
         ("no such file", ["no file nowhere.csv"]),
         ("no such column", ["--exclude", "no column colour", "flow_rate, motor_current, label"]),
         ("no such feature", ["--feature:", "no column colour", "flow_rate, motor_current, label"]),
+        ("no such context", ["--context:", "no column colour", "motor_current, label"]),
         ("no range", ["--rows", "'5-9'", "1:400"]),
         ("range beyond the end", ["--rows", "300 rows"]),
         ("no table", ["empty.csv", "CSV file with a header"]),
@@ -209,6 +216,18 @@ def test_an_error_is_one_line_however_long(offline, command):
 def test_rows_that_are_not_in_order_of_time_are_trained_on_with_a_warning(offline):
     assert offline["backwards"].returncode == 0, offline["backwards"].stderr
     assert "Assuming time order: The times in time" in words(offline["backwards"].stderr)
+
+
+def test_a_column_that_looks_like_a_setting_is_proposed_as_context(offline):
+    assert offline["setting"].returncode == 0, offline["setting"].stderr
+    assert "product looks like a setting" in words(offline["setting"].stdout)
+    assert "--context product" in words(offline["setting"].stdout)
+
+
+def test_sensors_are_trained_given_a_column_of_words(offline):
+    assert offline["context"].returncode == 0, offline["context"].stderr
+    assert "looks like a setting" not in offline["context"].stdout
+    assert "in the average context" in words(offline["context"].stdout)
 
 
 def test_the_doctor_names_disabled_tracking_with_its_remedy(offline):

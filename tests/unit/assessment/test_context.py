@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,10 +17,14 @@ from pydantic import ValidationError
 from quick_training import CHEAP
 
 from vigie.config import Settings
+from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.data.proposal import proposed_context
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState, CriticalityLevel
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.detector_service import new_service
+from vigie.tracking.flavors import write_model
 
 ROW_MODELS = ["isolation_forest", "one_class_svm", "vector_autoregression"]
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -295,3 +301,50 @@ def test_a_value_given_twice_is_refused(by_load):
     reading["context"] = {"load": 0.5}
     with pytest.raises(ValidationError, match="both as a feature and as context"):
         by_load.detect_anomaly(reading)
+
+
+# Proposed
+
+
+def test_a_setting_is_proposed_and_a_sensor_is_not():
+    rows = recording(1000, 23)
+    products = PRODUCTS[(rows["load"] > 0.6).astype(int)].tolist()
+    remarks = [f"shift of worker {number}" for number in range(1000)]
+    proposed = proposed_context(
+        rows.to_numpy(), list(rows.columns), {"product": products, "remark": remarks}
+    )
+    assert set(proposed) == {"load", "product"}
+    assert proposed["load"] > 0.9
+
+
+def test_a_setting_that_the_sensors_do_not_follow_is_not_proposed():
+    rows = machine(np.full(1000, 0.5), 24).assign(lamp=loads(1000, 25, (0.0, 1.0)))
+    assert proposed_context(rows.to_numpy(), list(rows.columns), {}) == {}
+
+
+# In other tools
+
+
+def test_other_tools_judge_given_the_context_without_vigie(tmp_path):
+    settings = Settings(**(CHEAP | {"state_dir": tmp_path}))
+    service = new_service("isolation_forest", settings)
+    service.train(by_product(600, 26), context_features=["product"])
+    model, rows = service.served.model, by_product(300, 27)
+    rows.loc[100:, "power"] += 5.0
+    rows.loc[200:, "product"] = "cement"
+    sample = as_matrix(by_product(20, 28), model.feature_names, words=model.words).values
+    write_model(model, sample, tmp_path / "model", "0" * 32, tmp_path / "graphs")
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    script = """
+import sys
+sys.modules["vigie"] = None
+import mlflow.pyfunc, pandas
+verdicts = mlflow.pyfunc.load_model("model").predict(pandas.read_csv("rows.csv"))
+print(*verdicts.tolist())
+"""
+    run = [sys.executable, "-c", script]
+    printed = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    verdicts = [int(verdict) for verdict in printed.split()]
+    assert verdicts == model.predict(rows).tolist()
+    assert sum(verdicts[100:200]) > 50
+    assert sum(verdicts[200:]) == 0

@@ -31,12 +31,25 @@ class ContextualEstimator(BaseEstimator):  # type: ignore[misc]
         self.estimator = estimator
 
     def decision_function(self, X: Any) -> Any:
-        """Return the estimator's score of each row of X, shape (n_rows,)."""
-        return self.estimator.decision_function(self._judged(X))
+        """Return the estimator's score of each row of X, shape (n_rows,).
+
+        NaN for a row whose context is missing or was never seen in training.
+        """
+        return self._of_known(self.estimator.decision_function, X, np.nan)
 
     def predict(self, X: Any) -> Any:
-        """Return the estimator's prediction for each row of X, shape (n_rows,)."""
-        return self.estimator.predict(self._judged(X))
+        """Return 1 for each anomalous row of X and 0 for the others, shape (n_rows,).
+
+        0 for a row whose context is missing or was never seen in training: it cannot be judged.
+        """
+        return self._of_known(self.estimator.predict, X, 0).astype(np.int64)
+
+    def _of_known(self, method: Any, X: Any, otherwise: float) -> Any:
+        judged = self._judged(X)
+        known = ~np.isnan(judged).any(axis=1)
+        # A forecast needs the rows before, so unknown rows are passed on as the one before them.
+        filled = judged[np.maximum.accumulate(np.where(known, np.arange(len(judged)), 0))]
+        return np.where(known, method(np.nan_to_num(filled)), otherwise)
 
     def _judged(self, X: Any) -> Any:
         rows = np.array(X, dtype=object)
