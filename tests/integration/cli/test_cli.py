@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import loaded_machine
 import numpy as np
 import pandas as pd
 import pytest
