@@ -341,8 +341,9 @@ def _matching(part: _Part, scorer: Detector, whole: Fitted) -> Callable[[Floats]
     source_spread, target_spread = source[-1] - source[half], target[-1] - target[half]
     below_scale = target_spread / source_spread if source_spread > 0 and target_spread > 0 else 1.0
     above_scale = below_scale
-    if np.isfinite(whole.saturation):
-        above_scale = (whole.saturation - target[-1]) / (part.fitted.saturation - source[-1])
+    # With most rows out of reach of each other, the largest matched score is the saturation.
+    if np.isfinite(whole.saturation) and (room := part.fitted.saturation - source[-1]) > 0:
+        above_scale = (whole.saturation - target[-1]) / room
 
     def matched(scores: Floats) -> Floats:
         above, below = np.maximum(scores - source[-1], 0), np.minimum(scores - source[0], 0)
