@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,26 @@ def train(
     if limits is not None and "trend" in held_out:
         steps = smallest_steps(held_out, table.values, model.high - model.low, limits)
         model = replace(model, smallest_step_20=steps[20], smallest_step_200=steps[200])
+        _warn_if_blind(model, np.fmin(steps[20], steps[200]), limits)
     return model
+
+
+def _warn_if_blind(model: TrainedModel, steps: Floats, limits: AlarmLimits) -> None:
+    """Warn if neither averages, as the smallest steps say, nor readings can raise an alarm."""
+    measured = steps[~np.isnan(steps)]
+    # Twice the median of p-values that are at least 1 / (n + 1).
+    needed = math.ceil(2.0 / limits.forecasts)
+    readings_suffice = model.window == 1 and model.calibration.n_samples >= needed
+    if not len(measured) or np.isfinite(measured).any() or readings_suffice:
+        return
+    logger.warning(
+        "%s: no step of one sensor raises an alarm by this model alone, as far as was measured: %d "
+        "rows are few for %d sensors. %sleave columns out.",
+        model.algorithm,
+        model.n_samples,
+        model.n_features,
+        f"Train on more than {needed} rows, or " if model.window == 1 else "Add others, or ",
+    )
 
 
 def _over_time(detector: Detector, window: int, n_rows: int) -> dict[str, Detector]:

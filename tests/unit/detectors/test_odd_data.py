@@ -121,6 +121,7 @@ def test_an_odd_table_is_trained_on_or_refused_with_a_reason(name):
     def check(kinds, n_rows, with_sum, seed):
         with np.errstate(all="ignore"):
             X = table(kinds, n_rows, with_sum, seed)
+        model, refusal = None, None
         try:
             healthy = training_table(X, [f"s{i}" for i in range(X.shape[1])])
             model = train(
@@ -133,7 +134,9 @@ def test_an_odd_table_is_trained_on_or_refused_with_a_reason(name):
                 trend_window=20,
                 limits=alarm_limits(0.01),
             )
-        except InvalidDataError as refusal:
+        except InvalidDataError as error:
+            refusal = error
+        if model is None:
             assert refusal.field
             assert refusal.remedy
             return
