@@ -18,6 +18,7 @@ from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress,
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
+from vigie.detectors.data.coverage import MOSTLY
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.data.quality import frozen_after, magnitude
 from vigie.detectors.power import AlarmLimits, HeldOut, smallest_steps
@@ -167,7 +168,7 @@ def _context_rows(detector: Detector) -> int:
 
 
 def _blind(table: Table, folds: int) -> bool:
-    """Return whether contiguous blocks are blind, and say so once for all models of a table."""
+    """Return whether contiguous blocks are blind; warn of the order of rows once for a table."""
     if folds in table.blind_blocks:
         return table.blind_blocks[folds]
     blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.values, folds)
@@ -177,6 +178,13 @@ def _blind(table: Table, folds: int) -> bool:
             "A mode of operation, or a stretch unlike all others, fills a block of the calibration "
             "and shows in no other. The scores are calibrated on shorter pieces instead; they "
             "tolerate less drift. Train on rows in which each mode occurs several times."
+        )
+    if table.slow_share >= MOSTLY:
+        logger.warning(
+            "%.0f %% of the sensors follow one slow curve from the first row to the last. If that "
+            "is a part of something that repeats, such as a day, its other parts will look like a "
+            "drift or a fault. Train on two such cycles or more.",
+            100.0 * table.slow_share,
         )
     return blind
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vigie.detectors.base import Floats
+from vigie.detectors.data.coverage import slow_share
 from vigie.detectors.data.quality import DataQuality, Range, examine
 from vigie.errors import InvalidDataError
 
@@ -36,6 +37,11 @@ class Table:
     quality: DataQuality | None = None
     blind_blocks: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """By number of blocks, whether a calibration on them is blind, as soon as it is known."""
+
+    @cached_property
+    def slow_share(self) -> float:
+        """Share of the sensors that follow one slow curve through all rows, in time order."""
+        return slow_share(self.values)
 
     @cached_property
     def fingerprint(self) -> str:
