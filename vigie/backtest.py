@@ -4,7 +4,8 @@ The detectors are trained on the first rows and then walk forward: each later ro
 the rows before it, without retraining. Nothing is recorded in MLflow or in the history.
 
 For the asset, a row is positive while the asset is in alarm. Rates count rows, as the published
-benchmarks do; faults and alarms are counted as an operator would have seen them.
+benchmarks do; faults and alarms are counted as an operator would have seen them. Rows in other
+states, as in drift, are counted beside them: they are no alarms.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment.engine import alone, since
+from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors.base import Floats, Progress, no_progress
 from vigie.errors import InvalidDataError, VigieError
 from vigie.events.event import Event
-from vigie.events.gathering import Events, Rows, stretches
+from vigie.events.gathering import TOLD, Events, Rows, stretches
+from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 if TYPE_CHECKING:
@@ -119,8 +122,8 @@ class Backtest:
         Rows before the first assessed one.
     left_out_rows : int
         Training rows that were labelled as faulty and left out.
-    alarm : ndarray of bool of shape (n_assessed,)
-        Whether the asset was in alarm.
+    states : ndarray of int of shape (n_assessed,)
+        The states of the asset, as indices into ``vigie.assessment.status.STATES``.
     p_values : ndarray of shape (n_assessed,)
         p-value of each reading; NaN where all models abstain.
     models : mapping of str to ndarray of bool of shape (n_assessed,)
@@ -141,7 +144,7 @@ class Backtest:
     labels: Flags
     train_rows: int
     left_out_rows: int
-    alarm: Flags
+    states: NDArray[np.integer[Any]]
     p_values: Floats
     models: Mapping[str, Flags]
     asset: Floats
@@ -157,6 +160,21 @@ class Backtest:
         verdicts = {"asset": self.alarm, **self.models, "reading": self.reading}
         return {name: Confusion.of(verdict, labels) for name, verdict in verdicts.items()}
 
+    def in_state(self, state: AssetState) -> Flags:
+        """Return whether the asset was in a state, shape (n_assessed,)."""
+        found: Flags = self.states == STATES.index(state)
+        return found
+
+    @property
+    def alarm(self) -> Flags:
+        """Whether the asset was in alarm, shape (n_assessed,)."""
+        return self.in_state(AssetState.ALARM)
+
+    @cached_property
+    def rows_in_state(self) -> dict[AssetState, int]:
+        """Assessed rows in each state that is told, the most severe first."""
+        return {state: int(self.in_state(state).sum()) for state in reversed(TOLD)}
+
     @property
     def reading(self) -> Flags:
         """Whether each reading was an anomaly by itself, shape (n_assessed,)."""
@@ -170,7 +188,7 @@ class Backtest:
         events.add(
             Rows(
                 first=self.train_rows,
-                in_alarm=self.alarm,
+                states=self.states,
                 is_anomaly=self.reading,
                 asset_p_values=self.asset[self.train_rows :],
                 p_values=self.p_values,
@@ -225,6 +243,7 @@ class Backtest:
             "alarms": len(self.alarms),
             "false_alarms": len(self.false_alarms),
             "alarms_per_day": self.alarms_per_day,
+            "rows_in_state": {state.value: n for state, n in self.rows_in_state.items()},
         }
         return {
             "asset": asset,
@@ -318,7 +337,7 @@ def backtest(
         labels=faulty,
         train_rows=train_rows,
         left_out_rows=int(faulty[:train_rows].sum()),
-        alarm=assessment.in_alarm,
+        states=assessment.statuses.states,
         p_values=assessment.p_values,
         models={name: alone(assessment, name).in_alarm for name in outcome},
         asset=np.append(whole.asset_p_values[:train_rows], assessment.asset_p_values),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment import status
-from vigie.assessment.contributions import Contributions
+from vigie.assessment.contributions import UNKNOWN, Contributions
 from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
@@ -203,6 +203,49 @@ class Assessment:
             if name in self.scores.trends and (trend := model.trend) is not None
         ]
         return self._explained_by(trends, self.scores.trends, rows).by_row(rows)
+
+    def frozen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that are frozen at these readings, with equal shares, by row."""
+        at = np.asarray(rows, dtype=np.intp)
+        frozen = self.frozen[at].astype(np.float64)
+        usual, low, high = (np.full(frozen.shape, np.nan) for _ in range(3))
+        for model in self.ensemble.models.values():
+            columns = self.timeline.sensors.columns(model.feature_names)
+            for facts, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
+                facts[:, columns] = fact
+        return Contributions(
+            timeline=self.timeline,
+            at=self.scores.first + at,
+            surprise=frozen.sum(axis=1),
+            parts=frozen,
+            values=self.rows.values[at],
+            usual=usual,
+            low=low,
+            high=high,
+            readings_ago=np.full(frozen.shape, UNKNOWN),
+        ).by_row(at)
+
+    def unseen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+        """Return the values of these readings that training has not seen, by row.
+
+        With equal shares; ``usual`` is NaN, and so is ``value`` of a word.
+        """
+        found = {}
+        for row in map(int, rows):
+            unseen = self.unseen(row)
+            found[row] = [
+                SensorContribution(
+                    name=value.name,
+                    share=1.0 / len(unseen),
+                    value=value.value if isinstance(value.value, float) else np.nan,
+                    usual=np.nan,
+                    low=np.nan,
+                    high=np.nan,
+                    direction="within",
+                )
+                for value in unseen
+            ]
+        return found
 
     def leading(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the sensor with the largest share in each of these readings.

@@ -167,22 +167,24 @@ class Evidence:
         -----
         An average shows a shift that no single reading shows, and a fault that leaves the averages
         unchanged still shows in the readings. These do not account for drift, so without a model
-        that forecasts their weight is small. With one, they raise an alarm by themselves where
-        the calibration supports a p-value that low.
+        that forecasts their weight is small. But where the calibration supports a p-value that
+        low, they raise an alarm by themselves: averages of hundreds of sensors hide one that is
+        far off, however long it is.
         """
         odd = readings <= 2.0 * contamination
-        if not forecasts:
+        _, certain = OF_FORECASTS.at(contamination)
+        if forecasts:
+            trends, changes = zip(*forecasts, strict=True)
+            weights = [1.0 / max(len(levels), 1)] * len(levels) + [FORECAST_WEIGHT] * len(forecasts)
+            p_values = combine(np.array([*levels, *trends]), np.array(weights), most_normal=0.5)
+            changed = changes[0] if len(changes) == 1 else combine(np.array(changes))
+        else:
             weights = [1.0] * len(levels) + [READINGS_WEIGHT]
             p_values = combine(np.array([*levels, readings]), np.array(weights))
             changed = np.full(len(readings), np.nan)
-            return cls(p_values, changed, odd, frozen, operating_point, OF_AVERAGES)
-        trends, changes = zip(*forecasts, strict=True)
-        weights = [1.0 / max(len(levels), 1)] * len(levels) + [FORECAST_WEIGHT] * len(forecasts)
-        p_values = combine(np.array([*levels, *trends]), np.array(weights), most_normal=0.5)
-        _, alarm = OF_FORECASTS.at(contamination)
-        p_values = np.where(readings < alarm, np.fmin(p_values, readings), p_values)
-        changed = changes[0] if len(changes) == 1 else combine(np.array(changes))
-        return cls(p_values, changed, odd, frozen, operating_point, OF_FORECASTS)
+        p_values = np.where(readings < certain, np.fmin(p_values, readings), p_values)
+        limits = OF_FORECASTS if forecasts else OF_AVERAGES
+        return cls(p_values, changed, odd, frozen, operating_point, limits)
 
 
 @dataclass(frozen=True)

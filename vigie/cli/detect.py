@@ -55,7 +55,7 @@ def detect(
     """
     from vigie.assessment.stream import Faults, StateCounts
     from vigie.cli.files import Recording
-    from vigie.cli.render.events import event_sheet
+    from vigie.cli.render.events import ADVICE, event_sheet
     from vigie.cli.render.rows import Writer, named
     from vigie.events.gathering import MOST_TOLD, Events, Rows
     from vigie.models.anomaly_data import AssetState
@@ -98,17 +98,18 @@ def detect(
     for fault in faults.all():
         in_file = replace(fault, first_row=fault.first_row + first)
         out.print(f"{in_file}.", highlight=False, soft_wrap=True)
-    if (drifted := states.of(AssetState.DRIFT)) is not None:
-        n_rows, first_drifted = drifted
-        out.print(
-            f"Drift in {n_rows} row{'' if n_rows == 1 else 's'}, from row "
-            f"{first + first_drifted + 1}: the asset has moved away from its training slowly. "
-            "Check it; if it is well, train again.",
-            highlight=False,
-            soft_wrap=True,
-        )
+    for state, advice in ADVICE.items():
+        if (found := states.of(state)) is not None:
+            n_rows, first_row = found
+            out.print(
+                f"{state.value.replace('_', ' ').capitalize()} in {n_rows} "
+                f"row{'' if n_rows == 1 else 's'}, from row {first + first_row + 1}. {advice}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    n_alarms = events.counts[AssetState.ALARM]
     out.print(
-        f"{events.n_alarms} alarm{'' if events.n_alarms == 1 else 's'}; {events.n_anomalies} of "
+        f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; {events.n_anomalies} of "
         f"{events.n_rows} rows are anomalous ({', '.join(named(stream.versions))})."
     )
 

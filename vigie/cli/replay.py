@@ -15,12 +15,13 @@ import numpy as np
 from rich.console import Console
 
 from vigie import samples
+from vigie.assessment.status import STATES
 from vigie.cli.files import read_table
 from vigie.cli.render.events import event_sheet
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
-from vigie.events.gathering import Events, Rows
+from vigie.events.gathering import TOLD, Events, Rows
 from vigie.local import mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.mlflow_service import MLflowService
@@ -190,11 +191,11 @@ def _show(
     )
     out.print(event_sheet(events.told(), first=first_row, units=scene.units))
     faulty = np.flatnonzero(scene.labels)
-    healthy = scene.labels == 0
+    healthy, in_alarm = scene.labels == 0, rows.of_kind(AssetState.ALARM)
     out.print(
         f"The fault was in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
-        f"the alarm was active in {rows.in_alarm[~healthy].mean():.0%} of them, and in "
-        f"{rows.in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows. "
+        f"the alarm was active in {in_alarm[~healthy].mean():.0%} of them, and in "
+        f"{in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows. "
         f"Total time: {seconds:.0f} s.",
         highlight=False,
     )
@@ -204,13 +205,16 @@ def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
     assets = [result.asset for result in results]
     return Rows(
         first=0,
-        in_alarm=np.array([asset.state is AssetState.ALARM for asset in assets]),
+        # Without evidence, as before the history is there, the state is no event.
+        states=np.array([STATES.index(a.state) if a.state in STATES else 0 for a in assets]),
         is_anomaly=np.array([result.is_anomaly for result in results]),
         asset_p_values=1.0 - np.array([asset.evidence for asset in assets], dtype=float),
         p_values=1.0 - np.array([result.final_score for result in results], dtype=float),
         contamination=1.0 - results[0].threshold,
-        drivers=lambda rows: {row: assets[row].sensors for row in rows.tolist()},
-        reasons=lambda rows: {row: results[row].sensors for row in rows.tolist()},
+        reasons={
+            **dict.fromkeys(TOLD, lambda rows: {row: assets[row].sensors for row in rows.tolist()}),
+            None: lambda rows: {row: results[row].sensors for row in rows.tolist()},
+        },
     )
 
 

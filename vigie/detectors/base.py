@@ -200,4 +200,6 @@ def standardisation(X: Floats) -> tuple[Floats, Floats]:
     would turn that noise into the largest signal.
     """
     center, scale = X.mean(axis=0), X.std(axis=0)
-    return center, np.where(scale > 1e-9 * np.maximum(np.abs(center), 1e-9), scale, 1.0)
+    noise = 1e-9 * np.maximum(np.abs(center), 1e-9)
+    # The rounding noise of a number above 1e9 may exceed the unit.
+    return center, np.where(scale > noise, scale, np.maximum(noise, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress,
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
+from vigie.detectors.data.coverage import MOSTLY
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.data.quality import frozen_after, magnitude
 from vigie.detectors.power import AlarmLimits, HeldOut, smallest_steps
@@ -126,7 +128,26 @@ def train(
     if limits is not None and "trend" in held_out:
         steps = smallest_steps(held_out, table.judged, model.high - model.low, limits)
         model = replace(model, smallest_step_20=steps[20], smallest_step_200=steps[200])
+        _warn_if_blind(model, np.fmin(steps[20], steps[200]), limits)
     return model
+
+
+def _warn_if_blind(model: TrainedModel, steps: Floats, limits: AlarmLimits) -> None:
+    """Warn if neither averages, as the smallest steps say, nor readings can raise an alarm."""
+    measured = steps[~np.isnan(steps)]
+    # Twice the median of p-values that are at least 1 / (n + 1).
+    needed = math.ceil(2.0 / limits.forecasts)
+    readings_suffice = model.window == 1 and model.calibration.n_samples >= needed
+    if not len(measured) or np.isfinite(measured).any() or readings_suffice:
+        return
+    logger.warning(
+        "%s: no step of one sensor raises an alarm by this model alone, as far as was measured: %d "
+        "rows are few for %d sensors. %sleave columns out.",
+        model.algorithm,
+        model.n_samples,
+        model.n_features,
+        f"Train on more than {needed} rows, or " if model.window == 1 else "Add others, or ",
+    )
 
 
 def _over_time(detector: Detector, window: int, n_rows: int) -> dict[str, Detector]:
@@ -148,7 +169,7 @@ def _context_rows(detector: Detector) -> int:
 
 
 def _blind(table: Table, folds: int) -> bool:
-    """Return whether contiguous blocks are blind, and say so once for all models of a table."""
+    """Return whether contiguous blocks are blind; warn of the order of rows once for a table."""
     if folds in table.blind_blocks:
         return table.blind_blocks[folds]
     blind = len(table.values) >= 4 * folds * PIECES and are_blind(table.judged, folds)
@@ -158,6 +179,13 @@ def _blind(table: Table, folds: int) -> bool:
             "A mode of operation, or a stretch unlike all others, fills a block of the calibration "
             "and shows in no other. The scores are calibrated on shorter pieces instead; they "
             "tolerate less drift. Train on rows in which each mode occurs several times."
+        )
+    if table.slow_share >= MOSTLY:
+        logger.warning(
+            "%.0f %% of the sensors follow one slow curve from the first row to the last. If that "
+            "is a part of something that repeats, such as a day, its other parts will look like a "
+            "drift or a fault. Train on two such cycles or more.",
+            100.0 * table.slow_share,
         )
     return blind
 
@@ -354,8 +382,9 @@ def _matching(part: _Part, scorer: Detector, whole: Fitted) -> Callable[[Floats]
     source_spread, target_spread = source[-1] - source[half], target[-1] - target[half]
     below_scale = target_spread / source_spread if source_spread > 0 and target_spread > 0 else 1.0
     above_scale = below_scale
-    if np.isfinite(whole.saturation):
-        above_scale = (whole.saturation - target[-1]) / (part.fitted.saturation - source[-1])
+    # With most rows out of reach of each other, the largest matched score is the saturation.
+    if np.isfinite(whole.saturation) and (room := part.fitted.saturation - source[-1]) > 0:
+        above_scale = (whole.saturation - target[-1]) / room
 
     def matched(scores: Floats) -> Floats:
         above, below = np.maximum(scores - source[-1], 0), np.minimum(scores - source[0], 0)

@@ -1,4 +1,4 @@
-"""Events: the alarms and groups of anomalies of an asset, for an operator to act on.
+"""Events: alarms, drifts, bad data and groups of anomalies, for an operator to act on.
 
 What keeps events, or notifies somebody of an alarm, belongs here too.
 """

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vigie.models.anomaly_data import CriticalityLevel, SensorContribution
+from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
 
 
 @dataclass(frozen=True)
 class Event:
-    """Rows that belong together: an alarm, or anomalies outside of one.
+    """Rows that belong together: an alarm, a drift, bad data, or anomalies outside of these.
 
     Attributes
     ----------
     first, last, peak : int
         Its first, last and most surprising row, counted from 0.
-    is_alarm : bool
-        Whether the asset was in alarm; else the event consists of single anomalous readings.
+    state : AssetState or None
+        The state of the asset in all of its rows; None for single anomalous readings.
     n_anomalies : int
         Anomalous readings among its rows.
     p_value : float
@@ -32,8 +32,18 @@ class Event:
     first: int
     last: int
     peak: int
-    is_alarm: bool
+    state: AssetState | None
     n_anomalies: int
     p_value: float
     criticality: CriticalityLevel | None
     sensors: Sequence[SensorContribution]
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether the asset was in alarm."""
+        return self.state is AssetState.ALARM
+
+    @property
+    def n_rows(self) -> int:
+        """Rows from the first to the last one."""
+        return self.last - self.first + 1

@@ -1,23 +1,27 @@
 """Group the assessed rows of an asset into events.
 
-An alarm is an event, and so are anomalies outside an alarm that lie close together. Events are
+Consecutive rows in one state of the asset that asks for action are an event, and so are anomalies
+that lie close together, unless the state says that the readings are odd. Events are
 built part by part, and only the worst are kept and explained, so that neither memory nor time
 grows with a fault that lasts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment.assessment import criticality
+from vigie.assessment.status import STATES
 from vigie.assessment.stream import Part
 from vigie.detectors.base import Floats
 from vigie.events.event import Event
-from vigie.models.anomaly_data import SensorContribution
+from vigie.models.anomaly_data import AssetState, SensorContribution
 
 JOIN_WITHIN_ROWS = 30
 """Anomalies at most this many rows from each other belong to one event."""
@@ -26,6 +30,13 @@ MOST_EXPLAINED = 64
 MOST_TOLD = 100
 """Most events that are reported."""
 
+TOLD = STATES[STATES.index(AssetState.WATCH) + 1 :]
+"""States that are events: all that ask for more than a watch, in order of severity."""
+ODD = STATES[STATES.index(AssetState.BAD_DATA) + 1 :]
+"""States in which odd readings are no events of their own."""
+
+Kind = AssetState | None
+"""Of an event: the state of the asset, None for anomalies by themselves."""
 Stretch = tuple[int, int]
 """First and last row of a group."""
 Reasons = Callable[[NDArray[np.intp]], Mapping[int, Sequence[SensorContribution]]]
@@ -44,40 +55,53 @@ class Rows:
     ----------
     first : int
         Number of the first row, counted from 0 over all rows.
-    in_alarm, is_anomaly : ndarray of bool of shape (n,)
-        Of the asset, and of the reading by itself.
+    states : ndarray of int of shape (n,)
+        The states of the asset, as indices into ``STATES``; others are no events.
+    is_anomaly : ndarray of bool of shape (n,)
+        Whether the reading is an anomaly by itself.
     asset_p_values, p_values : ndarray of shape (n,)
         Of the asset, and of the reading; NaN where all models abstain.
     contamination : float
         The p-value below which a reading is an anomaly.
-    drivers, reasons : callable, optional
-        Return by row, counted from ``first``, the sensors that explain an alarm, and those that
-        explain an anomaly; by default none.
+    reasons : mapping of kind to callable, optional
+        Return by row, counted from ``first``, the sensors that explain an event of each kind; by
+        default none.
     """
 
     first: int
-    in_alarm: NDArray[np.bool_]
+    states: NDArray[np.integer[Any]]
     is_anomaly: NDArray[np.bool_]
     asset_p_values: Floats
     p_values: Floats
     contamination: float
-    drivers: Reasons = no_reasons
-    reasons: Reasons = no_reasons
+    reasons: Mapping[Kind, Reasons] = field(default_factory=dict)
 
     @classmethod
     def of(cls, part: Part) -> Rows:
         """Return the rows of a part of a stream."""
         assessment = part.assessment
+        reasons: dict[Kind, Reasons] = {
+            **dict.fromkeys(TOLD, assessment.trend_reasons),
+            AssetState.BAD_DATA: assessment.frozen_sensors,
+            AssetState.UNKNOWN_OPERATING_POINT: assessment.unseen_sensors,
+            None: assessment.reasons,
+        }
         return cls(
             part.first,
-            assessment.in_alarm,
+            assessment.statuses.states,
             assessment.is_anomaly,
             assessment.asset_p_values,
             assessment.p_values,
             assessment.contamination,
-            assessment.trend_reasons,
-            assessment.reasons,
+            reasons,
         )
+
+    def of_kind(self, kind: Kind) -> NDArray[np.bool_]:
+        """Return which rows belong to events of a kind, shape (n,)."""
+        if kind is not None:
+            chosen: NDArray[np.bool_] = self.states == STATES.index(kind)
+            return chosen
+        return self.is_anomaly & ~np.isin(self.states, [STATES.index(state) for state in ODD])
 
 
 @dataclass
@@ -88,7 +112,7 @@ class _OpenEvent:
     the choice depends on the event alone, not on how its rows were cut into parts.
     """
 
-    is_alarm: bool
+    kind: Kind
     first: int
     last: int
     n_members: int = 0
@@ -102,12 +126,12 @@ class _OpenEvent:
     explained: dict[int, Sequence[SensorContribution]] = field(default_factory=dict)
     at_peak: Sequence[SensorContribution] = ()
 
-    def severity(self) -> tuple[bool, float, int]:
-        return self.is_alarm, -self.p_value, -self.first
+    def severity(self) -> tuple[int, float, int]:
+        return _rank(self.kind), -self.p_value, -self.first
 
     def add(self, rows: Rows, members: NDArray[np.intp]) -> None:
         """Add members, counted from the first one of ``rows``."""
-        p_values = rows.asset_p_values if self.is_alarm else rows.p_values
+        p_values = rows.p_values if self.kind is None else rows.asset_p_values
         known = np.where(np.isnan(p_values[members]), 1.0, p_values[members])
         readings = rows.p_values[members]
         numbers = np.arange(self.n_members, self.n_members + len(members))
@@ -144,7 +168,7 @@ class _OpenEvent:
             first=self.first,
             last=self.last,
             peak=self.peak,
-            is_alarm=self.is_alarm,
+            state=self.kind,
             n_anomalies=self.n_anomalies,
             p_value=self.p_value,
             criticality=criticality(self.p_value_of_reading, contamination),
@@ -156,7 +180,7 @@ class _OpenEvent:
 
 
 class Events:
-    """Collect the alarms among consecutive rows, and the anomalies outside them.
+    """Collect the events among consecutive rows.
 
     Parameters
     ----------
@@ -165,30 +189,38 @@ class Events:
 
     Attributes
     ----------
-    n_rows, n_anomalies, n_alarms, n_events : int
-        Counted over all rows, including events that are not reported.
+    n_rows, n_anomalies : int
+        Counted over all rows.
+    counts : Counter
+        The events of each kind, including those that are not reported.
     """
 
     def __init__(self, most: int | None = MOST_TOLD) -> None:
         self._most = most
-        self.n_rows = self.n_anomalies = self.n_alarms = self.n_events = 0
+        self.n_rows = self.n_anomalies = 0
+        self.counts: Counter[Kind] = Counter()
         self._contamination = 0.0
-        self._open: dict[bool, _OpenEvent] = {}
+        self._open: dict[Kind, _OpenEvent] = {}
         self._closed: list[_OpenEvent] = []
+
+    @property
+    def n_events(self) -> int:
+        return self.counts.total()
 
     def add(self, rows: Rows) -> None:
         """Add the next rows."""
         self._contamination = rows.contamination
         self.n_rows += len(rows.p_values)
         self.n_anomalies += int(rows.is_anomaly.sum())
-        for is_alarm, reasons in ((True, rows.drivers), (False, rows.reasons)):
-            self._advance(rows, is_alarm)
+        for kind in (*reversed(TOLD), None):
+            self._advance(rows, kind)
             unexplained = [
                 event
                 for event in (*self._closed, *self._open.values())
-                if event.to_explain and event.is_alarm is is_alarm
+                if event.to_explain and event.kind is kind
             ]
             wanted = sorted({row for event in unexplained for row in event.to_explain.values()})
+            reasons = rows.reasons.get(kind, no_reasons)
             by_row = reasons(np.array(wanted, dtype=np.intp)) if wanted else {}
             for event in unexplained:
                 event.explain(by_row)
@@ -199,42 +231,44 @@ class Events:
         events = [event.event(self._contamination) for event in worst]
         return sorted(events, key=lambda event: event.first)
 
-    def _advance(self, rows: Rows, is_alarm: bool) -> None:
+    def _advance(self, rows: Rows, kind: Kind) -> None:
         """Add the rows of one kind of event, and close the events that have ended."""
-        chosen = rows.in_alarm if is_alarm else rows.is_anomaly & ~rows.in_alarm
-        within = 1 if is_alarm else JOIN_WITHIN_ROWS
+        chosen = rows.of_kind(kind)
+        within = JOIN_WITHIN_ROWS if kind is None else 1
         ended, groups = [], _groups(chosen, within)
-        p_values = rows.asset_p_values if is_alarm else rows.p_values
+        p_values = rows.p_values if kind is None else rows.asset_p_values
         full = len(self._closed) == self._most
         mildest = min(map(_OpenEvent.severity, self._closed)) if full else None
         for number, members in enumerate(groups):
             if mildest is not None and 0 < number < len(groups) - 1:
                 # A group that is complete and too mild to be reported is only counted.
                 least = float(np.fmin.reduce(p_values[members], initial=1.0))
-                if (is_alarm, -least) < mildest[:2]:
-                    self.n_events += 1
-                    self.n_alarms += is_alarm
+                if (_rank(kind), -least) < mildest[:2]:
+                    self.counts[kind] += 1
                     continue
             first = rows.first + int(members[0])
-            event = self._open.pop(is_alarm, None)
+            event = self._open.pop(kind, None)
             if event is not None and first - event.last > within:
                 ended.append(event)
                 event = None
             if event is None:
-                event = _OpenEvent(is_alarm, first, first)
-                self.n_events += 1
-                self.n_alarms += is_alarm
+                event = _OpenEvent(kind, first, first)
+                self.counts[kind] += 1
             event.add(rows, members)
-            self._open[is_alarm] = event
-        event = self._open.get(is_alarm)
+            self._open[kind] = event
+        event = self._open.get(kind)
         if event is not None and rows.first + len(chosen) - event.last > within:
-            ended.append(self._open.pop(is_alarm))
+            ended.append(self._open.pop(kind))
         self._closed = self._worst([*self._closed, *ended])
 
     def _worst(self, events: list[_OpenEvent]) -> list[_OpenEvent]:
         if self._most is None or len(events) <= self._most:
             return events
         return sorted(events, key=_OpenEvent.severity, reverse=True)[: self._most]
+
+
+def _rank(kind: Kind) -> int:
+    return 0 if kind is None else STATES.index(kind)
 
 
 def stretches(chosen: NDArray[np.bool_], first: int = 0, within: int = 1) -> list[Stretch]:

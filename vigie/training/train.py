@@ -135,6 +135,8 @@ def train(
     raw = model.raw_scores_of_rows(table.values)
     scores = 1.0 - model.calibration.p_value(raw)
     metrics = _metrics(model, raw, scores)
+    if settings.time_ordered:
+        metrics["slow_share"] = table.slow_share
     metrics["training_seconds"] = time.perf_counter() - started
     return TrainingRecord(
         model_name=name or algorithm.name,

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from vigie import samples
 from vigie.assessment.status import STATES, AssetStatus
 from vigie.assessment.stream import Faults, Part, StateCounts, ahead
 from vigie.cli import files
 from vigie.cli.files import Recording, read_table
+from vigie.cli.render.events import event_sheet
 from vigie.cli.render.rows import Writer
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
@@ -147,19 +149,46 @@ def test_what_is_wrong_with_sensors_is_told_the_same_however_rows_are_cut(whole,
     assert {fault.kind for fault in faults_of(cut)} >= {"missing", "frozen"}
 
 
+def test_bad_data_is_an_event_that_names_the_frozen_sensor(whole):
+    [one] = whole
+    bad = [event for event in told_of(whole).told() if event.state is AssetState.BAD_DATA]
+    assert bad
+    for event in bad:
+        named = [sensor for sensor in event.sensors if sensor.share > 0.0]
+        assert {sensor.name for sensor in named} == set(frozen_of(one, event.peak))
+        for sensor in named:
+            read = one.assessment.rows.values[event.peak, NAMES.index(sensor.name)]
+            assert sensor.value == read
+
+
+def test_a_slow_move_is_an_event_and_its_odd_readings_are_none_beside_it():
+    states = np.zeros(40, np.uint8)
+    states[5:30] = STATES.index(AssetState.DRIFT)
+    p_values = np.where(np.arange(40) % 10 == 0, 1e-4, 0.5)
+    found = Events()
+    found.add(Rows(0, states, p_values < 0.01, np.full(40, 0.001), p_values, 0.01))
+    told = found.told()
+    assert [(event.state, event.first, event.last, event.n_anomalies) for event in told] == [
+        (None, 0, 30, 2),
+        (AssetState.DRIFT, 5, 29, 2),
+    ]
+    text = io.StringIO()
+    Console(width=80, file=text).print(event_sheet(told))
+    assert "drift" in text.getvalue()
+    assert "25 rows" in text.getvalue()
+    assert "31 rows" not in text.getvalue()
+
+
 def test_events_are_the_same_however_rows_are_cut(whole, cut):
     one, other = told_of(whole), told_of(cut)
-    assert (one.n_alarms, one.n_events, one.n_anomalies, one.n_rows) == (
-        other.n_alarms,
-        other.n_events,
-        other.n_anomalies,
-        other.n_rows,
-    )
-    assert len(one.told()) == one.n_events > one.n_alarms > 0
+    assert one.counts == other.counts
+    assert (one.n_anomalies, one.n_rows) == (other.n_anomalies, other.n_rows)
+    assert len(one.told()) == one.n_events > one.counts[AssetState.ALARM] > 0
+    assert one.counts[AssetState.BAD_DATA] > 0
     assert max(event.last - event.first for event in one.told()) > MOST_EXPLAINED
     for event, same in zip(one.told(), other.told(), strict=True):
         assert (event.first, event.last, event.peak) == (same.first, same.last, same.peak)
-        assert (event.is_alarm, event.n_anomalies) == (same.is_alarm, same.n_anomalies)
+        assert (event.state, event.n_anomalies) == (same.state, same.n_anomalies)
         assert event.criticality == same.criticality
         assert [s.name for s in event.sensors] == [s.name for s in same.sensors]
         for sensor, again in zip(event.sensors, same.sensors, strict=True):

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from vigie import cli, samples
+from vigie.assessment.status import STATES
 from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
 from vigie.cli.files import labels_of
-from vigie.cli.render.backtest import MOST_TOLD, sentences, write_picture
+from vigie.cli.render.backtest import MOST_TOLD, sentences, sheet, write_picture
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
+from vigie.models.anomaly_data import AssetState
 
 N_ROWS, TRAIN_ROWS, ONSET = 560, 200, 330
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -45,7 +48,7 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "labels": flags(labels),
         "train_rows": train_rows,
         "left_out_rows": int(flags(labels)[:train_rows].sum()),
-        "alarm": flags(alarm),
+        "states": np.where(flags(alarm), STATES.index(AssetState.ALARM), 0),
         "p_values": np.full(len(alarm), 0.5),
         "models": {"isolation_forest": ~flags(alarm)},
         "asset": np.full(n, 0.5),
@@ -105,9 +108,9 @@ def test_an_alarm_is_an_event_that_knows_its_rows_and_the_worst_of_them():
 def test_odd_readings_outside_of_an_alarm_are_events_but_no_alarms():
     p_values = np.array([1e-5, 0.5, 1e-5, 0.5])
     result = hand_made("........", "x...", p_values=p_values)
-    assert [(event.is_alarm, event.first, event.n_anomalies) for event in result.events] == [
-        (True, 4, 1),
-        (False, 6, 1),
+    assert [(event.state, event.first, event.n_anomalies) for event in result.events] == [
+        (AssetState.ALARM, 4, 1),
+        (None, 6, 1),
     ]
     assert len(result.alarms) == 1
 
@@ -167,22 +170,52 @@ def test_the_sentences_say_what_an_operator_lived_through():
         "fault in rows 11–12: found at once",
         "fault in rows 14–15: missed",
         "3 alarms in 12 min, 1 of them without a fault: 360 a day",
+        "alarm in 4 of 12 assessed rows",
     ]
 
 
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
     told = sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
     assert sum(sentence.startswith("fault in rows") for sentence in told) == MOST_TOLD
-    assert told[-2:] == [
+    assert told[-3:] == [
         "25 of 50 faults found in total",
         "25 alarms, none of them without a fault",
+        "alarm in 25 of 100 assessed rows",
     ]
 
 
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
     told = sentences(hand_made("........", ".x.."))
     assert "none of these is labelled" in told[1]
-    assert told[2:] == ["1 alarm, without a fault"]
+    assert told[2:] == ["1 alarm, without a fault", "alarm in 1 of 4 assessed rows"]
+
+
+def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm():
+    named = [AssetState.NORMAL, AssetState.ALARM, *3 * [AssetState.DRIFT], AssetState.BAD_DATA]
+    states = np.array([STATES.index(state) for state in named])
+    result = hand_made("....xxx...", "......", states=states)
+    assert result.figures()["asset"]["rows_in_state"] == {"alarm": 1, "drift": 3, "bad_data": 1}
+    assert [(event.state, event.first, event.n_rows) for event in result.events] == [
+        (AssetState.ALARM, 5, 1),
+        (AssetState.DRIFT, 6, 3),
+        (AssetState.BAD_DATA, 9, 1),
+    ]
+    assert sentences(result)[-1] == "alarm in 1, drift in 3, bad data in 1 of 6 assessed rows"
+    text = io.StringIO()
+    Console(width=80, file=text).print(sheet(result))
+    [line] = [line for line in text.getvalue().splitlines() if "in drift" in line]
+    assert line.replace("│", " ").split() == ["in", "drift", "–", "–", "–", "1", "2", "–", "–"]
+    write_picture(result, Path("drift.png"))
+    assert Path("drift.png").read_bytes().startswith(PNG)
+
+
+def test_a_recording_that_mostly_drifts_says_that_the_machine_has_moved():
+    drift = STATES.index(AssetState.DRIFT)
+    half = hand_made("........", "....", states=np.array([0, 0, drift, drift]))
+    most = hand_made("........", "....", states=np.array([0, drift, drift, drift]))
+    assert "train again" not in " ".join(sentences(half))
+    assert "the machine has moved away" in sentences(most)[-1]
+    assert "train again" in sentences(most)[-1]
 
 
 # Training and judging.

@@ -17,7 +17,8 @@ OF_MANY = np.arange(1.0, MANY + 1)
 def model(soon: Any, later: Any) -> Any:
     """Return a stand-in for a model whose sensors have a usual range of 0 to 10."""
     n = 3 if soon is None else len(soon)
-    return SimpleNamespace(context=None, 
+    return SimpleNamespace(
+        context=None,
         feature_names=tuple(f"sensor_{i}" for i in range(n)),
         low=np.zeros(n),
         high=np.full(n, 10.0),

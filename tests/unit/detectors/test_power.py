@@ -12,7 +12,6 @@ import pytest
 
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
-from vigie.assessment.status import STATES
 from vigie.detectors import power
 from vigie.detectors.base import Detector
 from vigie.detectors.data.matrices import Table
@@ -24,7 +23,6 @@ from vigie.detectors.training import train
 from vigie.detectors.vector_autoregression.detector import VectorAutoregression
 from vigie.detectors.vector_autoregression.score import with_step
 from vigie.errors import ModelRefusedError
-from vigie.models.anomaly_data import AssetState
 from vigie.training.train import alarm_limits
 
 CONTAMINATION = 0.01
@@ -72,13 +70,12 @@ def steps_of(model: TrainedModel, n_rows: int) -> np.ndarray:
     return steps
 
 
-def raises_alarm(model: TrainedModel, X: np.ndarray, first: int) -> bool:
-    """Return whether the engine raises an alarm from row ``first`` on."""
+def in_alarm(model: TrainedModel, X: np.ndarray) -> np.ndarray:
+    """Return at which rows the engine has an alarm."""
     ensemble = Ensemble({"model": model}, CONTAMINATION, max_gap_s=3600.0)
     times = np.datetime64("2026-01-05", "us") + np.arange(len(X)) * np.timedelta64(1, "s")
     assessment, _ = advance(ensemble, ensemble.no_look_back, times, ensemble.sensors.examine(X))
-    alarm = STATES.index(AssetState.ALARM)
-    return bool((assessment.statuses.states[first:] == alarm).any())
+    return assessment.in_alarm
 
 
 def share_seen(model: TrainedModel, sensor: int, step: float, n_rows: int) -> float:
@@ -88,7 +85,7 @@ def share_seen(model: TrainedModel, sensor: int, step: float, n_rows: int) -> fl
         X = machine(WATCHED + 60 + n_rows, seed=100 + seed)[-WATCHED - 20 - n_rows :]
         first = len(X) - n_rows
         X[first:, sensor] += step if seed % 2 else -step
-        seen.append(raises_alarm(model, X, first))
+        seen.append(bool(in_alarm(model, X)[first:].any()))
     return float(np.mean(seen))
 
 
@@ -138,6 +135,23 @@ def test_one_of_many_sensors_is_not_seen_by_a_forest():
     model = fit(DETECTORS["isolation_forest"], X)
     steps = steps_of(model, 20)
     assert np.isinf(steps[~np.isnan(steps)]).mean() > 0.9
+
+
+def test_a_wide_table_needs_a_thousand_rows_for_an_alarm_and_the_training_says_so(caplog):
+    detector = DETECTORS["isolation_forest"]
+    rng = np.random.default_rng(1)
+    X, judged = rng.normal(size=(1100, 300)), rng.normal(size=(100, 300))
+    judged[40:, 7] += 15.0
+    few = fit(detector, X[:300])
+    assert "more than 1000 rows" in caplog.text
+    assert "300 sensors" in caplog.text
+    assert not in_alarm(few, judged).any()
+    caplog.clear()
+    many = fit(detector, X)
+    assert "raises an alarm" not in caplog.text
+    alarmed = in_alarm(many, judged)
+    assert not alarmed[:45].any()
+    assert alarmed[65:].all()
 
 
 def test_a_constant_sensor_has_no_usual_range_to_measure_by():

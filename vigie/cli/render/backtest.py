@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 from rich.table import Table as Sheet
 
-from vigie.backtest import DAY_S, Backtest, Fault
+from vigie.backtest import DAY_S, Backtest, Confusion, Fault
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import Stretch, stretches
+from vigie.models.anomaly_data import AssetState
 
+MOSTLY = {
+    AssetState.DRIFT: "the machine has moved away from its training for most of these rows: check "
+    "it and, if it is well, train again on later rows",
+    AssetState.BAD_DATA: "a sensor is frozen in most of these rows: leave it out, or repair it",
+}
+"""What it says of a recording that most of its rows are in a state."""
+COLOURS = {AssetState.DRIFT: "#e0a030", AssetState.BAD_DATA: "#8a8a8a"}
+"""Of the states other than an alarm in the plot."""
 MOST_TOLD = 20
 """Most faults that are listed individually."""
 
@@ -22,10 +31,11 @@ def sheet(result: Backtest) -> Sheet:
     shown = Sheet(
         header_style="bold",
         caption="FAR: share of the healthy rows called faulty; MAR: share of the faulty rows "
-        "called healthy; asset and models: in alarm or not.",
+        "called healthy; asset and models: in alarm or not. Rows in other states are counted where "
+        "the labels are faulty (TP) and healthy (FP).",
         caption_justify="left",
     )
-    shown.add_column("verdict", no_wrap=True)
+    shown.add_column("verdict", overflow="fold")
     for column in ("F1", "FAR", "MAR", "TP", "FP", "TN", "FN"):
         shown.add_column(column, justify="right", no_wrap=True)
     names = {"asset": "asset", **{name: f"{name} alone" for name in result.models}}
@@ -37,6 +47,13 @@ def sheet(result: Backtest) -> Sheet:
             *("–" if rate is None else f"{rate:.1%}" for rate in (counts.far, counts.mar)),
             *(str(count) for count in (counts.tp, counts.fp, counts.tn, counts.fn)),
         )
+    labels = result.labels[result.train_rows :]
+    for state, n_rows in result.rows_in_state.items():
+        if n_rows and state is not AssetState.ALARM:
+            # It is no verdict that could be right or wrong.
+            counts = Confusion.of(result.in_state(state), labels)
+            rows = str(counts.tp), str(counts.fp)
+            shown.add_row(f"in {_words(state)}", *"–––", *rows, *"––")
     return shown
 
 
@@ -53,7 +70,12 @@ def sentences(result: Backtest) -> list[str]:
     if len(result.faults) > MOST_TOLD:
         n_found = sum(fault.delay_rows is not None for fault in result.faults)
         lines.append(f"{n_found} of {len(result.faults)} faults found in total")
-    return [*lines, _sentence_on_alarms(result)]
+    lines += [_sentence_on_alarms(result), _sentence_on_states(result)]
+    return lines + [
+        advice
+        for state, advice in MOSTLY.items()
+        if 2 * result.rows_in_state[state] > len(result.states)
+    ]
 
 
 def write_picture(result: Backtest, path: Path) -> None:
@@ -89,13 +111,20 @@ def write_picture(result: Backtest, path: Path) -> None:
     axes.axhline(limit, color=INK, linewidth=0.8, linestyle="--", label="alarm threshold")
     alarms = [(alarm.first, alarm.last) for alarm in result.alarms]
     bars(alarms, 0.94, 0.04, color=ALERT, label="alarm")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    for state, colour in COLOURS.items():
+        rows = stretches(result.in_state(state), result.train_rows)
+        bars(rows, 0.88, 0.04, color=colour, label=_words(state))
+    figure.legend(loc="outside lower center", ncols=6, frameon=False)
     try:
         figure.savefig(path, dpi=110, format="png")
     except OSError as error:
         raise InvalidDataError(
             f"{path} cannot be written: {error.strerror or error}.", field="--picture"
         ) from error
+
+
+def _words(state: AssetState) -> str:
+    return state.value.replace("_", " ")
 
 
 def _sentence(fault: Fault) -> str:
@@ -126,6 +155,15 @@ def _sentence_on_alarms(result: Backtest) -> str:
     if result.alarms_per_day is not None:
         sentence += f": {result.alarms_per_day:.3g} a day"
     return sentence
+
+
+def _sentence_on_states(result: Backtest) -> str:
+    counts = [
+        f"{_words(state)} in {n_rows:,}"
+        for state, n_rows in result.rows_in_state.items()
+        if n_rows or state is AssetState.ALARM
+    ]
+    return f"{', '.join(counts)} of {len(result.states):,} assessed rows"
 
 
 def _duration(seconds: float) -> str:

@@ -8,12 +8,25 @@ import numpy as np
 from rich.table import Table as Sheet
 
 from vigie.events.event import Event
-from vigie.models.anomaly_data import SensorContribution
+from vigie.models.anomaly_data import AssetState, SensorContribution
 
 CAPTION = (
-    "how sure: how often a healthy machine looks as unusual as in the worst of these rows, of an "
-    "alarm by averages of the latest rows; sensors: share of the surprise, and the value there."
+    "how sure: how often a healthy machine looks as unusual as in the worst of these rows; of an "
+    "alarm or a drift, by averages of the latest rows. sensors: share of the surprise, and the "
+    "value there."
 )
+STYLES = {AssetState.ALARM: "bold red"}
+"""Of states; others are yellow."""
+CERTAIN = {AssetState.BAD_DATA, AssetState.UNKNOWN_OPERATING_POINT}
+"""States without odds."""
+ADVICE = {
+    AssetState.DRIFT: "The asset has moved away from its training slowly. Check it; if it is well, "
+    "train again.",
+    AssetState.UNKNOWN_OPERATING_POINT: "The asset is run as training has not seen it, so nobody can "
+    "say how it is. If it should run like this, record it and train again.",
+    AssetState.BAD_DATA: "Until the sensors work, the asset is not seen as it is.",
+}
+"""What to do in a state, if its name does not say it."""
 WORTH_TELLING = 0.1
 """Smallest share of a second sensor in the table."""
 
@@ -29,17 +42,20 @@ def event_sheet(
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
     for event in events:
-        confidence = odds(event.p_value)
-        if not event.is_alarm and (level := event.criticality):
+        confidence = "–" if event.state in CERTAIN else odds(event.p_value)
+        if event.state is None and (level := event.criticality):
             style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
             confidence = f"[{style}]{level}[/]\n{confidence}"
         sheet.add_row(
-            "[bold red]alarm[/]" if event.is_alarm else "odd\nreadings",
-            _span(first + event.first + 1, first + event.last + 1),
+            _name(event.state),
+            _span(first + event.first + 1, first + event.last + 1)
+            + (f"\n{event.n_rows} rows" if event.state is not None and event.n_rows > 1 else ""),
             f"{event.n_anomalies}",
             confidence,
             "\n".join(
-                _reason(sensor, units or {}, None if event.is_alarm else first + event.peak + 1)
+                _reason(
+                    sensor, units or {}, first + event.peak + 1 if event.state is None else None
+                )
                 for sensor in event.sensors[:2]
                 if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
             ),
@@ -56,14 +72,24 @@ def odds(p_value: float) -> str:
     return f"1 in {round(number, -digits):,.0f}"
 
 
+def _name(state: AssetState | None) -> str:
+    if state is None:
+        return "odd\nreadings"
+    style, words = STYLES.get(state, "yellow"), state.value.split("_")
+    return "\n".join(f"[{style}]{word}[/]" for word in words)
+
+
 def _span(first: int, last: int) -> str:
     return f"{first}" if first == last else f"{first}–{last}"
 
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
     unit = units.get(sensor.name, "")
+    if np.isnan(sensor.usual):
+        value = "a word" if np.isnan(sensor.value) else f"{sensor.value:.4g} {unit}".rstrip()
+        return f"{sensor.name}\n  {value} never seen"
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    # An alarm is about averages of many rows, so its worst row says little.
+    # A state is about averages of many rows, so its worst row says little.
     when = ""
     if row is not None and sensor.readings_ago:
         when = f", most in row {row - sensor.readings_ago}"

@@ -80,8 +80,10 @@ class Calibration:
             knots, p_values = knots[selected], p_values[selected]
         n_tail = min(max(10, round(TAIL_SHARE * n)), n - 1)
         start = scores[n - n_tail - 1] if n_tail > 0 else scores[0]
-        spread = float(scores.std())
-        floor = max(spread, abs(float(scores[-1])), 1e-12) * 1e-9
+        # Scores far out may be 1e200, whose square is not finite.
+        largest = max(float(np.abs(scores).max()), 1e-12)
+        spread = largest * float((scores / largest).std())
+        floor = 1e-9 * largest
         scale, shape = _pareto(scores[scores > start] - start)
         return cls(
             knots=knots,

@@ -16,6 +16,7 @@ import numpy as np
 
 from vigie.detectors.base import Floats
 from vigie.detectors.data.context import Context, as_word, code
+from vigie.detectors.data.coverage import slow_share
 from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.data.quality import DataQuality, Range, examine
 from vigie.errors import InvalidDataError
@@ -40,6 +41,11 @@ class Table:
     context: Context | None = None
     blind_blocks: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """By number of blocks, whether a calibration on them is blind, as soon as it is known."""
+
+    @cached_property
+    def slow_share(self) -> float:
+        """Share of the sensors that follow one slow curve through all rows, in time order."""
+        return slow_share(self.judged)
 
     @cached_property
     def fingerprint(self) -> str:

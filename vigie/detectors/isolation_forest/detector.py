@@ -39,8 +39,8 @@ from vigie.detectors.isolation_forest.nodes import (
 )
 from vigie.errors import InvalidDataError
 
-# While scikit-learn fits a forest, it replaces the warning filters of the whole process. Two
-# concurrent fits would restore each other's filters.
+# While scikit-learn fits a forest or a union of features, or transforms by one, it replaces the
+# warning filters of the whole process. Two threads at once would restore each other's filters.
 _warning_filters = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
@@ -125,9 +125,11 @@ class IsolationForest:
         if self.background:
             rows = self._with_background(rows, box)
         else:
-            steps["edge"] = edge = _edge(box)
+            with _warning_filters:
+                steps["edge"] = edge = _edge(box)
+                rows = edge.transform(rows)
             arrays |= _box(edge)
-            rows = self._with_strays(edge.transform(rows), X.shape[1], max_samples)
+            rows = self._with_strays(rows, X.shape[1], max_samples)
         drawn = round(max_samples * len(rows) / len(seen))
         if self.part or self.background:
             trees = grow(rows.astype(np.float32), self.n_estimators, drawn, self.random_state)

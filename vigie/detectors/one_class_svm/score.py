@@ -113,7 +113,8 @@ def _decision_function(
                     total += weights[j] * products[j]
             elif kernel == POLY:
                 for j in range(m):
-                    product = gamma * products[j]
+                    # The cube must stay finite.
+                    product = min(max(gamma * products[j], -FARTHEST), FARTHEST)
                     total += weights[j] * (product * product * product)
             else:
                 for j in range(m):
