@@ -194,7 +194,12 @@ def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm():
     named = [AssetState.NORMAL, AssetState.ALARM, *3 * [AssetState.DRIFT], AssetState.BAD_DATA]
     states = np.array([STATES.index(state) for state in named])
     result = hand_made("....xxx...", "......", states=states)
-    assert result.figures()["asset"]["rows_in_state"] == {"alarm": 1, "drift": 3, "bad_data": 1}
+    assert result.figures()["asset"]["rows_in_state"] == {
+        "alarm": 1,
+        "unknown_operating_point": 0,
+        "drift": 3,
+        "bad_data": 1,
+    }
     assert [(event.state, event.first, event.n_rows) for event in result.events] == [
         (AssetState.ALARM, 5, 1),
         (AssetState.DRIFT, 6, 3),

@@ -22,8 +22,8 @@ CERTAIN = {AssetState.BAD_DATA, AssetState.UNKNOWN_OPERATING_POINT}
 ADVICE = {
     AssetState.DRIFT: "The asset has moved away from its training slowly. Check it; if it is well, "
     "train again.",
-    AssetState.UNKNOWN_OPERATING_POINT: "The asset is run as training has not seen it, so nobody can "
-    "say how it is. If it should run like this, record it and train again.",
+    AssetState.UNKNOWN_OPERATING_POINT: "The asset is run as training has not seen it, so no model "
+    "can say how it is. If it should run like this, record it and train again.",
     AssetState.BAD_DATA: "Until the sensors work, the asset is not seen as it is.",
 }
 """What to do in a state, if its name does not say it."""
