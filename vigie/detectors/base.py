@@ -170,6 +170,9 @@ class Algorithm:
         surprise that disappears when that sensor alone is reset to its median.
     reconstructs : bool
         Whether the raw score is a reconstruction error.
+    calibration_fits : int, optional
+        Most fits of a calibration, for a costly algorithm; each then holds out several blocks. By
+        default, there is one for each block.
     settings : str, optional
         ``module:class`` of a subclass of ``Settings`` with additional fields.
     details : callable, optional
@@ -189,6 +192,7 @@ class Algorithm:
     takes_missing: bool = False
     explain: Callable[[Arrays, Params, Floats], Floats] | None = None
     reconstructs: bool = False
+    calibration_fits: int | None = None
     settings: str | None = None
     details: Callable[[Params, int], Params] = lambda params, n_samples: {}
 

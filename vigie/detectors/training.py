@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress,
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
+from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.data.quality import frozen_after, magnitude
 from vigie.detectors.power import AlarmLimits, HeldOut, smallest_steps
@@ -196,12 +198,13 @@ def _calibrated(
         )
     scorer = detector.noisy if isinstance(detector, Trend) else detector
     every = -(-len(X) // MOST_CALIBRATED)
-    total = _TotalProgress(folds + 1, progress)
+    fits = min(algorithm(detector.algorithm).calibration_fits or folds, folds)
+    total = _TotalProgress(fits + 1, progress)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], total.part(0), folding, "whole")
         sensor_facts = pool.submit(magnitude, X), pool.submit(frozen_after, X)
         kind = folding.kind(len(X), folds, scorer.window, context)
-        folds_of = list(_folds(X, scorer.window, context, folds, kind, folding.random_state))
+        folds_of = list(_folds(X, scorer.window, context, folds, fits, kind, folding.random_state))
         parts = [
             pool.submit(
                 _score_held_out,
@@ -359,15 +362,20 @@ def _scores(scorer: Detector, fitted: Fitted, examples: Floats) -> Floats:
 
 
 def _folds(
-    X: Floats, window: int, context: int, folds: int, kind: str, random_state: int
+    X: Floats, window: int, context: int, folds: int, fits: int, kind: str, random_state: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[Floats], list[Floats]]]:
-    """Yield what each fold holds out, as rows with their context too, and the rows to fit to."""
+    """Yield what each fit holds out, as rows with their context too, and the rows to fit to.
+
+    With fewer fits than folds, each holds out every so many-th fold.
+    """
     if kind == "rows":
         order = np.random.default_rng(random_state).permutation(len(X))
         for part in np.array_split(order, folds):
             yield [], [X[part]], [np.delete(X, part, axis=0)]
         return
-    for stretches in (pieces if kind == "pieces" else blocks)(len(X), folds):
+    parts = (pieces if kind == "pieces" else blocks)(len(X), folds)
+    for first in range(fits):
+        stretches = sorted(chain(*parts[first::fits]))
         held_out = [X[max(start - context, 0) : stop] for start, stop in stretches]
         edges = [0, *(edge for stretch in stretches for edge in stretch), len(X)]
         rest = [X[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
