@@ -146,10 +146,13 @@ class Algorithm:
         Maps arrays, hyper-parameters and examples to raw scores of shape (n_examples,): larger
         is more unusual, NaN if a value is NaN, and bit-identical for an example alone and in a
         batch. Examples are rows (n, n_features), or windows (n, window, n_features).
-    score_along : callable, optional
-        Maps arrays, several sets of hyper-parameters and consecutive rows (n, n_features) to the
-        scores of the windows in them by each set, where that costs less than to score each window.
-        The scores must be the same; there is one for each full window of the longest set.
+    errors : callable, optional
+        Maps arrays, hyper-parameters and consecutive rows (n, n_features) to the forecast errors
+        of all rows but the first few, which have too few rows before them; (n_forecast, n_errors).
+    score_errors : callable, optional
+        Maps arrays, several sets of hyper-parameters and consecutive ``errors`` to the scores of
+        the windows in them by each set: those of ``score``, with the errors computed only once.
+        There is one for each full window of the longest set.
     with_step : callable, optional
         Maps arrays, hyper-parameters, consecutive rows, and the row from which on one sensor is to
         read too much, to a ``StepScorer``, where that costs less than to score changed rows.
@@ -186,7 +189,8 @@ class Algorithm:
     check: Callable[[Arrays, Params, int], None]
     compiled: tuple[str, ...] = ()
     compiled_to_fit: tuple[str, ...] = ()
-    score_along: Callable[[Arrays, Sequence[Params], Floats], list[Floats]] | None = None
+    errors: Callable[[Arrays, Params, Floats], Floats] | None = None
+    score_errors: Callable[[Arrays, Sequence[Params], Floats], list[Floats]] | None = None
     with_step: Callable[[Arrays, Params, Floats, int], StepScorer] | None = None
     flavor: Literal["sklearn", "torch"] = "sklearn"
     takes_missing: bool = False
