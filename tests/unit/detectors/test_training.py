@@ -216,7 +216,7 @@ def test_enough_rows_for_the_rate_asked_are_not_warned_about(row_detector, caplo
 
 
 @pytest.mark.parametrize("kind", ["blocks", "pieces"])
-@pytest.mark.parametrize("fits", [1, 2, 5])
+@pytest.mark.parametrize("fits", [1, 3, 5])
 def test_each_row_is_held_out_once_and_not_learnt_from_then(kind, fits):
     rows = np.arange(403.0)[:, None]
     held_out: list[float] = []
@@ -228,7 +228,7 @@ def test_each_row_is_held_out_once_and_not_learnt_from_then(kind, fits):
     assert sorted(held_out) == rows[:, 0].tolist()
 
 
-def test_two_fits_of_a_network_are_scored_on_all_five_blocks():
+def test_three_fits_of_a_network_are_scored_on_all_five_blocks():
     model = fit(DETECTORS["lstm_autoencoder"], steady(300))
     assert model.calibration.n_samples == 300 - 5 * (WINDOW - 1)
 
