@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -13,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress, no_progress
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
@@ -41,6 +44,10 @@ BASELINES = 4
 """Baselines that the training rows hold at least, for the calibration of a change."""
 LEVELS = np.linspace(0.0, 0.95, 20)
 """Quantiles of these scores that are matched."""
+
+_limiting = threading.Lock()
+_limits: Any = None
+_training_now = 0
 
 
 def train(
@@ -200,7 +207,7 @@ def _calibrated(
     every = -(-len(X) // MOST_CALIBRATED)
     fits = min(algorithm(detector.algorithm).calibration_fits or folds, folds)
     total = _TotalProgress(fits + 1, progress)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with _one_blas_thread(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], total.part(0), folding, "whole")
         sensor_facts = pool.submit(magnitude, X), pool.submit(frozen_after, X)
         kind = folding.kind(len(X), folds, scorer.window, context)
@@ -250,6 +257,23 @@ def _calibrated(
     )
     without_last = replace(model, arrays=parts[-1].result().fitted.arrays, estimator=None)
     return model, HeldOut(without_last, tuple(folds_of[-1][0]), matched[-1])
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread: its threads spin while they wait, and fits run side by side."""
+    global _training_now, _limits
+    with _limiting:
+        if _training_now == 0:
+            _limits = threadpool_limits(1, "blas")
+        _training_now += 1
+    try:
+        yield
+    finally:
+        with _limiting:
+            _training_now -= 1
+            if _training_now == 0:
+                _limits.restore_original_limits()
 
 
 class _TotalProgress:
