@@ -18,7 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vigie.config import Settings
 from vigie.detectors.base import Floats
-from vigie.detectors.lstm_autoencoder.detector import Autoencoder, Descent, LSTMAutoencoder, Windows
+from vigie.detectors.lstm_autoencoder.detector import (
+    Autoencoder,
+    CompiledDescent,
+    LSTMAutoencoder,
+    Windows,
+)
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 
 UNSEEN = 2000
@@ -123,7 +128,7 @@ def _until(
     torch.set_num_threads(1)
     try:
         most_steps = detector.epochs * steps_an_epoch
-        descent = Descent(network, windows, detector.learning_rate, most_steps)
+        descent = CompiledDescent(network, windows, detector.learning_rate, most_steps)
         taken = 0.0
         for _ in range(detector.epochs):
             shuffled = learn[torch.randperm(len(learn))]

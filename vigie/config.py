@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     encoder_layers: Layers = (32, 16)
     decoder_layers: Layers = (16, 32)
     sequence_length: int = Field(10, ge=2)
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(32, gt=0)
     epochs: int = Field(20, gt=0)
     learning_rate: float = Field(0.01, gt=0, le=1)
 

@@ -7,7 +7,7 @@ scores several parts of a long table at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -75,7 +75,9 @@ def score(
     trends: dict[str, Floats] = {}
     changes: dict[str, Floats] = {}
     for name, model in ensemble.models.items():
-        for part, scores in zip(model.parts, _raw_scores(model, timeline, first), strict=True):
+        for part, scores in zip(
+            model.parts, _raw_scores(name, model, timeline, first), strict=True
+        ):
             if part is model:
                 if name in silent:
                     scores[silent[name]] = np.nan
@@ -178,29 +180,55 @@ def since(assessment: Assessment, row: int) -> Assessment:
     return conclude(assessment.ensemble, later, rows, unassessed, None)
 
 
-def _raw_scores(model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
-    """Return the raw scores of the rows from ``first`` on by each part of a model."""
-    groups = [model.parts] if model.shares_work else [(part,) for part in model.parts]
-    return [scores for parts in groups for scores in _along(parts, timeline, first)]
+def _raw_scores(name: str, model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
+    """Return the raw scores of the rows from ``first`` on by each part; NaN with too few rows."""
+    if model.forecasts and first < len(timeline) >= model.fewest_rows:
+        return _from_errors(name, model, timeline, first)
+    return [_along(part, timeline, first) for part in model.parts]
 
 
-def _along(parts: Sequence[TrainedModel], timeline: Timeline, first: int) -> list[Floats]:
-    """Return the raw scores by parts that share work, or by one; NaN with too few rows."""
-    n_rows, model = len(timeline), parts[0]
-    if n_rows < model.fewest_rows:
-        return [np.full(n_rows - first, np.nan) for _ in parts]
-    longest, blocks = max(part.window for part in parts), []
+def _along(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
+    n_rows = len(timeline)
+    if first == n_rows or n_rows < model.fewest_rows:
+        return np.full(n_rows - first, np.nan)
+
+    def score(rows: Floats) -> list[Floats]:
+        return [model.raw_scores_along(timeline.imputed(model, rows))]
+
+    rows = timeline.judged(model)
+    return _in_blocks(score, timeline, rows, model.window, first)[0]
+
+
+def _from_errors(name: str, model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
+    """Return the raw scores by the parts of a model that forecasts, and keep its errors.
+
+    A row's error takes the few rows before it, its scores take the errors of many.
+    """
+
+    def forecast(rows: Floats) -> list[Floats]:
+        return [model.errors(timeline.imputed(model, rows))]
+
+    rows, known = timeline.judged(model), timeline.errors.get(name)
+    n_known = 0 if known is None else len(known)
+    [errors] = _in_blocks(forecast, timeline, rows, model.window, n_known)
+    timeline.errors[name] = errors if known is None else np.concatenate([known, errors])
+    longest = max(part.window for part in model.parts) - (model.window - 1)
+    return _in_blocks(model.raw_scores_of_errors, timeline, timeline.errors[name], longest, first)
+
+
+def _in_blocks(
+    score: Callable[[Floats], list[Floats]],
+    timeline: Timeline,
+    rows: Floats,
+    window: int,
+    first: int,
+) -> list[Floats]:
+    """Return what ``score`` makes of the windows that end with the rows from ``first`` on."""
+    n_rows, blocks = len(timeline), []
     for start in range(first, n_rows, BLOCK):
-        stop = min(start + BLOCK, n_rows)
-        rows, windows = timeline.stretch(model, longest, start, stop)
-        rows = timeline.imputed(model, rows)
-        scores = (
-            model.raw_scores_of_parts(rows) if len(parts) > 1 else [model.raw_scores_along(rows)]
-        )
-        blocks.append([those[windows] for those in scores])
-    if len(blocks) == 1:
-        return blocks[0]
-    return [np.concatenate([np.empty(0), *(b[i] for b in blocks)]) for i in range(len(parts))]
+        stretch, windows = timeline.stretch(rows, window, start, min(start + BLOCK, n_rows))
+        blocks.append([scores[windows] for scores in score(stretch)])
+    return blocks[0] if len(blocks) == 1 else list(map(np.concatenate, zip(*blocks, strict=True)))
 
 
 def _combined(p_values: Sequence[Floats]) -> Floats:

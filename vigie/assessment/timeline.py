@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -35,6 +35,9 @@ class RecentRows:
         See ``Examined``.
     held : ndarray of int of shape (n_rows, n_sensors)
         Rows for which each sensor has held its value, that row counted.
+    errors : mapping of str to ndarray of shape (n_rows, n_errors)
+        By model that forecasts, its errors, where they are known. Those of the first rows of a
+        window may lack the rows before them.
     """
 
     sensors: Sensors
@@ -42,6 +45,7 @@ class RecentRows:
     values: Floats
     usable: Floats
     held: NDArray[np.intp]
+    errors: Mapping[str, Floats] = field(default_factory=dict, repr=False)
 
     @classmethod
     def none(cls, sensors: Sensors) -> RecentRows:
@@ -62,7 +66,8 @@ class RecentRows:
             usable = values if is_sound else np.concatenate([self.usable, rows.usable])
         since_gap = np.empty(len(times), np.int64)
         compiled.rows.rows_since_gap(times.view(np.int64), round(max_gap_s * 1e6), since_gap)
-        return Timeline(self.sensors, times, values, usable, since_gap, held_before)
+        errors = dict(self.errors)
+        return Timeline(self.sensors, times, values, usable, since_gap, held_before, errors)
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Timeline:
     held_before : ndarray of int of shape (n_sensors,) or None
         Rows for which each sensor has held the value of the first row, that row counted; None if
         it is the first row of the asset.
+    errors : dict of str to ndarray of shape (n_known, n_errors)
+        By model that forecasts, its errors of the first ``n_known`` rows.
     """
 
     sensors: Sensors
@@ -90,6 +97,7 @@ class Timeline:
     usable: Floats
     rows_since_gap: NDArray[np.int64]
     held_before: NDArray[np.intp] | None = None
+    errors: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
     _matrices: dict[Any, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -118,6 +126,7 @@ class Timeline:
             values,
             values if self.usable is self.values else self.usable[-n_rows:],
             self.held[-n_rows:],
+            {name: known[-n_rows:] for name, known in self.errors.items()},
         )
 
     def judged(self, model: TrainedModel, at: slice | NDArray[np.intp] = slice(None)) -> Floats:
@@ -206,14 +215,14 @@ class Timeline:
         return windows
 
     def stretch(
-        self, model: TrainedModel, length: int, first: int, stop: int
+        self, rows: Floats, length: int, first: int, stop: int
     ) -> tuple[Floats, slice | NDArray[np.intp]]:
-        """Return rows that contain the windows of consecutive rows, for ``raw_scores_along``.
+        """Return a part of rows that contains the windows of consecutive ones.
 
         Parameters
         ----------
-        model : TrainedModel
-            It scores the windows.
+        rows : ndarray of shape (n_rows, k)
+            A row for each row of the timeline.
         length : int
             Rows in a window.
         first, stop : int
@@ -221,26 +230,26 @@ class Timeline:
 
         Returns
         -------
-        rows : ndarray of shape (n, n_features)
+        stretch : ndarray of shape (n, k)
             All rows of these windows; NaN before the first row, and at a gap enough rows of NaN
             that no window spans it.
         windows : slice or ndarray of int of shape (stop - first,)
-            Index in ``rows`` at which each window begins.
+            Index in ``stretch`` at which each window begins.
         """
         if length == 1:
-            return self.judged(model, slice(first, stop)), slice(0, stop - first)
+            return rows[first:stop], slice(0, stop - first)
         since_gap = self.rows_since_gap
         begin = first + 1 - min(length, int(since_gap[first]))
         if begin == first + 1 - length and stop - int(since_gap[stop - 1]) <= begin:
-            return self.judged(model, slice(begin, stop)), slice(0, stop - first)
+            return rows[begin:stop], slice(0, stop - first)
         n_gaps = np.cumsum(since_gap[begin:stop] == 1)
         n_gaps -= n_gaps[0]
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
-        rows = np.full((int(places[-1]) + 1, model.n_features), np.nan)
-        rows[places] = self.judged(model, slice(begin, stop))
+        stretch = np.full((int(places[-1]) + 1, rows.shape[1]), np.nan)
+        stretch[places] = rows[begin:stop]
         # No window begins before that of the first row.
         windows = places[first - begin :] - (length - 1)
-        return rows[windows[0] :], windows - windows[0]
+        return stretch[windows[0] :], windows - windows[0]
 
 
 def as_times(moments: Sequence[datetime]) -> Times:

@@ -146,10 +146,13 @@ class Algorithm:
         Maps arrays, hyper-parameters and examples to raw scores of shape (n_examples,): larger
         is more unusual, NaN if a value is NaN, and bit-identical for an example alone and in a
         batch. Examples are rows (n, n_features), or windows (n, window, n_features).
-    score_along : callable, optional
-        Maps arrays, several sets of hyper-parameters and consecutive rows (n, n_features) to the
-        scores of the windows in them by each set, where that costs less than to score each window.
-        The scores must be the same; there is one for each full window of the longest set.
+    errors : callable, optional
+        Maps arrays, hyper-parameters and consecutive rows (n, n_features) to the forecast errors
+        of all rows but the first few, which have too few rows before them; (n_forecast, n_errors).
+    score_errors : callable, optional
+        Maps arrays, several sets of hyper-parameters and consecutive ``errors`` to the scores of
+        the windows in them by each set: those of ``score``, with the errors computed only once.
+        There is one for each full window of the longest set.
     with_step : callable, optional
         Maps arrays, hyper-parameters, consecutive rows, and the row from which on one sensor is to
         read too much, to a ``StepScorer``, where that costs less than to score changed rows.
@@ -170,6 +173,9 @@ class Algorithm:
         surprise that disappears when that sensor alone is reset to its median.
     reconstructs : bool
         Whether the raw score is a reconstruction error.
+    calibration_fits : int, optional
+        Most fits of a calibration, for a costly algorithm; each then holds out several blocks. By
+        default, there is one for each block.
     settings : str, optional
         ``module:class`` of a subclass of ``Settings`` with additional fields.
     details : callable, optional
@@ -183,12 +189,14 @@ class Algorithm:
     check: Callable[[Arrays, Params, int], None]
     compiled: tuple[str, ...] = ()
     compiled_to_fit: tuple[str, ...] = ()
-    score_along: Callable[[Arrays, Sequence[Params], Floats], list[Floats]] | None = None
+    errors: Callable[[Arrays, Params, Floats], Floats] | None = None
+    score_errors: Callable[[Arrays, Sequence[Params], Floats], list[Floats]] | None = None
     with_step: Callable[[Arrays, Params, Floats, int], StepScorer] | None = None
     flavor: Literal["sklearn", "torch"] = "sklearn"
     takes_missing: bool = False
     explain: Callable[[Arrays, Params, Floats], Floats] | None = None
     reconstructs: bool = False
+    calibration_fits: int | None = None
     settings: str | None = None
     details: Callable[[Params, int], Params] = lambda params, n_samples: {}
 

@@ -48,8 +48,8 @@ def raw_scores_along(
     computed once. Returns shape (max(n - window + 1, 0),).
     """
     entry = algorithm(name)
-    if entry.score_along is not None:
-        return entry.score_along(arrays, [params], rows)[0]
+    if entry.errors is not None and entry.score_errors is not None:
+        return entry.score_errors(arrays, [params], entry.errors(arrays, params, rows))[0]
     inputs = rows
     if "averaged_rows" in params:
         n_rows, at_least = params["averaged_rows"], params["averaged_at_least"]

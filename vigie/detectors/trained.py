@@ -188,18 +188,24 @@ class TrainedModel:
         return tuple(part for part in (self, self.trend, self.change) if part is not None)
 
     @cached_property
-    def shares_work(self) -> bool:
-        """Whether all parts together score consecutive rows in the time of one."""
-        return algorithm(self.algorithm).score_along is not None and len(self.parts) > 1
+    def forecasts(self) -> bool:
+        """Whether all parts score the same forecast errors."""
+        return algorithm(self.algorithm).errors is not None
 
-    def raw_scores_of_parts(self, rows: Floats) -> list[Floats]:
-        """Return the scores of all parts for consecutive rows, if they share work.
+    def errors(self, rows: Floats) -> Floats:
+        """Return the forecast errors of consecutive rows, (max(n - window + 1, 0), n_errors)."""
+        errors = algorithm(self.algorithm).errors
+        assert errors is not None
+        return errors(self.arrays, self.params, rows)
+
+    def raw_scores_of_errors(self, errors: Floats) -> list[Floats]:
+        """Return the scores of all parts for consecutive ``errors``.
 
         Each array has one for each full window of the longest part.
         """
-        score_along = algorithm(self.algorithm).score_along
-        assert score_along is not None
-        return score_along(self.arrays, [part.params for part in self.parts], rows)
+        score = algorithm(self.algorithm).score_errors
+        assert score is not None
+        return score(self.arrays, [part.params for part in self.parts], errors)
 
     def raw_scores_of_rows(self, X: Floats) -> Floats:
         """Return the score of each row of X (n_samples, n_features), padded as in ``examples``."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress, no_progress
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
+from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.coverage import MOSTLY
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.data.quality import frozen_after, magnitude
@@ -41,6 +46,10 @@ BASELINES = 4
 """Baselines that the training rows hold at least, for the calibration of a change."""
 LEVELS = np.linspace(0.0, 0.95, 20)
 """Quantiles of these scores that are matched."""
+
+_limiting = threading.Lock()
+_limits: Any = None
+_training_now = 0
 
 
 def train(
@@ -225,8 +234,9 @@ def _calibrated(
         )
     scorer = detector.noisy if isinstance(detector, Trend) else detector
     every = -(-len(X) // MOST_CALIBRATED)
-    total = _TotalProgress(folds + 1, progress)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    fits = min(algorithm(detector.algorithm).calibration_fits or folds, folds)
+    total = _TotalProgress(fits + 1, progress)
+    with _one_blas_thread(), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         whole = pool.submit(_fit, detector, [X], total.part(0), folding, "whole")
         magnitudes = pool.submit(magnitude, table.values)
         longest_held = pool.submit(frozen_after, table.values)
@@ -234,7 +244,7 @@ def _calibrated(
         folds_of = [
             (stretches, *table.judged_by_fold(held_out, rest))
             for stretches, held_out, rest in _folds(
-                table.values, scorer.window, context, folds, kind, folding.random_state
+                table.values, scorer.window, context, folds, fits, kind, folding.random_state
             )
         ]
         parts = [
@@ -288,6 +298,23 @@ def _calibrated(
     )
     without_last = replace(model, arrays=parts[-1].result().fitted.arrays, estimator=None)
     return model, HeldOut(without_last, tuple(folds_of[-1][0]), matched[-1])
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Limit BLAS to one thread: its threads spin while they wait, and fits run side by side."""
+    global _training_now, _limits
+    with _limiting:
+        if _training_now == 0:
+            _limits = threadpool_limits(1, "blas")
+        _training_now += 1
+    try:
+        yield
+    finally:
+        with _limiting:
+            _training_now -= 1
+            if _training_now == 0:
+                _limits.restore_original_limits()
 
 
 class _TotalProgress:
@@ -401,15 +428,20 @@ def _scores(scorer: Detector, fitted: Fitted, examples: Floats) -> Floats:
 
 
 def _folds(
-    X: Floats, window: int, context: int, folds: int, kind: str, random_state: int
+    X: Floats, window: int, context: int, folds: int, fits: int, kind: str, random_state: int
 ) -> Iterator[tuple[list[tuple[int, int]], list[Floats], list[Floats]]]:
-    """Yield what each fold holds out, as rows with their context too, and the rows to fit to."""
+    """Yield what each fit holds out, as rows with their context too, and the rows to fit to.
+
+    With fewer fits than folds, each holds out every so many-th fold.
+    """
     if kind == "rows":
         order = np.random.default_rng(random_state).permutation(len(X))
         for part in np.array_split(order, folds):
             yield [], [X[part]], [np.delete(X, part, axis=0)]
         return
-    for stretches in (pieces if kind == "pieces" else blocks)(len(X), folds):
+    parts = (pieces if kind == "pieces" else blocks)(len(X), folds)
+    for first in range(fits):
+        stretches = sorted(chain(*parts[first::fits]))
         held_out = [X[max(start - context, 0) : stop] for start, stop in stretches]
         edges = [0, *(edge for stretch in stretches for edge in stretch), len(X)]
         rest = [X[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]

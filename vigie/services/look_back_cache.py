@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Asset = tuple[str, str | None]
 """Asset and sensor group, which together have a history of their own."""
 MOST_ASSETS = 4096
-"""Size of the cache; each look-back takes about ten kilobytes."""
+"""Size of the cache; with eight sensors, each look-back takes about 50 kilobytes."""
 
 
 class LookBackCache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from vigie import samples
+from vigie.assessment.engine import advance
 from vigie.assessment.status import STATES, AssetStatus
 from vigie.assessment.stream import Faults, Part, StateCounts, ahead
 from vigie.cli import files
@@ -133,6 +135,27 @@ def test_rows_are_judged_the_same_however_they_are_cut(whole, cut):
         np.testing.assert_allclose(together, p_values, rtol=1e-9, atol=1e-12)
     assert one.assessment.is_anomaly.any()
     assert one.assessment.in_alarm.any()
+
+
+@pytest.mark.parametrize(("size", "forgets"), [(1, False), (1, True), (70, False), (70, True)])
+def test_errors_of_forecasts_are_the_same_kept_or_computed_anew(
+    service, table, times, whole, size, forgets
+):
+    ensemble = whole[0].assessment.ensemble
+    look_back, scored = ensemble.no_look_back, []
+    for start in range(0, N_ROWS, size):
+        cut = slice(start, start + size)
+        rows = ensemble.sensors.examine(table.to_numpy()[cut])
+        assessment, look_back = advance(ensemble, look_back, times[cut], rows)
+        scored.append(assessment.scores)
+        assert start == 0 or set(look_back.rows.errors) == {"vector_autoregression"}
+        if forgets:
+            # As a history that is read after a restart.
+            look_back = replace(look_back, rows=replace(look_back.rows, errors={}))
+    for kind in ("raw", "p_values", "trends", "changes"):
+        for name, expected in getattr(whole[0].assessment.scores, kind).items():
+            found = np.concatenate([getattr(scores, kind)[name] for scores in scored])
+            np.testing.assert_array_equal(found, expected, err_msg=f"{kind} of {name}")
 
 
 def test_states_and_beginnings_are_the_same_however_rows_are_cut(whole, cut):

@@ -49,7 +49,7 @@ def test_a_network_from_a_gpu_agrees_with_its_serving_form():
 
 
 def test_fits_side_by_side_learn_what_each_learns_alone():
-    detectors = [replace(DETECTOR, random_state=seed, arrays_only=True) for seed in range(4)]
+    detectors = [replace(DETECTOR, random_state=seed) for seed in range(4)]
     alone = [_scores(one.fit([ROWS], no_progress)) for one in detectors]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda one: _scores(one.fit([ROWS], no_progress)), detectors))

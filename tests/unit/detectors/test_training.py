@@ -17,7 +17,7 @@ from vigie.detectors.isolation_forest.detector import IsolationForest
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
 from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.trained import TrainedModel
-from vigie.detectors.training import train
+from vigie.detectors.training import _folds, train
 from vigie.errors import InvalidDataError
 
 WINDOW = 5
@@ -213,6 +213,24 @@ def test_enough_rows_for_the_rate_asked_are_not_warned_about(row_detector, caplo
     with caplog.at_level(logging.WARNING):
         fit(row_detector, steady(1000), threshold=0.999)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["blocks", "pieces"])
+@pytest.mark.parametrize("fits", [1, 3, 5])
+def test_each_row_is_held_out_once_and_not_learnt_from_then(kind, fits):
+    rows = np.arange(403.0)[:, None]
+    held_out: list[float] = []
+    for _, kept_back, rest in _folds(rows, 1, 0, 5, fits, kind, random_state=0):
+        seen = np.concatenate([np.empty((0, 1)), *rest])
+        held_out += np.concatenate(kept_back)[:, 0].tolist()
+        assert not np.isin(np.concatenate(kept_back), seen).any()
+        assert sum(map(len, kept_back)) + len(seen) == len(rows)
+    assert sorted(held_out) == rows[:, 0].tolist()
+
+
+def test_three_fits_of_a_network_are_scored_on_all_five_blocks():
+    model = fit(DETECTORS["lstm_autoencoder"], steady(300))
+    assert model.calibration.n_samples == 300 - 5 * (WINDOW - 1)
 
 
 def test_few_rows_take_fewer_folds(row_detector):

@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_SHARE = 0.1
 """Share of the windows held out for early stopping."""
-MIN_VALIDATION, MAX_VALIDATION = 100, 2048
+MIN_VALIDATION, MAX_VALIDATION = 100, 512
 """Fewest validation windows, below which all are trained on, and most."""
-MOST_LEARNT = 3200
+MOST_LEARNT = 1600
 """Most windows of an epoch, drawn anew for each. Neighbouring windows share all rows but one, so
 more of them cost time and gain little."""
 PATIENCE = 1000
@@ -79,10 +79,8 @@ class LSTMAutoencoder:
         Learning rate of the optimiser.
     random_state : int
         Seed.
-    most_learnt : int, default 3200
+    most_learnt : int, default 1600
         Most windows of an epoch.
-    arrays_only : bool, default False
-        Return no PyTorch network, if only scores are needed.
     """
 
     encoder_layers: tuple[int, ...]
@@ -93,7 +91,6 @@ class LSTMAutoencoder:
     learning_rate: float
     random_state: int
     most_learnt: int = MOST_LEARNT
-    arrays_only: bool = False
 
     algorithm = ALGORITHM.name
     scores_comparable = True
@@ -115,7 +112,10 @@ class LSTMAutoencoder:
         }
 
     def for_averages(self, n_rows: int) -> LSTMAutoencoder:
-        return replace(self, arrays_only=True)
+        # Neighbouring averages are alike, so half as many windows in as many steps are enough.
+        return replace(
+            self, batch_size=-(-self.batch_size // 2), most_learnt=-(-self.most_learnt // 2)
+        )
 
     def for_part(self, share: float) -> LSTMAutoencoder:
         # Errors are comparable only between networks trained for equally many steps. Smaller
@@ -126,7 +126,6 @@ class LSTMAutoencoder:
             batch_size=max(round(self.batch_size * root), 1),
             epochs=round(self.epochs / root),
             most_learnt=round(self.most_learnt * share),
-            arrays_only=True,
         )
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
@@ -139,15 +138,17 @@ class LSTMAutoencoder:
         most_steps = self.epochs * self._steps_of_an_epoch(learn)
         with _one_thread(), _gpu if device == "cuda" else nullcontext():
             windows = Windows(scaled.to(device), self.sequence_length)
-            descent_of = self._descent_on(device)
+            descent_of = CudaGraphDescent if device == "cuda" else CompiledDescent
             descent = descent_of(network.to(device), windows, self.learning_rate, most_steps)
             losses = self._optimise(descent, learn.to(device), validation.to(device), progress)
         # Convert to double precision, so that the network and the kernel, which uses these
         # arrays, agree to the last digits.
-        network = descent.average.cpu().double().eval().requires_grad_(False)
+        # Its weights are copied, since those of a compiled descent are transposed views, which an
+        # export of the network would misread.
+        network = network.cpu().double().eval().requires_grad_(False)
+        network.load_state_dict(descent.average.state_dict())
         arrays = {name: value.numpy().T.copy() for name, value in network.state_dict().items()}
-        estimator = None if self.arrays_only else network
-        return Fitted(estimator, arrays, loss_by_epoch=tuple(losses))
+        return Fitted(network, arrays, loss_by_epoch=tuple(losses))
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
@@ -155,11 +156,6 @@ class LSTMAutoencoder:
 
     def _steps_of_an_epoch(self, learn: Tensor) -> int:
         return -(-min(len(learn), self.most_learnt) // self.batch_size)
-
-    def _descent_on(self, device: str) -> type[Descent] | type[CompiledDescent]:
-        if device == "cuda":
-            return CudaGraphDescent
-        return CompiledDescent if self.arrays_only else Descent
 
     def _new_network(self, n_features: int) -> Autoencoder:
         # Initialisation uses torch's global generator, so concurrent fits must not interleave.
@@ -326,7 +322,7 @@ class CudaGraphDescent(Descent):
 
 
 class CompiledDescent:
-    """``Descent`` in compiled code, for internal fits.
+    """``Descent`` in compiled code, in a third of the time on a CPU.
 
     Parameters and attributes are those of ``Descent``.
     """

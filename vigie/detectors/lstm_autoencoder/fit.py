@@ -1,9 +1,8 @@
-"""Training of LSTM autoencoders for internal fits, in a third of PyTorch's time.
+"""Training of LSTM autoencoders on a CPU, in a third of PyTorch's time.
 
-The networks for the calibration and for averages are never used by other tools. They need no
-estimator, only weights. PyTorch takes as long to call its layers as they take to compute, and
-holds the GIL meanwhile; here several networks are trained in parallel. The steps are the same:
-batches, gradients, clipping, Adam and the average of the weights, in single precision.
+PyTorch takes as long to call its layers as they take to compute, and holds the GIL meanwhile; here
+several networks are trained in parallel. The steps are the same: batches, gradients, clipping, Adam
+and the average of the weights, in single precision.
 
 All weights are in one array, each matrix as (n_inputs, n_outputs) as in ``score.py``: per layer
 the weights of the input, those of the state and two biases; last the head's weights and bias. The
@@ -176,16 +175,17 @@ def _forward(
             _add_product(states[first - m : first], recurrent, gates[first : first + m])
         for row in range(first, first + m):
             gate = gates[row]
-            for j in range(2 * size):
-                gate[j] = _sigmoid(gate[j])
-            for j in range(2 * size, 3 * size):
-                gate[j] = _tanh(gate[j])
-            for j in range(3 * size, 4 * size):
-                gate[j] = _sigmoid(gate[j])
             before = cells[row - m] if first else zeros
             cell, tangent, state = cells[row], tangents[row], states[row]
             enter, forget = gate[:size], gate[size : 2 * size]
             new, leave = gate[2 * size : 3 * size], gate[3 * size :]
+            # Only loops from 0 are vectorised: numba takes another index for a negative one.
+            for j in range(2 * size):
+                gate[j] = _sigmoid(gate[j])
+            for j in range(size):
+                new[j] = _tanh(new[j])
+            for j in range(size):
+                leave[j] = _sigmoid(leave[j])
             for j in range(size):
                 cell[j] = forget[j] * before[j] + enter[j] * new[j]
             for j in range(size):

@@ -20,10 +20,16 @@ def _score(arrays: Arrays, params: Params, windows: Floats) -> Floats:
     return raw_scores(arrays, params, windows)
 
 
-def _score_along(arrays: Arrays, all_params: Sequence[Params], rows: Floats) -> list[Floats]:
-    from vigie.detectors.vector_autoregression.score import raw_scores_along
+def _errors(arrays: Arrays, params: Params, rows: Floats) -> Floats:
+    from vigie.detectors.vector_autoregression.score import whitened_errors
 
-    return raw_scores_along(arrays, all_params, rows)
+    return whitened_errors(arrays, params, rows)
+
+
+def _score_errors(arrays: Arrays, all_params: Sequence[Params], errors: Floats) -> list[Floats]:
+    from vigie.detectors.vector_autoregression.score import scores_of_errors
+
+    return scores_of_errors(arrays, all_params, errors)
 
 
 def _explain(arrays: Arrays, params: Params, windows: Floats) -> Floats:
@@ -43,7 +49,8 @@ ALGORITHM = Algorithm(
     parameters=("horizons", "penalty"),
     new_detector=_new_detector,
     score=_score,
-    score_along=_score_along,
+    errors=_errors,
+    score_errors=_score_errors,
     with_step=_with_step,
     check=check,
     compiled=("vigie.detectors.vector_autoregression.score",),

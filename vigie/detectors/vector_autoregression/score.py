@@ -233,15 +233,14 @@ def whitened_errors(arrays: Arrays, params: Params, rows: Floats) -> Floats:
     return errors
 
 
-def raw_scores_along(arrays: Arrays, all_params: Sequence[Params], rows: Floats) -> list[Floats]:
-    """Score windows of consecutive rows of shape (n, n_features), for each of some parameters.
+def scores_of_errors(arrays: Arrays, all_params: Sequence[Params], errors: Floats) -> list[Floats]:
+    """Score windows of consecutive whitened errors (n, n_features), for each of some parameters.
 
     Returns
     -------
-    list of ndarray of shape (max(n - window + 1, 0),)
-        With the longest of their windows.
+    list of ndarray of shape (max(n - span + 1, 0),)
+        With the longest span: the accumulated rows and their baseline.
     """
-    errors = whitened_errors(arrays, all_params[0], rows)
     spans = [max(params["accumulated_rows"], 1) + params["baseline_rows"] for params in all_params]
     n = max(len(errors) - max(spans) + 1, 0)
     return [
@@ -264,7 +263,8 @@ def raw_scores(arrays: Arrays, params: Params, windows: Floats) -> Floats:
     """Score windows of shape (n, window, n_features); shape (n,)."""
     scores = np.empty(len(windows))
     for i, rows in enumerate(windows):
-        scores[i] = raw_scores_along(arrays, [params], rows)[0][0]
+        errors = whitened_errors(arrays, params, rows)
+        scores[i] = scores_of_errors(arrays, [params], errors)[0][0]
     return scores
 
 
