@@ -25,7 +25,7 @@ BUILT_IN = {
     "vector_autoregression": "vigie.detectors.vector_autoregression:ALGORITHM",
     "lstm_autoencoder": "vigie.detectors.lstm_autoencoder:ALGORITHM",
 }
-COMPILED = ("averaging", "evidence", "odds", "rows")
+COMPILED = ("averaging", "evidence", "odds", "operating_points", "rows")
 """Modules of ``vigie.detectors.compiled`` that every algorithm needs."""
 
 

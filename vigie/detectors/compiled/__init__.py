@@ -10,7 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vigie.detectors.compiled import averaging, evidence, odds, rows  # noqa: F401
+    from vigie.detectors.compiled import (  # noqa: F401
+        averaging,
+        evidence,
+        odds,
+        operating_points,
+        rows,
+    )
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -56,32 +56,6 @@ def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -
             counts[row, column] = 1 + (now[column] == last[column]) * counts[row - 1, column]
 
 
-@compiled(
-    *(read_only(float64, 2), int64, read_only(int64, 1), read_only(float64, 2)),
-    writable(float64, 2),
-    fastmath=False,
-)
-def distances(
-    values: Floats, first: int, owner: NDArray[np.int64], ranges: Floats, found: Floats
-) -> None:
-    """Write how far each value of (n_rows, n_numbers) is from the nearest range of its number.
-
-    ``ranges`` has the shape (n_ranges, 2); ``owner`` has the number of each, ascending; ``first``
-    is the number of the first column. The distance of NaN is 0.
-    """
-    for row in range(values.shape[0]):
-        now, mine = values[row], found[row]
-        mine[:] = 0.0
-        last = -1
-        for i in range(len(owner)):
-            column = owner[i] - first
-            if column < 0 or column >= len(now) or now[column] != now[column]:
-                continue
-            distance = max(ranges[i, 0] - now[column], now[column] - ranges[i, 1], 0.0)
-            mine[column] = distance if column != last else min(mine[column], distance)
-            last = column
-
-
 @compiled(read_only(int64, 1), int64, writable(int64, 1))
 def rows_since_gap(times: NDArray[np.int64], longest: int, counts: NDArray[np.int64]) -> None:
     """Write the number of rows from the last gap longer than ``longest`` to each row, inclusive."""

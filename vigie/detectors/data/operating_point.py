@@ -113,7 +113,7 @@ class OperatingPoints:
         ``first`` is the number of the first column: 0 for sensors. Missing values are at 0.
         """
         distances = np.empty(values.shape)
-        compiled.rows.distances(values, first, self.owner, self.ranges, distances)
+        compiled.operating_points.distances(values, first, self.owner, self.ranges, distances)
         return distances
 
     def farthest(self, row: Floats) -> list[int]:
@@ -124,26 +124,18 @@ class OperatingPoints:
         outside = np.flatnonzero(self.distances(row[None], 0)[0])
         if len(outside):
             return outside.tolist()
-        moved = self.distances(self._scores(row[None])[1], len(self.center))[0]
-        shares = np.abs(moved @ self.components) if len(moved) else np.zeros(0)
+        scaled = np.nan_to_num((row - self.center) / self.scale)
+        moved = self.distances((scaled @ self.components.T)[None], len(self.center))[0]
+        shares = np.abs(moved @ self.components)
         return np.flatnonzero(shares > 0.5 * shares.max(initial=0.0)).tolist()
-
-    def _scores(self, rows: Floats) -> tuple[Floats, Floats]:
-        """Return standardised rows (n, n_features), and their scores (n, n_components)."""
-        scaled = np.clip((rows - self.center) / self.scale, -MOST_DEVIATIONS, MOST_DEVIATIONS)
-        # A missing sensor counts as usual.
-        scaled = np.nan_to_num(scaled)
-        return scaled, scaled @ self.components.T
 
     def are_unknown(self, rows: Floats) -> NDArray[np.bool_]:
         """Return which rows (n, n_features) are at unknown operating points, shape (n,)."""
-        many: NDArray[np.bool_] = (self.distances(rows, 0) > 0.0).sum(axis=1) >= self.fewest
-        if not len(self.components):
-            return many
-        scaled, scores = self._scores(rows)
-        errors = (scaled**2).sum(axis=1) - (scores**2).sum(axis=1)
-        moved = (self.distances(scores, len(self.center)) ** 2).sum(axis=1)
-        excess = np.maximum(errors - self.usual_error, 0.0)
-        together = errors <= MOST_ERROR * self.usual_error
-        unknown: NDArray[np.bool_] = many | (together & (moved > excess))
+        unknown = np.empty(len(rows), np.bool_)
+        compiled.operating_points.find_unknown(
+            np.ascontiguousarray(rows),
+            *(self.center, self.scale, self.components, self.owner, self.ranges),
+            *(self.fewest, float(self.usual_error[0]), MOST_ERROR, MOST_DEVIATIONS),
+            unknown,
+        )
         return unknown
