@@ -58,6 +58,7 @@ from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.one_class_svm_service import OneClassSVMService
+from vigie.services.vector_autoregression_service import VectorAutoregressionService
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 TRAINING_SETTINGS = {
@@ -116,7 +117,13 @@ HARDLY_SEEN = 3
 
 FOREST, SVM = IsolationForestService.name, OneClassSVMService.name
 LSTM = LSTMAutoencoderService.name
-MODELS = {FOREST: "Isolation Forest", SVM: "One-Class SVM", LSTM: "LSTM autoencoder"}
+VAR = VectorAutoregressionService.name
+MODELS = {
+    FOREST: "Isolation Forest",
+    SVM: "One-Class SVM",
+    VAR: "vector autoregression",
+    LSTM: "LSTM autoencoder",
+}
 VERDICTS = {
     "asset": "**Vigie, asset**",
     **{key: f"Vigie, {name} alone" for key, name in MODELS.items()},
@@ -128,6 +135,7 @@ FLEET = VERDICTS | {
     "pyod_iforest_smoothed": f"PyOD `IForest()`, mean of {SMOOTHED} scores",
     "pyod_ocsvm_smoothed": f"PyOD `OCSVM()`, standardised, mean of {SMOOTHED} scores",
     "default": "**Vigie, state `alarm` as it comes**",
+    "moved": "Vigie, `alarm`, `drift` or `unknown_operating_point` as it comes",
 }
 
 Cell = dict[str, Any]
@@ -459,7 +467,7 @@ def tell_edge(results: Results) -> dict[str, str]:
         shown = [" / ".join(f"{100 * share:.0f}" for share in by.values()) for by in shares]
         rows.append([*key.split("/"), *shown])
     goals = []
-    for name, label in MODELS.items():
+    for name in (FOREST, SVM, LSTM):
         shares = {
             f"{key.replace('/', ' sensors, ')} rows, {way}, {distance} deviations": share
             for key, cell in cells.items()
@@ -469,7 +477,7 @@ def tell_edge(results: Results) -> dict[str, str]:
         worst = min(shares, key=shares.__getitem__, default="")
         fell = f"{100 * shares[worst]:.0f} % with {worst}" if worst else "not asked"
         reached = bool(shares) and shares[worst] == 1.0
-        text = f"{label}: every such reading scores higher than every training row"
+        text = f"{MODELS[name]}: every such reading scores higher than every training row"
         goals.append(_goal(text, reached, "100 % everywhere" if reached else fell))
     who = [f"{who}, {way}" for who in ("Vigie", "PyOD") for way in WAYS]
     table = _table(["sensors", "training rows", *who], rows)
@@ -567,7 +575,7 @@ def _fleet(table: pd.DataFrame, fold: int) -> Cell:
     lives = [life.reset_index(drop=True) for unit, life in engines.items() if unit % 2 == fold]
     early = [_early(life) for life in lives]
     unusual = _judged_by_vigie(pd.concat(young, ignore_index=True), lives)
-    alarms = {"default": [state > 0 for state in unusual.pop("state")]}
+    alarms = {name: [state > 0 for state in unusual.pop(name)] for name in ("default", "moved")}
     unusual |= _judged_by_pyod(pd.concat(young).to_numpy(), [life.to_numpy() for life in lives])
     for method, values in unusual.items():
         limit = _limit(np.concatenate([v[:n] for v, n in zip(values, early, strict=True)]))
@@ -591,7 +599,8 @@ def _judged_by_vigie(young: pd.DataFrame, lives: Sequence[pd.DataFrame]) -> dict
     for name, outcome in service.train_all_models(young).items():
         if outcome["status"] != "trained":
             raise VigieError(f"{name} was not trained: {outcome['error']}")
-    found: dict[str, list[Floats]] = {key: [] for key in ("asset", *MODELS, "reading", "state")}
+    keys = ("asset", *MODELS, "reading", "default", "moved")
+    found: dict[str, list[Floats]] = {key: [] for key in keys}
     for life in lives:
         judged = service.detect_table(life)
         p_values = {"asset": judged.asset_p_values, "reading": judged.p_values}
@@ -599,8 +608,8 @@ def _judged_by_vigie(young: pd.DataFrame, lives: Sequence[pd.DataFrame]) -> dict
         for key, p_value in p_values.items():
             # Where nothing can be said yet, there is no alarm.
             found[key].append(np.nan_to_num(-np.log10(p_value), nan=-np.inf))
-        states = judged.in_alarm.tolist()
-        found["state"].append(np.array(states, dtype=float))
+        found["default"].append(judged.in_alarm.astype(float))
+        found["moved"].append((judged.statuses.states >= DRIFT).astype(float))
     return found
 
 
