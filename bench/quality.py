@@ -285,7 +285,10 @@ def _verdicts(
     }
     for name, peer in peers.items():
         said[name] = peer.fit(rows[:train_rows]).predict(rows[train_rows:]) == 1
-    figures = {name: replace(found, alarm=flags).figures() for name, flags in said.items()}
+    figures = {
+        name: replace(found, states=np.where(flags, ALARM, 0)).figures()
+        for name, flags in said.items()
+    }
     return {name: figures[name]["asset"] for name in said} | {"judged_s": found.judged_s}
 
 

@@ -209,8 +209,7 @@ def _from_errors(name: str, model: TrainedModel, timeline: Timeline, first: int)
         return [model.errors(timeline.imputed(model, rows))]
 
     rows, known = timeline.judged(model), timeline.errors.get(name)
-    n_known = 0 if known is None else len(known)
-    [errors] = _in_blocks(forecast, timeline, rows, model.window, n_known)
+    [errors] = _in_blocks(forecast, timeline, rows, model.window, 0 if known is None else first)
     timeline.errors[name] = errors if known is None else np.concatenate([known, errors])
     longest = max(part.window for part in model.parts) - (model.window - 1)
     return _in_blocks(model.raw_scores_of_errors, timeline, timeline.errors[name], longest, first)

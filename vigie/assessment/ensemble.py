@@ -58,6 +58,16 @@ class Ensemble:
         return max(rows)
 
     @cached_property
+    def n_look_back_with_errors(self) -> tuple[int, int]:
+        """The same, where the errors of the models that forecast are known, and of so many rows."""
+        rows, errors = [CHANGE_ROWS, status.RECENT], [1]
+        for model in self.models.values():
+            rows += [part.window for part in (model, model.trend) if part is not None]
+            if model.forecasts:
+                errors += [part.window - model.window + 1 for part in model.parts]
+        return max(rows), max(errors)
+
+    @cached_property
     def no_look_back(self) -> LookBack:
         """The empty look-back of the first row of an asset."""
         return LookBack.none(self.sensors)

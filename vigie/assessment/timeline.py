@@ -35,9 +35,12 @@ class RecentRows:
         See ``Examined``.
     held : ndarray of int of shape (n_rows, n_sensors)
         Rows for which each sensor has held its value, that row counted.
-    errors : mapping of str to ndarray of shape (n_rows, n_errors)
-        By model that forecasts, its errors, where they are known. Those of the first rows of a
-        window may lack the rows before them.
+    errors : mapping of str to ndarray of shape (n_known, n_errors)
+        By model that forecasts, its errors, where they are known, up to the last row; they may
+        reach further back than the rows. Those of the first rows after a gap may lack the rows
+        before them.
+    since_gap : int
+        Rows from the last gap to the first row, itself counted.
     """
 
     sensors: Sensors
@@ -46,6 +49,7 @@ class RecentRows:
     usable: Floats
     held: NDArray[np.intp]
     errors: Mapping[str, Floats] = field(default_factory=dict, repr=False)
+    since_gap: int = 1
 
     @classmethod
     def none(cls, sensors: Sensors) -> RecentRows:
@@ -65,7 +69,8 @@ class RecentRows:
             is_sound = self.usable is self.values and rows.usable is rows.values
             usable = values if is_sound else np.concatenate([self.usable, rows.usable])
         since_gap = np.empty(len(times), np.int64)
-        compiled.rows.rows_since_gap(times.view(np.int64), round(max_gap_s * 1e6), since_gap)
+        longest = round(max_gap_s * 1e6)
+        compiled.rows.rows_since_gap(times.view(np.int64), longest, self.since_gap, since_gap)
         errors = dict(self.errors)
         return Timeline(self.sensors, times, values, usable, since_gap, held_before, errors)
 
@@ -88,7 +93,8 @@ class Timeline:
         Rows for which each sensor has held the value of the first row, that row counted; None if
         it is the first row of the asset.
     errors : dict of str to ndarray of shape (n_known, n_errors)
-        By model that forecasts, its errors of the first ``n_known`` rows.
+        By model that forecasts, its errors up to the last row, or to the row before those to be
+        scored; they may reach further back than the rows.
     """
 
     sensors: Sensors
@@ -117,8 +123,8 @@ class Timeline:
         compiled.rows.held(self.values, before, counts)
         return counts
 
-    def last(self, n_rows: int) -> RecentRows:
-        """Return the last rows, as a look-back."""
+    def last(self, n_rows: int, n_errors: int = 0) -> RecentRows:
+        """Return the last rows, and as many errors of each model that forecasts, as a look-back."""
         values = self.values[-n_rows:]
         return RecentRows(
             self.sensors,
@@ -126,7 +132,8 @@ class Timeline:
             values,
             values if self.usable is self.values else self.usable[-n_rows:],
             self.held[-n_rows:],
-            {name: known[-n_rows:] for name, known in self.errors.items()},
+            {name: known[-n_errors:] for name, known in self.errors.items()} if n_errors else {},
+            int(self.rows_since_gap[-n_rows:][0]) if len(self) else 1,
         )
 
     def judged(self, model: TrainedModel, at: slice | NDArray[np.intp] = slice(None)) -> Floats:
@@ -221,8 +228,8 @@ class Timeline:
 
         Parameters
         ----------
-        rows : ndarray of shape (n_rows, k)
-            A row for each row of the timeline.
+        rows : ndarray of shape (n, k)
+            They end with the last row of the timeline, and may reach further back.
         length : int
             Rows in a window.
         first, stop : int
@@ -236,17 +243,19 @@ class Timeline:
         windows : slice or ndarray of int of shape (stop - first,)
             Index in ``stretch`` at which each window begins.
         """
-        if length == 1:
-            return rows[first:stop], slice(0, stop - first)
-        since_gap = self.rows_since_gap
-        begin = first + 1 - min(length, int(since_gap[first]))
+        since_gap, earlier = self.rows_since_gap, len(rows) - len(self)
+        begin = max(first + 1 - min(length, int(since_gap[first])), -earlier)
+        rows = rows[begin + earlier : stop + earlier]
         if begin == first + 1 - length and stop - int(since_gap[stop - 1]) <= begin:
-            return rows[begin:stop], slice(0, stop - first)
-        n_gaps = np.cumsum(since_gap[begin:stop] == 1)
+            return rows, slice(0, stop - first)
+        begins = np.zeros(stop - begin, np.int64)
+        # No gap is in the rows before the timeline that a window reaches back to.
+        begins[max(-begin, 0) :] = since_gap[max(begin, 0) : stop] == 1
+        n_gaps = np.cumsum(begins)
         n_gaps -= n_gaps[0]
         places = np.arange(stop - begin) + (length - 1) * (n_gaps + 1)
         stretch = np.full((int(places[-1]) + 1, rows.shape[1]), np.nan)
-        stretch[places] = rows[begin:stop]
+        stretch[places] = rows
         # No window begins before that of the first row.
         windows = places[first - begin :] - (length - 1)
         return stretch[windows[0] :], windows - windows[0]

@@ -143,15 +143,20 @@ def test_errors_of_forecasts_are_the_same_kept_or_computed_anew(
 ):
     ensemble = whole[0].assessment.ensemble
     look_back, scored = ensemble.no_look_back, []
+    values, known, n_rows = table.to_numpy(), np.empty(0), ensemble.n_look_back
     for start in range(0, N_ROWS, size):
         cut = slice(start, start + size)
-        rows = ensemble.sensors.examine(table.to_numpy()[cut])
+        rows = ensemble.sensors.examine(values[cut])
         assessment, look_back = advance(ensemble, look_back, times[cut], rows)
         scored.append(assessment.scores)
         assert start == 0 or set(look_back.rows.errors) == {"vector_autoregression"}
+        known = np.append(known, assessment.conservative_p_values)
         if forgets:
             # As a history that is read after a restart.
-            look_back = replace(look_back, rows=replace(look_back.rows, errors={}))
+            so_far = ensemble.sensors.examine(values[: cut.stop])
+            none = ensemble.no_look_back.rows
+            timeline = none.followed_by(times[: cut.stop], so_far, ensemble.max_gap_s)
+            look_back = replace(look_back, rows=timeline.last(n_rows), p_values=known[-n_rows:])
     for kind in ("raw", "p_values", "trends", "changes"):
         for name, expected in getattr(whole[0].assessment.scores, kind).items():
             found = np.concatenate([getattr(scores, kind)[name] for scores in scored])

@@ -56,9 +56,15 @@ def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -
             counts[row, column] = 1 + (now[column] == last[column]) * counts[row - 1, column]
 
 
-@compiled(read_only(int64, 1), int64, writable(int64, 1))
-def rows_since_gap(times: NDArray[np.int64], longest: int, counts: NDArray[np.int64]) -> None:
-    """Write the number of rows from the last gap longer than ``longest`` to each row, inclusive."""
-    for row in range(len(times)):
-        continues = row > 0 and times[row] - times[row - 1] <= longest
-        counts[row] = counts[row - 1] + 1 if continues else 1
+@compiled(read_only(int64, 1), int64, int64, writable(int64, 1))
+def rows_since_gap(
+    times: NDArray[np.int64], longest: int, first: int, counts: NDArray[np.int64]
+) -> None:
+    """Write the number of rows from the last gap longer than ``longest`` to each row, inclusive.
+
+    ``first`` is the number for the first row.
+    """
+    if len(times):
+        counts[0] = first
+    for row in range(1, len(times)):
+        counts[row] = counts[row - 1] + 1 if times[row] - times[row - 1] <= longest else 1
