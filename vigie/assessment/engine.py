@@ -136,8 +136,8 @@ def conclude(
     ]
     any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
     since = max(scores.first - status.RECENT, 0)
-    unknown = scores.timeline.unknown_points(ensemble.knows_operating_points, since)
-    points = status.near_unknown_points(*unknown, len(rows))
+    places, by_context = scores.timeline.places(ensemble.knows_operating_points, since)
+    points = status.near_unknown_points(places, by_context, len(rows))
     evidence = Evidence.of(levels, forecasts, readings, any_frozen, points, ensemble.contamination)
     times = scores.timeline.times[scores.first :]
     statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)

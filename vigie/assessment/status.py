@@ -41,6 +41,8 @@ READINGS = 20
 """Readings that are combined into one p-value."""
 RECENT = READINGS + OFF_DELAY
 """Readings after an unknown operating point in which the evidence still rests on it."""
+STEADY = 5
+"""Readings within the ranges of the training before a jump to an unknown operating point."""
 READINGS_WEIGHT = 1.0 / 30.0
 """Weight of the readings, relative to 1 for each trend, without a model that forecasts."""
 FORECAST_WEIGHT = 4.0
@@ -294,37 +296,41 @@ def combined_readings(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Flo
 
 
 def near_unknown_points(
-    by_sensors: NDArray[np.bool_], by_context: NDArray[np.bool_], n_last: int
+    places: NDArray[np.uint8], by_context: NDArray[np.bool_], n_last: int
 ) -> NDArray[np.uint8]:
     """Return for each of the last rows whether the asset is at an unknown operating point.
 
-    It is, if its context is new, or if the last two rows are far from training in many sensors, or
-    half of ``READINGS``: a single such row is a glitch.
+    It comes to one if its context is new, or if the sensors jump to one: two rows in a row are at
+    an unknown one, and the ``STEADY`` rows before them were within the ranges of the training. One
+    such row is a glitch, and what leaves the ranges slowly is a drift.
 
     Parameters
     ----------
-    by_sensors, by_context : ndarray of bool of shape (n,)
-        Whether each row is far from training in many sensors, and whether its context is new.
+    places : ndarray of int of shape (n,)
+        Where the sensors are; see ``OperatingPoints.places``.
+    by_context : ndarray of bool of shape (n,)
+        Whether the context of each row is new.
     n_last : int
         The last rows that count.
 
     Returns
     -------
     ndarray of int of shape (n_last,)
-        2 at an unknown operating point; 1 with such a row among the last ones, which the evidence
-        rests on; else 0.
+        2 where the asset comes to an unknown operating point; 1 with a row at one among the last
+        ones, which the evidence rests on; else 0.
     """
-    new = 2 * by_context[-n_last:].astype(np.uint8)
-    if not by_sensors.any():
+    first = len(places) - n_last
+    new = 2 * by_context[first:].astype(np.uint8)
+    if not (places == 2).any():
         return new
-    padded = np.concatenate([np.zeros(RECENT, np.bool_), by_sensors])
-    counts = np.cumsum(padded)
-    recent = counts[READINGS:] - counts[:-READINGS]
-    lingering = counts[RECENT:] - counts[:-RECENT]
-    both = padded[1:] & padded[:-1]
-    reached = both[-n_last:] | (recent[-n_last:] >= READINGS // 2)
-    near = np.where(reached, 2, np.minimum(lingering[-n_last:], 1)).astype(np.uint8)
-    return np.maximum(near, new)
+    padded = np.concatenate([np.zeros(RECENT, np.uint8), places])
+    far, left = padded == 2, np.cumsum(padded > 0)
+    counts = np.cumsum(far)
+    lingers = counts[RECENT:] > counts[:-RECENT]
+    was_steady = left[RECENT - 2 : -2] == left[RECENT - 2 - STEADY : -2 - STEADY]
+    jumps = far[RECENT:] & far[RECENT - 1 : -1] & was_steady
+    near = np.where(jumps, 2, lingers).astype(np.uint8)
+    return np.maximum(near[first:], new)
 
 
 def change_point(values: Floats) -> int:

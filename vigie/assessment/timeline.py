@@ -146,10 +146,10 @@ class Timeline:
             self._matrices[key] = model.context.judged(self.rows(model.feature_names))
         return self._matrices[key][at]
 
-    def unknown_points(
+    def places(
         self, model: TrainedModel | None, first: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which rows from ``first`` on are at an unknown operating point, by themselves.
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Return which rows from ``first`` on are where training has not been, by themselves.
 
         Parameters
         ----------
@@ -158,16 +158,18 @@ class Timeline:
 
         Returns
         -------
-        by_sensors, by_context : ndarray of bool of shape (n_rows - first,)
-            Whether many sensors are far from training, and whether the context is new.
+        places : ndarray of int of shape (n_rows - first,)
+            Where the sensors are; see ``OperatingPoints.places``.
+        by_context : ndarray of bool of shape (n_rows - first,)
+            Whether the context is new.
         """
-        none, rows = np.zeros(len(self) - first, np.bool_), slice(first, len(self))
+        n_rows, rows = len(self) - first, slice(first, len(self))
         points = None if model is None else model.operating_points
         if model is None or points is None:
-            return none, none
-        by_sensors = points.are_unknown(self.judged(model, rows))
+            return np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.bool_)
+        by_sensors = points.places(self.judged(model, rows))
         if model.context is None:
-            return by_sensors, none
+            return by_sensors, np.zeros(n_rows, np.bool_)
         unseen = model.context.unseen(self.rows(model.feature_names, rows))
         return by_sensors, unseen.any(axis=1)
 

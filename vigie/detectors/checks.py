@@ -65,7 +65,8 @@ def check_operating_points(arrays: Arrays, n_features: int) -> None:
         raise ValueError("the ranges of the operating points do not ascend")
     if outside(owner, n_features + n_components).any():
         raise ValueError("the ranges of the operating points belong to no sensor")
-    numbers(arrays, "ranges", len(owner), 2)
+    for name in ("ranges", "limits"):
+        numbers(arrays, name, len(owner), 2)
 
 
 def check_context(

@@ -421,7 +421,7 @@ def _contiguous(array: Any) -> NDArray[Any]:
     return np.ascontiguousarray(np.asarray(array))
 
 
-OPERATING_POINTS = ("center", "scale", "components", "usual_error", "owner", "ranges")
+OPERATING_POINTS = ("center", "scale", "components", "usual_error", "owner", "ranges", "limits")
 CONTEXT_ARRAYS = ("center", "owner", "points", "effects", "log_ratios")
 
 

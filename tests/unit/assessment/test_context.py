@@ -245,6 +245,13 @@ def test_one_glitch_of_all_sensors_is_no_operating_point(two_loads):
     assert UNKNOWN_POINT not in states(results)
 
 
+def test_a_machine_that_moves_there_slowly_is_not_taken_for_another_operating_point(two_loads):
+    wear = np.concatenate([np.full(100, 0.9), np.linspace(0.9, 2.5, 600)])
+    results = two_loads.detect_anomalies_batch(as_readings("worn", machine(wear, 29)))
+    assert UNKNOWN_POINT not in states(results)
+    assert {AssetState.DRIFT, AssetState.ALARM} & set(states(results))
+
+
 # Refused
 
 

@@ -6,7 +6,7 @@ See ``vigie.detectors.data.operating_point`` for the method.
 from __future__ import annotations
 
 import numpy as np
-from numba import boolean, float64, int64
+from numba import float64, int64, uint8
 from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
@@ -48,24 +48,25 @@ def distances(
 
 @compiled(
     *(read_only(float64, 2), read_only(float64, 1), read_only(float64, 1), read_only(float64, 2)),
-    *(read_only(int64, 1), read_only(float64, 2), int64, float64, float64, float64),
-    writable(boolean, 1),
+    *(read_only(int64, 1), read_only(float64, 2), read_only(float64, 2)),
+    *(int64, float64, float64, float64, writable(uint8, 1)),
     fastmath=False,
 )
-def find_unknown(
+def find_places(
     rows: Floats,
     center: Floats,
     scale: Floats,
     components: Floats,
     owner: NDArray[np.int64],
     ranges: Floats,
+    limits: Floats,
     fewest: int,
     usual_error: float,
     most_error: float,
     most_deviations: float,
-    unknown: NDArray[np.bool_],
+    places: NDArray[np.uint8],
 ) -> None:
-    """Write which rows of (n_rows, n_features) are at unknown operating points.
+    """Write where rows of (n_rows, n_features) are; see ``OperatingPoints.places``.
 
     Parameters are those of ``OperatingPoints``; ``most_error`` is in usual errors, and a
     standardised value counts as ``most_deviations`` at most. A missing one counts as usual.
@@ -74,10 +75,8 @@ def find_unknown(
     of_sensors, of_scores = np.empty(n_features), np.empty(n_components)
     scaled, scores = np.empty(n_features), np.empty(n_components)
     for row in range(rows.shape[0]):
-        _distances(rows[row], 0, owner, ranges, of_sensors)
-        n_outside, square = 0, 0.0
+        square = 0.0
         for column in range(n_features):
-            n_outside += of_sensors[column] > 0.0
             value = (rows[row, column] - center[column]) / scale[column]
             value = min(max(value, -most_deviations), most_deviations) if value == value else 0.0
             scaled[column] = value
@@ -88,9 +87,14 @@ def find_unknown(
                 total += components[number, column] * scaled[column]
             scores[number] = total
             square -= total * total
+        _distances(rows[row], 0, owner, ranges, of_sensors)
         _distances(scores, n_features, owner, ranges, of_scores)
-        moved = 0.0
-        for number in range(n_components):
-            moved += of_scores[number] ** 2
+        is_within = np.sum(of_sensors > 0.0) < fewest and np.sum(of_scores) == 0.0
+        if is_within:
+            places[row] = 0
+            continue
+        _distances(rows[row], 0, owner, limits, of_sensors)
+        _distances(scores, n_features, owner, limits, of_scores)
+        moved = np.sum(of_scores**2)
         together = square <= most_error * usual_error and moved > max(square - usual_error, 0.0)
-        unknown[row] = n_outside >= fewest or together
+        places[row] = 2 if np.sum(of_sensors > 0.0) >= fewest or together else 1

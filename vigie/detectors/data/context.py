@@ -138,7 +138,7 @@ class Context:
         fitted = cls(
             *(columns, dict(words), np.zeros(n_features), owner, np.concatenate(points)),
             *(np.zeros((len(owner), n_features)), np.zeros((len(owner), n_features))),
-            {c: seen_ranges(X[:, c], HOLE, MARGIN, MARGIN) for c in columns if c not in words},
+            {c: _seen(X[:, c]) for c in columns if c not in words},
         )
         # The basis of each column at its points; their weights give that of any row.
         bases = [
@@ -257,27 +257,27 @@ def as_word(value: Any) -> str | None:
     return str(value).strip() if isinstance(value, str) else f"{value:.15g}"
 
 
-def seen_ranges(values: Any, hole: float, margin: float, beyond: float) -> Any:
-    """Return the ranges that hold some values, shape (n_ranges, 2).
+def _seen(values: Any) -> Any:
+    ranges, width = seen_ranges(values, HOLE)
+    return ranges + MARGIN * width * np.array([-1.0, 1.0])
+
+
+def seen_ranges(values: Any, hole: float) -> tuple[Any, float]:
+    """Return the ranges that hold some values, (n_ranges, 2), and the width of their unit.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
         NaN for a missing one.
-    hole, margin, beyond : float
-        In widths of the central 99 % of the values: a wider hole divides two ranges, a range
-        extends into a hole by ``margin``, and beyond all values by ``beyond``.
+    hole : float
+        A wider hole divides two ranges; in widths of the central 99 % of the values.
     """
     ordered = np.unique(values[~np.isnan(values)])
     low, high = np.percentile(values[~np.isnan(values)], [0.5, 99.5])
     width = high - low if high > low else ordered[-1] - ordered[0]
     ends = np.flatnonzero(np.diff(ordered) > hole * width)
-    starts, stops = ordered[np.append(0, ends + 1)], ordered[np.append(ends, -1)]
-    starts[1:] -= margin * width
-    stops[:-1] += margin * width
-    starts[0] -= beyond * width
-    stops[-1] += beyond * width
-    return np.array([starts, stops]).T
+    ranges = np.array([ordered[np.append(0, ends + 1)], ordered[np.append(ends, -1)]]).T
+    return ranges, float(width)
 
 
 def _hats(values: Any, n: int) -> Any:

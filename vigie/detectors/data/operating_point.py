@@ -8,6 +8,8 @@ squared prediction error (Q) stays small. No model can say whether such a row is
 Modes of operation show as separate ranges of these scores, so a load between two trained ones is
 unknown, too, where the modes are clearly apart.
 
+Another load comes within a few rows. What leaves the ranges slowly is a drift, or ageing.
+
 References
 ----------
 MacGregor, Kourti. Statistical process control of multivariate processes. Control Engineering
@@ -62,6 +64,8 @@ class OperatingPoints:
         from ``n_features``.
     ranges : ndarray of shape (n_ranges, 2)
         The lower and upper end of each range, ascending; of sensors in their units.
+    limits : ndarray of shape (n_ranges, 2)
+        The ends from which on a value is outside.
     """
 
     center: Floats
@@ -70,6 +74,7 @@ class OperatingPoints:
     usual_error: Floats
     owner: NDArray[np.int64]
     ranges: Floats
+    limits: Floats
 
     @classmethod
     def of(cls, rows: Floats, context: Sequence[int] = ()) -> OperatingPoints:
@@ -79,22 +84,20 @@ class OperatingPoints:
         varying[list(context)] = False
         scale = np.where(varying, scale, np.inf)
         scaled = (rows - center) / scale
-        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(rows))
-        first = vectors[:, ::-1].T[: min(MOST_COMPONENTS, int((values > 1.0).sum()))]
+        variances, vectors = np.linalg.eigh(scaled.T @ scaled / len(rows))
+        first = vectors[:, ::-1].T[: min(MOST_COMPONENTS, int((variances > 1.0).sum()))]
         taking_part = 1.0 / (first**4).sum(axis=1)
         components = np.ascontiguousarray(first[taking_part >= FEWEST])
         scores = scaled @ components.T
         errors = (scaled**2).sum(axis=1) - (scores**2).sum(axis=1)
-        found = {
-            int(column): seen_ranges(rows[:, column], HOLE, MARGIN, BEYOND)
-            for column in np.flatnonzero(varying)
-        }
-        for number, own in enumerate(scores.T, start=len(center)):
-            found[number] = seen_ranges(own, HOLE, MARGIN, BEYOND)
-        owner = np.repeat(list(found), [len(ranges) for ranges in found.values()])
+        values = {int(column): rows[:, column] for column in np.flatnonzero(varying)}
+        values |= dict(enumerate(scores.T, start=len(center)))
+        found = [seen_ranges(own, HOLE) for own in values.values()]
+        owner = np.repeat(list(values), [len(ranges) for ranges, _ in found]).astype(np.int64)
         return cls(
-            *(center, scale, components, np.quantile(errors, [USUAL_ERROR])),
-            *(owner.astype(np.int64), np.concatenate([np.empty((0, 2)), *found.values()])),
+            *(center, scale, components, np.quantile(errors, [USUAL_ERROR]), owner),
+            np.concatenate([np.empty((0, 2)), *(ranges for ranges, _ in found)]),
+            np.concatenate([np.empty((0, 2)), *(_limits(*seen) for seen in found)]),
         )
 
     def ranges_of(self, number: int) -> Floats:
@@ -108,12 +111,12 @@ class OperatingPoints:
         return max(FEWEST, int(np.ceil(SHARE * np.isfinite(self.scale).sum())))
 
     def distances(self, values: Floats, first: int) -> Floats:
-        """Return how far values (n, n_numbers) are from the ranges of some numbers, same shape.
+        """Return how far values (n, n_numbers) are from the limits of some numbers, same shape.
 
         ``first`` is the number of the first column: 0 for sensors. Missing values are at 0.
         """
         distances = np.empty(values.shape)
-        compiled.operating_points.distances(values, first, self.owner, self.ranges, distances)
+        compiled.operating_points.distances(values, first, self.owner, self.limits, distances)
         return distances
 
     def farthest(self, row: Floats) -> list[int]:
@@ -129,13 +132,24 @@ class OperatingPoints:
         shares = np.abs(moved @ self.components)
         return np.flatnonzero(shares > 0.5 * shares.max(initial=0.0)).tolist()
 
-    def are_unknown(self, rows: Floats) -> NDArray[np.bool_]:
-        """Return which rows (n, n_features) are at unknown operating points, shape (n,)."""
-        unknown = np.empty(len(rows), np.bool_)
-        compiled.operating_points.find_unknown(
+    def places(self, rows: Floats) -> NDArray[np.uint8]:
+        """Return where rows (n, n_features) are, shape (n,).
+
+        0 for a row within the ranges, 2 for one at an unknown operating point, 1 in between.
+        """
+        places = np.empty(len(rows), np.uint8)
+        compiled.operating_points.find_places(
             np.ascontiguousarray(rows),
-            *(self.center, self.scale, self.components, self.owner, self.ranges),
+            *(self.center, self.scale, self.components, self.owner, self.ranges, self.limits),
             *(self.fewest, float(self.usual_error[0]), MOST_ERROR, MOST_DEVIATIONS),
-            unknown,
+            places,
         )
-        return unknown
+        return places
+
+
+def _limits(ranges: Floats, width: float) -> Floats:
+    """Return ranges (n_ranges, 2) with the room around them."""
+    limits = ranges + MARGIN * width * np.array([-1.0, 1.0])
+    limits[0, 0] = ranges[0, 0] - BEYOND * width
+    limits[-1, 1] = ranges[-1, 1] + BEYOND * width
+    return limits
