@@ -442,5 +442,5 @@ def _context_of(
     words = {column: tuple(of) for column, of in facts["words"]}
     seen = {int(column): ranges for column, ranges in _with_prefix("seen.", arrays).items()}
     checks.check_context(facts["columns"], words, seen, arrays, n_features)
-    own = {name: arrays[name] for name in CONTEXT_ARRAYS}
+    own: dict[str, Any] = {name: arrays[name] for name in CONTEXT_ARRAYS}
     return Context(columns=tuple(facts["columns"]), words=words, seen=seen, **own)

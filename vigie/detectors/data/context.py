@@ -3,7 +3,7 @@
 Power and temperature follow the load, so a healthy value at full load is odd at half load. Each
 sensor is therefore judged given its context: its mean and its spread are regressed on the context,
 and the models see the value that corresponds to it in the average context. The regression is
-additive over the columns: piecewise linear in a number, a level for each word.
+additive over the columns: a curve or straight lines in a number, a level for each word.
 
 This module is pickled by value and imports numpy only, so other tools load a model without Vigie.
 
@@ -25,6 +25,8 @@ import numpy as np
 
 FIRST_CODE = 1e9
 """Smallest code of a word; all codes are of one magnitude, and above most numbers."""
+MOST_FITTED = 16_384
+"""Most rows that the regression is fitted to, evenly spread; more do not change it."""
 BLOCKS = 5
 """Contiguous blocks of the cross-validation that chooses the shape of the dependence."""
 POINTS = 33
@@ -83,6 +85,8 @@ class Context:
         Logarithm of the ratio of its spread to that in the average context.
     seen : mapping of int to ndarray of shape (n_ranges, 2)
         The ranges of each number that training has seen.
+    shape : Shape
+        Of the dependence on numbers, in the process that fitted it.
     """
 
     columns: tuple[int, ...]
@@ -93,6 +97,7 @@ class Context:
     effects: Any
     log_ratios: Any
     seen: Mapping[int, Any]
+    shape: Shape = SHAPES[0]
 
     @classmethod
     def fit(cls, X: Any, columns: Sequence[int], words: Mapping[int, tuple[str, ...]]) -> Context:
@@ -102,6 +107,7 @@ class Context:
         best.
         """
         columns = tuple(sorted(columns))
+        X = _thinned(X)
         if len(words) == len(columns):
             return cls._fit(X, columns, words, SHAPES[0])
         blocks = np.array_split(np.arange(len(X)), BLOCKS)
@@ -119,6 +125,10 @@ class Context:
 
         return cls._fit(X, columns, words, min(SHAPES, key=loss))
 
+    def refitted(self, X: Any) -> Context:
+        """Return the context fitted to other rows, in the same shape."""
+        return self._fit(_thinned(X), self.columns, self.words, self.shape)
+
     @classmethod
     def _fit(
         cls,
@@ -130,8 +140,10 @@ class Context:
         points = []
         for column in columns:
             found = np.unique(X[:, column])
-            if column not in words and len(found) != 2:
-                found = np.linspace(found[0], found[-1], POINTS)
+            if column not in words:
+                # A part of the rows may have one value only.
+                last = found[-1] if len(found) > 1 else found[0] + 1.0
+                found = np.linspace(found[0], last, 2 if len(found) <= 2 else POINTS)
             points.append(found)
         owner = np.repeat(columns, list(map(len, points))).astype(np.int64)
         n_features = X.shape[1]
@@ -139,6 +151,7 @@ class Context:
             *(columns, dict(words), np.zeros(n_features), owner, np.concatenate(points)),
             *(np.zeros((len(owner), n_features)), np.zeros((len(owner), n_features))),
             {c: _seen(X[:, c]) for c in columns if c not in words},
+            shape,
         )
         # The basis of each column at its points; their weights give that of any row.
         bases = [
@@ -153,19 +166,12 @@ class Context:
         gram = (basis - middle).T @ (basis - middle) + PENALTY * np.eye(basis.shape[1])
         center = X[:, sensors].mean(axis=0)
         slopes = np.linalg.solve(gram, (basis - middle).T @ (X[:, sensors] - center))
-        fitted.center[sensors] = center - middle @ slopes
+        fitted.center[sensors] = center
         fitted.effects[:, sensors] = at_points @ slopes
-        # Centred, so that the average context has no effect.
-        average = weights.mean(axis=0) @ fitted.effects
-        fitted.center[:] += average
-        shares = np.array(
-            [
-                weights[:, owner == column].mean(axis=0) @ fitted.effects[owner == column]
-                for column in columns
-            ]
-        )
-        for own, share in zip(columns, shares, strict=True):
-            fitted.effects[owner == own] -= share
+        for column in columns:
+            # The average context has no effect.
+            mine = owner == column
+            fitted.effects[mine] -= weights[:, mine].mean(axis=0) @ fitted.effects[mine]
         errors = X[:, sensors] - fitted.expected(X)[0][:, sensors]
         for column, at in zip(columns, points, strict=True):
             mine = owner == column
@@ -255,6 +261,10 @@ def as_word(value: Any) -> str | None:
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value)).lower()
     return str(value).strip() if isinstance(value, str) else f"{value:.15g}"
+
+
+def _thinned(X: Any) -> Any:
+    return X[:: -(-len(X) // MOST_FITTED)]
 
 
 def _seen(values: Any) -> Any:

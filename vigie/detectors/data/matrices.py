@@ -73,7 +73,7 @@ class Table:
         """Return what the models see of a fold's rows, by the context of the others alone."""
         if self.context is None:
             return held_out, rest
-        context = Context.fit(np.concatenate(rest), self.context.columns, self.context.words)
+        context = self.context.refitted(np.concatenate(rest))
         return [*map(context.judged, held_out)], [*map(context.judged, rest)]
 
 
