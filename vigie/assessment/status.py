@@ -65,7 +65,7 @@ class Limits:
     alarm, clear : float
         The p-value that raises an alarm, and the larger one that sustains it.
     most_alarm, most_clear : float
-        Upper limits of both: half of all healthy readings must never sustain an alarm.
+        Upper limits of both: by default, half of all healthy readings must never sustain an alarm.
     """
 
     alarm: float
@@ -82,8 +82,10 @@ class Limits:
 OF_AVERAGES = Limits(alarm=2.0, clear=5.0)
 """Without a model that forecasts. Averages are calibrated on shorter, noisier ones, so that their
 true false-alarm rate is far lower."""
-OF_FORECASTS = Limits(alarm=0.2, clear=2.0)
-OF_CHANGES = Limits(alarm=0.2, clear=5.0)
+OF_FORECASTS = Limits(alarm=0.2, clear=2.0, most_alarm=0.002, most_clear=0.05)
+OF_CHANGES = Limits(alarm=0.2, clear=5.0, most_alarm=0.002, most_clear=0.05)
+"""A contamination above 0.01 makes readings anomalies sooner, and no alarms: on weaker evidence, a
+drift begins with an alarm, which lasts as long as the drift."""
 
 
 @dataclass(frozen=True)
