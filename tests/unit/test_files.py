@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vigie.cli.files import features, read_table, times_of
+from vigie.cli.files import Recording, features, read_table, times_of
 
 TIMES = pd.date_range("2026-01-05 08:00:00.5", periods=4, freq="10s", tz="UTC")
 EXPECTED = TIMES.tz_localize(None).to_numpy().astype("datetime64[us]")
@@ -53,3 +53,21 @@ def test_seconds_may_count_from_the_start_of_the_recording():
     found = times_of(READINGS.assign(elapsed=[0.0, 0.5, 1.0, 2.5]), "elapsed")
     assert found is not None
     assert (np.diff(found) / np.timedelta64(1, "ms")).tolist() == [500.0, 500.0, 1500.0]
+
+
+def test_words_of_a_context_are_kept_whatever_they_look_like(tmp_path):
+    cells = ["007", "1.10", "NA", "A7", " B2 ", ""]
+    (tmp_path / "t.csv").write_text("rms,product\n" + "".join(f"1.5,{cell}\n" for cell in cells))
+    table = read_table(tmp_path / "t.csv", ["product"])
+    words = ["007", "1.10", "NA", "A7", "B2", None]
+    assert table["product"].where(table["product"].notna(), None).tolist() == words
+    parts = Recording(tmp_path / "t.csv").read(["rms", "product"], words=["product"])
+    [(table, _)] = list(parts)
+    assert table["product"].where(table["product"].notna(), None).tolist() == words
+
+
+def test_a_context_of_numbers_is_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("rms;load\n1,5;0,25\n1,6;\n1,7;0,75\n")
+    table = read_table(tmp_path / "t.csv", ["load"])
+    assert table["load"].tolist()[::2] == [0.25, 0.75]
+    assert table["load"].isna().tolist() == [False, True, False]

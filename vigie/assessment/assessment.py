@@ -147,7 +147,10 @@ class Assessment:
             for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
                 # Of an unknown word, the rows have only its code.
                 value = None if column in context.words else float(values[column])
-                known = context.words.get(column) or context.seen[column].tolist()
+                known = context.words.get(column) or [
+                    (float(f"{low:.6g}"), float(f"{high:.6g}"))
+                    for low, high in context.seen[column].tolist()
+                ]
                 found.append(UnseenValue(name=names[column], value=value, seen=known))
         read = self.timeline.in_context(model, at)
         for column in points.farthest(self.timeline.judged(model, at)[0]):

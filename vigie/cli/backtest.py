@@ -44,7 +44,7 @@ def backtest(
     from vigie.cli.files import labels_of, read_table, times_of
     from vigie.cli.render.backtest import sentences, sheet, write_picture
 
-    table = read_table(file)
+    table = read_table(file, context or ())
     is_faulty = np.zeros(len(table), dtype=bool) if labels is None else labels_of(table, labels)
     other_columns = {name for name in (labels, time) if name is not None}
     if clash := other_columns.intersection(feature or ()):

@@ -75,7 +75,8 @@ def detect(
             highlight=False,
             soft_wrap=True,
         )
-    parts = stream.assess_all(recording.read(stream.ensemble.sensors.names, time))
+    sensors = stream.ensemble.sensors
+    parts = stream.assess_all(recording.read(sensors.names, time, sensors.words))
     if output is not Format.TABLE:
         writer = Writer(sys.stdout.buffer, output is Format.JSON, stream.versions, first)
         for part in _counted(parts, recording.n_rows):
@@ -107,6 +108,13 @@ def detect(
                 highlight=False,
                 soft_wrap=True,
             )
+    if events.n_silent:
+        out.print(
+            f"No model could judge {events.n_silent} of {events.n_rows} rows: the context or all "
+            "sensors are missing, or the context was never seen in training.",
+            highlight=False,
+            soft_wrap=True,
+        )
     n_alarms = events.counts[AssetState.ALARM]
     out.print(
         f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; {events.n_anomalies} of "

@@ -25,8 +25,10 @@ LARGEST: dict[Literal["s", "ms", "us"], float] = {"s": 1e11, "ms": 1e14, "us": 1
 """Upper bounds of times since 1970 by unit (seconds: the year 5138); larger ones are in ns."""
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, context: Collection[str] = ()) -> pd.DataFrame:
     """Read a CSV or Parquet file.
+
+    A column of ``context`` keeps all of its words, unless it holds numbers only.
 
     Raises
     ------
@@ -38,8 +40,16 @@ def read_table(path: Path) -> pd.DataFrame:
 
     with _readable(path):
         if _is_parquet(path):
-            return _with_numbers(_with_time_of_index(pd.read_parquet(path)))
-        return _with_numbers(pd.read_csv(path, sep=_separator(path)))
+            return _with_numbers(_with_time_of_index(pd.read_parquet(path)), kept=context)
+        marked = dict.fromkeys(context, _marked)
+        table = pd.read_csv(path, sep=_separator(path), converters=marked)
+    table = _unmarked(table, context)
+    for name in context:
+        if name in table.columns:
+            numbers = pd.to_numeric(table[name].str.replace(",", ".", regex=False), errors="coerce")
+            if table[name].notna().any() and numbers.notna().equals(table[name].notna()):
+                table[name] = numbers
+    return _with_numbers(table, kept=context)
 
 
 class Recording:
@@ -85,7 +95,7 @@ class Recording:
                 self.columns = list(map(str, header.columns))
 
     def read(
-        self, names: Collection[str], time: str | None = None
+        self, names: Collection[str], time: str | None = None, words: Collection[str] = ()
     ) -> Iterator[tuple[pd.DataFrame, NDArray[np.datetime64] | None]]:
         """Read the columns with these names, and the times of the rows.
 
@@ -95,6 +105,8 @@ class Recording:
             Columns; missing ones are left out, and the result may have others too.
         time : str, optional
             The column with the times; see ``times_of``.
+        words : collection of str, optional
+            Columns of words, which keep all that they hold.
 
         Yields
         ------
@@ -110,8 +122,8 @@ class Recording:
         """
         numeric: set[Any] | None = None
         clock: Clock | None = None
-        for part in self._in_range(self._tables([*names, *([time] if time else [])])):
-            table = _with_numbers(_with_time_of_index(part), numeric or ())
+        for part in self._in_range(self._tables([*names, *([time] if time else [])], words)):
+            table = _with_numbers(_with_time_of_index(part), numeric or (), words)
             if numeric is None:
                 numeric = set(table.select_dtypes("number").columns)
                 clock = Clock.of(table, time)
@@ -134,7 +146,7 @@ class Recording:
                 field="--rows",
             )
 
-    def _tables(self, names: Collection[str]) -> Iterator[pd.DataFrame]:
+    def _tables(self, names: Collection[str], words: Collection[str]) -> Iterator[pd.DataFrame]:
         """Yield all rows of the file."""
         with _readable(self.path):
             if _is_parquet(self.path):
@@ -142,7 +154,13 @@ class Recording:
             else:
                 import pandas as pd
 
-                yield from pd.read_csv(self.path, sep=_separator(self.path), chunksize=AT_A_TIME)
+                marked = dict.fromkeys(words, _marked)
+                separator = _separator(self.path)
+                with pd.read_csv(
+                    self.path, sep=separator, chunksize=AT_A_TIME, converters=marked
+                ) as tables:
+                    for table in tables:
+                        yield _unmarked(table, words)
 
 
 def _parquet_tables(path: Path, names: Collection[str]) -> Iterator[pd.DataFrame]:
@@ -196,6 +214,12 @@ def features(
     require_columns(table, exclude, "--exclude")
     require_columns(table, only, "--feature")
     require_columns(table, context, "--context")
+    if both := [name for name in context if name in exclude]:
+        raise InvalidDataError(
+            f"{', '.join(both)} is context, and excluded.",
+            field="--context",
+            remedy="Name it in one of both options only.",
+        )
     if only:
         return table[list(dict.fromkeys([*only, *context]))], []
     # A model would find every new value of an increasing column anomalous.
@@ -204,7 +228,8 @@ def features(
     others = table.drop(columns=list(dict.fromkeys([*exclude, *counters])))
     numeric = others.select_dtypes("number")
     if numeric.columns.difference(list(context)).empty:
-        raise InvalidDataError("No column holds numbers.", field="FILE")
+        said = "No column holds numbers" + (", but for the context." if context else ".")
+        raise InvalidDataError(said, field="FILE")
     kept = [name for name in others.columns if name in numeric.columns or name in context]
     texts = [name for name in others.columns if name not in kept]
     return others[kept], [str(name) for name in (*counters, *texts)]
@@ -387,8 +412,24 @@ def _form(column: pd.Series) -> dict[str, Any]:
     return {"format": "ISO8601"}
 
 
-def _with_numbers(table: pd.DataFrame, numeric: Collection[Any] = ()) -> pd.DataFrame:
-    """Return a table with its columns of numbers converted to floats.
+def _marked(cell: str) -> str:
+    """Mark a word, so that pandas takes none, such as NA, for a missing value."""
+    return f"={cell.strip()}"
+
+
+def _unmarked(table: pd.DataFrame, words: Collection[str]) -> pd.DataFrame:
+    """Return a table with its words as they were; None in an empty cell."""
+    for name in words:
+        if name in table.columns:
+            found = table[name].str[1:].astype(object)
+            table[name] = found.where(found != "", None)
+    return table
+
+
+def _with_numbers(
+    table: pd.DataFrame, numeric: Collection[Any] = (), kept: Collection[Any] = ()
+) -> pd.DataFrame:
+    """Return a table with its columns of numbers converted to floats, but for those ``kept``.
 
     A comma may be the decimal separator, and a text such as ``ERR`` becomes a missing value. A
     column that is mostly text stays as it is, unless it is one of ``numeric``.
@@ -396,6 +437,8 @@ def _with_numbers(table: pd.DataFrame, numeric: Collection[Any] = ()) -> pd.Data
     import pandas as pd
 
     for name, column in table.items():
+        if name in kept:
+            continue
         if pd.api.types.is_extension_array_dtype(column) and pd.api.types.is_numeric_dtype(column):
             table[name] = column.astype(float)
         elif pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column):

@@ -41,7 +41,7 @@ def train(
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
-    table = _read(file, rows)
+    table = _read(file, rows, context or ())
     X = chosen_features(table, exclude, feature, context)
     _warn_of_disorder(table)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
@@ -158,10 +158,10 @@ def _said(step: float) -> str:
     return "–" if math.isnan(step) else "not seen" if math.isinf(step) else f"{step:.3g}"
 
 
-def _read(file: Path, rows: str | None) -> pd.DataFrame:
+def _read(file: Path, rows: str | None, context: Sequence[str]) -> pd.DataFrame:
     from vigie.cli.files import read_table
 
-    table = read_table(file)
+    table = read_table(file, context)
     chosen_rows = row_slice(rows)
     if chosen_rows.start is not None and chosen_rows.start >= len(table):
         raise InvalidDataError(

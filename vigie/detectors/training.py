@@ -264,6 +264,12 @@ def _calibrated(
         fitted = whole.result()
         matched = [_matching(part.result(), scorer, fitted) for part in parts]
         scores = [match(part.result().scores) for match, part in zip(matched, parts, strict=True)]
+    if not sum(map(len, scores)):
+        raise InvalidDataError(
+            "No row can be held out: its context is in no other block of the rows.",
+            field="context_features",
+            remedy="Give rows in which each setting comes several times, or leave the column out.",
+        )
     overlap = -(-(scorer.window - context) // every)
     calibration = Calibration.fit(np.concatenate(scores), overlap=overlap)
     detector.set_threshold(fitted.estimator, calibration.raw_threshold(1.0 - threshold))

@@ -189,15 +189,15 @@ class Events:
 
     Attributes
     ----------
-    n_rows, n_anomalies : int
-        Counted over all rows.
+    n_rows, n_anomalies, n_silent : int
+        Counted over all rows: all, those anomalous, and those that no model judged.
     counts : Counter
         The events of each kind, including those that are not reported.
     """
 
     def __init__(self, most: int | None = MOST_TOLD) -> None:
         self._most = most
-        self.n_rows = self.n_anomalies = 0
+        self.n_rows = self.n_anomalies = self.n_silent = 0
         self.counts: Counter[Kind] = Counter()
         self._contamination = 0.0
         self._open: dict[Kind, _OpenEvent] = {}
@@ -212,6 +212,7 @@ class Events:
         self._contamination = rows.contamination
         self.n_rows += len(rows.p_values)
         self.n_anomalies += int(rows.is_anomaly.sum())
+        self.n_silent += int(np.isnan(rows.p_values).sum())
         for kind in (*reversed(TOLD), None):
             self._advance(rows, kind)
             unexplained = [

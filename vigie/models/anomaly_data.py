@@ -8,10 +8,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -19,8 +20,9 @@ from pydantic import (
     GetJsonSchemaHandler,
     Strict,
     TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
     field_validator,
-    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -39,7 +41,27 @@ NO_NUL = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
 _FINITE = TypeAdapter(dict[str, Value | None])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
-Word = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+LONGEST_WORD = 200
+
+
+def _setting(value: Any) -> Any:
+    """Return a value of the context: a number, a word, or None."""
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    is_word = isinstance(value, str) and len(value.strip()) > 0 and len(value) <= LONGEST_WORD
+    if is_number or (is_word and "\x00" not in value):
+        return value
+    raise ValueError(f"A number is expected, or a word of 1 to {LONGEST_WORD} characters")
+
+
+Setting = Annotated[
+    Any,
+    BeforeValidator(_setting),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number"}, {"type": "string", "minLength": 1}, {"type": "null"}]}
+    ),
+]
 
 
 def _refuse_number(value: Any) -> Any:
@@ -136,7 +158,7 @@ class AnomalyDetectionRequest(BaseModel):
     ]
     """Values by feature name, in the units of the training data; null for a missing value."""
     context: Annotated[
-        dict[Name, Annotated[FiniteFloat, Strict()] | Word | None],
+        dict[Name, Setting],
         Field(max_length=MOST_FEATURES, fail_fast=True),
     ] = Field(default_factory=dict)
     """How the machine is run: values of the models' ``context_features``, numbers or words."""
@@ -153,11 +175,12 @@ class AnomalyDetectionRequest(BaseModel):
             return values
         return _FINITE.validate_python({k: None if v != v else v for k, v in values.items()})
 
-    @model_validator(mode="after")
-    def _is_given_once(self) -> Self:
-        if twice := self.context.keys() & self.features.keys():
+    @field_validator("context")
+    @classmethod
+    def _is_given_once(cls, context: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if twice := context.keys() & info.data.get("features", {}).keys():
             raise ValueError(f"{min(twice)} is given both as a feature and as context")
-        return self
+        return context
 
     @field_validator("metadata")
     @classmethod

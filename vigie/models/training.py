@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
-from vigie.models.anomaly_data import MOST_FEATURES, Name, Value, Word
+from vigie.models.anomaly_data import MOST_FEATURES, Name, Setting, Value
 from vigie.models.from_json import n_strings
 
 MOST_ROWS = 1_000_000
@@ -57,19 +57,21 @@ class TrainRequest(BaseModel):
     """Columns of ``data`` that say how the machine is run, such as its load: the sensors are judged
     given these."""
     context: Annotated[
-        dict[Name, Annotated[list[Value | Word], Field(max_length=MOST_ROWS, fail_fast=True)]],
+        dict[Name, Annotated[list[Setting], Field(max_length=MOST_ROWS, fail_fast=True)]],
         Field(max_length=MOST_FEATURES),
     ] = Field(default_factory=dict)
     """More of such columns, by name, with one number or word for each row of ``data``."""
 
-    @model_validator(mode="after")
-    def _context_fits(self) -> Self:
-        for name, values in self.context.items():
-            if len(values) != len(self.data):
-                raise ValueError(
-                    f"context.{name} has {len(values)} values for {len(self.data)} rows of data"
-                )
-        return self
+    @field_validator("context")
+    @classmethod
+    def _fits(cls, context: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        n_rows = len(info.data.get("data", ()))
+        for name, values in context.items():
+            if n_rows and len(values) != n_rows:
+                raise ValueError(f"{name} has {len(values)} values for {n_rows} rows of data")
+            if name in (info.data.get("feature_names") or ()):
+                raise ValueError(f"{name} is a column of data too; give it once")
+        return context
 
     @property
     def rows(self) -> list[Row] | list[list[float | str]]:

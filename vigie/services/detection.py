@@ -555,6 +555,14 @@ def _refuse_words(reading: AnomalyDetectionRequest, sensors: Sensors, field: str
 
 def _raise_unusable(reading: AnomalyDetectionRequest, model: TrainedModel, field: str) -> None:
     """Raise the error for a reading that no model can assess."""
+    for name in sorted(model.context_names):
+        if reading.values.get(name) is None:
+            example = '"..."' if name in model.words else "0.5"
+            raise InvalidDataError(
+                "The context is missing, and the sensors are judged given it.",
+                field=f"{field}context.{name}",
+                remedy=f'Give it with the reading, such as "context": {{"{name}": {example}}}.',
+            )
     try:
         as_row(reading.values, model.feature_names, model.words)
     except InvalidDataError as error:

@@ -194,6 +194,8 @@ def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_pa
         ({"context": {"load": [1.0]}}, "context", "1 values for 60 rows"),
         ({"context_features": ["a", "b", "c"]}, "context_features", "no sensor to judge"),
         ({"context": {"load": [1.0] * 60}}, "context_features.load", "constant"),
+        ({"context": {"load": [True] * 60}}, "context.load[0]", "number is expected, or a word"),
+        ({"context": {"a": [1.0] * 60}}, "context", "a column of data too"),
     ],
 )
 def test_a_context_that_cannot_be_used_is_named(untrained, healthy, change, field, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,8 @@ from pydantic import ValidationError
 from quick_training import CHEAP
 
 from vigie.config import Settings
-from vigie.detectors.data.matrices import as_matrix
+from vigie.detectors.data.context import code
+from vigie.detectors.data.matrices import as_matrix, training_table
 from vigie.detectors.data.proposal import proposed_context
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
@@ -255,6 +257,34 @@ def test_a_machine_that_moves_there_slowly_is_not_taken_for_another_operating_po
 # Refused
 
 
+def test_a_load_that_comes_in_one_block_only_is_refused_or_judged_without_warnings(tmp_path):
+    once = machine(np.repeat([0.2, 1.0], [480, 120]), 30).assign(
+        load=np.repeat([0.2, 1.0], [480, 120])
+    )
+    service = new_service("vector_autoregression", Settings(**(CHEAP | {"state_dir": tmp_path})))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        service.train(once, context_features=["load"])
+        every_row = once.assign(batch=[f"batch {row}" for row in range(600)])
+        with pytest.raises(InvalidDataError) as error:
+            service.train(every_row, context_features=["batch"])
+    assert error.value.field == "context_features"
+
+
+def test_booleans_and_numbers_among_words_are_words():
+    rows = machine(loads(200, 31), 31).assign(
+        running=[True, False] * 100, product=["A7", 7.0] * 100
+    )
+    table = training_table(rows, None, context_features=["running", "product"])
+    assert table.context is not None
+    assert table.context.words == {6: ("false", "true"), 7: ("7", "A7")}
+
+
+def test_no_two_words_are_taken_for_one():
+    # Both have the same CRC32.
+    assert code("plumless") != code("buckeroo")
+
+
 @pytest.mark.parametrize(
     ("context", "field"),
     [
@@ -281,7 +311,7 @@ def test_a_reading_without_its_context_is_refused_by_name(by_load):
     del reading["features"]["load"]
     with pytest.raises(InvalidDataError) as error:
         by_load.detect_anomaly(reading)
-    assert error.value.field == "features.load"
+    assert error.value.field == "context.load"
 
 
 def test_without_its_context_no_sensor_is_judged_by_a_guess(tmp_path):
@@ -292,7 +322,7 @@ def test_without_its_context_no_sensor_is_judged_by_a_guess(tmp_path):
     with pytest.raises(InvalidDataError) as error:
         service.detect_anomalies_batch(readings)
     service.close()
-    assert error.value.field == "[29].features.load"
+    assert error.value.field == "[29].context.load"
 
 
 def test_a_word_for_a_number_is_refused(by_load):
@@ -322,6 +352,16 @@ def test_a_setting_is_proposed_and_a_sensor_is_not():
     )
     assert set(proposed) == {"load", "product"}
     assert proposed["load"] > 0.9
+
+
+def test_two_settings_are_proposed_where_only_both_explain_the_sensors():
+    load, speed = loads(1000, 32, (0.0, 1.0)), loads(1000, 33, (0.0, 1.0))
+    rows = machine(load, 32)
+    rows[["power", "flow", "pressure"]] = machine(speed, 34)[["power", "flow", "pressure"]]
+    rows = rows.assign(load=load, speed=speed)
+    proposed = proposed_context(rows.to_numpy(), list(rows.columns), {})
+    assert set(proposed) == {"load", "speed"}
+    assert max(proposed.values()) < 0.6
 
 
 def test_a_setting_that_the_sensors_do_not_follow_is_not_proposed():

@@ -16,15 +16,17 @@ Hastie, Tibshirani, Friedman. The elements of statistical learning, ch. 5 and 9.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-FIRST_CODE = 1e9
+FIRST_CODE = 1e15
 """Smallest code of a word; all codes are of one magnitude, and above most numbers."""
+CODE_BYTES = 6
+"""Bytes of a code, such that floats are exact and no two words of a plant have the same."""
 MOST_FITTED = 16_384
 """Most rows that the regression is fitted to, evenly spread; more do not change it."""
 BLOCKS = 5
@@ -245,7 +247,8 @@ class Context:
 
 def code_of(word: str) -> float:
     """Return the number that stands for a word in a matrix: the same one in every process."""
-    return FIRST_CODE + zlib.crc32(word.encode())
+    digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
+    return FIRST_CODE + int.from_bytes(digest[:CODE_BYTES], "big")
 
 
 def code(value: Any) -> float:

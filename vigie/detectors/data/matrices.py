@@ -323,7 +323,7 @@ def _context_columns(
     words = {}
     for name in context_features:
         values = _column(X, names, name)
-        if any(isinstance(value, str) for value in values):
+        if any(isinstance(value, str | bool) for value in values):
             words[name] = tuple(sorted({w for w in map(as_word, values) if w is not None}))
     return (_with_codes(X, names, words) if words else X), words
 

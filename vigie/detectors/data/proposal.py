@@ -13,7 +13,9 @@ from vigie.detectors.data.context import Context, code
 LEAST_HELD = 0.8
 """Share of its rows in which a setting has the value of the row before."""
 LEAST_EXPLAINED = 0.5
-"""Share of the variance of the sensors that it explains, on average over them."""
+"""Share of the variance of the sensors that the settings explain together, on average ..."""
+LEAST_OF_ONE = 0.1
+"""... and share that each of them explains by itself."""
 FEWEST_ROWS = 100
 """Rows from which this can be told."""
 MOST_WORDS = 20
@@ -25,7 +27,7 @@ def proposed_context(
 ) -> dict[str, float]:
     """Return the columns that look like settings, each with the share of variance it explains.
 
-    A setting holds its value for a while, and the sensors follow it.
+    A setting holds its value for a while, and the sensors follow it, or several together.
 
     Parameters
     ----------
@@ -36,30 +38,45 @@ def proposed_context(
     texts : mapping of str to sequence
         Columns of words, with one value for each row.
     """
-    proposed: dict[str, float] = {}
     if len(X) < FEWEST_ROWS:
-        return proposed
-    for column, name in enumerate(names):
-        if _holds(X[:, column]):
-            proposed[name] = _explained(X, column, ())
+        return {}
+    names, columns, words = list(names), [X], dict[int, tuple[str, ...]]()
     for name, values in texts.items():
         codes = np.array([code(value) for value in values])
-        words = sorted({str(value) for value in values if isinstance(value, str)})
-        if len(words) <= MOST_WORDS and not np.isnan(codes).any() and _holds(codes):
-            proposed[name] = _explained(np.column_stack([X, codes]), X.shape[1], words)
-    return {name: share for name, share in proposed.items() if share >= LEAST_EXPLAINED}
+        found = sorted({str(value) for value in values if isinstance(value, str)})
+        if len(found) <= MOST_WORDS and not np.isnan(codes).any():
+            words[len(names)] = tuple(found)
+            names.append(name)
+            columns.append(codes[:, None])
+    rows = np.concatenate(columns, axis=1)
+    sensors = [column for column in range(X.shape[1]) if not _holds(X[:, column])]
+    own = {}
+    for column in range(rows.shape[1]):
+        if _holds(rows[:, column]):
+            share = _explained(rows, [column], sensors, words)
+            if share >= LEAST_OF_ONE:
+                own[column] = share
+    if not own or _explained(rows, list(own), sensors, words) < LEAST_EXPLAINED:
+        return {}
+    return {names[column]: share for column, share in own.items()}
 
 
 def _holds(values: Floats) -> bool:
     return bool(np.ptp(values) > 0.0 and np.mean(values[1:] == values[:-1]) >= LEAST_HELD)
 
 
-def _explained(X: Floats, column: int, words: Sequence[str]) -> float:
-    """Return the mean share of the other columns' variance that a column explains."""
-    context = Context.fit(X, [column], {column: tuple(words)} if words else {})
-    others = np.delete(X, column, axis=1)
-    left = np.delete(X - context.expected(X)[0], column, axis=1)
-    varying = others.std(axis=0) > 0.0
-    if not varying.any():
+def _explained(
+    rows: Floats, settings: list[int], sensors: list[int], words: Mapping[int, tuple[str, ...]]
+) -> float:
+    """Return the mean share of the sensors' variance that some settings explain together."""
+    varying = [column for column in sensors if np.ptp(rows[:, column]) > 0.0]
+    if not varying:
         return 0.0
-    return float(1.0 - (left[:, varying].var(axis=0) / others[:, varying].var(axis=0)).mean())
+    chosen = rows[:, [*varying, *settings]]
+    at = range(len(varying), chosen.shape[1])
+    of = {
+        place: words[column] for place, column in zip(at, settings, strict=True) if column in words
+    }
+    left = chosen - Context.fit(chosen, list(at), of).expected(chosen)[0]
+    n = len(varying)
+    return float(1.0 - (left[:, :n].var(axis=0) / chosen[:, :n].var(axis=0)).mean())
