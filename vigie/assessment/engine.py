@@ -135,8 +135,8 @@ def conclude(
         if name in scores.changes
     ]
     any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
-    since = max(scores.first - status.RECENT, 0)
-    places, by_context = scores.timeline.places(ensemble.knows_operating_points, since)
+    recent = max(scores.first - status.RECENT, 0)
+    places, by_context = scores.timeline.places(ensemble.knows_operating_points, recent)
     points = status.near_unknown_points(places, by_context, len(rows))
     evidence = Evidence.of(levels, forecasts, readings, any_frozen, points, ensemble.contamination)
     times = scores.timeline.times[scores.first :]

@@ -103,7 +103,7 @@ def detect(
         if (found := states.of(state)) is not None:
             n_rows, first_row = found
             out.print(
-                f"{state.value.replace('_', ' ').capitalize()} in {n_rows} "
+                f"{state.words.capitalize()} in {n_rows} "
                 f"row{'' if n_rows == 1 else 's'}, from row {first + first_row + 1}. {advice}",
                 highlight=False,
                 soft_wrap=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ OPTIONAL_PER_SENSOR = ("smallest_step_20", "smallest_step_200")
 """On the card if they were measured."""
 OVER_TIME = ("trend", "change")
 """Fields with models of several rows together."""
+CONTEXT_ARRAYS = ("center", "owner", "points", "effects", "log_ratios")
 ON_CARD = (
     "algorithm",
     "feature_names",
@@ -286,9 +287,9 @@ class TrainedModel:
                 card[part], more = model._as_card()
                 tensors |= {f"{part}.{name}": value for name, value in more.items()}
         if self.operating_points is not None:
-            for name in OPERATING_POINTS:
-                array = getattr(self.operating_points, name)
-                tensors[f"operating_points.{name}"] = _contiguous(array)
+            for item in fields(OperatingPoints):
+                array = getattr(self.operating_points, item.name)
+                tensors[f"operating_points.{item.name}"] = _contiguous(array)
         if self.context is not None:
             card["context"], more = _context_card(self.context)
             tensors |= more
@@ -329,18 +330,15 @@ class TrainedModel:
                     remedy="Fetch the version again, or train the model again.",
                 )
             tensors = load(data)
+            n_features = len(card["feature_names"])
+            context = _context_of(card, tensors, n_features)
             over_time: dict[str, Any] = {
-                part: cls._from(card[part], _with_prefix(f"{part}.", tensors))
+                part: cls._from(card[part], _with_prefix(f"{part}.", tensors), context=context)
                 for part in OVER_TIME
                 if part in card
             }
-            model = cls._from(card, tensors, **over_time)
-            if ranges := _with_prefix("operating_points.", tensors):
-                checks.check_operating_points(ranges, model.n_features)
-                points = OperatingPoints(**{name: ranges[name] for name in OPERATING_POINTS})
-                model = replace(model, operating_points=points)
-            context = _context_of(card, tensors, model.n_features)
-            return model if context is None else model.given(context)
+            points = _operating_points_of(tensors, n_features)
+            return cls._from(card, tensors, operating_points=points, context=context, **over_time)
         except (
             *(OSError, LookupError, TypeError, ValueError, AttributeError),
             *(ArithmeticError, RecursionError, SafetensorError),
@@ -349,15 +347,6 @@ class TrainedModel:
                 f"No usable serving form: {error!r}.",
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
-
-    def given(self, context: Context) -> TrainedModel:
-        """Return the model with a context, also for its parts."""
-        parts: dict[str, Any] = {
-            name: None if part is None else replace(part, context=context)
-            for name in OVER_TIME
-            for part in [getattr(self, name)]
-        }
-        return replace(self, context=context, **parts)
 
     def _padded(self, X: Floats) -> Floats:
         """Return X with its first row repeated before it, for the first windows."""
@@ -391,7 +380,7 @@ class TrainedModel:
         cls,
         card: Mapping[str, Any],
         tensors: Mapping[str, NDArray[Any]],
-        **over_time: Any,
+        **others: Any,
     ) -> TrainedModel:
         facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
         facts |= {name: tensors[name] for name in PER_SENSOR}
@@ -408,7 +397,7 @@ class TrainedModel:
         return cls(
             arrays=arrays,
             calibration=Calibration(**calibration),
-            **over_time,
+            **others,
             **facts,
         )
 
@@ -421,8 +410,14 @@ def _contiguous(array: Any) -> NDArray[Any]:
     return np.ascontiguousarray(np.asarray(array))
 
 
-OPERATING_POINTS = ("center", "scale", "components", "usual_error", "owner", "ranges", "limits")
-CONTEXT_ARRAYS = ("center", "owner", "points", "effects", "log_ratios")
+def _operating_points_of(
+    tensors: Mapping[str, NDArray[Any]], n_features: int
+) -> OperatingPoints | None:
+    """Return the checked operating points of a serving form; None if it has none."""
+    if not (arrays := _with_prefix("operating_points.", tensors)):
+        return None
+    checks.check_operating_points(arrays, n_features)
+    return OperatingPoints(**{item.name: arrays[item.name] for item in fields(OperatingPoints)})
 
 
 def _context_card(context: Context) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

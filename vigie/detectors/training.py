@@ -118,6 +118,7 @@ def train(
     folding = _Folding(folds, time_ordered, random_state, time_ordered and _blind(table, folds))
     total = _TotalProgress(1 + len(enough), progress)
     model, _ = _calibrated(detector, table, threshold, folding, total.part(0))
+    model = replace(model, operating_points=table.operating_points)
     own_rows = detector.window - _context_rows(detector)
     if 1.0 - threshold < own_rows / (model.calibration.n_samples + 1):
         logger.warning(
@@ -131,8 +132,7 @@ def train(
     held_out: dict[str, HeldOut] = {}
     for number, (name, part) in enumerate(enough.items(), start=1):
         whole, held_out[name] = _calibrated(part, table, threshold, folding, total.part(number))
-        unneeded: dict[str, Any] = {"estimator": None, "operating_points": None}
-        kept: dict[str, Any] = {name: replace(whole, loss_by_epoch=(), **unneeded)}
+        kept: dict[str, Any] = {name: replace(whole, estimator=None, loss_by_epoch=())}
         model = replace(model, **kept)
     if limits is not None and "trend" in held_out:
         steps = smallest_steps(held_out, table.judged, model.high - model.low, limits)
@@ -294,7 +294,6 @@ def _calibrated(
         high=high,
         magnitude=magnitudes.result(),
         frozen_after=longest_held.result(),
-        operating_points=table.operating_points,
         context=table.context,
         n_samples=len(X),
         data_fingerprint=table.fingerprint,

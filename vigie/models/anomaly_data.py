@@ -129,6 +129,11 @@ class AssetState(StrEnum):
     UNKNOWN = "unknown"
     """The earlier readings cannot be read from the history."""
 
+    @property
+    def words(self) -> str:
+        """Its name as people write it."""
+        return self.value.replace("_", " ")
+
 
 class AnomalyDetectionRequest(BaseModel):
     """One reading of one asset."""

@@ -324,17 +324,15 @@ class Detection:
             reason = ", since the history is disabled"
         elif transaction is None:
             reason = ", since the history cannot be used"
-        few = f"its window has {since_gap} of {{}} rows{reason}"
-        return {
-            name: question.missing.get(name, {}).get(place)
-            or (
-                f"never seen in training: {', '.join(sorted(model.context_names & new))}"
-                if model.context_names & new
-                else few.format(model.fewest_rows)
-            )
-            for name, model in models.items()
-            if name not in verdicts
-        }
+
+        def why(name: str, model: TrainedModel) -> str:
+            if place in (missing := question.missing.get(name, {})):
+                return missing[place]
+            if never_seen := sorted(model.context_names & new):
+                return f"never seen in training: {', '.join(never_seen)}"
+            return f"its window has {since_gap} of {model.fewest_rows} rows{reason}"
+
+        return {name: why(name, model) for name, model in models.items() if name not in verdicts}
 
     @property
     def _imputes(self) -> bool:

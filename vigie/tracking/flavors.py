@@ -119,14 +119,13 @@ def _write_sklearn(model: TrainedModel, sample: Floats, folder: Path, run_id: st
     import pandas as pd
     from mlflow.models import Model, infer_signature
 
-    from vigie.detectors.data.context import code
     from vigie.detectors.data.contextual import ContextualEstimator
 
     estimator, ours = model.estimator, {type(model.estimator).__module__}
     example = pd.DataFrame(sample[:5], columns=list(model.feature_names))
     if model.context is not None:
-        estimator = ContextualEstimator(model.context, code, estimator)
-        ours |= {ContextualEstimator.__module__, code.__module__}
+        estimator = ContextualEstimator(model.context, estimator)
+        ours |= {ContextualEstimator.__module__, type(model.context).__module__}
         for column in model.context.words:
             example.isetitem(column, model.context.words_of(column, sample[:5, column]))
     for name in ours:

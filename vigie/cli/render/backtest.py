@@ -53,7 +53,7 @@ def sheet(result: Backtest) -> Sheet:
             # It is no verdict that could be right or wrong.
             counts = Confusion.of(result.in_state(state), labels)
             rows = str(counts.tp), str(counts.fp)
-            shown.add_row(f"in {_words(state)}", *"–––", *rows, *"––")
+            shown.add_row(f"in {state.words}", *"–––", *rows, *"––")
     return shown
 
 
@@ -113,7 +113,7 @@ def write_picture(result: Backtest, path: Path) -> None:
     bars(alarms, 0.94, 0.04, color=ALERT, label="alarm")
     for state, colour in COLOURS.items():
         rows = stretches(result.in_state(state), result.train_rows)
-        bars(rows, 0.88, 0.04, color=colour, label=_words(state))
+        bars(rows, 0.88, 0.04, color=colour, label=state.words)
     figure.legend(loc="outside lower center", ncols=6, frameon=False)
     try:
         figure.savefig(path, dpi=110, format="png")
@@ -121,10 +121,6 @@ def write_picture(result: Backtest, path: Path) -> None:
         raise InvalidDataError(
             f"{path} cannot be written: {error.strerror or error}.", field="--picture"
         ) from error
-
-
-def _words(state: AssetState) -> str:
-    return state.value.replace("_", " ")
 
 
 def _sentence(fault: Fault) -> str:
@@ -159,7 +155,7 @@ def _sentence_on_alarms(result: Backtest) -> str:
 
 def _sentence_on_states(result: Backtest) -> str:
     counts = [
-        f"{_words(state)} in {n_rows:,}"
+        f"{state.words} in {n_rows:,}"
         for state, n_rows in result.rows_in_state.items()
         if n_rows or state is AssetState.ALARM
     ]

@@ -75,8 +75,8 @@ def odds(p_value: float) -> str:
 def _name(state: AssetState | None) -> str:
     if state is None:
         return "odd\nreadings"
-    style, words = STYLES.get(state, "yellow"), state.value.split("_")
-    return "\n".join(f"[{style}]{word}[/]" for word in words)
+    style = STYLES.get(state, "yellow")
+    return "\n".join(f"[{style}]{word}[/]" for word in state.words.split())
 
 
 def _span(first: int, last: int) -> str:

@@ -5,7 +5,7 @@ sensor is therefore judged given its context: its mean and its spread are regres
 and the models see the value that corresponds to it in the average context. The regression is
 additive over the columns: a curve or straight lines in a number, a level for each word.
 
-This module is pickled by value and imports numpy only, so other tools load a model without Vigie.
+This module is pickled by value and imports no part of Vigie, so other tools load a model without.
 
 References
 ----------
@@ -139,6 +139,9 @@ class Context:
         words: Mapping[int, tuple[str, ...]],
         shape: Shape,
     ) -> Context:
+        # Only a fit needs it.
+        from scipy.linalg import block_diag
+
         points = []
         for column in columns:
             found = np.unique(X[:, column])
@@ -160,7 +163,7 @@ class Context:
             np.eye(len(own)) if column in words else shape.basis(own)
             for column, own in zip(columns, points, strict=True)
         ]
-        at_points = _block_diagonal(bases)
+        at_points = block_diag(*bases)
         sensors = np.delete(np.arange(n_features), columns)
         weights = fitted.weights(X)
         basis = weights @ at_points
@@ -228,6 +231,13 @@ class Context:
         """
         weights = self.weights(rows)
         return self.center + weights @ self.effects, np.exp(weights @ self.log_ratios)
+
+    def as_rows(self, X: Any) -> Any:
+        """Return data of shape (n, n_features), which may hold words, as rows with their codes."""
+        rows = np.array(X, dtype=object)
+        for column in self.words:
+            rows[:, column] = [code(value) for value in rows[:, column]]
+        return rows.astype(float)
 
     def words_of(self, column: int, codes: Any) -> list[str | None]:
         """Return the words of a column from their codes; None for an unknown one."""
@@ -297,15 +307,6 @@ def _hats(values: Any, n: int) -> Any:
     """Return ``n`` functions that are linear between evenly spread points, shape (n_values, n)."""
     points = np.linspace(values[0], values[-1], n)
     return np.array([np.interp(values, points, unit) for unit in np.eye(n)]).T
-
-
-def _block_diagonal(blocks: Sequence[Any]) -> Any:
-    joined = np.zeros(np.sum([block.shape for block in blocks], axis=0))
-    row = column = 0
-    for block in blocks:
-        joined[row : row + block.shape[0], column : column + block.shape[1]] = block
-        row, column = row + block.shape[0], column + block.shape[1]
-    return joined
 
 
 def _log_ratios(errors: Any, weights: Any) -> Any:

@@ -19,15 +19,12 @@ class ContextualEstimator(BaseEstimator):  # type: ignore[misc]
     ----------
     context : Context
         What each sensor reads, by the context.
-    code_of_word : callable
-        Maps a value of a column of words to its code.
     estimator : object
         Fitted to rows less that.
     """
 
-    def __init__(self, context: Any, code_of_word: Any, estimator: Any):
+    def __init__(self, context: Any, estimator: Any):
         self.context = context
-        self.code_of_word = code_of_word
         self.estimator = estimator
 
     def decision_function(self, X: Any) -> Any:
@@ -45,14 +42,8 @@ class ContextualEstimator(BaseEstimator):  # type: ignore[misc]
         return self._of_known(self.estimator.predict, X, 0).astype(np.int64)
 
     def _of_known(self, method: Any, X: Any, otherwise: float) -> Any:
-        judged = self._judged(X)
+        judged = self.context.judged(self.context.as_rows(X))
         known = ~np.isnan(judged).any(axis=1)
         # A forecast needs the rows before, so unknown rows are passed on as the one before them.
         filled = judged[np.maximum.accumulate(np.where(known, np.arange(len(judged)), 0))]
         return np.where(known, method(np.nan_to_num(filled)), otherwise)
-
-    def _judged(self, X: Any) -> Any:
-        rows = np.array(X, dtype=object)
-        for column in self.context.words:
-            rows[:, column] = [self.code_of_word(value) for value in rows[:, column]]
-        return self.context.judged(rows.astype(float))

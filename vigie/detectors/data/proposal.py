@@ -12,10 +12,8 @@ from vigie.detectors.data.context import Context, code
 
 LEAST_HELD = 0.8
 """Share of its rows in which a setting has the value of the row before."""
-LEAST_EXPLAINED = 0.5
-"""Share of the variance of the sensors that the settings explain together, on average ..."""
-LEAST_OF_ONE = 0.1
-"""... and share that each of them explains by itself."""
+LEAST_EXPLAINED, LEAST_OF_ONE = 0.5, 0.1
+"""Share of the sensors' variance that all settings explain together, and that each one explains."""
 FEWEST_ROWS = 100
 """Rows from which this can be told."""
 MOST_WORDS = 20
