@@ -1,0 +1,510 @@
+"""Times as people write them: read right, or refused with what to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vigie.errors import InvalidDataError
+from vigie.tables.times import TimeFormat, TimeOptions, find_clock, understand_times
+
+DAYS = pd.date_range("2024-02-01", periods=2000, freq="5min")
+"""From 1 to 7 February, so that day and month can be mistaken for each other."""
+MORNING = pd.date_range("2024-02-05 08:00", periods=60, freq="1min")
+NIGHT = pd.date_range("2024-10-26 20:00", periods=800, freq="5min", tz="UTC")
+"""The end of summer time in Paris, as UTC."""
+IN_PARIS = NIGHT.tz_convert("Europe/Paris")
+LOCAL = "%Y-%m-%d %H:%M:%S"
+
+
+def columns(*values: Any) -> list[pa.ChunkedArray]:
+    """Return columns as a reader has them, each in two chunks."""
+    arrays = [pa.array(value) for value in values]
+    half = len(arrays[0]) // 2
+    return [pa.chunked_array([one[:half], one[half:]], one.type) for one in arrays]
+
+
+def read(
+    *values: Any, names: tuple[str, ...] = ("a", "b"), **said: Any
+) -> tuple[TimeFormat, pd.DatetimeIndex]:
+    cells = columns(*values)
+    found = understand_times(cells, names[: len(cells)], TimeOptions(**said))
+    return found, pd.DatetimeIndex(found.parser().read(cells))
+
+
+def refusal(*values: Any, **said: Any) -> str:
+    with pytest.raises(InvalidDataError) as raised:
+        read(*values, **said)
+    assert raised.value.field
+    assert raised.value.remedy
+    return str(raised.value)
+
+
+def is_same(times: pd.DatetimeIndex, expected: pd.DatetimeIndex) -> bool:
+    """Whether times are those expected, in UTC."""
+    if expected.tz is not None:
+        expected = expected.tz_convert(None)
+    return bool(np.array_equal(times.to_numpy(), expected.to_numpy().astype("M8[us]")))
+
+
+@pytest.mark.parametrize(
+    ("cell", "time"),
+    [
+        ("2024-02-25T10:00:00Z", "2024-02-25 10:00"),
+        ("2024-02-25 10:00", "2024-02-25 10:00"),
+        ("2024-02-25", "2024-02-25"),
+        ("2024/02/25 10:00:00.25", "2024-02-25 10:00:00.25"),
+        ("2024-02-25T10:00:00+01:00", "2024-02-25 09:00"),
+        ("2024-02-25T10:00:00-0530", "2024-02-25 15:30"),
+        ("2024-02-25T10:00+01:00[Europe/Paris]", "2024-02-25 09:00"),
+        ("2024-02-25T10:00:00.1234567Z", "2024-02-25 10:00:00.123456"),
+        ("2024-02-25 10:00:00,500", "2024-02-25 10:00:00.5"),
+        ("20240225T100000Z", "2024-02-25 10:00"),
+        ("20240225100000.250", "2024-02-25 10:00:00.25"),
+        ("25/02/2024 10:00", "2024-02-25 10:00"),
+        ("2/25/2024 1:05:09 PM", "2024-02-25 13:05:09"),
+        ("02/25/2024, 12:05 a.m.", "2024-02-25 00:05"),
+        ("02/25/2024 1:05\u202fPM", "2024-02-25 13:05"),
+        ("25.02.24 9:05", "2024-02-25 09:05"),
+        ("25.02.2024 24:00", "2024-02-26"),
+        ("25-Feb-2024 10:00:00", "2024-02-25 10:00"),
+        ("25FEB2024:10:00:00", "2024-02-25 10:00"),
+        ("Feb 25, 2024 10:00", "2024-02-25 10:00"),
+        ("25 février 2024 10h00", "2024-02-25 10:00"),
+        ("25. März 2024 10:00", "2024-03-25 10:00"),
+        ("Sun, 25 Feb 2024 10:00:00 +0000", "2024-02-25 10:00"),
+        ("Sun Feb 25 10:00:00 CET 2024", "2024-02-25 09:00"),
+        ("25/Feb/2024:10:00:00 +0100", "2024-02-25 09:00"),
+        ("2024-07-25 10:00 CEST", "2024-07-25 08:00"),
+        ("10:00:00 25/02/2024", "2024-02-25 10:00"),
+        ("25/02/2024 10.00.30", "2024-02-25 10:00:30"),
+        ("20240225", "2024-02-25"),
+        ("202402251000", "2024-02-25 10:00"),
+        (20240225100000, "2024-02-25 10:00"),
+        (1708855200, "2024-02-25 10:00"),
+        (1708855200.25, "2024-02-25 10:00:00.25"),
+        ("1708855200,25", "2024-02-25 10:00:00.25"),
+        (1708855200250, "2024-02-25 10:00:00.25"),
+        ("1708855200250000", "2024-02-25 10:00:00.25"),
+        (1708855200250000001, "2024-02-25 10:00:00.25"),
+        (45347.416712963, "2024-02-25 10:00:04"),
+        (739307.416712963, "2024-02-25 10:00:04"),
+        (dt.date(2024, 2, 25), "2024-02-25"),
+        (dt.datetime(2024, 2, 25, 10), "2024-02-25 10:00"),
+    ],
+)
+def test_a_time_is_read_in_the_form_it_is_written_in(cell: Any, time: str):
+    _, times = read([cell])
+    assert abs(times[0] - pd.Timestamp(time)) < pd.Timedelta("1ms")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("31/02/2024", "2024-02-30", "2024-02-25 10:60", "2024-02-25 25:00", "2024-13-05"),
+        *("25/02/2024 13:00 PM", "05 Feb 10:00:00", "Dienst 25/02/2024", "2024-02-25 10:30.50"),
+        *("05022024", "0001-01-01", "9999-12-31", "on", "2024-02-25 10:00 EST", "12-34-5678"),
+    ],
+)
+def test_what_is_no_time_or_could_be_another_is_refused(cell: str):
+    refusal([cell])
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d-%m-%y %H:%M"])
+def test_the_steps_over_midnight_tell_whether_the_day_stands_first(form: str):
+    found, times = read(DAYS.strftime(form))
+    assert is_same(times, DAYS)
+    assert "are read as" in found.notes[0]
+
+
+def test_a_thirteenth_month_tells_that_the_day_stands_first():
+    rows = pd.date_range("2024-01-01", periods=40, freq="D")
+    found, times = read(rows.strftime("%d/%m/%Y"))
+    assert is_same(times, rows)
+    assert found.notes == ()
+
+
+def test_days_that_could_be_months_are_refused_until_the_user_says_which():
+    cells = [f"01/{i:02}/2024" for i in range(1, 13)]
+    said = refusal(cells)
+    assert "row 2" in said
+    assert "--day-first or --month-first" in said
+    assert read(cells, day_first=True)[1][-1] == pd.Timestamp("2024-12-01")
+    assert read(cells, day_first=False)[1][-1] == pd.Timestamp("2024-01-12")
+
+
+def test_an_option_that_does_not_fit_is_refused():
+    assert "row 1 does not go with --month-first" in refusal(["13/02/2024"], day_first=False)
+
+
+@pytest.mark.parametrize(
+    ("form", "month"), [("%d.%m.%Y %H:%M", 2), ("%d/%m/%Y %H:%M", 2), ("%d/%m/%Y %I:%M %p", 5)]
+)
+def test_within_a_day_custom_decides_and_a_note_says_so(form: str, month: int):
+    found, times = read(MORNING.strftime(form))
+    assert times[0] == pd.Timestamp(2024, month, 7 - month, 8)
+    assert "the values do not tell" in found.notes[0]
+
+
+def test_rows_with_the_day_first_and_rows_with_the_month_first_are_no_column():
+    assert "row 2" in refusal(["13/01/2024", "01/14/2024"])
+
+
+def test_the_form_that_the_user_gives_is_taken():
+    cells = MORNING.strftime("%d|%m|%Y-%H:%M")
+    assert is_same(read(cells, time_format="%d|%m|%Y-%H:%M")[1], MORNING)
+    assert "row 2" in refusal([cells[0], "x"], time_format="%d|%m|%Y-%H:%M")
+    assert "no year" in refusal(cells, time_format="%H:%M")
+
+
+def test_midnight_may_be_written_without_its_time():
+    for form in ("%Y-%m-%d", "%d.%m.%Y"):
+        cells = [f"{time:{form} %H:%M:%S}".removesuffix(" 00:00:00") for time in DAYS]
+        assert is_same(read(cells)[1], DAYS)
+
+
+@pytest.mark.parametrize("date", ["%Y-%m-%d", "%d/%m/%Y", "%Y%m%d"])
+@pytest.mark.parametrize("clock", ["%H:%M", "%H:%M:%S.5", "%H%M%S", "%Hh%M", "%H.%M.%S", "%H.%M"])
+def test_a_date_and_a_time_of_day_are_put_together(date: str, clock: str):
+    expected = DAYS + pd.Timedelta("0.5s" if "5" in clock else "0s")
+    dates, clocks = DAYS.strftime(date), DAYS.strftime(clock)
+    assert is_same(read(dates, clocks)[1], expected)
+    assert is_same(read(clocks, dates)[1], expected)
+
+
+def test_a_date_and_a_time_of_day_may_be_numbers():
+    dates, clocks = (DAYS.strftime(form).astype(int) for form in ("%Y%m%d", "%H%M%S"))
+    assert is_same(read(dates, clocks)[1], DAYS)
+    parts = (DAYS - DAYS.normalize()) / pd.Timedelta("1D")
+    assert is_same(read(DAYS.normalize(), np.asarray(parts))[1], DAYS)
+
+
+def test_two_columns_that_are_no_date_and_time_of_day_are_refused():
+    assert "no date and time of day" in refusal(["2024-02-05"], ["2024-02-05"])
+
+
+def test_a_time_of_day_alone_is_refused():
+    assert "no date" in refusal(["10:00", "10:01"])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_count_since_1970_tells_its_unit_by_its_magnitude(unit: Any):
+    counts = DAYS.as_unit(unit).asi8
+    for cells in (counts, counts.astype(str), counts.astype(float)):
+        assert is_same(read(cells)[1], DAYS)
+
+
+def test_seconds_from_a_start_are_taken_as_seconds_with_a_note():
+    found, times = read(np.arange(0, 50, 0.5))
+    assert times[1] == pd.Timestamp("1970-01-01 00:00:00.5")
+    assert "count from a start" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "remedy"),
+    [
+        ([45000, 45001], "--time-format excel"),
+        ([45000.123457, 45001.234571, 45002.717171], "--time-format excel"),
+        ([2024020510, 2024020511], "--time-format %Y%m%d%H"),
+        ([1.7e9, 1.7e12], "--time-format"),
+    ],
+)
+def test_numbers_that_could_count_several_things_are_refused(numbers: list[float], remedy: str):
+    assert remedy in refusal(numbers)
+
+
+def test_the_user_says_what_numbers_count():
+    assert read([45000, 45001], time_format="excel")[1][0] == pd.Timestamp("2023-03-15")
+    assert read([45000, 45001], time_format="ms")[1][0] == pd.Timestamp("1970-01-01 00:00:45")
+
+
+def test_a_date_in_digits_that_does_not_exist_is_named():
+    rows = pd.date_range("2024-02-01", periods=40).strftime("%Y%m%d").astype(int).to_numpy()
+    rows = np.where(np.arange(40) == 20, 20240231, rows)
+    assert "20240231 in row 21" in refusal(rows)
+
+
+def test_offsets_may_change_within_a_column():
+    assert is_same(read(IN_PARIS.strftime("%Y-%m-%dT%H:%M:%S%z"))[1], NIGHT)
+    assert is_same(read(IN_PARIS.strftime(f"{LOCAL} %Z"))[1], NIGHT)
+
+
+def test_a_zone_of_several_places_is_refused_until_its_place_is_named():
+    new_york = NIGHT.tz_convert("America/New_York").strftime(f"{LOCAL} %Z")
+    assert "--timezone" in refusal(new_york)
+    assert is_same(read(new_york, timezone="America/New_York")[1], NIGHT)
+
+
+def test_times_of_which_only_some_have_a_zone_are_refused():
+    assert "row 2" in refusal(["2024-02-05T00:00Z", "2024-02-05T00:05"])
+
+
+def test_an_unknown_zone_is_refused_with_its_nearest_name():
+    assert "Europe/Paris" in refusal(["2024-02-05"], timezone="Europe/Pari")
+    assert "Europe/Paris" in refusal(["2024-02-05"], timezone="paris")
+
+
+@pytest.mark.parametrize("step", ["5min", "30min", "1h"])
+def test_local_times_of_a_named_zone_become_utc_in_the_hour_that_comes_twice(step: str):
+    rows = pd.date_range("2024-10-26 20:00", periods=60, freq=step, tz="UTC")
+    local = rows.tz_convert("Europe/Paris").strftime(LOCAL)
+    assert is_same(read(local, timezone="Europe/Paris")[1], rows)
+
+
+def test_a_time_in_the_gap_of_spring_is_refused():
+    cells = ["2024-03-31 01:30", "2024-03-31 02:30", "2024-03-31 03:30"]
+    assert "row 2 does not exist" in refusal(cells, timezone="Europe/Paris")
+
+
+def test_an_hour_that_comes_twice_but_is_there_once_is_noted():
+    cells = ["2024-10-27 01:30", "2024-10-27 02:30", "2024-10-27 03:30"]
+    found, times = read(cells, timezone="Europe/Paris")
+    assert times[1] == pd.Timestamp("2024-10-27 00:30")
+    assert "taken as summer time" in found.notes[0]
+
+
+def test_a_clock_that_was_set_back_goes_on_evenly_with_a_note():
+    found, times = read(IN_PARIS.strftime(LOCAL))
+    assert set(np.diff(times)) == {np.timedelta64(5, "m")}
+    assert "row 61" in found.notes[0]
+    assert "--timezone" in found.notes[0]
+
+
+def test_a_clock_that_is_set_back_every_year_goes_on_evenly():
+    rows = pd.date_range("2022-10-01", periods=2 * 400 * 24, freq="30min", tz="UTC")
+    found, times = read(rows.tz_convert("Europe/Paris").strftime(LOCAL))
+    assert len(found.notes) == 2
+    assert np.diff(times).min() == np.timedelta64(30, "m")
+
+
+def test_another_step_back_is_refused():
+    back_twice = [*DAYS[:12], *DAYS[1:13], *DAYS[2:20]]
+    assert "row 13" in refusal(pd.DatetimeIndex(back_twice).strftime(LOCAL))
+    assert "row 3" in refusal(["2024-01-01", "2024-01-03", "2024-01-02"])
+
+
+def test_a_file_with_the_newest_row_first_is_refused_as_that():
+    assert "newest row stands first" in refusal(DAYS[::-1].strftime(LOCAL))
+
+
+@pytest.mark.parametrize("empty", [None, "", " ", "NaT", "null"])
+def test_a_row_without_a_time_is_named(empty: str | None):
+    assert "no time in row 2" in refusal(["2024-01-01", empty, "2024-01-02"])
+    assert "no time in row 2" in refusal(["14/01/2024", empty, "15/01/2024"])
+
+
+def test_a_number_that_is_missing_is_named():
+    assert "no time in row 2" in refusal([1.7e9, None, 1.7e9 + 1])
+
+
+def test_text_among_numbers_is_named():
+    cells = [*SECONDS.astype(str), "off"]
+    assert "'off' in row 2001" in refusal(cells)
+    assert clock(stamp=cells) == ("stamp",)
+
+
+def test_a_time_missing_beside_a_date_is_named():
+    assert "no time in row 2" in refusal(["2024-01-01"] * 3, ["10:00", None, "10:02"])
+
+
+def test_several_rows_may_have_one_time():
+    rows = MORNING.repeat(3)
+    assert is_same(read(rows.strftime(LOCAL))[1], rows)
+
+
+@pytest.mark.parametrize("said", [{}, {"timezone": "Europe/Paris"}])
+@pytest.mark.parametrize("length", [1, 7, 61, 64, 500])
+def test_parts_are_read_as_the_whole(said: dict[str, str], length: int):
+    (cells,) = columns(IN_PARIS.strftime("%d/%m/%Y %H:%M"))
+    found = pickle.loads(pickle.dumps(understand_times([cells], ["t"], TimeOptions(**said))))
+    whole = found.parser().read([cells])
+    parser = found.parser()
+    parts = [parser.read([cells[i : i + length]]) for i in range(0, len(cells), length)]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_a_row_is_counted_over_all_parts():
+    (cells,) = columns(MORNING.strftime(LOCAL))
+    parser = understand_times([cells], ["t"], TimeOptions()).parser()
+    parser.read([cells[:10]])
+    with pytest.raises(InvalidDataError, match="row 12"):
+        parser.read([pa.array([str(MORNING[10]), "x"])])
+    with pytest.raises(InvalidDataError, match="row 11"):
+        parser.read([cells[:10]])
+
+
+def test_the_form_is_said_in_words():
+    found, _ = read(DAYS.strftime("%d/%m/%Y %H:%M"))
+    assert found.description == "day/month/year hours:minutes, local time without a zone"
+    assert read([1.7e9])[0].description == "seconds since 1970"
+
+
+def clock(**values: Any) -> tuple[str, ...]:
+    cells = dict(zip(values, columns(*values.values()), strict=True))
+    return find_clock(cells, len(next(iter(cells.values()))))
+
+
+EXCEL = np.asarray((DAYS - pd.Timestamp("1899-12-30")) / pd.Timedelta("1D"))
+CLOCK, DATE = DAYS.strftime("%H:%M"), DAYS.strftime("%d/%m/%Y")
+X = np.random.default_rng(0).normal(size=len(DAYS))
+SECONDS = DAYS.as_unit("s").asi8
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"x": X, "quand": DAYS.strftime("%d/%m/%Y %H:%M")}, ("quand",)),
+        ({"x": X, "stamp": SECONDS}, ("stamp",)),
+        ({"x": X, "stamp": DAYS}, ("stamp",)),
+        ({"created": DAYS.strftime(LOCAL), "timestamp": DAYS.strftime(LOCAL)}, ("timestamp",)),
+        ({"x": X, "Time": CLOCK, "Date": DATE}, ("Date", "Time")),
+        ({"day": DAYS.strftime("%Y%m%d").astype(int), "n": DAYS.strftime("%H%M%S")}, ("day", "n")),
+        ({"Date": DAYS.normalize(), "Time": DAYS.strftime("%H:%M")}, ("Date", "Time")),
+        ({"x": X, "built": ["2020-01-01"] * len(DAYS), "at": DAYS.strftime(LOCAL)}, ("at",)),
+        ({"x": X, "time": DAYS.strftime(LOCAL).where(X > -2, None)}, ("time",)),
+        ({"x": X, "serial": EXCEL}, ("serial",)),
+    ],
+)
+def test_the_columns_with_the_times_are_found_by_what_they_hold(
+    values: dict[str, Any], names: tuple[str, ...]
+):
+    assert clock(**values) == names
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"time": np.arange(2000) * 0.5},
+        {"energy": 45_000 + np.cumsum(np.abs(X)), "pressure": 101_325 + X},
+        {"count": np.arange(20240101, 20242101), "pulses": 1_700_000_000 + np.rint(1e6 * X)},
+        {
+            "version": ["1.2.24"] * 2000,
+            "part": ["12-34-5678"] * 2000,
+            "state": ["on", "off"] * 1000,
+        },
+        {"time": DAYS.strftime("%H:%M:%S")},
+    ],
+)
+def test_readings_and_elapsed_times_are_not_taken_for_times(values: dict[str, Any]):
+    assert clock(**values) == ()
+
+
+def test_a_reading_that_looks_like_a_time_of_day_is_none():
+    dates = pd.date_range("2024-01-01", periods=40).strftime("%Y-%m-%d")
+    assert clock(date=dates, power=np.arange(1200, 1240)) == ("date",)
+
+
+def test_how_long_a_cycle_took_is_no_time_of_day():
+    dates = pd.date_range("2024-01-01", periods=len(DAYS)).strftime("%Y-%m-%d")
+    assert clock(date=dates, duration=DAYS.strftime("%H:%M:%S")) == ("date",)
+
+
+EPOCH = dt.datetime(1970, 1, 1)
+_DATES = (
+    "%Y-%m-%d %Y/%m/%d %Y%m%d %d/%m/%Y %m/%d/%Y %d.%m.%Y %d-%m-%Y %m-%d-%Y",
+    "%d/%m/%y %m/%d/%y %d.%m.%y %y-%m-%d %y/%m/%d %d-%b-%Y %d-%b-%y",
+)
+DATES = [form for forms in _DATES for form in forms.split()]
+CLOCKS = {
+    "%H:%M": 60,
+    "%H:%M:%S": 1,
+    "%H:%M:%S.%f": 1e-6,
+    "%H:%M:%S,%f": 1e-6,
+    "%I:%M %p": 60,
+    "%I:%M:%S %p": 1,
+    "%Hh%M": 60,
+    "%H.%M": 60,
+    "%H.%M.%S": 1,
+    "%H%M%S": 1,
+}
+ZONES = {"": 0, "Z": 0, "+01:00": 60, "-0530": -330, " CEST": 120}
+
+
+@st.composite
+def ascending(draw: st.DrawFn) -> np.ndarray:
+    """Draw ascending times in microseconds, as machines have them: even, with gaps, or uneven."""
+    start = draw(st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2060, 1, 1)))
+    unit = draw(st.sampled_from([1, 60, 3600, 86400]))
+    start = start.replace(second=0, microsecond=0, minute=start.minute if unit < 3600 else 0)
+    if draw(st.booleans()):
+        start = start.replace(day=min(start.day, 12))
+    n_steps = draw(st.integers(0, 80))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    steps = np.full(n_steps, draw(st.sampled_from([1, 2, 5, 10, 15, 30])) * unit * 1e6)
+    kind = draw(st.sampled_from(["even", "jitter", "gaps", "repeats", "random"]))
+    steps *= {
+        "even": np.ones(n_steps),
+        "jitter": random.uniform(0.5, 1.5, n_steps),
+        "gaps": np.where(random.random(n_steps) < 0.05, random.integers(1, 500, n_steps), 1),
+        "repeats": random.random(n_steps) < 0.5,
+        "random": random.exponential(size=n_steps),
+    }[kind]
+    begin = (start - EPOCH) // dt.timedelta(microseconds=1)
+    return begin + np.concatenate([[0], np.cumsum(np.rint(steps))]).astype(np.int64)
+
+
+@st.composite
+def columns_with_times(draw: st.DrawFn) -> tuple[np.ndarray, list[Any]]:
+    """Draw times, and the columns that a file could have for them."""
+    times = draw(ascending())
+    form = draw(st.sampled_from(["one", "two", "count", "excel", "digits", "iso"]))
+    if form == "count":
+        unit = draw(st.sampled_from([1, 10**3, 10**6]))
+        times = times // 1000 * 1000 if unit < 10**6 else times
+        counts = times / (10**6 // unit) if unit < 10**6 else times
+        return times, [list(map(str, counts)) if draw(st.booleans()) else counts]
+    if form == "excel":
+        times = times // 10**6 * 10**6
+        return times, [times / 86_400e6 + 25_569]
+    date, (clock, seconds) = draw(st.sampled_from(DATES)), draw(st.sampled_from([*CLOCKS.items()]))
+    if form == "digits":
+        date, clock, seconds = "%Y%m%d%H%M", "%S", 1
+    if form != "iso":
+        times = times // round(seconds * 1e6) * round(seconds * 1e6)
+    if form == "iso":
+        zone = draw(st.sampled_from([*ZONES]))
+        local = (times + ZONES[zone] * 60 * 10**6).astype("M8[us]")
+        return times, [[str(time) + zone for time in local]]
+    moments = [EPOCH + dt.timedelta(microseconds=int(time)) for time in times]
+    between = "" if form == "digits" else draw(st.sampled_from([" ", ", ", "T"]))
+    forms = [date, clock] if form == "two" else [date + between + clock]
+    written = [[moment.strftime(one) for moment in moments] for one in forms]
+    return times, written[::-1] if draw(st.booleans()) else written
+
+
+@settings(max_examples=200, deadline=None)
+@given(columns_with_times())
+def test_times_are_never_read_as_others_in_silence(drawn: tuple[np.ndarray, list[Any]]):
+    expected, values = drawn
+    try:
+        found, times = read(*values)
+    except InvalidDataError:
+        return
+    got = times.to_numpy().astype(np.int64)
+    if np.abs(got - expected).max() > 1000:
+        assert "the values do not tell" in " ".join(found.notes)
+        assert np.array_equal(np.diff(got), np.diff(expected))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.datetimes(dt.datetime(2000, 1, 1), dt.datetime(2035, 1, 1)),
+    st.sampled_from(["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"]),
+    st.sampled_from([60, 300, 600, 900]),
+)
+def test_the_local_times_of_a_zone_become_the_times_that_were(
+    start: dt.datetime, zone: str, seconds: int
+):
+    rows = pd.date_range(
+        pd.Timestamp(start).floor("h"), periods=20000, freq=f"{seconds}s", tz="UTC"
+    )
+    found, times = read(rows.tz_convert(zone).tz_localize(None), timezone=zone)
+    assert is_same(times, rows) or any("comes twice" in note for note in found.notes)

@@ -1,0 +1,1 @@
+"""Tables of readings: files and uploads, their columns, and their times."""

@@ -1,0 +1,258 @@
+"""Read times that are numbers: counted since 1970 or 1899, or a calendar date in digits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.tables.written_times import DAY, HOUR, MINUTE, SECOND, Written, as_text, text_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Unit = Literal["s", "ms", "us", "ns", "excel", "matlab", "ymd", "ymdhm", "ymdhms", "ymdhmsf"]
+Numbers = NDArray[np.int64] | NDArray[np.float64]
+
+PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+LAST = 7_258_118_400
+"""The end of what a count since 1970 may mean, in seconds: the year 2200."""
+FIRST = 100_000_000
+"""Counts below this many seconds (1973) are those of a clock that began at 0."""
+DAY_ZERO: dict[Unit, int] = {"excel": -25_569, "matlab": -719_529}
+"""What days are counted from (30 December 1899, the year 0), in days since 1970."""
+LAST_DAY = 47_482
+"""The end of what a count of days may mean, in days since 1970: the year 2100."""
+N_DIGITS: dict[Unit, int] = {"ymd": 8, "ymdhm": 12, "ymdhms": 14, "ymdhmsf": 17}
+CALENDAR_YEARS = (1970, 2200)
+WORDS: dict[Unit, str] = {
+    "s": "seconds since 1970",
+    "ms": "milliseconds since 1970",
+    "us": "microseconds since 1970",
+    "ns": "nanoseconds since 1970",
+    "excel": "days since 30 December 1899, as Excel counts them",
+    "matlab": "days since the year 0, as MATLAB counts them",
+    "ymd": "yyyymmdd",
+    "ymdhm": "yyyymmddhhmm",
+    "ymdhms": "yyyymmddhhmmss",
+    "ymdhmsf": "yyyymmddhhmmssfff",
+}
+
+
+def numbers_of(cells: pa.Array) -> Numbers | None:
+    """Return cells as numbers of shape (n_cells,); None if one holds other text.
+
+    An empty cell is nan. Whole numbers stay whole, since nanoseconds need all their digits.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        cells = _parsed(cells.cast(pa.string()))
+        if cells is None:
+            return None
+    elif not (
+        pa.types.is_integer(cells.type)
+        or pa.types.is_floating(cells.type)
+        or pa.types.is_decimal(cells.type)
+    ):
+        return None
+    whole = pa.types.is_integer(cells.type) and not cells.null_count
+    cells = pc.cast(cells, pa.int64() if whole else pa.float64(), safe=False)
+    values: Numbers = cells.to_numpy(zero_copy_only=False)
+    return values
+
+
+def numbers_or_nan(cells: pa.Array) -> Numbers:
+    """Return cells as numbers of shape (n_cells,), nan where they hold other text."""
+    import pandas as pd
+
+    values = numbers_of(cells)
+    if values is None:
+        text = as_text(cells).to_pandas().str.strip().str.replace(",", ".", regex=False)
+        values = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+    return values
+
+
+def _parsed(cells: pa.Array) -> pa.Array | None:
+    """Return text as numbers; None if it holds anything else."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    data = text_bytes(cells)
+    if (data == ord(" ")).any():
+        cells = pc.utf8_trim_whitespace(cells)
+    if (data == ord(",")).any():
+        cells = pc.replace_substring(cells, ",", ".")
+    is_whole = not np.isin(data, np.frombuffer(b".,eE", np.uint8)).any()
+    # A cast that fails takes long, so that only the one that can succeed is tried.
+    try:
+        return cells.cast(pa.int64() if is_whole else pa.float64())
+    except pa.ArrowInvalid:
+        return None
+
+
+def read_counted(values: Numbers, unit: Unit) -> Written:
+    """Return the times that numbers mean.
+
+    Parameters
+    ----------
+    values : ndarray of int64 or float64 of shape (n_cells,)
+        Numbers.
+    unit : str
+        What they count, or how they write a date.
+    """
+    is_wrong = ~np.isfinite(values)
+    values = values if values.dtype == np.int64 else np.where(is_wrong, 0, values)
+    if unit in N_DIGITS:
+        times, fits = _calendar(values, unit)
+        is_wrong |= ~fits
+    elif unit in DAY_ZERO:
+        # Excel rounds to a millisecond, and days are not written with more decimals than that.
+        fits = np.abs(values) < LAST_DAY - DAY_ZERO[unit]
+        days = np.where(fits, values, 0) + DAY_ZERO[unit]
+        times = np.rint(days * 86_400_000.0).astype(np.int64) * 1000
+        is_wrong |= ~fits
+    else:
+        times, fits = _since_1970(values, PER_SECOND[unit])
+        is_wrong |= ~fits
+    times = np.where(is_wrong, 0, times)
+    return Written(times, np.full(len(values), unit in PER_SECOND), is_wrong)
+
+
+def _since_1970(values: Numbers, per_second: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    fits = np.abs(values) < LAST * per_second
+    values = np.where(fits, values, 0)
+    if per_second > SECOND:
+        return (values // (per_second // SECOND)).astype(np.int64), fits
+    return np.rint(values * (SECOND // per_second)).astype(np.int64), fits
+
+
+def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times that digits write, and which of them exist."""
+    digits = values.astype(np.int64)
+    fits = digits == values
+    rest = digits
+    times = np.zeros(len(digits), np.int64)
+    if unit == "ymdhmsf":
+        rest, part = np.divmod(rest, 1000)
+        times += part * (SECOND // 1000)
+    if unit in ("ymdhms", "ymdhmsf"):
+        rest, part = np.divmod(rest, 100)
+        fits &= part < 60
+        times += part * SECOND
+    if unit != "ymd":
+        rest, part = np.divmod(rest, 100)
+        fits &= part < 60
+        times += part * MINUTE
+        rest, part = np.divmod(rest, 100)
+        fits &= part < 24
+        times += part * HOUR
+    rest, day = np.divmod(rest, 100)
+    year, month = np.divmod(rest, 100)
+    fits &= (year >= CALENDAR_YEARS[0]) & (year < CALENDAR_YEARS[1])
+    fits &= (month >= 1) & (month <= 12)
+    first = (np.where(fits, year - 1970, 0) * 12 + month - 1).astype("M8[M]")
+    length = ((first + 1).astype("M8[D]") - first.astype("M8[D]")).astype(np.int64)
+    fits &= (day >= 1) & (day <= length)
+    times += (first.astype("M8[D]").astype(np.int64) + day - 1) * DAY
+    return times, fits
+
+
+def almost_calendar(values: Numbers) -> tuple[Unit, int] | None:
+    """Return the unit of dates in digits of which a few do not exist, and the first such row."""
+    for unit in N_DIGITS:
+        fits = _calendar(np.where(np.isfinite(values), values, 0), unit)[1]
+        if 0.9 * len(fits) <= np.count_nonzero(fits) < len(fits):
+            return unit, int(np.argmin(fits))
+    return None
+
+
+def unit_of(values: Numbers) -> Unit | None:
+    """Return what numbers count, or how they write a date, by all of them.
+
+    Parameters
+    ----------
+    values : ndarray of int64 or float64 of shape (n_cells,)
+        Numbers; nan is left out.
+
+    Returns
+    -------
+    str or None
+        None if they are no times, or could be several kinds of times.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    for unit in N_DIGITS:
+        if is_calendar(values, unit):
+            return unit
+    if is_day_and_hour(values):
+        return None
+    if could_be_days(values, "excel"):
+        return "excel" if has_times_of_day(values) else None
+    if could_be_days(values, "matlab") and has_times_of_day(values):
+        return "matlab"
+    return _count(values)
+
+
+def is_calendar(values: Numbers, unit: Unit) -> bool:
+    """Return whether all numbers write a date of some unit."""
+    if not 10 ** (N_DIGITS[unit] - 1) <= values.min() <= values.max() < 10 ** N_DIGITS[unit]:
+        return False
+    return bool(_calendar(values, unit)[1].all())
+
+
+def is_day_and_hour(values: Numbers) -> bool:
+    """Return whether all numbers can be yyyymmddhh, which seconds since 1970 look like."""
+    if not 1_970_000_000 <= values.min() <= values.max() < 2_200_000_000:
+        return False
+    digits = values.astype(np.int64)
+    is_whole = bool((digits == values).all())
+    return is_whole and is_calendar(digits // 100, "ymd") and bool((digits % 100 < 24).all())
+
+
+def could_be_days(values: Numbers, unit: Unit) -> bool:
+    """Return whether all numbers lie where Excel or MATLAB has the days from 1970 to 2100."""
+    begin = -DAY_ZERO[unit]
+    return bool(begin <= values.min() and values.max() < begin + LAST_DAY)
+
+
+def has_times_of_day(values: Numbers) -> bool:
+    """Return whether numbers are days with a time of day, not seconds of an elapsed time.
+
+    A time of day has many decimals as a fraction of a day, and few as seconds or milliseconds;
+    elapsed seconds have neither.
+    """
+    has_many_decimals = _distance(values * 1000.0) > 1e-4
+    is_round = (_distance(values * 86_400.0) < 0.05) | (_distance(values * 86_400_000.0) < 0.05)
+    return bool(
+        np.count_nonzero(has_many_decimals) > 0.5 * len(values)
+        and np.count_nonzero(is_round) > 0.9 * len(values)
+    )
+
+
+def _distance(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return how far numbers are from whole ones."""
+    distance: NDArray[np.float64] = np.abs(values - np.rint(values))
+    return distance
+
+
+def _count(values: Numbers) -> Unit | None:
+    """Return the unit of a count since 1970, by its magnitude."""
+    smallest, largest = values.min(), values.max()
+    for unit, per_second in PER_SECOND.items():
+        if largest < LAST * per_second:
+            # A column in two units, such as s and ms, is none in either.
+            began = largest < FIRST * per_second or smallest >= FIRST * per_second
+            return unit if began and smallest >= -LAST * per_second else None
+    return None
+
+
+def is_elapsed(values: Numbers, unit: Unit) -> bool:
+    """Return whether a count is one of an elapsed time, which began at or near 0."""
+    finite: Any = values[np.isfinite(values)]
+    return unit in PER_SECOND and bool(finite.max() < FIRST * PER_SECOND[unit])

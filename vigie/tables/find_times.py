@@ -1,0 +1,335 @@
+"""Find the columns of a table that hold the times, by what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from vigie.tables.counted_times import (
+    DAY_ZERO,
+    PER_SECOND,
+    Numbers,
+    Unit,
+    could_be_days,
+    is_day_and_hour,
+    is_elapsed,
+    unit_of,
+)
+from vigie.tables.paired_times import (
+    all_numbers,
+    clock_style_of,
+    date_style_of,
+    is_text,
+    pair_of,
+    some_text,
+)
+from vigie.tables.written_times import (
+    Order,
+    Written,
+    as_text,
+    read_written,
+    shape_of,
+    shape_text,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Holds = Literal["times", "dates", "clock"]
+Way = Literal[0, 1, 2]
+FORWARD: Final = 0
+BACKWARD: Final = 1
+BOTH_WAYS: Final = 2
+
+EXACT = (
+    "timestamp",
+    "datetime",
+    "time",
+    "date",
+    "ts",
+    "zeitstempel",
+    "datumuhrzeit",
+    "zeit",
+    "datum",
+    "uhrzeit",
+    "horodatage",
+    "dateheure",
+    "heure",
+    "fecha",
+    "hora",
+    "datetimeutc",
+    "timestamputc",
+    "timeutc",
+)
+"""Names of columns with times, letters only, the plainest first."""
+_TIMES = (
+    "time timestamp datetime date ts epoch clock hour utc",
+    "zeit zeitstempel datum uhrzeit tag",
+    "horodatage horodate heure jour fecha hora",
+)
+WORDS = frozenset(word for words in _TIMES for word in words.split())
+_DURATIONS = (
+    "duration elapsed runtime run cycle uptime up operating lap since lifetime",
+    "dauer laufzeit durée duree",
+)
+SPANS = frozenset(word for words in _DURATIONS for word in words.split())
+"""Words in the names of columns that hold how long something took."""
+MODERN = (946_684_800, 4_102_444_800)
+"""From 2000 to 2100, in seconds since 1970: counts outside are those of something else."""
+N_SAMPLE = 256
+"""About as many cells tell whether a column of numbers can hold times."""
+ENOUGH = 0.9
+"""Share of cells that must be times; a few wrong ones are faults to be named."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A column that may hold times.
+
+    Attributes
+    ----------
+    holds : {"times", "dates", "clock"}
+        Both a date and a time of day, or one of them.
+    is_full : bool
+        Whether nearly every row has a value.
+    way : {0, 1, 2}
+        Whether the times go forward, backward, or both ways.
+    """
+
+    name: str
+    holds: Holds
+    place: int
+    is_full: bool
+    way: Way
+
+    @property
+    def rank(self) -> tuple[bool, int, int, bool, int]:
+        """What makes a column the one with the times, the best first."""
+        letters = _letters(self.name)
+        exact = EXACT.index(letters) if letters in EXACT else len(EXACT)
+        return not self.is_full, exact, self.way, not is_named(self.name), self.place
+
+
+def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, ...]:
+    """Return the names of the columns that hold the times.
+
+    Parameters
+    ----------
+    columns : mapping of pyarrow.ChunkedArray of shape (n_rows,)
+        The columns, as read: text, numbers or times.
+    rows : int
+        Number of rows.
+
+    Returns
+    -------
+    tuple of str
+        One name; two for a date and a time of day, in this order; none if there are no times, or
+        only those of a clock that began at 0.
+    """
+    if rows == 0:
+        named = [name for name in columns if _letters(name) in EXACT]
+        return tuple(sorted(named, key=lambda name: EXACT.index(_letters(name))))[:1]
+    found = [
+        one
+        for place, (name, column) in enumerate(columns.items())
+        if (one := _look_at(name, column, place)) is not None
+    ]
+    kinds: dict[Holds, list[_Found]] = {"times": [], "dates": [], "clock": []}
+    for one in sorted(found, key=lambda one: one.rank):
+        kinds[one.holds].append(one)
+    if kinds["times"]:
+        return (kinds["times"][0].name,)
+    for date in kinds["dates"]:
+        clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
+        if clocks:
+            return date.name, clocks[0].name
+    return tuple(one.name for one in kinds["dates"][:1] if _changes(columns[one.name]))
+
+
+def is_named(name: str) -> bool:
+    """Return whether a word in a name says that a column holds times."""
+    return bool(_words(name) & WORDS)
+
+
+def _look_at(name: str, column: pa.ChunkedArray, place: int) -> _Found | None:
+    """Return what a column holds; None if it holds no times."""
+    import pyarrow as pa
+
+    if not len(column) or pa.types.is_null(column.type):
+        return None
+    is_full = column.null_count <= 0.05 * len(column)
+    if pa.types.is_temporal(column.type):
+        return _look_at_instants(name, column, place, is_full)
+    some = _sample(column)
+    numbers = all_numbers(some)
+    if numbers is not None:
+        # Most columns are readings, which a few of their values tell.
+        whole = all_numbers(column) if _may_be_times(name, some, numbers) else None
+        return None if whole is None else _look_at_numbers(name, column, whole, place)
+    return _look_at_text(name, column, place) if is_text(column.type) else None
+
+
+def _sample(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return some cells from all over a column."""
+    import pyarrow as pa
+
+    rows = range(0, len(column), max(1, len(column) // N_SAMPLE))
+    return pa.chunked_array([pa.array([column[row].as_py() for row in rows], column.type)])
+
+
+def _may_be_times(name: str, some: pa.ChunkedArray, numbers: Numbers) -> bool:
+    """Return whether numbers could be times, dates or times of day, but for their order."""
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite):
+        return True
+    unit = unit_of(finite)
+    is_unclear = unit is None and (is_day_and_hour(finite) or could_be_days(finite, "excel"))
+    is_counted = unit is not None and not is_elapsed(finite, unit)
+    return is_unclear or is_counted or clock_style_of(some, name) is not None
+
+
+def _look_at_instants(
+    name: str, column: pa.ChunkedArray, place: int, is_full: bool
+) -> _Found | None:
+    import pyarrow as pa
+
+    if pa.types.is_time(column.type):
+        return _Found(name, "clock", place, is_full, way=BOTH_WAYS)
+    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+        return None
+    times = column.cast(pa.timestamp("us"), safe=False).drop_null().to_numpy().astype(np.int64)
+    is_date = date_style_of(column) is not None and len(times) > 1 and len(set(times[:100])) == 1
+    holds: Holds = "dates" if pa.types.is_date(column.type) or is_date else "times"
+    return _Found(name, holds, place, is_full, _way(times))
+
+
+def _look_at_numbers(
+    name: str, column: pa.ChunkedArray, numbers: Numbers, place: int
+) -> _Found | None:
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite):
+        return None
+    is_full = len(finite) >= 0.95 * len(numbers)
+    unit = unit_of(finite)
+    if unit is None:
+        # Times of some kind: the user is asked which.
+        is_times = is_named(name) and _way(finite) == FORWARD and not _words(name) & SPANS
+        is_unclear = is_day_and_hour(finite) or (
+            could_be_days(finite, "excel") and _is_whole_days(finite)
+        )
+        if is_times and is_unclear:
+            return _Found(name, "times", place, is_full, way=FORWARD)
+    elif unit == "ymd":
+        if is_named(name) or _ascends(finite):
+            return _Found(name, "dates", place, is_full, _way(finite))
+        return None
+    elif not is_elapsed(finite, unit) and _is_clock(name, finite, unit):
+        return _Found(name, "times", place, is_full, _way(finite))
+    if not _words(name) & SPANS and clock_style_of(column, name):
+        return _Found(name, "clock", place, is_full, way=BOTH_WAYS)
+    return None
+
+
+def _is_clock(name: str, values: Numbers, unit: Unit) -> bool:
+    """Return whether numbers that could be times are times, rather than readings."""
+    if unit in PER_SECOND:
+        per_second = PER_SECOND[unit]
+        is_modern = MODERN[0] * per_second <= values.min() <= values.max() < MODERN[1] * per_second
+        return is_modern and (is_named(name) or _ascends(values))
+    if unit in DAY_ZERO:
+        return is_named(name) or (_ascends(values) and _is_even(values))
+    return is_named(name) or _ascends(values)
+
+
+def _look_at_text(name: str, column: pa.ChunkedArray, place: int) -> _Found | None:
+    import pyarrow as pa
+
+    cells = some_text(column)
+    is_clock = bool(clock_style_of(column, name))
+    shapes = [shape_of(shape_text(cell)) for cell in cells]
+    known = [shape for shape in shapes if shape is not None]
+    if not cells or len(known) < ENOUGH * len(cells):
+        return _Found(name, "clock", place, is_full=True, way=BOTH_WAYS) if is_clock else None
+    is_full = column.null_count <= 0.05 * len(column)
+    orders: Sequence[Order] = max((shape.orders for shape in known), key=len)
+    fitting: list[Way] = []
+    for order in orders:
+        read = read_written(pa.array(cells, pa.string()), order)
+        if np.count_nonzero(read.is_wrong) <= (1 - ENOUGH) * len(cells):
+            fitting.append(_way(read.times[~read.is_wrong]))
+    way: Way = min(fitting, default=BOTH_WAYS)
+    if is_clock and way == BOTH_WAYS:
+        return _Found(name, "clock", place, is_full, way=BOTH_WAYS)
+    # Zones that several places share are wrong here, but still times.
+    if not fitting and not any(shape.zone for shape in known):
+        return None
+    is_dates = date_style_of(column) is not None
+    return _Found(name, "dates" if is_dates else "times", place, is_full, way)
+
+
+def _belongs(clock: _Found, date: _Found, columns: Mapping[str, pa.ChunkedArray]) -> bool:
+    """Return whether a time of day goes with a date, rather than being how long something took.
+
+    Without a name that says so, it stands beside a date of many rows, and the two ascend together.
+    """
+    if _words(clock.name) & SPANS:
+        return False
+    if is_named(clock.name):
+        return True
+    both = [columns[date.name], columns[clock.name]]
+    if abs(clock.place - date.place) != 1 or 2 * len(both[0].unique()) > len(both[0]):
+        return False
+    pair = pair_of(both, (date.name, clock.name))
+    if pair is None or pair.date != 0:
+        return False
+    orders: tuple[Order, ...] = ("dmy", "mdy", "ymd")
+    joined = as_text(pair.joined([column.combine_chunks() for column in both]))
+    return any(_goes_forward(read_written(joined, order)) for order in orders)
+
+
+def _goes_forward(read: Written) -> bool:
+    steps = np.diff(read.times)
+    rises = np.count_nonzero(steps > 0) >= ENOUGH * len(steps)
+    return bool(rises) and not read.is_wrong.any() and _way(read.times) == FORWARD
+
+
+def _changes(column: pa.ChunkedArray) -> bool:
+    """Return whether a column has more than one value, if it has more than one row."""
+    return len(column) < 2 or len(column.unique()) > 1
+
+
+def _way(values: Numbers) -> Way:
+    """Return which way values go; a few may go the other way, as where a clock is set back."""
+    steps = np.diff(values)
+    rare = 0.01 * len(steps)
+    if np.count_nonzero(steps < 0) <= rare:
+        return FORWARD
+    return BACKWARD if np.count_nonzero(steps > 0) <= rare else BOTH_WAYS
+
+
+def _ascends(values: Numbers) -> bool:
+    return len(values) > 1 and bool((np.diff(values) >= 0).all()) and values[0] < values[-1]
+
+
+def _is_even(days: Numbers) -> bool:
+    """Return whether most steps between times counted in days are the same, to 2 ms."""
+    steps = np.diff(days) * 86_400
+    return bool(np.mean(np.abs(steps - np.median(steps)) < 2e-3) > 0.5)
+
+
+def _is_whole_days(days: Numbers) -> bool:
+    """Return whether days as Excel counts them have no time of day."""
+    return bool((days == np.rint(days)).all())
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-zà-ÿ]", "", name.lower())
+
+
+def _words(name: str) -> frozenset[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    return frozenset(re.findall(r"[a-zà-ÿ]+", apart))

@@ -1,0 +1,96 @@
+"""Decide whether the day, the month or the year stands first in dates, by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.tables.written_times import DAY, HOUR, Order, shape_of, shape_text
+
+ORDER_WORDS: dict[Order, str] = {
+    "dmy": "day, month, year",
+    "mdy": "month, day, year",
+    "ymd": "year, month, day",
+}
+LONGEST_STEP = 6 * HOUR
+"""Longer steps say nothing about which day follows which."""
+FEWEST_STEPS = 10
+"""Steps within days that are needed to know how one day follows another."""
+YEARLY = 300 * DAY
+"""Nobody records a machine in steps as long as this."""
+
+Reason = Literal["only", "steps", "usual"]
+"""Whether no other order fits, or the steps between rows or custom decide."""
+Times = NDArray[np.int64]
+
+
+def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason] | None:
+    """Return the order of the numbers in dates, and why; None if several orders make sense.
+
+    Parameters
+    ----------
+    readings : mapping
+        The times in microseconds of all rows, by each order that fits all of them.
+    sample : str
+        The first cell.
+    """
+    if len(readings) == 1:
+        return next(iter(readings)), "only"
+    ascending = {order: times for order, times in readings.items() if _ascends(times)}
+    if not ascending:
+        return _nearest(readings), "only"
+    steps = {order: np.diff(times) for order, times in ascending.items()}
+    left = [a for a in steps if not any(_is_clearer(steps[b], steps[a]) for b in steps if b != a)]
+    if len(left) == 1:
+        return left[0], "steps" if len(steps) > 1 else "only"
+    if all(np.array_equal(steps[left[0]], steps[order]) for order in left):
+        return _usual(left, sample), "usual"
+    return None
+
+
+def _ascends(times: Times) -> bool:
+    """Return whether times ascend, but for a clock that is set back."""
+    return not (np.diff(times) < -HOUR).any()
+
+
+def _nearest(readings: Mapping[Order, Times]) -> Order:
+    """Return the order in which the fewest rows go back, or all of them do."""
+
+    def n_odd(order: Order) -> int:
+        n_back = int((np.diff(readings[order]) < 0).sum())
+        n_forward = int((np.diff(readings[order]) > 0).sum())
+        return min(n_back, n_forward)
+
+    return min(readings, key=n_odd)
+
+
+def _is_clearer(steps: Times, others: Times) -> bool:
+    """Return whether the steps of one meaning make sense, and those of the other do not.
+
+    Steps within a day are the same in both. Where one meaning goes on over midnight as within the
+    day, and the other never does, it is right.
+    """
+    differs = steps != others
+    if not differs.any():
+        return False
+    within = steps[~differs & (steps > 0)]
+    if len(within) >= FEWEST_STEPS:
+        limit = min(float(np.quantile(within, 0.99)), LONGEST_STEP)
+        if (steps[differs] <= limit).any() and not (others[differs] <= limit).any():
+            return True
+    return bool(others[differs].min() >= YEARLY > 10 * steps[differs].max())
+
+
+def _usual(orders: Sequence[Order], sample: str) -> Order:
+    """Return the order that is usual for dates that look like one."""
+    shape = shape_of(shape_text(sample))
+    if shape is None or shape.mark == ".":
+        return orders[0]
+    # In the United States the month stands first, the clock has 12 hours, and no zeros are added.
+    is_short = shape.mark == "/" and shape.a is not None and shape.a[1] - shape.a[0] == 1
+    if "mdy" in orders and (shape.half or is_short):
+        return "mdy"
+    return orders[0]

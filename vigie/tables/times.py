@@ -1,0 +1,786 @@
+"""Understand the times of a table, and read them as UTC, in parts.
+
+All values of a column decide together what they mean: whether the day or the month stands first,
+what a number counts, whether a clock was set back. Where the values leave two meanings, and these
+differ, the user is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.errors import InvalidDataError
+from vigie.tables.counted_times import (
+    DAY_ZERO,
+    PER_SECOND,
+    WORDS,
+    Numbers,
+    Unit,
+    almost_calendar,
+    could_be_days,
+    is_day_and_hour,
+    is_elapsed,
+    numbers_or_nan,
+    read_counted,
+    unit_of,
+)
+from vigie.tables.find_times import find_clock
+from vigie.tables.local_times import Change, LocalClock, changes, offsets_of, written, zone_named
+from vigie.tables.orders import ORDER_WORDS, chosen
+from vigie.tables.paired_times import Pair, all_numbers, is_text, pair_of, some_text
+from vigie.tables.written_times import (
+    DAY,
+    HOUR,
+    MINUTE,
+    MISSING,
+    OFFSETS,
+    Order,
+    Shape,
+    Written,
+    as_text,
+    is_time_of_day,
+    pieces,
+    read_written,
+    shape_of,
+    shape_text,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["TimeFormat", "TimeOptions", "TimeParser", "find_clock", "understand_times"]
+
+Kind = Literal["instants", "text", "numbers", "given"]
+Cells = Sequence["pa.Array | pa.ChunkedArray"]
+
+EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
+"""Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
+HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
+
+
+@dataclass(frozen=True)
+class TimeOptions:
+    """What the user says about the times.
+
+    Attributes
+    ----------
+    day_first : bool or None
+        Whether the day stands before the month (``--day-first``) or after it (``--month-first``),
+        in dates that can be read both ways.
+    time_format : str or None
+        Form of the times (``--time-format``): as for ``strptime``, or one of ``s``, ``ms``, ``us``
+        and ``ns`` since 1970, ``excel`` or ``matlab``.
+    timezone : str or None
+        IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
+    """
+
+    day_first: bool | None = None
+    time_format: str | None = None
+    timezone: str | None = None
+
+
+@dataclass(frozen=True)
+class TimeFormat:
+    """What the times of a table mean.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns with the times: one, or a date and a time of day.
+    description : str
+        The form in words, such as "day/month/year hours:minutes, local time without a zone".
+    notes : tuple of str
+        Sentences that the user should read.
+    kind : {"instants", "text", "numbers", "given"}
+        How the cells are read.
+    order : {"dmy", "mdy", "ymd"}
+        What the numbers of a date mean, in cells that leave it open.
+    unit : str or None
+        What numbers count.
+    given : str or None
+        The form that the user gave, as for ``strptime``.
+    pair : Pair or None
+        How two columns are put together.
+    zone : str or None
+        IANA name of the zone of times without one.
+    changes : tuple of Change
+        Where local times without a zone go back, since a clock was set back.
+    repeats : bool
+        Whether several rows have one time.
+    """
+
+    names: tuple[str, ...]
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    kind: Kind = "text"
+    order: Order = "ymd"
+    unit: Unit | None = None
+    given: str | None = None
+    pair: Pair | None = None
+    zone: str | None = None
+    changes: tuple[Change, ...] = ()
+    repeats: bool = False
+
+    def parser(self) -> TimeParser:
+        """Return a parser for the rows of one file, from its first."""
+        return TimeParser(self)
+
+    @property
+    def label(self) -> str:
+        """The columns, as messages name them."""
+        return " and ".join(self.names)
+
+    def read(self, cells: Sequence[pa.Array]) -> Written:
+        """Read cells as they are written, before zones and order are looked at."""
+        column = self.column(cells)
+        if self.given is not None:
+            return _read_given(column, self.given)
+        if self.kind == "instants":
+            return _read_instants(column)
+        if self.kind == "numbers":
+            return read_counted(numbers_or_nan(column), self.unit or "s")
+        return read_written(as_text(column), self.order, self.zones)
+
+    def column(self, cells: Sequence[pa.Array]) -> pa.Array:
+        """Return the cells as one array."""
+        return cells[0] if self.pair is None else self.pair.joined(cells)
+
+    @property
+    def zones(self) -> Mapping[str, int]:
+        """Minutes ahead of UTC by the names of zones; those of the user's zone come first."""
+        return OFFSETS if self.zone is None else {**OFFSETS, **offsets_of(ZoneInfo(self.zone))}
+
+
+class TimeParser:
+    """Reads the times of one file, in parts.
+
+    Parameters
+    ----------
+    format : TimeFormat
+        What they mean.
+    """
+
+    def __init__(self, format: TimeFormat):  # noqa: A002
+        self.format = format
+        self._n_rows = 0
+        self._last: int | None = None
+        self._last_local: int | None = None
+        self._shift = 0
+        self._changes = {(change.before, change.after): change.by for change in format.changes}
+        self._local = LocalClock(ZoneInfo(format.zone), format.repeats) if format.zone else None
+
+    def read(self, cells: Cells) -> NDArray[np.datetime64]:
+        """Return the times of the next rows.
+
+        Parameters
+        ----------
+        cells : sequence of pyarrow arrays of shape (n_rows,)
+            The columns named in ``format.names``.
+
+        Returns
+        -------
+        ndarray of datetime64[us] of shape (n_rows,)
+            In UTC, ascending.
+
+        Raises
+        ------
+        InvalidDataError
+            If a row has no time, or one that is before that of the row above; rows are counted
+            from 1 over all parts.
+        """
+        parts = []
+        for piece in _aligned(cells):
+            read = self.format.read(piece)
+            if fault := _fault(self.format, piece, read, self._n_rows):
+                _refuse_cell(self.format, fault)
+            parts.append(self.settle(read))
+        return np.concatenate(parts) if parts else np.empty(0, "M8[us]")
+
+    def settle(self, read: Written) -> NDArray[np.datetime64]:
+        """Return the next times in UTC, as ``read`` does, from what the cells say."""
+        times = read.times.copy()
+        is_local = ~read.is_zoned
+        if is_local.any():
+            times[is_local] = self._in_utc(read.times[is_local], np.flatnonzero(is_local))
+        self._check(times)
+        self._n_rows += len(times)
+        self._last = int(times[-1]) if len(times) else self._last
+        return times.astype("M8[us]")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should read about the hours that come twice, in a zone."""
+        once = self._local.once if self._local else []
+        return tuple(
+            f"The hour from {written(begin)} comes twice in {self.format.zone}, but once in the "
+            "file: it is taken as summer time."
+            for begin in once
+        )
+
+    def _in_utc(self, times: NDArray[np.int64], rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return local times in UTC, or go on where a clock was set back."""
+        if self._local is not None:
+            result, missing = self._local.read(times)
+            if missing is not None:
+                raise InvalidDataError(
+                    f"{written(int(times[missing]))} in row {self._n_rows + rows[missing] + 1} "
+                    f"does not exist in {self.format.zone}: the clock was set forward over it.",
+                    field=self.format.label,
+                    remedy="Leave out --timezone if the times are UTC, or name their zone.",
+                )
+            return result
+        if not self._changes:
+            return times
+        before = np.concatenate(
+            [times[:1] if self._last_local is None else [self._last_local], times]
+        )
+        shifts = np.zeros(len(times), np.int64)
+        for row in np.flatnonzero(np.diff(before) < 0):
+            shifts[row:] += self._changes.get((int(before[row]), int(before[row + 1])), 0)
+        shifts += self._shift
+        self._shift, self._last_local = int(shifts[-1]), int(times[-1])
+        return times + shifts
+
+    def _check(self, times: NDArray[np.int64]) -> None:
+        """Check that times ascend.
+
+        Raises
+        ------
+        InvalidDataError
+            If they do not, or a year is none of a reading.
+        """
+        if not len(times):
+            return
+        outside = (times < EARLIEST.astype(np.int64)) | (times >= LATEST.astype(np.int64))
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise InvalidDataError(
+                f"{written(int(times[row]))} in row {self._n_rows + row + 1} is no time of a "
+                "reading.",
+                field=self.format.label,
+                remedy="Remove the rows without a time.",
+            )
+        before = _with_last(self._last, times)
+        back = np.diff(before) < 0
+        if back.any():
+            row = int(np.argmax(back))
+            _refuse_order(self.format, int(before[row]), int(times[row]), self._n_rows + row + 1)
+
+
+def understand_times(
+    cells: Sequence[pa.ChunkedArray], names: Sequence[str], options: TimeOptions
+) -> TimeFormat:
+    """Decide what times mean, from all of their values together.
+
+    Parameters
+    ----------
+    cells : sequence of pyarrow.ChunkedArray of shape (n_rows,)
+        One column, or two with a date and a time of day: text, numbers or times.
+    names : sequence of str
+        Their names.
+    options : TimeOptions
+        What the user says.
+
+    Raises
+    ------
+    InvalidDataError
+        If the columns hold no times, times that do not ascend, or times with several meanings
+        that differ.
+    """
+    zone = zone_named(options.timezone).key if options.timezone else None
+    base = replace(_draft(cells, names, options), zone=zone)
+    readings = _readings(base, cells, options)
+    order, note = _order(base, cells, readings)
+    read = readings[order]
+    found = replace(base, order=order, notes=(*base.notes, *note))
+    _require_one_kind_of_zone(found, read)
+    found = _with_changes(found, read)
+    parser = found.parser()
+    for begin in range(0, len(read.times), 1 << 20):
+        part = slice(begin, begin + (1 << 20))
+        parser.settle(Written(read.times[part], read.is_zoned[part], read.is_wrong[part]))
+    return replace(
+        found,
+        notes=(*found.notes, *parser.notes),
+        description=_described(found, cells, bool(read.is_zoned.any())),
+    )
+
+
+def _draft(
+    cells: Sequence[pa.ChunkedArray], names: Sequence[str], options: TimeOptions
+) -> TimeFormat:
+    """Return how the cells are read, before the order of a date is known."""
+    base = TimeFormat(tuple(names))
+    if len(cells) == 2:
+        pair = pair_of(cells, names)
+        if pair is None:
+            raise InvalidDataError(
+                "The two columns are no date and time of day, or could be either.",
+                field=base.label,
+                remedy="Write them as 2026-01-05 and 08:00:00, or name one column with both.",
+            )
+        base = replace(base, pair=pair)
+    elif len(cells) != 1:
+        raise InvalidDataError(
+            f"{len(cells)} columns are named for the time.",
+            field=base.label,
+            remedy="Name one, or two: a date and a time of day.",
+        )
+    if options.time_format is not None:
+        return _as_given(base, cells, options.time_format)
+    if base.pair is not None:
+        return base
+    return _draft_of_one(base, cells[0])
+
+
+def _draft_of_one(base: TimeFormat, column: pa.ChunkedArray) -> TimeFormat:
+    """Return how one column is read."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return replace(base, kind="instants")
+    numbers = all_numbers(column)
+    if numbers is not None:
+        if is_text(column.type):
+            _refuse_leading_zeros(base, column)
+        return _draft_of_numbers(base, numbers)
+    if pa.types.is_time(column.type) or all(
+        is_time_of_day(shape_text(cell)) and shape_of(shape_text(cell)) is None
+        for cell in some_text(column) or [""]
+    ):
+        raise InvalidDataError(
+            "There is a time of day, but no date.",
+            field=base.label,
+            remedy="Name the column with the date, too, or leave out the time: rows are then "
+            "counted.",
+        )
+    if not is_text(column.type) and not pa.types.is_null(column.type):
+        raise InvalidDataError(
+            f"Values of the type {column.type} are no times.", field=base.label, remedy=HOW_TO_WRITE
+        )
+    return base
+
+
+def _draft_of_numbers(base: TimeFormat, numbers: Numbers) -> TimeFormat:
+    """Return what numbers count.
+
+    Raises
+    ------
+    InvalidDataError
+        If they are no times, or could count several things.
+    """
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite):
+        return replace(base, kind="numbers", unit="s")
+    if almost := almost_calendar(numbers):
+        unit, row = almost
+        if np.isfinite(numbers[row]):
+            raise InvalidDataError(
+                f"{numbers[row]:.0f} in row {row + 1} is no date in the form {WORDS[unit]}, as "
+                "most others are.",
+                field=base.label,
+                remedy="Correct or remove the row.",
+            )
+        return replace(base, kind="numbers", unit=unit)
+    unit_found = unit_of(finite)
+    if unit_found is not None:
+        notes = (
+            (
+                "The numbers count from a start, not from 1970: they are taken as seconds, and "
+                "the dates mean nothing.",
+            )
+            if is_elapsed(finite, unit_found)
+            else ()
+        )
+        return replace(base, kind="numbers", unit=unit_found, notes=notes)
+    if is_day_and_hour(finite):
+        meant, remedy = "seconds since 1970 or yyyymmddhh", "s or --time-format %Y%m%d%H"
+    elif could_be_days(finite, "excel"):
+        meant, remedy = f"seconds or {WORDS['excel']}", "s or --time-format excel"
+    else:
+        raise InvalidDataError(
+            f"Numbers from {finite.min():.15g} to {finite.max():.15g} are no times in seconds, "
+            "milliseconds, microseconds or nanoseconds since 1970.",
+            field=base.label,
+            remedy=HOW_TO_WRITE,
+        )
+    raise InvalidDataError(
+        f"{finite[0]:.15g} in row 1 can be {meant}.",
+        field=base.label,
+        remedy=f"Say which with --time-format {remedy}.",
+    )
+
+
+def _refuse_leading_zeros(base: TimeFormat, column: pa.ChunkedArray) -> None:
+    """Check that digits are a number: 05022024 is a date in a form that the user must give.
+
+    Raises
+    ------
+    InvalidDataError
+        If one begins with a zero, and all have the same length.
+    """
+    texts = [cell.strip() for cell in some_text(column)]
+    is_padded = any(len(text) > 5 and text[0] == "0" and text.isdigit() for text in texts)
+    if is_padded and len(set(map(len, texts))) == 1:
+        raise InvalidDataError(
+            f"{texts[0]!r} can be a number or a date.",
+            field=base.label,
+            remedy="Give its form with --time-format, such as %d%m%Y.",
+        )
+
+
+def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> TimeFormat:
+    """Return how cells are read in the form that the user gave.
+
+    Raises
+    ------
+    InvalidDataError
+        If the form has no year, or does not go with what the columns hold.
+    """
+    import pyarrow as pa
+
+    if base.pair is None and pa.types.is_timestamp(cells[0].type):
+        return replace(base, kind="instants")
+    unit: Unit | None = next((unit for unit in (*PER_SECOND, *DAY_ZERO) if unit == form), None)
+    if unit is not None:
+        if base.pair is not None or all_numbers(cells[0]) is None:
+            raise InvalidDataError(
+                f"{base.label} does not hold numbers, which {WORDS[unit]} are.",
+                field="--time-format",
+                remedy="Give a form as for strptime, such as %d/%m/%Y %H:%M.",
+            )
+        return replace(base, kind="numbers", unit=unit)
+    if not any(part in form for part in ("%Y", "%y", "%G", "%c", "%x")):
+        raise InvalidDataError(
+            f"The form {form!r} has no year.",
+            field="--time-format",
+            remedy="Give one as for strptime, such as %d/%m/%Y %H:%M.",
+        )
+    return replace(base, kind="given", given=form)
+
+
+def _readings(base: TimeFormat, cells: Cells, options: TimeOptions) -> dict[Order, Written]:
+    """Return the times by each order of the numbers of a date that fits all rows.
+
+    Raises
+    ------
+    InvalidDataError
+        If none does; it names the row that the best of them reaches.
+    """
+    readings: dict[Order, Written] = {}
+    faults: dict[Order, _Fault] = {}
+    first: Order = "mdy" if options.day_first is False else "dmy"
+    seen: set[Order] = {first}
+    for order in (first, *(order for order in ORDER_WORDS if order != first)):
+        if order not in seen or (options.day_first is not None and order != first):
+            continue
+        read, fault = _read_all(replace(base, order=order), cells)
+        seen |= read.orders
+        if fault is None:
+            readings[order] = read
+        else:
+            faults[order] = fault
+    if not readings:
+        best = max(faults.values(), key=lambda fault: fault.row)
+        _refuse_cell(replace(base, order=first), best, options, len(faults) > 1)
+    return readings
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """A cell without a time.
+
+    Attributes
+    ----------
+    row : int
+        Counted from 0.
+    cell : str
+        What it holds; empty if that is nothing.
+    """
+
+    row: int
+    cell: str
+
+
+def _read_all(form: TimeFormat, cells: Cells) -> tuple[Written, _Fault | None]:
+    """Return the times up to the first cell without one, and that cell."""
+    parts: list[Written] = []
+    n_rows = 0
+    fault = None
+    for piece in _aligned(cells):
+        read = form.read(piece)
+        parts.append(read)
+        if fault := _fault(form, piece, read, n_rows):
+            break
+        n_rows += len(read.times)
+    return Written.of(parts), fault
+
+
+def _fault(
+    form: TimeFormat, piece: Sequence[pa.Array], read: Written, n_rows: int
+) -> _Fault | None:
+    """Return the first cell without a time; ``n_rows`` rows lie before the piece."""
+    if not read.is_wrong.any():
+        return None
+    row = int(np.argmax(read.is_wrong))
+    # Of two columns, either may be empty, and their text together is then, too.
+    cell = form.column(piece)[row].as_py()
+    text = "" if cell is None or cell != cell else str(cell).strip()
+    return _Fault(n_rows + row, "" if text.lower() in MISSING else text)
+
+
+def _refuse_cell(
+    form: TimeFormat,
+    fault: _Fault,
+    options: TimeOptions | None = None,
+    has_orders: bool = False,
+) -> NoReturn:
+    """Say what is wrong with a cell.
+
+    Raises
+    ------
+    InvalidDataError
+        Always.
+    """
+    place = f"row {fault.row + 1}"
+    if not fault.cell:
+        raise InvalidDataError(
+            f"There is no time in {place}.",
+            field=form.label,
+            remedy="Write it, or remove the rows without one.",
+        )
+    what, remedy = f"{fault.cell!r} in {place} is no time in a known form.", HOW_TO_WRITE
+    shape = shape_of(shape_text(fault.cell)) if form.kind == "text" else None
+    if form.given is not None:
+        what = f"{fault.cell!r} in {place} does not have the form {form.given!r}."
+        remedy = "Give the form that all rows have with --time-format."
+    elif shape is not None and shape.zone and shape.zone not in form.zones:
+        zone = shape.zone.upper()
+        what = f"The zone {zone} of {fault.cell!r} in {place} is not known, or one of several."
+        remedy = "Name it with --timezone, such as America/New_York."
+    elif shape is not None and options is not None and options.day_first is not None:
+        option = "--day-first" if options.day_first else "--month-first"
+        what, remedy = f"{fault.cell!r} in {place} does not go with {option}.", "Leave it out."
+    elif shape is not None and has_orders:
+        what = (
+            f"{fault.cell!r} in {place} does not fit the other rows, with the day first or the "
+            "month."
+        )
+        remedy = "Correct the row, or give the form with --time-format."
+    elif shape is not None:
+        what, remedy = f"{fault.cell!r} in {place} does not exist.", "Correct or remove the row."
+    raise InvalidDataError(what, field=form.label, remedy=remedy)
+
+
+def _order(
+    base: TimeFormat, cells: Cells, readings: Mapping[Order, Written]
+) -> tuple[Order, tuple[str, ...]]:
+    """Return what the numbers of a date mean, and a note if the values alone do not tell.
+
+    Raises
+    ------
+    InvalidDataError
+        If several meanings make sense, and the steps between the rows differ.
+    """
+    times = {order: read.times for order, read in readings.items()}
+    sample = _cell(base, cells, 0)
+    found = chosen(times, sample)
+    if found is None:
+        row, meant = _difference(times)
+        raise InvalidDataError(
+            f"{_cell(base, cells, row)!r} in row {row + 1} can be {' or '.join(meant)}, and the "
+            "other rows do not tell which.",
+            field=base.label,
+            remedy=f"Say {_remedies(times)}.",
+        )
+    order, reason = found
+    others = {other: values for other, values in times.items() if other != order}
+    note = f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}"
+    if reason == "steps":
+        return order, (
+            f"{note}, since the steps between rows are then even. If that is wrong, "
+            f"say {_remedies(others)}.",
+        )
+    if reason == "usual":
+        return order, (
+            f"{note}; the values do not tell. If that is wrong, say {_remedies(others)}.",
+        )
+    return order, ()
+
+
+def _difference(times: Mapping[Order, NDArray[np.int64]]) -> tuple[int, list[str]]:
+    """Return the first row in which times differ by their order, and its dates."""
+    first, *others = times.values()
+    row = min(int(np.argmax(first != other)) for other in others if (first != other).any())
+    dates = dict.fromkeys(
+        str(np.datetime64(int(values[row]), "us"))[:10] for values in times.values()
+    )
+    return row, list(dates)
+
+
+def _remedies(orders: Sequence[Order] | Mapping[Order, Any]) -> str:
+    """Return the options that choose one of the orders."""
+    options = [{"dmy": "--day-first", "mdy": "--month-first"}.get(order) for order in orders]
+    return " or ".join([*(option for option in options if option), "--time-format"])
+
+
+def _require_one_kind_of_zone(form: TimeFormat, read: Written) -> None:
+    """Check that either all times have a zone or none, unless the user has named it.
+
+    Raises
+    ------
+    InvalidDataError
+        If only some have one.
+    """
+    if form.zone is None and read.is_zoned.any() and not read.is_zoned.all():
+        row = int(np.argmax(read.is_zoned != read.is_zoned[0]))
+        has = "has a zone, and the rows above it have" if read.is_zoned[row] else "has"
+        none = "none" if read.is_zoned[row] else "no zone, but the rows above it have one"
+        raise InvalidDataError(
+            f"The time in row {row + 1} {has} {none}.",
+            field=form.label,
+            remedy="Name the zone of those without one with --timezone.",
+        )
+
+
+def _with_changes(form: TimeFormat, read: Written) -> TimeFormat:
+    """Return the format with what the order of the rows tells: clocks set back, repeated times.
+
+    Raises
+    ------
+    InvalidDataError
+        If the newest row stands first.
+    """
+    steps = np.diff(read.times)
+    if len(steps) and (steps <= 0).all() and (steps < 0).any():
+        raise InvalidDataError(
+            f"The newest row stands first: the times go from {written(int(read.times[0]))} back to "
+            f"{written(int(read.times[-1]))}.",
+            field=form.label,
+            remedy="Sort the rows by time, so that the oldest stands first.",
+        )
+    n_same = int(np.count_nonzero(steps == 0))
+    form = replace(form, repeats=n_same > max(2, 0.05 * len(steps)))
+    if form.repeats and not (read.times % DAY).any():
+        note = "The times are dates without a time of day, so that rows of one day have one time."
+        form = replace(form, notes=(*form.notes, note))
+    if form.zone is not None or read.is_zoned.any():
+        return form
+    found = changes(read.times) or ()
+    notes = tuple(
+        f"The clock was set back by {change.by // MINUTE} minutes at row {change.row}, from "
+        f"{written(change.before)} to {written(change.after)}: the rows from there on are taken as "
+        "that much later than they say. Name the zone with --timezone to read the times right."
+        for change in found
+    )
+    return replace(form, changes=found, notes=(*form.notes, *notes))
+
+
+def _with_last(last: int | None, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return times after the last one of the part before, or their own first one."""
+    return np.concatenate([times[:1] if last is None else [last], times])
+
+
+def _refuse_order(form: TimeFormat, before: int, time: int, row: int) -> NoReturn:
+    """Say that a time is before that of the row above.
+
+    Raises
+    ------
+    InvalidDataError
+        Always.
+    """
+    remedy = "Sort the rows by time, or remove those that go back."
+    if before - time <= HOUR and form.zone is None:
+        remedy += " If a clock was set back, name its zone with --timezone."
+    raise InvalidDataError(
+        f"The times are not ascending: see row {row}, where {written(before)} is followed by "
+        f"{written(time)}.",
+        field=form.label,
+        remedy=remedy,
+    )
+
+
+def _read_instants(column: pa.Array) -> Written:
+    import pyarrow as pa
+
+    zone = getattr(column.type, "tz", None)
+    times = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+    is_wrong = times.is_null().to_numpy(zero_copy_only=False)
+    values = times.fill_null(0).to_numpy(zero_copy_only=False)
+    return Written(values, np.full(len(column), zone is not None), is_wrong)
+
+
+def _read_given(column: pa.Array, form: str) -> Written:
+    """Read times in the form that the user gave."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if pa.types.is_floating(column.type):
+        column = column.cast(pa.int64(), safe=False)
+    text = column.cast(pa.string()).to_pandas().str.strip()
+    has_zone = "%z" in form or "%Z" in form
+    times = pd.DatetimeIndex(pd.to_datetime(text, format=form, errors="coerce", utc=has_zone))
+    is_wrong = np.asarray(times.isna())
+    values = times.tz_localize(None).to_numpy().astype("M8[us]").astype(np.int64)
+    return Written(np.where(is_wrong, 0, values), np.full(len(text), has_zone), is_wrong)
+
+
+def _aligned(cells: Cells) -> Iterator[list[pa.Array]]:
+    """Yield the rows of all columns together, some at a time."""
+    import pyarrow as pa
+
+    if len(cells) == 1:
+        yield from ([piece] for piece in pieces(cells[0]))
+        return
+    whole = [cell.combine_chunks() if isinstance(cell, pa.ChunkedArray) else cell for cell in cells]
+    yield from (list(row) for row in zip(*map(pieces, whole), strict=True))
+
+
+def _cell(form: TimeFormat, cells: Cells, row: int) -> str:
+    """Return what a row holds, as text."""
+    here = [cell.slice(row, 1) for cell in cells]
+    columns = next(_aligned(here), None)
+    return "" if columns is None else str(form.column(columns)[0].as_py() or "")
+
+
+def _described(form: TimeFormat, cells: Cells, is_zoned: bool) -> str:
+    """Return the form in words."""
+    if form.given is not None:
+        what = f"in the form {form.given}"
+    elif form.kind == "instants":
+        what = "date and time"
+    elif form.unit is not None:
+        what = WORDS[form.unit]
+    else:
+        shape = shape_of(shape_text(_cell(form, cells, 0)))
+        what = _shape_in_words(shape, form.order) if shape else "date and time"
+    if form.unit in PER_SECOND:
+        return what
+    if is_zoned:
+        return f"{what}, with a zone"
+    return f"{what}, local time {f'of {form.zone}' if form.zone else 'without a zone'}"
+
+
+def _shape_in_words(shape: Shape, order: Order) -> str:
+    """Return the form of cells in words, such as "day/month/year hours:minutes"."""
+    names = {"d": "day", "m": "month", "y": "year"}
+    if order not in shape.orders:
+        order = shape.orders[0]
+    date = (shape.mark or " ").join(names[letter] for letter in order)
+    clock = [
+        word
+        for word, span in (
+            ("hours", shape.hour),
+            ("minutes", shape.minute),
+            ("seconds", shape.second),
+        )
+        if span
+    ]
+    text = f"{date} {':'.join(clock)}".strip()
+    return f"{text} AM/PM" if shape.half else text

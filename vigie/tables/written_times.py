@@ -1,0 +1,474 @@
+"""Read times that are written as text, in any common form, many at once.
+
+Cells that differ in their digits only have one *shape* ("05/02/2024 10:00" has the shape
+"00/00/0000 00:00"). A column has few shapes; a regular expression finds the numbers in each, and
+numpy then reads the digits of all cells of a shape together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Order = Literal["dmy", "mdy", "ymd"]
+Span = tuple[int, int]
+"""Begin and end of a number in a cell, in bytes."""
+
+Numbers = Callable[[Span | None], NDArray[np.int64]]
+"""Reads the numbers in one span of all cells; zeros for None."""
+
+SECOND = 1_000_000
+"""In microseconds, as all times here."""
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+AT_A_TIME = 1 << 18
+"""Cells that are read together, so that what they need stays small."""
+
+MISSING = frozenset(("", "-", "--", "?", "na", "n/a", "#n/a", "nan", "nat", "none", "null"))
+OFFSETS = {
+    **dict.fromkeys(("z", "utc", "gmt", "ut", "wet"), 0),
+    **dict.fromkeys(("west", "cet", "mez"), 60),
+    **dict.fromkeys(("cest", "mesz", "eet", "sast"), 120),
+    **dict.fromkeys(("eest", "msk"), 180),
+    **dict.fromkeys(("awst",), 480),
+    **dict.fromkeys(("jst", "kst"), 540),
+    **dict.fromkeys(("aest",), 600),
+    **dict.fromkeys(("aedt",), 660),
+    **dict.fromkeys(("nzst",), 720),
+    **dict.fromkeys(("nzdt",), 780),
+}
+"""Minutes ahead of UTC by the name of a zone, of those names that only one zone has."""
+
+_MONTHS = (
+    "jan january januar jänner jaenner janv janvier",
+    "feb february februar febr fev fév févr fevr février fevrier",
+    "mar march mär mrz märz maerz mars",
+    "apr april avr avril",
+    "may mai",
+    "jun june juni juin",
+    "jul july juli juil juillet",
+    "aug august aou aoû aout août",
+    "sep sept september septembre",
+    "oct october okt oktober octobre",
+    "nov november novembre",
+    "dec december dez dezember déc décembre decembre",
+)
+MONTHS = {name: i + 1 for i, names in enumerate(_MONTHS) for name in names.split()}
+_DAYS = (
+    "mon tue tues wed thu thur thurs fri sat sun",
+    "monday tuesday wednesday thursday friday saturday sunday",
+    "mo di mi do fr sa so montag dienstag mittwoch donnerstag freitag samstag sonntag",
+    "lun mar mer jeu ven sam dim lundi mardi mercredi jeudi vendredi samedi dimanche",
+)
+_WEEKDAYS = frozenset(name for names in _DAYS for name in names.split())
+
+_ODD_SPACES = "[\u00a0\u202f\u2009\t]"
+_LETTERS = r"[^\W\d_]"
+_YEAR_FIRST = r"(?P<a>0{4})(?P<mark>[-/.])(?P<b>00?)(?P=mark)(?P<c>00?)"
+_YEAR_LAST = r"(?P<a>00?)(?P<mark>[-/.])(?P<b>00?)(?P=mark)(?P<c>0{4}|00)"
+_COMPACT = r"(?P<a>0000)(?P<b>00)(?P<c>00)"
+_DAY_NAME_YEAR = (
+    rf"(?P<a>00?)(?:\.|st|nd|rd|th|er)?[-/ .]*(?P<month>{_LETTERS}{{3,9}})\.?[-/ .,]*"
+    r"(?P<c>0{4}|00)"
+)
+_NAME_DAY = rf"(?P<month>{_LETTERS}{{3,9}})\.?[-/ .]*(?P<a>00?)(?:st|nd|rd|th)?"
+_NAME_DAY_YEAR = _NAME_DAY + r"[-/ .,]+(?P<c>0{4})"
+_YEAR_NAME_DAY = rf"(?P<a>0{{4}})[-/ .](?P<month>{_LETTERS}{{3,9}})\.?[-/ .](?P<c>00?)"
+_DATES = (_YEAR_FIRST, _YEAR_LAST, _DAY_NAME_YEAR, _NAME_DAY_YEAR, _YEAR_NAME_DAY, _COMPACT)
+
+_FRACTION = r"(?:[.,](?P<fraction>0{1,9}))?"
+_COLONS = (
+    r"(?P<hour>00?):(?P<minute>00)(?::(?P<second>00)(?:(?::(?=000(?!0))|[.,])"
+    r"(?P<fraction>0{1,9}))?)?"
+)
+_DOTS = rf"(?P<hour>00?)\.(?P<minute>00)(?:\.(?P<second>00){_FRACTION})?"
+_UNITS = (
+    r"(?P<hour>00?) ?h(?: ?(?P<minute>00)(?: ?(?:m|min|:|') ?"
+    rf"(?:(?P<second>00){_FRACTION} ?(?:s|sec|'')?)?)?)?"
+)
+_DIGITS = rf"(?P<hour>00)(?P<minute>00)(?:(?P<second>00){_FRACTION})?"
+_HOUR = r"(?P<hour>00?)"
+_CLOCKS = (_COLONS, _DOTS, _UNITS, _DIGITS, _HOUR)
+
+# A colon only after a whole year, as in web logs: in "05 Feb 10:00" it belongs to the time.
+_BETWEEN = r"(?: *[T,;_] *| +|(?<=0{4}):| +- +| +(?:at|à|um) +)"
+_HALF = r"(?: *(?P<half>[ap])\.? ?m\.?)?"
+_ZONE = (
+    r"(?: *(?:(?:UTC|GMT)? ?(?P<sign>[-+−])(?P<zone_hour>00?)(?::?(?P<zone_minute>00))?"
+    rf"|(?P<zone>{_LETTERS}{{1,5}}))(?: ?\[[^]]*\]| ?\([^)]*\))?)?"
+)
+_WEEKDAY = rf"(?:(?P<weekday>{_LETTERS}{{2,10}})\.?,? +)?"
+
+
+def _forms() -> Iterator[re.Pattern[str]]:
+    """Yield the forms of times, each as a pattern for shapes."""
+
+    def pattern(text: str) -> re.Pattern[str]:
+        return re.compile(rf" *{text} *", re.IGNORECASE)
+
+    for date in _DATES:
+        yield pattern(_WEEKDAY + date)
+        for clock in _CLOCKS:
+            yield pattern(_WEEKDAY + date + _BETWEEN + clock + _HALF + _ZONE)
+    yield pattern(_COMPACT + "[-T]?" + _DIGITS + _ZONE)
+    # As the Unix command "date" writes it.
+    yield pattern(_WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})")
+    for date in _DATES:
+        yield pattern(_COLONS + _HALF + "[, ] *" + date)
+
+
+_FORMS = tuple(_forms())
+_TIMES_OF_DAY = tuple(
+    re.compile(rf" *{clock}{_HALF}{_ZONE} *", re.IGNORECASE) for clock in (_COLONS, _DOTS, _UNITS)
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where the numbers of a time stand in the cells of one shape.
+
+    Attributes
+    ----------
+    a, b, c : span or None
+        The numbers of the date as they are written; ``b`` is None beside a ``month``.
+    hour, minute, second, fraction, zone_hour, zone_minute : span or None
+        Of the time of day.
+    mark : str
+        What separates the numbers of the date.
+    month : int or None
+        The month, where it has a name.
+    half : {"", "a", "p"}
+        Of a clock with 12 hours.
+    sign : {-1, 0, 1}
+        Of the offset from UTC; 0 without one.
+    zone : str
+        Name of the zone, in lower case; empty if there is none.
+    """
+
+    a: Span | None
+    b: Span | None
+    c: Span | None
+    hour: Span | None
+    minute: Span | None
+    second: Span | None
+    fraction: Span | None
+    zone_hour: Span | None
+    zone_minute: Span | None
+    mark: str
+    month: int | None
+    half: str
+    sign: int
+    zone: str
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The orders that the numbers of the date may have, the usual one first."""
+        if self.a is None or _length(self.a) == 4 or self.c is None:
+            return ("ymd",)
+        if self.month is not None:
+            return ("dmy", "ymd") if _length(self.c) == 2 else ("dmy",)
+        return ("dmy", "mdy", "ymd") if _length(self.c) == 2 else ("dmy", "mdy")
+
+    @property
+    def is_date(self) -> bool:
+        """Whether there is no time of day."""
+        return self.hour is None
+
+    @property
+    def is_zoned(self) -> bool:
+        """Whether the cell says how far it is from UTC."""
+        return self.sign != 0 or bool(self.zone)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Times as they were read.
+
+    Attributes
+    ----------
+    times : ndarray of int64 of shape (n_cells,)
+        In microseconds since 1970; in UTC where the cell names a zone, else as the cell has it.
+    is_zoned : ndarray of bool of shape (n_cells,)
+        Whether the cell names a zone.
+    is_wrong : ndarray of bool of shape (n_cells,)
+        Whether the cell holds no time; its entry in ``times`` is 0.
+    orders : frozenset of str
+        The orders that the numbers of dates may have, where there are several.
+    """
+
+    times: NDArray[np.int64]
+    is_zoned: NDArray[np.bool_]
+    is_wrong: NDArray[np.bool_]
+    orders: frozenset[Order] = frozenset()
+
+    @classmethod
+    def of(cls, parts: list[Written]) -> Written:
+        """Return the parts as one."""
+        return cls(
+            np.concatenate([part.times for part in parts] or [np.empty(0, np.int64)]),
+            np.concatenate([part.is_zoned for part in parts] or [np.empty(0, np.bool_)]),
+            np.concatenate([part.is_wrong for part in parts] or [np.empty(0, np.bool_)]),
+            frozenset().union(*(part.orders for part in parts)),
+        )
+
+
+@lru_cache(maxsize=4096)
+def shape_of(text: str) -> Shape | None:
+    """Return where the numbers stand in cells of a shape; None if those are no times."""
+    for form in _FORMS:
+        if (match := form.fullmatch(text)) and (shape := _shape(match)):
+            return shape
+    return None
+
+
+@lru_cache(maxsize=4096)
+def is_time_of_day(text: str) -> bool:
+    """Return whether cells of a shape hold a time of day alone."""
+    return any(form.fullmatch(text) for form in _TIMES_OF_DAY)
+
+
+def shape_text(cell: str) -> str:
+    """Return the shape of one cell."""
+    return re.sub("[0-9]", "0", _plain_spaces(cell))
+
+
+def shapes(cells: pa.Array) -> tuple[NDArray[np.int32], list[str]]:
+    """Return the shapes of cells.
+
+    Parameters
+    ----------
+    cells : pyarrow.StringArray of shape (n_cells,)
+        Text.
+
+    Returns
+    -------
+    codes : ndarray of int32 of shape (n_cells,)
+        Which shape each cell has; -1 for an empty one.
+    texts : list of str
+        The shapes.
+    """
+    import pyarrow as pa
+
+    data, offsets = _bytes(cells)
+    is_digit = (data >= ord("0")) & (data <= ord("9"))
+    same = np.where(is_digit, np.uint8(ord("0")), data)
+    masked = pa.StringArray.from_buffers(len(cells), pa.py_buffer(offsets), pa.py_buffer(same))
+    encoded = masked.dictionary_encode()
+    codes: NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False).copy()
+    codes[cells.is_null().to_numpy(zero_copy_only=False)] = -1
+    return codes, encoded.dictionary.to_pylist()
+
+
+def as_text(cells: pa.Array) -> pa.Array:
+    """Return cells as a plain StringArray, with plain spaces."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    cells = cells.cast(pa.string())
+    data, _ = _bytes(cells)
+    if ((data >= 128) | (data == ord("\t"))).any():
+        # Newer libraries put a narrow space before AM and PM.
+        cells = pc.replace_substring_regex(cells, _ODD_SPACES, " ")
+    return cells
+
+
+def pieces(cells: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
+    """Yield the cells in arrays of at most ``AT_A_TIME``."""
+    for chunk in getattr(cells, "chunks", [cells]):
+        for begin in range(0, len(chunk), AT_A_TIME):
+            yield chunk.slice(begin, AT_A_TIME)
+
+
+def read_written(cells: pa.Array, order: Order, zones: Mapping[str, int] = OFFSETS) -> Written:
+    """Read the times in cells.
+
+    Parameters
+    ----------
+    cells : pyarrow.Array of text of shape (n_cells,)
+        Text.
+    order : {"dmy", "mdy", "ymd"}
+        What the numbers of a date mean, in those shapes that leave it open.
+    zones : mapping
+        Minutes ahead of UTC by the name of a zone, in lower case.
+    """
+    if len(cells) and (quick := _iso(cells)) is not None:
+        return quick
+    cells = as_text(cells)
+    data, offsets = _bytes(cells)
+    codes, texts = shapes(cells)
+    known = [shape for text in texts if (shape := shape_of(text))]
+    read = Written(
+        times=np.zeros(len(cells), np.int64),
+        is_zoned=np.zeros(len(cells), np.bool_),
+        is_wrong=np.ones(len(cells), np.bool_),
+        orders=frozenset().union(*(shape.orders for shape in known if len(shape.orders) > 1)),
+    )
+    for code, rows in _rows_by(codes, len(texts)):
+        shape = shape_of(texts[code])
+        if shape is None or (shape.zone and shape.zone not in zones):
+            continue
+        times, fits = _read_shape(data, offsets[:-1][rows], shape, order, zones)
+        read.times[rows] = np.where(fits, times, 0)
+        read.is_zoned[rows] = shape.is_zoned
+        read.is_wrong[rows] = ~fits
+    return read
+
+
+def _iso(cells: pa.Array) -> Written | None:
+    """Read ISO 8601; None unless all cells have it, either all with a zone or all without."""
+    import pyarrow as pa
+
+    # A cast that fails takes seconds, since it words an error for each cell.
+    some = cells.take(pa.array(np.unique(np.linspace(0, len(cells) - 1, 64).astype(int))))
+    for zone in (None, "UTC"):
+        try:
+            some.cast(pa.timestamp("us", zone))
+            times = cells.cast(pa.timestamp("us", zone))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+        is_wrong = times.is_null().to_numpy(zero_copy_only=False)
+        values = times.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return Written(values, np.full(len(cells), zone is not None), is_wrong)
+    return None
+
+
+def _shape(match: re.Match[str]) -> Shape | None:
+    """Return the shape of a match; None if a word in it is no month or no day of the week."""
+    found = match.groupdict()
+    name, weekday = found.get("month"), found.get("weekday")
+    month = MONTHS.get(name.lower()) if name else None
+    if (name and month is None) or (weekday and weekday.lower() not in _WEEKDAYS):
+        return None
+
+    def span(group: str) -> Span | None:
+        if found.get(group) is None:
+            return None
+        begin, end = match.span(group)
+        first = len(match.string[:begin].encode())
+        return first, first + end - begin
+
+    sign = found.get("sign") or ""
+    return Shape(
+        a=span("a"),
+        b=span("b"),
+        c=span("c"),
+        hour=span("hour"),
+        minute=span("minute"),
+        second=span("second"),
+        fraction=span("fraction"),
+        zone_hour=span("zone_hour"),
+        zone_minute=span("zone_minute"),
+        mark=found.get("mark") or "",
+        month=month,
+        half=(found.get("half") or "").lower(),
+        sign=0 if not sign else 1 if sign == "+" else -1,
+        zone=(found.get("zone") or "").lower(),
+    )
+
+
+def _read_shape(
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int32],
+    shape: Shape,
+    order: Order,
+    zones: Mapping[str, int],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Read the cells of one shape: their times in microseconds, and which of them are times."""
+
+    def number(span: Span | None) -> NDArray[np.int64]:
+        value = np.zeros(len(starts), np.int64)
+        for place in range(*(span or (0, 0))):
+            value *= 10
+            value += data[starts + place] - np.uint8(ord("0"))
+        return value
+
+    year, month, day = _date(shape, order, number)
+    first = ((year - 1970) * 12 + month - 1).astype("M8[M]")
+    length = ((first + 1).astype("M8[D]") - first.astype("M8[D]")).astype(np.int64)
+    fits = (month >= 1) & (month <= 12) & (day >= 1) & (day <= length)
+    days = first.astype("M8[D]").astype(np.int64) + day - 1
+
+    hour, minute, second = number(shape.hour), number(shape.minute), number(shape.second)
+    fits &= (minute < 60) & (second < 60)
+    if shape.half:
+        fits &= (hour >= 1) & (hour <= 12)
+        hour = hour % 12 + (12 if shape.half == "p" else 0)
+    # 24:00 is how some write the end of a day.
+    fits &= (hour < 24) | ((hour == 24) & (minute == 0) & (second == 0))
+    times = days * DAY + hour * HOUR + minute * MINUTE + second * SECOND
+    if shape.fraction:
+        begin, end = shape.fraction[0], min(shape.fraction[1], shape.fraction[0] + 6)
+        times += number((begin, end)) * 10 ** (6 - (end - begin))
+
+    if shape.zone:
+        times -= zones[shape.zone] * MINUTE
+    elif shape.sign:
+        ahead = number(shape.zone_hour) * 60 + number(shape.zone_minute)
+        fits &= (ahead <= 14 * 60) & (number(shape.zone_minute) < 60)
+        times -= shape.sign * ahead * MINUTE
+    return times, fits
+
+
+def _date(
+    shape: Shape, order: Order, number: Numbers
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return year, month and day."""
+    if order not in shape.orders:
+        order = shape.orders[0]
+    a, b, c = number(shape.a), number(shape.b), number(shape.c)
+    if shape.month is not None:
+        b[:] = shape.month
+    year, month, day = {"dmy": (c, b, a), "mdy": (c, a, b), "ymd": (a, b, c)}[order]
+    span = shape.a if order == "ymd" else shape.c
+    if span is not None and _length(span) == 2:
+        # As POSIX has it.
+        year = year + np.where(year < 69, 2000, 1900)
+    return year, month, day
+
+
+def _rows_by(
+    codes: NDArray[np.int32], n_codes: int
+) -> Iterator[tuple[int, NDArray[np.int64] | slice]]:
+    """Yield each code with its rows."""
+    if n_codes == 1 and (codes == 0).all():
+        yield 0, slice(None)
+        return
+    rows = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[rows], np.arange(n_codes + 1))
+    for code in range(n_codes):
+        yield code, rows[bounds[code] : bounds[code + 1]]
+
+
+def _bytes(cells: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Return the bytes of text, and where each cell begins, with the end of the last one."""
+    if len(cells) == 0:
+        return np.zeros(0, np.uint8), np.zeros(1, np.int32)
+    _, offsets, data = cells.buffers()
+    begins = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
+    held = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    return held[begins[0] : begins[-1]], begins - begins[0]
+
+
+def text_bytes(cells: pa.Array) -> NDArray[np.uint8]:
+    """Return all bytes of a StringArray."""
+    return _bytes(cells)[0]
+
+
+def _plain_spaces(cell: str) -> str:
+    return re.sub(_ODD_SPACES, " ", cell)
+
+
+def _length(span: Span) -> int:
+    return span[1] - span[0]
