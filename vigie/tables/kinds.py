@@ -2,9 +2,9 @@
 
 The values decide; a name breaks ties only. The rules, for columns of numbers:
 
-- A *row number* goes up or down by one constant step in every row. It may start anew, after at
-  least ten steps on average. Whole numbers that are a permutation of consecutive ones are row
-  numbers too: those of shuffled rows. A noise sensor has no constant step.
+- A *row number* goes up or down by one constant step in every row. It may start anew, or jump,
+  after at least ten steps on average. Whole numbers that are a permutation of consecutive ones are
+  row numbers too: those of shuffled rows. A noise sensor has no constant step.
 - A *counter* never falls, and a *clock* is one with nearly even steps. Without a name that says
   so, it has to rise ``RISES`` times without a fall; a random walk does so once in 2 ** 100 columns.
   A ramp stays a sensor if it slows down or flattens out, as warming up does, or if large steps
@@ -50,6 +50,8 @@ CALM, ALTERNATING = 0.05, -0.3
 """Spread of the steps, by their mean, up to which no noise is seen; correlation of noisy steps."""
 EVEN, EVEN_SHARE = 2.0, 0.95
 """Steps of a clock lie within this factor of the median, in this share of the rows."""
+DROPOUTS = 0.1
+"""Share of zeros among the values of a counter."""
 MOST_CLASSES, RUNS_A_ROW = 20, 0.1
 ROWS_A_MACHINE = 10
 """Rows for each value of a column that is named like a machine; "engine" may be its speed."""
@@ -246,7 +248,12 @@ def _of_numbers(name: str, values: Floats) -> Column:
         return Column(name, Kind.LABEL, f"{two} and named like a label")
     if bool(np.all((x == low) | (x == high))):
         return Column(name, Kind.SWITCH, f"two values: {_plain(low)}, {_plain(high)}")
-    found = _in_order(name, x, rows) or (_of_whole(name, x, low, high) if is_whole else None)
+    found = _in_order(name, x, rows)
+    if found is None and low == 0 and np.mean(x == 0) <= DROPOUTS:
+        # A counter whose connection fails reads 0 for a moment.
+        found = _in_order(name, x[x != 0], rows[x != 0])
+    if found is None and is_whole:
+        found = _of_whole(name, x, low, high)
     return found or Column(name, Kind.SENSOR, "numbers")
 
 
@@ -286,7 +293,8 @@ def _constant_step(x: Floats, steps: Floats, gaps: Rows) -> float | None:
     is_row_number = (
         step != 0
         and n_starts * STEPS_A_RUN <= len(steps) - n_starts
-        and bool(np.all(steps[differs] * step < 0))
+        # It jumps where rows were left out, and stands still nowhere.
+        and bool(np.all(steps[differs] != 0))
     )
     return step if is_row_number else None
 

@@ -495,25 +495,27 @@ class Holder:
     ) -> pd.Series[Any]:
         import pandas as pd
 
-        has_value = series.notna().to_numpy()
-        known = np.flatnonzero(has_value)
+        is_empty = series.isna().to_numpy()
+        rows, known = np.flatnonzero(is_empty), np.flatnonzero(~is_empty)
         at, value = self._last.get(name, (np.datetime64("NaT", "us"), None))
         if len(known):
             self._last[name] = (times[known[-1]], series.iloc[known[-1]])
-        if has_value.all():
+        if len(rows) == 0:
             return series
         is_number = _is_number(series) and not isinstance(value, str)
-        values = _as_numbers(series) if is_number else series.to_numpy(dtype=object)
-        # From row to row: the value of earlier parts, then each one of this part, up to the next.
-        found = np.append(np.array([value], dtype=values.dtype), values[known])
-        starts, ends = np.append(0, known), np.append(known, len(values))
-        too_late = np.searchsorted(times, np.append(at, times[known]) + limit, side="right")
-        held = np.clip(too_late, starts, ends) - starts
-        missing = np.full(len(found), np.nan if is_number else None, dtype=values.dtype)
-        filled = np.repeat(
-            np.column_stack([found, missing]).ravel(),
-            np.column_stack([held, ends - starts - held]).ravel(),
-        )
+        filled = np.array(_as_numbers(series) if is_number else series.to_numpy(dtype=object))
+        # Each gap is filled with the value before it, or that of earlier parts, and then empty.
+        is_first = np.diff(rows, prepend=-2) > 1
+        starts = rows[is_first]
+        sizes = np.diff(np.flatnonzero(np.append(is_first, True)))
+        found, since = filled[starts - 1], times[starts - 1]
+        if starts[0] == 0:
+            found[0], since[0] = value, at
+        too_late = np.searchsorted(times, since + limit, side="right")
+        held = np.clip(too_late - starts, 0, sizes)
+        empty = np.full(len(found), np.nan if is_number else None, dtype=filled.dtype)
+        counts = np.column_stack([held, sizes - held])
+        filled[rows] = np.repeat(np.column_stack([found, empty]).ravel(), counts.ravel())
         dtype = filled.dtype if _is_number(series) else series.dtype
         return pd.Series(filled, index=series.index, name=series.name, dtype=dtype)
 

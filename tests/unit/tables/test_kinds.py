@@ -57,6 +57,12 @@ def test_a_row_number_with_missing_cells_is_still_one():
     assert kind_of(values) is Kind.ROW_NUMBER
 
 
+def test_a_row_number_may_jump_where_rows_were_left_out():
+    assert kind_of(np.append(np.arange(700.0), np.arange(5000.0, 5700.0))) is Kind.ROW_NUMBER
+    assert kind_of(np.flatnonzero(rng().random(N) < 0.95)) is Kind.ROW_NUMBER
+    assert kind_of(np.flatnonzero(rng().random(N) < 0.5)) is Kind.COUNTER
+
+
 def test_the_row_numbers_of_shuffled_rows_are_left_out():
     assert kind_of(rng().permutation(np.arange(1.0, 301.0))) is Kind.ROW_NUMBER
 
@@ -117,6 +123,15 @@ def test_what_never_falls_is_a_counter_without_any_name(values):
 def test_a_counter_that_is_reset_once_is_one():
     values = np.append(5000 + rng(1).gamma(2, 0.1, N).cumsum(), rng(2).gamma(2, 0.1, N).cumsum())
     assert kind_of(values) is Kind.COUNTER
+
+
+def test_a_counter_that_reads_zero_for_moments_is_one():
+    values = np.where(rng().random(N) < 0.02, 0.0, 5000 + rng(1).gamma(2, 0.1, N).cumsum())
+    assert kind_of(values) is Kind.COUNTER
+
+
+def test_a_ramp_that_is_held_is_a_sensor():
+    assert kind_of(np.minimum(np.arange(N), 1400) / 2.0, "setpoint") is Kind.SENSOR
 
 
 def test_few_rises_need_the_name_of_a_counter():
