@@ -7,11 +7,12 @@ The values decide; a name breaks ties only. The rules, for columns of numbers:
   row numbers too: those of shuffled rows. A noise sensor has no constant step.
 - A *counter* never falls, and a *clock* is one with nearly even steps. Without a name that says
   so, it has to rise ``RISES`` times without a fall; a random walk does so once in 2 ** 100 columns.
-  A ramp stays a sensor if it slows down or flattens out, as warming up does, or if large steps
-  follow small ones, as noise about a slope makes them: of ramps in 120 rows whose noise is a tenth
-  of their rise per row, 3 in 1,000 are taken for clocks, and none from half on. A ramp that rises
-  evenly and without noise all through the training cannot be told from a counter, and would be as
-  useless: every later value is new. With a name, ``NAMED_RISES`` rises are enough.
+  A ramp stays a sensor if it slows down or flattens out, as warming up does; if its slope changes
+  smoothly; or if large steps follow small ones, as noise about a slope makes them: of ramps in 120
+  rows whose noise is a tenth of their rise per row, 4 in 1,000 are taken for clocks, and none in
+  10,000 from four tenths on. One that rises evenly and without noise all through the training
+  cannot be told from a counter, and would be as useless: every later value is new. With a name,
+  ``NAMED_RISES`` rises are enough.
 - A counter may fall back to its lowest value up to ``RESETS`` times. More often, it is a sensor in
   the form of a saw-tooth, such as the wear of a tool, whose whole range the training has seen.
 - A *label* is 0 in most rows, in few runs, and named like a label. A digital tag with two values
@@ -46,8 +47,8 @@ STEPS_A_RUN = 10
 RISES, NAMED_RISES, RESETS = 100, 8, 2
 PARTS, SLOWED = 8, 1.5
 """Parts of a ramp; the steepest is at least this many times as steep as the flattest."""
-CALM, ALTERNATING = 0.05, -0.3
-"""Spread of the steps, by their mean, up to which no noise is seen; correlation of noisy steps."""
+CALM, ALTERNATING, SMOOTH = 0.05, -0.3, 0.99
+"""Spread of even steps, by their mean; limits of the correlation of a counter's steps."""
 EVEN, EVEN_SHARE = 2.0, 0.95
 """Steps of a clock lie within this factor of the median, in this share of the rows."""
 DROPOUTS = 0.1
@@ -312,7 +313,7 @@ def _counter(name: str, x: Floats, steps: Floats, gaps: Rows) -> Column | None:
     usual = float(np.quantile(steps[steps > 0], 0.99))
     if np.any(x[1:][is_reset] > x.min() + usual):
         return None
-    if not is_named and (_is_ramp(x) or _has_noise(steps)):
+    if not is_named and (_is_ramp(x) or _is_reading(steps / gaps)):
         return None
     again = ", and starts anew" if n_resets else ""
     if unit:
@@ -343,16 +344,19 @@ def _is_ramp(x: Floats) -> bool:
     return bool(has_one_slope and rises.max() >= SLOWED * rises.min())
 
 
-def _has_noise(steps: Floats) -> bool:
-    """Return whether values scatter about a slope, so that a large step follows a small one.
+def _is_reading(steps: Floats) -> bool:
+    """Return whether values follow a smooth curve, or scatter about one.
 
-    The steps of a counter add up instead. Those of a coarse one alternate too, between few values.
+    About a curve, a large step follows a small one; on it, each one is like the one before. Those
+    of a coarse counter are so too, but take few values.
     """
     mean, spread = steps.mean(), steps.std()
     if spread <= CALM * mean or len(np.unique(np.round(steps / steps.max(), 6))) <= 3:
         return False
     centred = steps - mean
-    return bool(centred[1:] @ centred[:-1] < ALTERNATING * (centred @ centred))
+    first, second = centred[:-1], centred[1:]
+    together = 2 * (first @ second) / (first @ first + second @ second)
+    return bool(together < ALTERNATING or together > SMOOTH)
 
 
 def _epoch_unit(x: Floats) -> str | None:
@@ -421,7 +425,8 @@ def _starts_anew(values: Floats) -> Rows:
     """Return the rows in which a row number or clock starts anew."""
     rows = np.flatnonzero(~np.isnan(values))
     steps = np.diff(values[rows])
-    backwards = steps < 0 if np.median(steps) > 0 else steps > 0
+    rises, falls = steps > 0, steps < 0
+    backwards = falls if rises.sum() >= falls.sum() else rises
     # Shuffled row numbers go backwards everywhere.
     is_ordered = backwards.sum() * STEPS_A_RUN <= len(steps)
     return np.asarray(rows[1:][backwards & is_ordered], dtype=np.intp)

@@ -190,6 +190,12 @@ def test_what_changes_where_row_numbers_start_anew_tells_machines_apart():
     assert [c.kind for c in kinds(table)] == [Kind.ROW_NUMBER, Kind.IDENTIFIER, Kind.SENSOR]
 
 
+def test_a_switch_that_follows_the_seconds_of_a_clock_is_a_sensor():
+    seconds = 1.7e9 + np.repeat(np.arange(100.0), 20)
+    table = pd.DataFrame({"epoch": seconds, "pump": seconds % 2})
+    assert [c.kind for c in kinds(table)] == [Kind.CLOCK, Kind.SWITCH]
+
+
 def test_a_counter_of_each_machine_is_found():
     long = np.tile(np.arange(300.0), 4)
     hours = 7 + np.concatenate([1000 * i + rng(i).gamma(2, 1, 300).cumsum() for i in (3, 1, 2, 0)])
@@ -230,6 +236,7 @@ HEALTHY = {
     "warming up without noise": lambda r, n: 90 - 70 * np.exp(-np.arange(n) * 4 / n),
     "warming up in tenths": lambda r, n: (90 - 70 * np.exp(-np.arange(n) * 4 / n)).round(1),
     "wave without noise": lambda r, n: np.sin(np.arange(n) * 9.0 / n + r.uniform(0, 6)),
+    "part of a wave without noise": lambda r, n: np.sin(np.arange(n) / n + r.uniform(-1.4, -1.0)),
     "few levels, rising by chance": lambda r, n: np.sort(r.integers(0, 5, n)).astype(float),
     "mostly at rest": lambda r, n: np.where(r.random(n) < 0.2, r.normal(60, 2, n), 0.0),
 }
