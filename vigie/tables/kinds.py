@@ -24,6 +24,7 @@ The values decide; a name breaks ties only. The rules, for columns of numbers:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,6 +64,7 @@ SPREAD = 1.36
 EPOCHS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 EPOCH = (946_684_800.0, 4_102_444_800.0)
 """Seconds since 1970 of the years 2000 and 2100."""
+_TIME = re.compile(r"\s*(\d{1,4}([-/.])\d{1,2}\2\d{1,4}(?!\d)|\d{1,2}:\d{2}(?!\d))")
 SHOWN_WORDS, SHOWN_LETTERS = 3, 24
 SHOWN_NAMES = 3
 
@@ -89,7 +91,6 @@ _COMMON_REASON = {
     Kind.CONSTANT: "always the same value",
     Kind.LABEL: "labels",
     Kind.IDENTIFIER: "identifiers",
-    Kind.TEXT: "text",
 }
 
 
@@ -150,16 +151,21 @@ def left_out_line(columns: Iterable[Column]) -> str | None:
     Columns with the same reason stand together: "spare_1, spare_2 and 38 more (no value)".
     """
     left_out = [column for column in columns if not column.is_feature]
-    reasons: dict[Kind, set[str]] = {}
+    reasons: dict[str, set[str]] = {}
     for column in left_out:
-        reasons.setdefault(column.kind, set()).add(column.reason)
+        reasons.setdefault(_common_reason(column), set()).add(column.reason)
     groups: dict[str, list[str]] = {}
     for column in left_out:
-        has_many = len(reasons[column.kind]) > SHOWN_NAMES
-        reason = _COMMON_REASON[column.kind] if has_many else column.reason
+        common = _common_reason(column)
+        reason = common if len(reasons[common]) > SHOWN_NAMES else column.reason
         groups.setdefault(reason, []).append(column.name)
     listed = [f"{_listed(found)} ({reason})" for reason, found in groups.items()]
     return f"Left out: {', '.join(listed)}" if listed else None
+
+
+def _common_reason(column: Column) -> str:
+    """Return a reason without its example, such as the words of a text."""
+    return _COMMON_REASON.get(column.kind) or column.reason.partition(":")[0]
 
 
 def _listed(found: Sequence[str]) -> str:
@@ -185,6 +191,8 @@ def _of_text(name: str, series: pd.Series[Any]) -> Column:
         return _empty(name)
     if len(texts) == 1 and n_values > 1:
         return Column(name, Kind.CONSTANT, f"always {_short(texts[0])}")
+    if all(_TIME.match(text) for text in texts[:100]):
+        return Column(name, Kind.CLOCK, f"times: {_short(texts[0])} ...")
     if n_values >= FEWEST and len(texts) == n_values:
         return Column(
             name, Kind.IDENTIFIER, f"text, different in every row: {_short(texts[0])} ..."

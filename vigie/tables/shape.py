@@ -167,7 +167,7 @@ def _may_be_tag(frame: pd.DataFrame, name: Any) -> bool:
     if _is_number(series):
         if not _is_named_tag(name) or not _is_whole(series):
             return False
-    elif names.ends_with(name, names.VALUE) or _is_time(series):
+    elif names.ends_with(name, names.VALUE) or _is_clock(frame, name):
         return False
     n_tags = series.nunique()
     return bool(2 <= n_tags <= min(MOST_TAGS, series.count() / ROWS_A_TAG))
@@ -313,7 +313,7 @@ def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
     series = frame[name]
     if _is_number(series) and not _is_whole(series):
         return False
-    if _is_time(series) or not series.notna().all():
+    if _is_clock(frame, name) or not series.notna().all():
         return False
     return bool(2 <= series.nunique() <= len(frame) / ROWS_A_TAG)
 
@@ -529,10 +529,9 @@ def _is_number(series: pd.Series[Any]) -> bool:
     return pd.api.types.is_numeric_dtype(series)
 
 
-def _is_time(series: pd.Series[Any]) -> bool:
-    import pandas as pd
-
-    return pd.api.types.is_datetime64_any_dtype(series)
+def _is_clock(frame: pd.DataFrame, name: Any) -> bool:
+    """Return whether a column holds times, a part of them, or row numbers."""
+    return kinds(frame[[name]])[0].kind in (Kind.CLOCK, Kind.ROW_NUMBER)
 
 
 def _is_whole(series: pd.Series[Any]) -> bool:

@@ -97,6 +97,12 @@ def test_two_clocks_are_both_left_out():
     assert [c.kind for c in kinds(table, clock=["at"])] == [Kind.CLOCK, Kind.CLOCK, Kind.SENSOR]
 
 
+def test_a_second_time_written_as_text_is_a_clock():
+    at = pd.date_range("2024-05-06", periods=60, freq="1min")
+    assert kind_of(at.strftime("%d.%m.%Y %H:%M").tolist()) is Kind.CLOCK
+    assert kind_of(at.strftime("%Y-%m-%dT%H:%M:%SZ").tolist()) is Kind.CLOCK
+
+
 def test_the_hour_and_the_month_are_parts_of_the_date():
     at = pd.date_range("2024-12-30", periods=N, freq="7min")
     assert kind_of(np.asarray(at.hour, float), "hour") is Kind.CLOCK
@@ -294,6 +300,14 @@ def test_one_line_names_what_is_left_out_and_why():
 def test_many_reasons_of_one_kind_are_said_in_one():
     columns = [Column(f"c{i}", Kind.CONSTANT, f"always {i}") for i in range(9)]
     assert left_out_line(columns) == "Left out: c0, c1 and 7 more (always the same value)"
+
+
+def test_words_among_numbers_are_said_apart_from_other_text():
+    columns = [Column(f"t{i}", Kind.TEXT, f"text: A{i}") for i in range(5)]
+    columns.append(Column("p", Kind.TEXT, "text among numbers: Bad"))
+    assert left_out_line(columns) == (
+        "Left out: t0, t1 and 3 more (text), p (text among numbers: Bad)"
+    )
 
 
 def test_nothing_is_said_where_nothing_is_left_out():

@@ -266,6 +266,13 @@ def test_one_machine_with_whole_numbers_and_times_that_repeat_is_one(seed):
     assert looks_by_asset(table, minutes(*np.arange(400))) is None
 
 
+def test_the_time_of_the_day_in_a_column_of_its_own_is_neither_machine_nor_tag():
+    table = wide(400)[0].assign(Time=[f"{i // 60 % 4:02}:{i % 60:02}" for i in range(400)])
+    days = minutes(*np.arange(400) // 240 * 1440)
+    assert looks_by_asset(table, days) is None
+    assert looks_long(table[["Time", "temperature"]], days) is None
+
+
 def test_a_row_without_its_machine_is_an_error():
     table, times = machines()
     table.loc[41, "machine"] = None
