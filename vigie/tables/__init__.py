@@ -1,1 +1,1 @@
-"""Tables of readings: files and uploads, their columns, and their times."""
+"""Read tables as people have them: CSV, Excel and Parquet files, and other sources."""
