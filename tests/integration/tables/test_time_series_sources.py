@@ -432,3 +432,11 @@ def test_errors_of_flux_are_said(influx2, answer: str, status: int, field: str, 
     url, _ = influx2(answer, status)
     error = refused(url, 'from(bucket: "plant") |> range(start: -1h)')
     assert (error.field, said in error.message) == (field, True), error
+
+
+def test_a_series_that_begins_long_after_the_start_is_found(server: str) -> None:
+    period = {"start": "2026-01-01", "end": END, "step": "10s"}
+    table = fetch(server, query='rpm{asset="a"}', **period).read_all()
+    assert table.schema.names == ["time", "rpm"]
+    assert table["time"][0].as_py() == datetime(2026, 1, 5, 8, tzinfo=UTC)
+    assert N - 2 <= len(table) <= N + 30

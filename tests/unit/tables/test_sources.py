@@ -13,7 +13,7 @@ from vigie.errors import InvalidDataError
 from vigie.tables.sources import fetch, is_remote_file, is_source, open_remote, shown
 from vigie.tables.sources.addresses import Address
 from vigie.tables.sources.prometheus import column_names
-from vigie.tables.sources.requests import duration_ms, time_ms
+from vigie.tables.sources.queries import duration_ms, time_ms
 from vigie.tables.sources.statements import one_select
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from vigie.errors import InvalidDataError
 from vigie.tables.sources.addresses import Address, is_reference
-from vigie.tables.sources.requests import Request
+from vigie.tables.sources.queries import Request
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,6 @@ FILES = ("http", "https", "s3", "gs")
 READERS = {
     "postgresql": "sql",
     "postgres": "sql",
-    "timescaledb": "sql",
     "sqlite": "sql",
     "duckdb": "duck",
     "prometheus+http": "prometheus",

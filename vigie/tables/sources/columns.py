@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -41,17 +42,16 @@ def batch_of(
 
     arrays = []
     for values, field in zip(columns, schema, strict=True):
-        convert = _converter(field.type)
-        try:
-            arrays.append(pa.array([None if v is None else convert(v) for v in values], field.type))
-        except (ValueError, TypeError, OverflowError, pa.ArrowException):
-            row = next(i for i, v in enumerate(values) if not _fits(v, convert, field.type))
+        array = _array(values, field.type)
+        if array is None:
+            row = next(i for i, v in enumerate(values) if _array([v], field.type) is None)
             raise InvalidDataError(
                 f"The column {field.name} is of the type {field.type} by its first rows, and holds "
                 f"{str(values[row])[:80]!r} in row {n_before + row + 1}.",
                 field="--query",
                 remedy="Leave such rows out by WHERE, or CAST the column to one type.",
-            ) from None
+            )
+        arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -105,17 +105,27 @@ def _plain_array(array: pa.Array) -> pa.Array:
     return pa.array([None if v is None else str(v) for v in array.to_pylist()], pa.string())
 
 
-def _converter(kind: pa.DataType) -> Any:
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
+    """Return values as an array; None if they do not have its type."""
+    import pyarrow as pa
+
+    errors = (ValueError, TypeError, OverflowError, pa.ArrowException)
+    # Most values need no conversion, which would take several times as long.
+    with suppress(*errors):
+        return pa.array(values, kind)
+    convert = _converter(kind)
+    with suppress(*errors):
+        return pa.array([None if value is None else convert(value) for value in values], kind)
+    return None
+
+
+def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
     """Return what turns a driver's value into one that Arrow takes for a type."""
     import pyarrow as pa
 
     if pa.types.is_floating(kind):
         return _number
-    if pa.types.is_integer(kind):
-        return int
-    if pa.types.is_string(kind):
-        return str
-    return _as_it_is
+    return int if pa.types.is_integer(kind) else str
 
 
 def _number(value: Any) -> float:
@@ -123,17 +133,3 @@ def _number(value: Any) -> float:
     if isinstance(value, str | bytes):
         raise TypeError
     return float(value)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _fits(value: Any, convert: Any, kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    try:
-        pa.array([None if value is None else convert(value)], kind)
-    except (ValueError, TypeError, OverflowError, pa.ArrowException):
-        return False
-    return True

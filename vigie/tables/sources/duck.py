@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vigie.errors import InvalidDataError
 from vigie.tables.sources.addresses import Address
 from vigie.tables.sources.columns import ROWS_AT_A_TIME, plain
-from vigie.tables.sources.requests import Request
+from vigie.tables.sources.queries import Request
 from vigie.tables.sources.sql import local_path
 from vigie.tables.sources.statements import one_select
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vigie.errors import InvalidDataError
 from vigie.tables.sources.addresses import Address
 from vigie.tables.sources.columns import ROWS_AT_A_TIME, batch_of, inferred
-from vigie.tables.sources.requests import Request, rfc3339
+from vigie.tables.sources.queries import Request, rfc3339
 from vigie.tables.sources.web import address_of, client, lines, refusal
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vigie.errors import InvalidDataError
 from vigie.tables.sources.addresses import Address
 from vigie.tables.sources.columns import ROWS_AT_A_TIME
-from vigie.tables.sources.requests import Request
+from vigie.tables.sources.queries import Request
 from vigie.tables.sources.web import address_of, client, refusal
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 STEP_MS = 60_000
 """The time between two rows by default."""
-FIRST_POINTS, MOST_POINTS = 50, 10_000
-"""Points of the first request, which tells how many series there are, and of any: Prometheus
+FIRST_POINTS, NEXT_POINTS, MOST_POINTS = 50, 1000, 10_000
+"""Points of the first request, of those after an answer without series, and of any: Prometheus
 refuses more than 11 000."""
 VALUES_AT_A_TIME = 500_000
 """Values of a request, about 15 MB of JSON."""
@@ -86,7 +86,9 @@ def _fetched(
             path = folder / f"{len(stretches)}.arrow"
             n_series = _keep(answer["data"]["result"], (start, step, n_points), positions, path)
             stretches.append((start, path))
-            points = max(1, min(MOST_POINTS, VALUES_AT_A_TIME // max(n_series, 1)))
+            # Answers stay small, however many series there are.
+            fitting = VALUES_AT_A_TIME // n_series if n_series else NEXT_POINTS
+            points = max(1, min(MOST_POINTS, fitting))
             start = last + step
     return stretches, [json.loads(labels) for labels in positions]
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from vigie.errors import InvalidDataError
 from vigie.tables.sources.addresses import Address
 from vigie.tables.sources.columns import ROWS_AT_A_TIME, batch_of, inferred
-from vigie.tables.sources.requests import Request
+from vigie.tables.sources.queries import Request
 from vigie.tables.sources.statements import one_select
 
 if TYPE_CHECKING:
