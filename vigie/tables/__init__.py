@@ -1,1 +1,1 @@
-"""One reader of tables: of files, of databases and of what is sent."""
+"""Read tables as people have them: CSV, Excel and Parquet files, and other sources."""

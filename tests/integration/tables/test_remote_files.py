@@ -65,6 +65,7 @@ def test_what_is_not_in_the_store_is_said(bucket: str) -> None:
     assert "There is no" in refused(f"{bucket}/none.csv").message
     assert "There is no" in refused("s3://nowhere/none.csv").message
     assert "folder" in refused(f"{bucket}/a/").message
+    assert "cannot be read" in refused("s3:///none.csv").message
 
 
 def test_a_store_that_is_down_is_said(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import httpx
 
 BYTES_AT_A_TIME = 1 << 20
-CONNECT_S = 10.0
-ANSWER_S = 60.0
+CONNECT_S, ANSWER_S = 10.0, 60.0
+"""Timeouts to connect, and for an answer, in seconds."""
 ENDINGS = {
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",
@@ -94,7 +94,7 @@ def _copy(address: Address, path: Path) -> Path:
         raise InvalidDataError(
             f"There is no {address.shown}.", field="SOURCE", remedy="Correct the address."
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         said = address.cleaned(str(error))
         raise InvalidDataError(
             f"{address.shown} cannot be read: {said.rstrip('.')}.",
@@ -111,7 +111,7 @@ def _store(address: Address) -> Any:
     from pyarrow import fs
 
     if address.scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=ANSWER_S))
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=CONNECT_S))
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and endpoint is None:

@@ -115,7 +115,7 @@ def _connection(address: Address) -> Connection:
     try:
         return engine.connect()
     except DBAPIError as error:
-        said = address.cleaned(str(error.orig))
+        said = address.cleaned(str(error.orig).partition("\tIs the server running")[0])
         raise InvalidDataError(
             f"No connection to {address.shown}: {said.rstrip('.')}.",
             field="SOURCE",
