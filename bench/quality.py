@@ -48,7 +48,6 @@ from vigie.assessment.assessment import Assessment
 from vigie.assessment.engine import alone, since
 from vigie.assessment.status import STATES
 from vigie.backtest import Confusion, backtest
-from vigie.cli.files import read_table, times_of
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.detectors.catalogue import checked_names
@@ -59,6 +58,7 @@ from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.one_class_svm_service import OneClassSVMService
 from vigie.services.vector_autoregression_service import VectorAutoregressionService
+from vigie.tables.reading import read_table
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 TRAINING_SETTINGS = {
@@ -255,16 +255,16 @@ def tell_skab(results: Results) -> dict[str, str]:
 
 def _valve(path: Path) -> Cell:
     table = read_table(path)
-    sensors = table.drop(columns=["datetime", "anomaly", "changepoint"])
-    labels = table["anomaly"].to_numpy()
-    return _verdicts(sensors, labels, SKAB_TRAIN_ROWS, plain(), times_of(table))
+    sensors = table.frame.drop(columns=["datetime", "anomaly", "changepoint"])
+    labels = table.frame["anomaly"].to_numpy()
+    return _verdicts(sensors, labels, SKAB_TRAIN_ROWS, plain(), table.times)
 
 
 def _healthy(path: Path, rate: float, quick: bool) -> Cell:
-    table = read_table(path).iloc[: 1000 if quick else None]
-    sensors, labels = table.drop(columns=["datetime"]), np.zeros(len(table))
+    table = read_table(path, rows=slice(1000 if quick else None))
+    sensors, labels = table.frame.drop(columns=["datetime"]), np.zeros(len(table.frame))
     settings = plain(contamination=rate)
-    return _verdicts(sensors, labels, len(table) // 2, settings, times_of(table), rate)
+    return _verdicts(sensors, labels, len(labels) // 2, settings, table.times, rate)
 
 
 def _verdicts(

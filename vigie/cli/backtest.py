@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import Context, Exclude, Features, File, Time, chosen_features
+from vigie.cli.options import Context, Exclude, Features, chosen_features, print_notes
+from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import out, progress_bar
 from vigie.errors import InvalidDataError
+from vigie.tables.table import ReadOptions
+
+if TYPE_CHECKING:
+    from vigie.backtest import Backtest
+    from vigie.tables.table import Table
 
 
+@reads_a_table
 def backtest(
-    file: File,
+    file: Path,
+    reading: ReadOptions,
     labels: Annotated[
         str | None,
         typer.Option(help="The column that is not 0 in a fault; by default all rows are healthy."),
+    ] = None,
+    fault_word: Annotated[
+        list[str] | None,
+        typer.Option(help="If the labels are words: one that stands for a fault. Repeatable."),
     ] = None,
     train_rows: Annotated[
         int | None,
@@ -29,7 +42,6 @@ def backtest(
     exclude: Exclude = None,
     feature: Features = None,
     context: Context = None,
-    time: Time = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--format", help="A table, or all figures as JSON.")
     ] = "table",
@@ -38,32 +50,66 @@ def backtest(
     ] = None,
 ) -> None:
     """Train on the first rows of a recording, assess the others, and compare with its labels."""
+    from vigie.cli.render.backtest import sentences, sheet, write_picture
+    from vigie.tables.machines import read_machines
+
+    machines = read_machines(file, reading, words=[*(context or ()), *([labels] if labels else [])])
+    print_notes(machines[0].table)
+    if clash := {labels, *reading.time}.intersection(feature or ()):
+        raise InvalidDataError(
+            f"{', '.join(map(str, clash))} is the label or the time, so it cannot be a feature.",
+            field="--feature",
+        )
+    results: dict[str | None, Backtest] = {}
+    for machine in machines:
+        results[machine.asset] = _backtest(
+            machine.table, labels, fault_word, train_rows, model, exclude, feature, context
+        )
+    if output == "json":
+        figures = {asset: result.figures() for asset, result in results.items()}
+        whole = {"assets": figures} if reading.by else figures[None]
+        sys.stdout.write(json.dumps(whole, allow_nan=False) + "\n")
+    else:
+        out.print(sheet(results))
+        for asset, result in results.items():
+            for sentence in sentences(result):
+                whose = "" if asset is None else f"{asset}: "
+                out.print(f"{whose}{sentence}", highlight=False, markup=False, soft_wrap=True)
+    if picture is not None:
+        for asset, result in results.items():
+            write_picture(result, picture_path(picture, asset))
+
+
+def picture_path(picture: Path, asset: str | None) -> Path:
+    """Return the file for the picture of a machine."""
+    if asset is None:
+        return picture
+    return picture.with_stem(f"{picture.stem}-{re.sub(r'[^0-9A-Za-z._-]', '_', asset)}")
+
+
+def _backtest(
+    table: Table,
+    labels: str | None,
+    fault_words: list[str] | None,
+    train_rows: int | None,
+    model: list[str] | None,
+    exclude: list[str] | None,
+    feature: list[str] | None,
+    context: list[str] | None,
+) -> Backtest:
+    """Evaluate the detectors on the rows of one machine."""
     import numpy as np
 
     from vigie import backtest as backtests
-    from vigie.cli.files import labels_of, read_table, times_of
-    from vigie.cli.render.backtest import sentences, sheet, write_picture
+    from vigie.tables.features import labels_of
 
-    table = read_table(file, context or ())
-    is_faulty = np.zeros(len(table), dtype=bool) if labels is None else labels_of(table, labels)
-    other_columns = {name for name in (labels, time) if name is not None}
-    if clash := other_columns.intersection(feature or ()):
-        raise InvalidDataError(
-            f"{', '.join(sorted(clash))} is the label or the time, so it cannot be a feature.",
-            field="--feature",
-        )
-    times = times_of(table, time)
-    X = chosen_features(table, sorted({*(exclude or ()), *other_columns}), feature, context)
+    is_faulty = np.zeros(len(table.frame), dtype=bool)
+    if labels is not None:
+        is_faulty = labels_of(table.frame, labels, fault_words or ())
+    others = [*(exclude or ()), *([labels] if labels else ())]
+    X = chosen_features(table, others, feature, context)
     rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
     with progress_bar() as progress:
-        result = backtests.backtest(
-            X, is_faulty, rows, read_settings(), times, model, progress, context or ()
+        return backtests.backtest(
+            X, is_faulty, rows, read_settings(), table.times, model, progress, context or ()
         )
-    if output == "json":
-        sys.stdout.write(json.dumps(result.figures(), allow_nan=False) + "\n")
-    else:
-        out.print(sheet(result))
-        for sentence in sentences(result):
-            out.print(sentence, highlight=False, soft_wrap=True)
-    if picture is not None:
-        write_picture(result, picture)

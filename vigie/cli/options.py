@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,8 @@ from vigie.errors import InvalidDataError
 if TYPE_CHECKING:
     import pandas as pd
 
-File = Annotated[Path, typer.Argument(help="CSV or Parquet, one reading a row, in time order.")]
+    from vigie.tables.table import Table
+
 RowRange = Annotated[
     str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400 (inclusive).")
 ]
@@ -31,10 +31,6 @@ Context = Annotated[
         help="A column that says how the machine is run, such as its load or product, with numbers "
         "or words. The sensors are judged given it. Repeatable."
     ),
-]
-Time = Annotated[
-    str | None,
-    typer.Option(help="The column with the time; by default time, timestamp, datetime or date."),
 ]
 
 
@@ -60,21 +56,28 @@ def row_slice(rows: str | None) -> slice:
 
 
 def chosen_features(
-    table: pd.DataFrame,
+    table: Table,
     exclude: list[str] | None,
     feature: list[str] | None,
     context: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return the columns that are features or context, and print the names of those left out.
+    """Return the columns that are features or context, and print which are left out, and why.
 
     Raises
     ------
     InvalidDataError
-        If a named column does not exist, or no numeric column is left.
+        If a named column does not exist, or no column of readings is left.
     """
-    from vigie.cli.files import features
+    from vigie.tables.features import choose
+    from vigie.tables.kinds import left_out_line
 
-    chosen, left_out = features(table, exclude or (), feature or (), context or ())
-    if left_out:
-        err.print(f"Left out, not readings: {', '.join(left_out)}", style="dim")
+    chosen, left_out = choose(table, exclude or (), feature or (), context or ())
+    if line := left_out_line(left_out):
+        err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     return chosen
+
+
+def print_notes(table: Table) -> None:
+    """Print what a user should know of how a table was read."""
+    for note in table.notes:
+        err.print(f"{note}.", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from vigie import samples
 from vigie.assessment.status import STATES
-from vigie.cli.files import read_table
 from vigie.cli.render.events import event_sheet
 from vigie.config import Settings
 from vigie.detectors.base import Floats
@@ -25,6 +24,7 @@ from vigie.events.gathering import TOLD, Events, Rows
 from vigie.local import mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.mlflow_service import MLflowService
+from vigie.tables.reading import read_table
 
 SKAB_FILE = "skab/valve1/13.csv"
 SKAB_HEALTHY_ROWS = 400
@@ -99,7 +99,7 @@ def choose_scene(settings: Settings) -> Scene:
     """Return a real recording if ``VIGIE_DATA`` has it, otherwise a simulated one."""
     recording = settings.data / SKAB_FILE if settings.data else None
     if recording is not None and recording.is_file():
-        table = read_table(recording)
+        table = read_table(recording).frame
         labels = table.pop("anomaly").to_numpy()
         values = table.drop(columns=["datetime", "changepoint"])
         rows, n = values.to_numpy(float), SKAB_HEALTHY_ROWS
@@ -189,7 +189,7 @@ def _show(
         f"Trained on {len(scene.healthy)} healthy rows; assessed by {served}, all in Production.",
         highlight=False,
     )
-    out.print(event_sheet(events.told(), first=first_row, units=scene.units))
+    out.print(event_sheet([(None, first_row, events.told())], scene.units))
     faulty = np.flatnonzero(scene.labels)
     healthy, in_alarm = scene.labels == 0, rows.of_kind(AssetState.ALARM)
     out.print(

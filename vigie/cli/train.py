@@ -12,14 +12,25 @@ import typer
 from rich.markup import escape
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import Context, Exclude, Features, File, RowRange, chosen_features, row_slice
+from vigie.cli.options import (
+    Context,
+    Exclude,
+    Features,
+    RowRange,
+    chosen_features,
+    print_notes,
+    row_slice,
+)
+from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, new_sheet, out, progress_bar
 from vigie.errors import InvalidDataError
+from vigie.tables.table import ReadOptions
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vigie.detectors.trained import TrainedModel
+    from vigie.tables.table import Table
 
 PATIENCE_S = 10.0
 """Longer than a service's patience, since a command can wait for a slow server."""
@@ -27,13 +38,18 @@ MOST_SENSORS, WEAKEST = 8, 5
 """Sensors whose smallest steps are printed; of more sensors, so many of the weakest."""
 
 
+@reads_a_table
 def train(
-    file: File,
+    file: Path,
+    reading: ReadOptions,
     model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
     rows: RowRange = None,
     exclude: Exclude = None,
     feature: Features = None,
     context: Context = None,
+    asset: Annotated[
+        str | None, typer.Option(help="Of several machines (see --by), the one to train on.")
+    ] = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Move the new versions to Production.")
     ] = False,
@@ -41,9 +57,9 @@ def train(
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
-    table = _read(file, rows, context or ())
+    table = _read(file, reading, rows, context or (), asset)
+    print_notes(table)
     X = chosen_features(table, exclude, feature, context)
-    _warn_of_disorder(table)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None
     models: list[TrainedModel] = []
@@ -83,7 +99,7 @@ def train(
         out.print(sheet)
         _print_smallest_steps(models)
         if not context:
-            _propose_context(table, X, exclude or ())
+            _propose_context(table.frame, X, exclude or ())
     if failed:
         raise typer.Exit(1)
 
@@ -158,24 +174,31 @@ def _said(step: float) -> str:
     return "–" if math.isnan(step) else "not seen" if math.isinf(step) else f"{step:.3g}"
 
 
-def _read(file: Path, rows: str | None, context: Sequence[str]) -> pd.DataFrame:
-    from vigie.cli.files import read_table
+def _read(
+    file: Path, reading: ReadOptions, rows: str | None, context: Sequence[str], asset: str | None
+) -> Table:
+    """Read the rows of one machine.
 
-    table = read_table(file, context)
-    chosen_rows = row_slice(rows)
-    if chosen_rows.start is not None and chosen_rows.start >= len(table):
+    Raises
+    ------
+    InvalidDataError
+        If the file has several machines, and none is named.
+    """
+    from vigie.tables.machines import read_machines
+
+    machines = read_machines(file, reading, rows=row_slice(rows), words=context)
+    if asset is None and len(machines) == 1:
+        return machines[0].table
+    for machine in machines:
+        if asset is not None and machine.asset == asset:
+            return machine.table
+    names = [machine.asset for machine in machines if machine.asset is not None]
+    if not names:
         raise InvalidDataError(
-            f"{rows!r} starts after the end: {file} has {len(table)} rows.", field="--rows"
+            "No column tells machines apart.", field="--asset", remedy="Name it with --by."
         )
-    return table.iloc[chosen_rows]
-
-
-def _warn_of_disorder(table: pd.DataFrame) -> None:
-    """Warn if rows are not in time order, which the models assume."""
-    from vigie.cli.files import times_of
-
-    try:
-        times_of(table)
-    except InvalidDataError as error:
-        if read_settings().time_ordered:
-            err.print(f"[yellow]Assuming time order:[/] {escape(error.message)}")
+    raise InvalidDataError(
+        f"The file has {len(names)} machines" + ("." if asset is None else f", but no {asset!r}."),
+        field="--asset",
+        remedy=f"Name one to train on: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}.",
+    )

@@ -1,4 +1,4 @@
-"""Tables of time series servers: real ones, and answers of InfluxDB 2 as its manual has them."""
+"""Tables of time series servers: real ones, and answers written as InfluxDB 2 writes them."""
 
 from __future__ import annotations
 

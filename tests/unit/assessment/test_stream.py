@@ -18,8 +18,6 @@ from vigie import samples
 from vigie.assessment.engine import advance
 from vigie.assessment.status import STATES, AssetStatus
 from vigie.assessment.stream import Faults, Part, StateCounts, ahead
-from vigie.cli import files
-from vigie.cli.files import Recording, read_table
 from vigie.cli.render.events import event_sheet
 from vigie.cli.render.rows import Writer
 from vigie.config import Settings
@@ -27,6 +25,9 @@ from vigie.errors import InvalidDataError
 from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
 from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.tables import reading
+from vigie.tables.reading import Recording, read_table
+from vigie.tables.table import ReadOptions
 
 NAMES = list(samples.FEATURE_NAMES)
 N_ROWS = 900
@@ -83,7 +84,7 @@ def parts_of(
 
 def lines_of(parts: list[Part], is_json: bool) -> str:
     out = io.BytesIO()
-    writer = Writer(out, is_json, dict.fromkeys(parts[0].assessment.ensemble.models), 0)
+    writer = Writer(out, is_json, dict.fromkeys(parts[0].assessment.ensemble.models))
     for part in parts:
         writer.write(part)
     writer.close()
@@ -201,7 +202,7 @@ def test_a_slow_move_is_an_event_and_its_odd_readings_are_none_beside_it():
         (AssetState.DRIFT, 5, 29, 2),
     ]
     text = io.StringIO()
-    Console(width=80, file=text).print(event_sheet(told))
+    Console(width=80, file=text).print(event_sheet([(None, 0, told)]))
     assert "drift" in text.getvalue()
     assert "25 rows" in text.getvalue()
     assert "31 rows" not in text.getvalue()
@@ -328,7 +329,7 @@ def test_the_next_item_is_made_while_one_is_used_and_errors_come_through():
 @pytest.fixture(params=["csv", "parquet", "small row groups"])
 def path(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table, times) -> Path:
     """A file that takes many readings, with the times in a column."""
-    monkeypatch.setattr(files, "AT_A_TIME", 100)
+    monkeypatch.setattr(reading, "AT_A_TIME", 100)
     dated = table.assign(time=pd.Series(times).dt.strftime("%d.%m.%Y %H:%M:%S"), note="ok")
     if request.param == "csv":
         dated.to_csv(tmp_path / "long.csv", sep=";", decimal=",", index=False)
@@ -343,7 +344,7 @@ def test_a_file_read_in_parts_is_the_file_read_at_once(path, table, times):
     assert len(parts) > 5
     assert max(len(part) for part, _ in parts) < N_ROWS
     read = pd.concat([part[NAMES] for part, _ in parts], ignore_index=True)
-    pd.testing.assert_frame_equal(read, read_table(path)[NAMES])
+    pd.testing.assert_frame_equal(read, read_table(path).frame[NAMES])
     np.testing.assert_allclose(read, table, rtol=1e-12)
     assert np.array_equal(np.concatenate([when for _, when in parts]), times)
 
@@ -361,16 +362,17 @@ def test_rows_beyond_the_end_are_an_error(path):
 
 
 def test_times_that_go_backwards_are_told_with_their_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "AT_A_TIME", 10)
+    monkeypatch.setattr(reading, "AT_A_TIME", 10)
     seconds = np.arange(60.0)
     seconds[30] = 5.0
     pd.DataFrame({"rms": 1.0, "clock": seconds}).to_csv(tmp_path / "back.csv", index=False)
-    with pytest.raises(InvalidDataError, match="ascending: see row 31"):
-        list(Recording(tmp_path / "back.csv").read(["rms"], "clock"))
+    options = ReadOptions(time=["clock"])
+    with pytest.raises(InvalidDataError, match="row 31"):
+        list(Recording(tmp_path / "back.csv", options=options).read(["rms"]))
 
 
 def test_cells_that_are_no_numbers_are_missing_in_every_part(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "AT_A_TIME", 10)
+    monkeypatch.setattr(reading, "AT_A_TIME", 10)
     cells = ["1.5"] * 40
     cells[3] = cells[12] = "ERR"
     cells[20:30] = ["ERR"] * 10

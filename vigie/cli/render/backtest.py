@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table as Sheet
 
 from vigie.backtest import DAY_S, Backtest, Confusion, Fault
@@ -26,8 +27,8 @@ MOST_TOLD = 20
 """Most faults that are listed individually."""
 
 
-def sheet(result: Backtest) -> Sheet:
-    """Return the rates of each verdict as a table for the terminal."""
+def sheet(results: Mapping[str | None, Backtest]) -> Sheet:
+    """Return the rates of each verdict by machine as a table for the terminal."""
     shown = Sheet(
         header_style="bold",
         caption="FAR: share of the healthy rows called faulty; MAR: share of the faulty rows "
@@ -35,13 +36,25 @@ def sheet(result: Backtest) -> Sheet:
         "the labels are faulty (TP) and healthy (FP).",
         caption_justify="left",
     )
+    has_assets = None not in results
+    if has_assets:
+        shown.add_column("asset", overflow="fold")
     shown.add_column("verdict", overflow="fold")
     for column in ("F1", "FAR", "MAR", "TP", "FP", "TN", "FN"):
         shown.add_column(column, justify="right", no_wrap=True)
+    for asset, result in results.items():
+        for cells in _rates(result):
+            shown.add_row(*([escape(asset)] if asset is not None else []), *cells)
+        if has_assets:
+            shown.add_section()
+    return shown
+
+
+def _rates(result: Backtest) -> Iterator[tuple[str, ...]]:
     names = {"asset": "asset", **{name: f"{name} alone" for name in result.models}}
     for key, name in {**names, "reading": "single readings"}.items():
         counts = result.confusions[key]
-        shown.add_row(
+        yield (
             name,
             "–" if counts.f1 is None else f"{counts.f1:.3f}",
             *("–" if rate is None else f"{rate:.1%}" for rate in (counts.far, counts.mar)),
@@ -52,9 +65,7 @@ def sheet(result: Backtest) -> Sheet:
         if n_rows and state is not AssetState.ALARM:
             # It is no verdict that could be right or wrong.
             counts = Confusion.of(result.in_state(state), labels)
-            rows = str(counts.tp), str(counts.fp)
-            shown.add_row(f"in {state.words}", *"–––", *rows, *"––")
-    return shown
+            yield (f"in {state.words}", *"–––", str(counts.tp), str(counts.fp), *"––")
 
 
 def sentences(result: Backtest) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table as Sheet
 
 from vigie.events.event import Event
@@ -32,35 +33,52 @@ WORTH_TELLING = 0.1
 
 
 def event_sheet(
-    events: Sequence[Event], *, first: int = 0, units: Mapping[str, str] | None = None
+    machines: Sequence[tuple[str | None, int, Sequence[Event]]],
+    units: Mapping[str, str] | None = None,
 ) -> Sheet:
-    """Return events as a table for the terminal, with rows counted from ``first + 1``."""
+    """Return events as a table for the terminal.
+
+    Parameters
+    ----------
+    machines : sequence of (str or None, int, sequence of Event)
+        For each machine its name, if it has one, the number of its first row, from 0, and its
+        events.
+    units : mapping of str to str, optional
+        Units of the sensors.
+    """
     sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
+    has_assets = any(asset is not None for asset, _, _ in machines)
+    if has_assets:
+        sheet.add_column("asset", overflow="fold")
     sheet.add_column("event", no_wrap=True)
     sheet.add_column("rows", no_wrap=True)
     sheet.add_column("anomalous", justify="right")
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
-    for event in events:
-        confidence = "–" if event.state in CERTAIN else odds(event.p_value)
-        if event.state is None and (level := event.criticality):
-            style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
-            confidence = f"[{style}]{level}[/]\n{confidence}"
-        sheet.add_row(
-            _name(event.state),
-            _span(first + event.first + 1, first + event.last + 1)
-            + (f"\n{event.n_rows} rows" if event.state is not None and event.n_rows > 1 else ""),
-            f"{event.n_anomalies}",
-            confidence,
-            "\n".join(
-                _reason(
-                    sensor, units or {}, first + event.peak + 1 if event.state is None else None
-                )
-                for sensor in event.sensors[:2]
-                if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
-            ),
-        )
+    for asset, first, events in machines:
+        for event in events:
+            cells = _cells(event, first, units or {})
+            sheet.add_row(*([escape(asset or "")] if has_assets else []), *cells)
     return sheet
+
+
+def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...]:
+    confidence = "–" if event.state in CERTAIN else odds(event.p_value)
+    if event.state is None and (level := event.criticality):
+        style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
+        confidence = f"[{style}]{level}[/]\n{confidence}"
+    return (
+        _name(event.state),
+        _span(first + event.first + 1, first + event.last + 1)
+        + (f"\n{event.n_rows} rows" if event.state is not None and event.n_rows > 1 else ""),
+        f"{event.n_anomalies}",
+        confidence,
+        "\n".join(
+            _reason(sensor, units, first + event.peak + 1 if event.state is None else None)
+            for sensor in event.sensors[:2]
+            if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
+        ),
+    )
 
 
 def odds(p_value: float) -> str:

@@ -40,15 +40,20 @@ class Writer:
         Whether to write JSON rather than CSV.
     versions : mapping of str to int or None
         The models, each with its version.
-    first : int
-        Number of rows in the file before the first assessed one.
+    has_assets : bool
+        Whether each row begins with the name of its machine.
     """
 
     def __init__(
-        self, out: BinaryIO, is_json: bool, versions: Mapping[str, int | None], first: int
+        self,
+        out: BinaryIO,
+        is_json: bool,
+        versions: Mapping[str, int | None],
+        has_assets: bool = False,
     ):
-        self._out, self._is_json, self._first = out, is_json, first
-        names = [*COLUMNS, *versions]
+        self._out, self._is_json, self._has_assets = out, is_json, has_assets
+        self._is_first = True
+        names = [*(["asset"] if has_assets else []), *COLUMNS, *versions]
         if self._is_json:
             # The text before each value, as in `{"row": 1, "final_score": 0.5, ...`
             self._before = [f"{', ' if at else '{'}{json.dumps(n)}: " for at, n in enumerate(names)]
@@ -59,15 +64,27 @@ class Writer:
             self._end, self._null = "\r\n", ""
             self._write(_csv_line(names))
 
-    def write(self, part: Part) -> None:
-        """Write the rows of the next part."""
+    def write(self, part: Part, first: int = 0, asset: str | None = None) -> None:
+        """Write the rows of the next part.
+
+        Parameters
+        ----------
+        part : Part
+            The rows.
+        first : int
+            Number of the machine's first row in the file, from 0.
+        asset : str, optional
+            The machine.
+        """
         assessment, n_rows = part.assessment, len(part.assessment)
         if n_rows == 0:
             return
         anomalous, leading = np.flatnonzero(assessment.is_anomaly), np.full(n_rows, -1)
         leading[anomalous] = assessment.leading(anomalous)
-        start = self._first + part.first + 1
+        start = first + part.first + 1
+        whose = [pa.repeat(self._texts([asset or ""])[0], n_rows)] if self._has_assets else []
         columns = [
+            *whose,
             pc.cast(pa.array(np.arange(start, start + n_rows)), pa.string()),
             self._scores(assessment.p_values),
             self._take(self._booleans, assessment.is_anomaly),
@@ -85,7 +102,8 @@ class Writer:
         _, offsets, text = pc.binary_join_element_wise(*pieces, self._end, "").buffers()
         size = int(np.frombuffer(offsets, dtype=np.int32)[n_rows])
         # The first row of a JSON document has no comma before it.
-        skipped = 2 if self._is_json and part.first == 0 else 0
+        skipped = 2 if self._is_json and self._is_first else 0
+        self._is_first = False
         self._out.write(memoryview(text)[skipped:size])
 
     def close(self) -> None:

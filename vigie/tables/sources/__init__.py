@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vigie.errors import InvalidDataError
@@ -42,7 +43,7 @@ READERS = {
 }
 """The module of this package that answers a query, by scheme."""
 
-__all__ = ["fetch", "is_remote_file", "is_source", "open_remote", "shown"]
+__all__ = ["fetch", "is_remote_file", "is_source", "local_copy", "open_remote", "shown"]
 
 
 def is_source(text: str) -> bool:
@@ -137,6 +138,49 @@ def open_remote(url: str) -> AbstractContextManager[Path]:
         raise _unknown(address)
     address.warn_if_visible()
     return copied(address)
+
+
+@contextmanager
+def local_copy(url: str, **asked: str | None) -> Iterator[Path]:
+    """Copy what an address names into a temporary file; see ``fetch`` and ``open_remote``.
+
+    Parameters
+    ----------
+    url : str
+        The address.
+    **asked
+        ``query``, ``start``, ``end`` and ``step`` of ``fetch``.
+
+    Yields
+    ------
+    Path
+        The file, or a Parquet file with the answer of a database or server, as long as the block
+        lasts.
+
+    Raises
+    ------
+    InvalidDataError
+        If it cannot be reached or refuses; or if a file is asked for with a query.
+    """
+    if is_remote_file(url):
+        if options := [f"--{name}" for name, value in asked.items() if value is not None]:
+            raise InvalidDataError(
+                f"{shown(url)} is a file, which takes no query.",
+                field=options[0],
+                remedy="Leave the option out.",
+            )
+        with open_remote(url) as path:
+            yield path
+        return
+    from pyarrow import parquet
+
+    with TemporaryDirectory(prefix="vigie-") as folder:
+        path = Path(folder) / "answer.parquet"
+        reader = fetch(url, **asked)
+        with reader, parquet.ParquetWriter(path, reader.schema) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+        yield path
 
 
 def _reader(address: Address) -> Callable[[Request], Iterator[pa.RecordBatch]]:

@@ -1,0 +1,203 @@
+"""The options of all commands that read a table."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vigie.errors import InvalidDataError
+from vigie.tables.csv_file import CsvOptions
+from vigie.tables.numbers import Mark
+from vigie.tables.table import ReadOptions
+from vigie.tables.times import TimeOptions
+
+
+class Decimal(StrEnum):
+    """Decimal marks."""
+
+    POINT = "point"
+    COMMA = "comma"
+
+
+MARKS: dict[Decimal | None, Mark] = {Decimal.POINT: ".", Decimal.COMMA: ","}
+PANEL = "How the file is read (decided from the file unless stated)"
+
+
+SOURCES = "Databases and time series servers (docs/sources.md)"
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV (packed or not), Excel or Parquet, in time order; or the address of a database, "
+        "a time series server, or a file elsewhere.",
+    ),
+]
+
+
+def _source_option(*names: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    return typer.Option(*names, help=help, rich_help_panel=SOURCES)
+
+
+def _option(*names: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    return typer.Option(*names, help=help, rich_help_panel=PANEL)
+
+
+def _read_options(
+    time: Annotated[
+        list[str] | None,
+        _option("--time", help="The column with the time. Twice: the date, and the time of day."),
+    ] = None,
+    day_first: Annotated[
+        bool | None,
+        _option("--day-first/--month-first", help="Whether 01/02/2024 is in February or January."),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        _option("--time-format", help="How times are written, such as '%d.%m.%y %H:%M'."),
+    ] = None,
+    timezone: Annotated[
+        str | None,
+        _option("--timezone", help="The zone of times without one, such as Europe/Paris."),
+    ] = None,
+    separator: Annotated[
+        str | None, _option("--separator", help="Between the cells of a CSV file; tab for a tab.")
+    ] = None,
+    decimal: Annotated[
+        Decimal | None, _option("--decimal", help="The decimal mark, a point or a comma.")
+    ] = None,
+    encoding: Annotated[
+        str | None, _option("--encoding", help="The encoding of a CSV file, such as cp1252.")
+    ] = None,
+    sheet: Annotated[str | None, _option("--sheet", help="The sheet of a workbook.")] = None,
+    long: Annotated[
+        str | None,
+        _option(
+            "--long",
+            help="One value a row: the columns with the sensor and its value, such as tag:value.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, _option("--by", help="The column that tells several machines apart.")
+    ] = None,
+    hold: Annotated[
+        str | None,
+        _option(
+            "--hold", help="Fill empty cells with the last value, at most this old, such as 10min."
+        ),
+    ] = None,
+) -> ReadOptions:
+    """Return what the user states about a file.
+
+    Raises
+    ------
+    InvalidDataError
+        If an option has no usable value.
+    """
+    return ReadOptions(
+        csv=CsvOptions(separator, MARKS.get(decimal), encoding),
+        sheet=sheet,
+        time=tuple(time or ()),
+        times=TimeOptions(day_first, time_format, timezone),
+        long=_pair(long),
+        by=by,
+        hold=_duration(hold),
+    )
+
+
+def _asked(
+    query: Annotated[
+        str | None, _source_option("--query", help="What to ask: SQL, PromQL, InfluxQL or Flux.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        _source_option("--start", help="The first time, or how long ago, such as 7d."),
+    ] = None,
+    end: Annotated[
+        str | None, _source_option("--end", help="The last time; by default now.")
+    ] = None,
+    step: Annotated[
+        str | None, _source_option("--step", help="The time between two rows, such as 30s.")
+    ] = None,
+) -> dict[str, str | None]:
+    """Return what a database or a time series server is asked."""
+    return {"query": query, "start": start, "end": end, "step": step}
+
+
+def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options above in place of its parameter ``reading``.
+
+    Its parameter ``file`` may be the address of a database, a server or a file elsewhere; the
+    command gets the path of a copy.
+    """
+    own = inspect.signature(command, eval_str=True)
+    reading = inspect.signature(_read_options, eval_str=True).parameters
+    asking = inspect.signature(_asked, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        stated = _read_options(**{name: values.pop(name) for name in reading})
+        asked = _asked(**{name: values.pop(name) for name in asking})
+        with _local(values.pop("file"), asked) as path:
+            command(file=path, **values, reading=stated)
+
+    parameters = [
+        p.replace(annotation=Source if p.name == "file" else p.annotation)
+        for p in own.parameters.values()
+        if p.name != "reading"
+    ]
+    parameters = [*parameters, *reading.values(), *asking.values()]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options
+
+
+def _local(source: str, asked: dict[str, str | None]) -> AbstractContextManager[Path]:
+    """Return the path of a local file, or a copy of what an address names."""
+    from vigie.tables.sources import is_source, local_copy
+
+    if is_source(source):
+        return local_copy(source, **asked)
+    if options := [f"--{name}" for name, value in asked.items() if value is not None]:
+        raise InvalidDataError(
+            f"{source} is a file, which takes no query.",
+            field=options[0],
+            remedy="Leave the option out, or give the address of a database.",
+        )
+    return nullcontext(Path(source))
+
+
+def _pair(long: str | None) -> tuple[str, str] | None:
+    if long is None:
+        return None
+    tag, colon, value = long.partition(":")
+    if not (tag and colon and value):
+        raise InvalidDataError(
+            f"{long!r} does not name two columns.",
+            field="--long",
+            remedy="Name the column of the sensor and that of its value, such as tag:value.",
+        )
+    return tag, value
+
+
+def _duration(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|min|m|h|d)\s*", text)
+    if match is None:
+        raise InvalidDataError(
+            f"{text!r} is no duration.",
+            field="--hold",
+            remedy="Write it with its unit, such as 90s, 10min, 2h or 1d.",
+        )
+    units = {"ms": 1e-3, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+    return timedelta(seconds=float(match[1]) * units[match[2]])

@@ -1,0 +1,205 @@
+"""Find the separator of a CSV file, and where its table begins, from its first lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from vigie.errors import InvalidDataError
+from vigie.tables.layout import Layout, find_layout, is_number
+
+SEPARATORS = (",", ";", "\t", "|", " ")
+SNIFFED_CHARACTERS = 6_000
+SNIFFED_LINES = 12
+LAYOUT_LINES = 500
+MOST_ROWS = 20_000
+COMMENT = re.compile(r"\s*(#|%|//)")
+_TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
+_SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written.
+
+    Attributes
+    ----------
+    separator : str
+        Between two cells; a space stands for one or several.
+    quote : str
+        Round cells that may hold separators.
+    layout : Layout
+        The columns, and what stands above the readings.
+    skipped_lines : int
+        Lines before the first reading.
+    rows : list of list of str
+        The first readings, split into cells.
+    """
+
+    separator: str
+    quote: str
+    layout: Layout
+    skipped_lines: int
+    rows: list[list[str]]
+
+    @property
+    def description(self) -> str:
+        """The separator in words."""
+        names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+        if len(self.layout.names) == 1:
+            return "one column"
+        return f"{names.get(self.separator, repr(self.separator))} between the cells"
+
+
+def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
+    """Find the dialect of a CSV file.
+
+    CleverCSV weighs how alike the rows get against how clean their cells become [1]_. Spaces
+    separate cells only where nothing else splits names and readings alike, since times have them.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Its first lines.
+    separator : str, optional
+        The separator, if the user states it.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no table in the lines.
+
+    References
+    ----------
+    .. [1] van den Burg, G. J. J., Nazábal, A. and Sutton, C. (2019). Wrangling messy CSV files by
+       detecting row and type patterns. Data Mining and Knowledge Discovery, 33, 1799-1820.
+    """
+    n_above = _n_comments(lines)
+    if match := _SEPARATOR_LINE.fullmatch(lines[n_above]):
+        n_above, separator = n_above + 1, separator or match.group(1)
+    if separator is not None:
+        separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
+        return _split(lines, n_above, separator, _quote(lines, ""))
+    table = lines[n_above:]
+    dialect = None
+    for candidates in (SEPARATORS[:-1], SEPARATORS):
+        found, quote = _detected(table, candidates)
+        if found is None:
+            continue
+        tried = _split(lines, n_above, found, quote)
+        if tried.layout.has_header or dialect is None or _is_by_spaces(tried):
+            dialect = tried
+        if tried.layout.has_header:
+            break
+    if dialect is None or _is_one_column(dialect, lines):
+        absent = next((s for s in SEPARATORS if not any(s in line for line in lines)), "\x1f")
+        return _split(lines, n_above, absent, _quote(table, ""))
+    for other in _left_in_cells(dialect):
+        # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
+        tried = _split(lines, n_above, other, dialect.quote)
+        if tried.layout.has_header and tried.layout.n_cells > 1 and not _left_in_cells(tried):
+            return tried
+    return dialect
+
+
+def _detected(lines: Sequence[str], separators: Sequence[str]) -> tuple[str | None, str]:
+    from clevercsv.detect import Detector
+
+    found = Detector().detect(_sniffed(lines), delimiters=list(separators))
+    if found is None or not found.delimiter:
+        return None, ""
+    return found.delimiter, _quote(lines, found.quotechar)
+
+
+def _quote(lines: Sequence[str], detected: str | None) -> str:
+    """Return the quote: quotation marks, or apostrophes if most lines have them."""
+    if detected != "'" or any('"' in line for line in lines):
+        return '"'
+    return "'" if 2 * sum("'" in line for line in lines) > len(lines) else '"'
+
+
+def _sniffed(lines: Sequence[str]) -> str:
+    """Return enough lines to see the dialect: the detector's time grows with the characters."""
+    chosen: list[str] = []
+    size = 0
+    for line in lines:
+        if size > SNIFFED_CHARACTERS and len(chosen) >= SNIFFED_LINES:
+            break
+        chosen.append(line)
+        size += len(line) + 1
+    return "\n".join([*chosen, ""])
+
+
+def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
+    """Split lines into cells, and find the table in them."""
+    rows, ends = _cells(lines[n_above:], separator, quote)
+    layout = find_layout(rows[:LAYOUT_LINES])
+    if n_above and not layout.has_header:
+        # numpy writes the names as the last comment.
+        [names], _ = _cells([COMMENT.sub("", lines[n_above - 1])], separator, quote)
+        if len(names) == layout.n_cells and not any(map(is_number, names)):
+            rows, ends = [names, *rows], [0, *ends]
+            layout = find_layout(rows[:LAYOUT_LINES])
+    skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
+    notes = tuple(_with_line(note, n_above) for note in layout.notes)
+    layout = replace(layout, notes=notes)
+    return Dialect(separator, quote, layout, skipped, rows[layout.first :])
+
+
+def _with_line(note: str, n_above: int) -> str:
+    """Return a note whose line counts from the first of the file."""
+    return re.sub(r"^Line (\d+)", lambda match: f"Line {int(match[1]) + n_above}", note)
+
+
+def _cells(lines: Sequence[str], separator: str, quote: str) -> tuple[list[list[str]], list[int]]:
+    """Split lines into cells; also return the number of the last line of each row."""
+    if separator == " ":
+        lines = [line.strip() for line in lines]
+    reader = csv.reader(
+        io.StringIO("\n".join(lines)),
+        delimiter=separator,
+        quotechar=quote,
+        skipinitialspace=separator == " ",
+    )
+    rows, ends = [], []
+    try:
+        for row in reader:
+            rows.append(row)
+            ends.append(reader.line_num)
+            if len(rows) >= MOST_ROWS:
+                break
+    except csv.Error as error:
+        raise InvalidDataError(f"Line {reader.line_num}: {error}.", field="FILE") from error
+    return rows, ends
+
+
+def _n_comments(lines: Sequence[str]) -> int:
+    """Return the number of comment lines above the table."""
+    return next((i for i, line in enumerate(lines) if not COMMENT.match(line)), 0)
+
+
+def _left_in_cells(dialect: Dialect) -> list[str]:
+    """Return the separators that stand between digits within the first readings' cells."""
+    others = (s for s in SEPARATORS[1:-1] if s != dialect.separator)
+    cells = [cell for row in dialect.rows[:SNIFFED_LINES] for cell in row]
+    return [s for s in others if any(re.search(rf"\d{re.escape(s)}[-+\d]", c) for c in cells)]
+
+
+def _is_by_spaces(dialect: Dialect) -> bool:
+    """Return whether spaces separate cells, and not only a date from its time of day."""
+    if dialect.separator != " " or not dialect.rows:
+        return False
+    return not any(_TIME_AND_MORE.search(cell) for cell in dialect.rows[0])
+
+
+def _is_one_column(dialect: Dialect, lines: Sequence[str]) -> bool:
+    """Return whether only the name of a single column, or spaces in its numbers, were split."""
+    layout = dialect.layout
+    if layout.n_cells == 1:
+        return True
+    above = lines[dialect.skipped_lines - 1] if dialect.skipped_lines else ""
+    is_name = bool(above.strip()) and dialect.separator not in above.strip()
+    return dialect.separator == " " and not layout.has_header and is_name

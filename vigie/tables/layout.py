@@ -1,0 +1,247 @@
+"""Find the header, the units and the first row of a table in its first lines."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from vigie.errors import InvalidDataError
+from vigie.tables.numbers import MISSING
+
+Cells = Sequence[str]
+
+_UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
+_IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
+UNITS = {
+    *("°C", "°F", "K", "degC", "degF", "C", "F", "bar", "mbar", "Pa", "hPa", "kPa", "MPa", "psi"),
+    *("A", "mA", "V", "mV", "kV", "W", "kW", "MW", "kWh", "MWh", "VA", "kVA", "Hz", "kHz", "rpm"),
+    *("1/min", "min-1", "U/min", "tr/min", "mm/s", "m/s", "m/s2", "m/s²", "g", "mm", "cm", "m"),
+    *("µm", "um", "l/min", "L/min", "l/s", "m3/h", "m³/h", "kg/h", "t/h", "kg", "t", "N", "kN"),
+    *("Nm", "%", "ppm", "s", "ms", "min", "h", "-", "1", "[-]", "UTC", "deg", "rad", "rad/s"),
+    *("dB", "dBA", "µS/cm", "pH", "Ohm", "Ω", "kOhm", "%RH", "RPM", "Bar", "PSI", "l", "L", "m3"),
+}
+_NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eE][-+]?\d+)?")
+_TIME = re.compile(r"\d{1,4}[-/.:hT ]\d{1,2}([-/.:hT ,]|$)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table begins, and what stands above it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The columns; those without a name are ``column 1``, ...
+    first : int
+        Index of the first line with readings.
+    n_cells : int
+        Cells in each of its rows, which may end in an empty one.
+    units : dict of str to str
+        Units of columns, from a line of their own or from brackets in the names.
+    has_header : bool
+        Whether the names stand in the file.
+    notes : tuple of str
+        What was passed over.
+    """
+
+    names: tuple[str, ...]
+    first: int
+    n_cells: int
+    units: dict[str, str] = field(default_factory=dict)
+    has_header: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def find_layout(lines: Sequence[Cells]) -> Layout:
+    """Find the table in the first lines of a file, each split into cells.
+
+    The first line of readings is one with a number or a time, with as many cells as most lines
+    have. Names and units stand right above it.
+
+    Raises
+    ------
+    InvalidDataError
+        If no line holds a number, or names and readings do not have the same number of cells.
+    """
+    used = [i for i, line in enumerate(lines) if any(cell.strip() for cell in line)]
+    if not used:
+        raise InvalidDataError("It is empty.", field="FILE")
+    n_cells = _usual_length([lines[i] for i in used])
+    kinds = _usual_kinds(lines, n_cells)
+    first = next((i for i in used if _is_reading(lines[i], kinds)), None)
+    if first is None:
+        header = next((i for i in used if len(lines[i]) == n_cells), used[0])
+        return _without_rows(lines[header], header, len(lines) == len(used) == 1)
+    if _is_numbered_header(lines, first):
+        head = [first]
+        first += 1
+    else:
+        head = _lines_above(lines, first, n_cells)
+    blank_end = n_cells > 1 and all(
+        not line[-1].strip() for line in lines[first:] if len(line) == n_cells
+    )
+    width = n_cells - 1 if blank_end and _has_no_last_name(lines, head, n_cells) else n_cells
+    notes = []
+    if not head:
+        names = tuple(f"column {i + 1}" for i in range(width))
+        notes.append("No names above the readings: the columns are numbered")
+        return Layout(names, first, n_cells, has_header=False, notes=tuple(notes))
+    at = _line_of_names(lines, head, width)
+    cells = _names_for(lines, at, first, width)
+    names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
+    units = {
+        n: m["unit"].strip() for n in names if (m := _IN_NAME.match(n)) and _is_unit(m["unit"])
+    }
+    for i in range(at + 1, first):
+        if i in head and _is_units(lines[i]):
+            notes.append(f"Line {i + 1} holds units")
+            stated = zip(names, lines[i], strict=False)
+            units |= {name: _bare_unit(cell) for name, cell in stated if cell.strip()}
+        elif i in head:
+            notes.append(f"Line {i + 1} holds no reading and is passed over")
+    return Layout(names, first, n_cells, units, notes=tuple(notes))
+
+
+def _line_of_names(lines: Sequence[Cells], head: Sequence[int], width: int) -> int:
+    """Return the line with the most different cells: of several, the first.
+
+    Of lines with a single cell it is the last without a unit, since any title is as long.
+    """
+    if width == 1:
+        return next((i for i in reversed(head) if not _is_units(lines[i])), head[-1])
+    return max(head, key=lambda i: (len({cell.strip() for cell in lines[i]} - {""}), -i))
+
+
+def _usual_length(lines: Sequence[Cells]) -> int:
+    """Return the number of cells that most lines have, those with a number counting first."""
+    body = [line for line in lines if any(is_number(c) or is_time(c) for c in line)] or lines
+    counts = Counter(map(len, body))
+    return max(counts, key=lambda length: (counts[length], length))
+
+
+def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
+    """Return whether a line holds readings: where most lines have numbers or times, so has it."""
+    if len(line) != len(kinds):
+        return False
+    counted = [
+        _kind(cell) == kind
+        for cell, kind in zip(line, kinds, strict=True)
+        if kind in ("number", "time") and _kind(cell)
+    ]
+    return 2 * sum(counted) > len(counted)
+
+
+def _usual_kinds(lines: Sequence[Cells], n_cells: int) -> list[str]:
+    """Return what most cells of each column are: number, time, text or nothing."""
+    whole = [line for line in lines if len(line) == n_cells]
+    counts = [Counter(filter(None, map(_kind, column))) for column in zip(*whole, strict=True)]
+    # Names and units are text too, in a short file more often than there are readings.
+    return [
+        max(count, key=lambda kind: count[kind] / (3 if kind == "text" else 1), default="")
+        for count in counts
+    ]
+
+
+def _kind(cell: str) -> str:
+    cell = cell.strip()
+    if cell in MISSING:
+        return ""
+    return "number" if is_number(cell) else "time" if is_time(cell) else "text"
+
+
+def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
+    """Return the lines above the readings that are as long as these, nearest last."""
+    above: list[int] = []
+    for i in range(first - 1, -1, -1):
+        if len(lines[i]) not in (n_cells, n_cells - 1) or not any(c.strip() for c in lines[i]):
+            break
+        if n_cells > 2 and sum(bool(c.strip()) for c in lines[i]) * 2 < n_cells:
+            break
+        above.insert(0, i)
+    return above
+
+
+def _is_numbered_header(lines: Sequence[Cells], first: int) -> bool:
+    """Return whether the first line counts its columns, as pandas names those without a name."""
+    if first != 0 or len(lines) < 2:
+        return False
+    cells = [cell.strip() for cell in lines[0]]
+    cells = cells[1:] if not cells[0] else cells
+    if len(cells) < 2 or not all(cell.isdigit() for cell in cells):
+        return False
+    numbers = list(map(int, cells))
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _has_no_last_name(lines: Sequence[Cells], head: Sequence[int], n_cells: int) -> bool:
+    return all(len(lines[i]) < n_cells or not lines[i][-1].strip() for i in head)
+
+
+def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[str]:
+    """Return the names of the columns, one for each."""
+    cells = list(lines[at])
+    while len(cells) > width and not cells[-1].strip():
+        cells.pop()
+    if len(cells) == width:
+        return cells
+    if len(cells) == width - 1 and _counts_rows(lines[first:], width):
+        # As R writes its row names.
+        return ["row", *cells]
+    raise InvalidDataError(
+        f"Line {at + 1} names {len(cells)} columns, but line {first + 1} has {width} cells.",
+        field="FILE",
+        remedy="Give each column a name, and each row as many cells.",
+    )
+
+
+def _counts_rows(rows: Sequence[Cells], width: int) -> bool:
+    firsts = [row[0].strip() for row in rows if len(row) == width]
+    if not all(cell.isdigit() for cell in firsts):
+        return False
+    numbers = list(map(int, firsts))
+    return all(b - a == 1 for a, b in pairwise(numbers))
+
+
+def _without_rows(cells: Cells, at: int, is_all: bool) -> Layout:
+    """Return the layout of a table that has names only."""
+    names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
+    if not is_all and len(names) < 2:
+        raise InvalidDataError("No line of it holds a number.", field="FILE")
+    return Layout(names, at + 1, len(cells))
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names with a number behind each repetition, as pandas does."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        unique.append(f"{name}.{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return tuple(unique)
+
+
+def _is_units(cells: Cells) -> bool:
+    present = [cell.strip() for cell in cells if cell.strip()]
+    return sum(map(_is_unit, present)) * 2 >= len(present)
+
+
+def _is_unit(cell: str) -> bool:
+    return cell.strip() in UNITS or _UNIT.fullmatch(cell.strip()) is not None
+
+
+def _bare_unit(cell: str) -> str:
+    cell = cell.strip()
+    return cell[1:-1].strip() if _UNIT.fullmatch(cell) else cell
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell begins as a number, in any format, with little behind it."""
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def is_time(cell: str) -> bool:
+    """Return whether a cell looks like a date, a time of day, or both."""
+    return _TIME.match(cell.strip()) is not None

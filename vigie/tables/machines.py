@@ -1,0 +1,209 @@
+"""From a table as it stands in a file to one row a time and one column a sensor, by machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vigie.errors import InvalidDataError
+from vigie.tables.reading import AT_A_TIME, Recording, read_table, understood
+from vigie.tables.shape import (
+    LongFormat,
+    by_asset,
+    hold,
+    looks_by_asset,
+    looks_long,
+    mixed_rates,
+    pivot,
+    repeated,
+)
+from vigie.tables.table import ReadOptions, Table, Times, require_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """The rows of one machine, in memory; it is read as a ``Recording`` is.
+
+    Attributes
+    ----------
+    asset : str or None
+        Its name; None if the file does not tell machines apart.
+    table : Table
+        One row a time, in order.
+    first : int
+        Number of its first row in the file, from 0; 0 if its rows are not those of the file.
+    """
+
+    asset: str | None
+    table: Table
+    first: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns."""
+        return tuple(map(str, self.table.frame.columns))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.table.frame)
+
+    def read(
+        self, names: Collection[str], words: Collection[str] = ()
+    ) -> Iterator[tuple[pd.DataFrame, Times | None]]:
+        """Yield the rows in parts, with the columns of these names."""
+        wanted = [name for name in self.columns if name in names]
+        for begin in range(0, max(self.n_rows, 1), AT_A_TIME):
+            part = self.table.rows(slice(begin, begin + AT_A_TIME))
+            yield part.frame[wanted], part.times
+
+
+def read_machines(
+    path: Path,
+    options: ReadOptions,
+    *,
+    rows: slice = slice(None),
+    words: Collection[str] = (),
+    numbers: Collection[str] = (),
+) -> list[Machine]:
+    """Read a whole file, one table for each machine in it; for the parameters see ``read_table``.
+
+    Raises
+    ------
+    InvalidDataError
+        If it cannot be read without a guess, or plainly holds several machines that no option
+        tells apart.
+    """
+    table = read_table(path, options, rows=rows, words=words, numbers=numbers)
+    return list(by_machine(table, options, rows.start or 0))
+
+
+def open_machines(
+    path: Path,
+    options: ReadOptions,
+    *,
+    rows: slice = slice(None),
+    known: Callable[[Sequence[str]], tuple[Collection[str], Collection[str]]],
+) -> Sequence[Recording | Machine]:
+    """Open a file for detection: in parts, unless its rows must be put together first.
+
+    Parameters
+    ----------
+    path, options, rows
+        See ``read_table``.
+    known : callable
+        Takes the columns of the file; returns those that models know as numbers, and as words.
+    """
+    recording = Recording(path, rows, options)
+    if not (options.by or options.long or options.hold) and _is_in_order(recording, options):
+        return [recording]
+    numbers, words = known(recording.columns)
+    return read_machines(path, options, rows=rows, words=words, numbers=numbers)
+
+
+def _is_in_order(recording: Recording, options: ReadOptions) -> bool:
+    """Return whether a file has one row a time, in time order."""
+    try:
+        _ = recording.clock
+    except InvalidDataError:
+        # The whole table shows whether it is newest first, or holds several machines.
+        return False
+    start = recording.start()
+    if not start:
+        return True
+    table = understood(start, recording.file, options)
+    return looks_long(table.frame, table.times) is None
+
+
+def by_machine(table: Table, options: ReadOptions, first: int = 0) -> Iterator[Machine]:
+    """Yield the rows of each machine of a table, whose first row has a number in the file."""
+    if options.by is None:
+        asset = looks_by_asset(table.frame, table.times)
+        if asset is not None and options.long is None:
+            raise InvalidDataError(
+                f"The rows are of several machines: {asset} tells them apart.",
+                field="FILE",
+                remedy=f"Read them one by one with --by {asset}, or give the rows of one machine.",
+            )
+        yield _shaped(Machine(None, table, first), options)
+        return
+    require_columns(table.frame.columns, [options.by], "--by")
+    for name, frame, times, numbers in by_asset(table.frame, table.times, options.by):
+        is_one_block = numbers[-1] - numbers[0] == len(numbers) - 1
+        its_table = replace(table, frame=frame, times=times)
+        its_first = first + int(numbers[0]) if is_one_block else 0
+        yield _shaped(Machine(name, its_table, its_first), options)
+
+
+def _shaped(machine: Machine, options: ReadOptions) -> Machine:
+    """Return a machine's rows with one column a sensor, and with values held where asked."""
+    table = machine.table
+    long = _long_format(table, options)
+    if long is not None:
+        machine = replace(machine, table=_pivoted(table, long), first=0)
+        table = machine.table
+    if options.hold is not None:
+        if table.times is None:
+            raise InvalidDataError(
+                "The file has no times, so nothing tells how old a value is.",
+                field="--hold",
+                remedy="Name the column with the time: --time NAME.",
+            )
+        held = hold(table.frame, table.times, options.hold)
+        return replace(machine, table=replace(table, frame=held))
+    rates = mixed_rates(table.frame, table.times)
+    if rates:
+        longest = max(rates.values())
+        note = (
+            f"{_listed(list(rates))} recorded less often than the rows: --hold "
+            f"{_duration(longest.total_seconds())} holds the last value"
+        )
+        machine = replace(machine, table=replace(table, notes=(*table.notes, note)))
+    return machine
+
+
+def _long_format(table: Table, options: ReadOptions) -> LongFormat | None:
+    if options.long is None:
+        return looks_long(table.frame, table.times)
+    require_columns(table.frame.columns, options.long, "--long")
+    tag, value = options.long
+    others = [name for name in table.frame.columns if name not in (tag, value, *table.clock)]
+    return LongFormat(tag, value, tuple(others))
+
+
+def _pivoted(table: Table, long: LongFormat) -> Table:
+    """Return a table of one value a row as one with a column for each tag."""
+    if table.times is None:
+        raise InvalidDataError(
+            "A table with one value a row needs times: they tell which values belong together.",
+            field="--long",
+            remedy="Name the column with the time: --time NAME.",
+        )
+    frame, times = pivot(table.frame, table.times, long)
+    notes = [
+        *table.notes,
+        f"One value a row: {long.tag} names the sensor, {long.value} is its value; put together "
+        f"into {len(frame)} rows of {frame.shape[1]} sensors",
+    ]
+    if n_repeated := repeated(table.frame, table.times, long):
+        notes.append(f"{n_repeated} values of a sensor were replaced by later ones of their time")
+    return replace(table, frame=frame, times=times, clock=(), notes=tuple(notes))
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''} are"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as ``--hold`` takes it, rounded up."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(-(-seconds // 1))}s"

@@ -1,0 +1,397 @@
+"""One reader of tables: whole, for training and backtests, or in parts, for detection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from vigie.errors import InvalidDataError
+from vigie.tables import excel_file, parquet_file, text
+from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, is_text, to_numpy
+from vigie.tables.csv_file import CsvFile
+from vigie.tables.numbers import Mark, NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.row_times import clock_of, is_newest_first, times_of
+from vigie.tables.table import UNSTATED, ReadOptions, Table, Times
+from vigie.tables.times import TimeFormat, understand_times
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+AT_A_TIME = 32_768
+"""Rows per part of a file that is read in parts."""
+
+
+class TableFile(Protocol):
+    """A file whose columns come as float64, timestamps or text."""
+
+    path: Path
+    columns: tuple[str, ...]
+    units: dict[str, str]
+    notes: list[str]
+    n_rows: int | None
+    numbers: NumberOptions
+
+    @property
+    def description(self) -> str:
+        """The kind of file in words."""
+
+    def batches(
+        self, names: Collection[str], as_text: Collection[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield all rows, with the columns of these names; a CSV file's ``as_text`` unread."""
+
+
+def open_table(path: Path, options: ReadOptions = UNSTATED) -> TableFile:
+    """Open a file by its extension and its first bytes.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such file, or it holds no table.
+    """
+    with _readable(path):
+        extension = path.suffix.lower()
+        if extension in parquet_file.EXTENSIONS:
+            return parquet_file.ParquetFile(path)
+        if extension in excel_file.EXTENSIONS or text.is_workbook(path):
+            return excel_file.ExcelFile(path, options.sheet)
+        return CsvFile(path, options.csv)
+
+
+def read_table(
+    path: Path,
+    options: ReadOptions = UNSTATED,
+    *,
+    rows: slice = slice(None),
+    words: Collection[str] = (),
+    numbers: Collection[str] = (),
+) -> Table:
+    """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV, Excel, OpenDocument or Parquet file; a CSV file may be packed.
+    options : ReadOptions, optional
+        What is known about it.
+    rows : slice, optional
+        Only these rows, counted from 0.
+    words : collection of str
+        Columns that keep all of their words, unless they hold numbers only.
+    numbers : collection of str
+        Columns that are numbers wherever a cell is one, and missing elsewhere. Another column of
+        text is one of numbers if more than half of its cells are.
+
+    Raises
+    ------
+    InvalidDataError
+        If it cannot be read without a guess; the error names the line and the column.
+    """
+    file = open_table(path, options)
+    with _readable(path):
+        columns = _slice(_collected(file, file.columns, words), rows, path)
+    return understood(columns, file, options, words, numbers)
+
+
+def understood(
+    columns: Mapping[str, pa.ChunkedArray],
+    file: TableFile,
+    options: ReadOptions,
+    words: Collection[str] = (),
+    numbers: Collection[str] = (),
+) -> Table:
+    """Return the columns of a file as a table; see ``read_table``."""
+    import pandas as pd
+
+    n_rows = len(next(iter(columns.values()))) if columns else 0
+    clock, times, notes = times_of(columns, n_rows, options)
+    if times is not None and is_newest_first(times):
+        columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}
+        times = times[::-1]
+        notes.append("The rows are newest first; they are read, and counted, from the oldest")
+    data: dict[str, Any] = {}
+    formats: dict[str, NumberFormat] = {}
+    for name, cells in columns.items():
+        if not is_text(cells):
+            data[name] = as_floats(cells)
+            continue
+        column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
+        if name in clock or not column.is_numeric or (name in words and column.words):
+            data[name] = as_objects(cells)
+            continue
+        data[name] = to_numpy(parse(cells, column.written))
+        formats[name] = column.written
+        if column.note:
+            notes.append(column.note)
+    return Table(
+        frame=pd.DataFrame(data, copy=False),
+        times=times,
+        clock=clock,
+        units=file.units | {name: f.unit for name, f in formats.items() if f.unit},
+        formats=formats,
+        description=file.description,
+        notes=(*file.notes, *notes),
+    )
+
+
+class Recording:
+    """A file that is read in parts, by the columns that a model knows.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    rows : slice, optional
+        Only these rows, counted from 0.
+    options : ReadOptions, optional
+        What is known about the file.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        All columns.
+    n_rows : int or None
+        Number of rows to be read; None if that is not known in advance.
+    first : int
+        Number of the first row in the file, from 0.
+    asset : None
+        The name of the machine.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such file, or it holds no table.
+    """
+
+    asset: str | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        rows: slice = slice(None),
+        options: ReadOptions = UNSTATED,
+    ):
+        self.path, self._options = path, options
+        self.first, self._stop = rows.start or 0, rows.stop
+        self.file = open_table(path, options)
+        self.columns = self.file.columns
+        n_rows = self.file.n_rows
+        self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
+
+    def read(
+        self, names: Collection[str], words: Collection[str] = ()
+    ) -> Iterator[tuple[pd.DataFrame, Times | None]]:
+        """Read the columns with these names, and the times of the rows.
+
+        A column is read as numbers wherever its cells are numbers, and as missing elsewhere.
+
+        Parameters
+        ----------
+        names : collection of str
+            Columns; those that the file lacks are left out.
+        words : collection of str, optional
+            Columns of words, which keep all that they hold.
+
+        Yields
+        ------
+        table : DataFrame
+            The next rows; a file without rows yields one empty table.
+        times : ndarray of datetime64[us] of shape (n_rows,) or None
+            None if the file has no times.
+
+        Raises
+        ------
+        InvalidDataError
+            If the file cannot be read to its end, or the times are not ascending.
+        """
+        import pandas as pd
+
+        wanted = [name for name in self.columns if name in names]
+        sensors = [name for name in wanted if name not in words]
+        clock, times_written = self.clock
+        parser = None if times_written is None else times_written.parser()
+        formats = self._formats(sensors)
+        n_yielded = 0
+        for columns in self._parts([*wanted, *clock], words):
+            data: dict[str, Any] = {}
+            for name in wanted:
+                cells = columns[name]
+                if name in words:
+                    data[name] = as_objects(cells)
+                elif is_text(cells):
+                    if name not in formats:
+                        formats |= self._late_formats(name)
+                    data[name] = to_numpy(parse(cells, formats[name]))
+                else:
+                    data[name] = as_floats(cells)
+            times = None if parser is None else parser.read([columns[name] for name in clock])
+            n_yielded += 1
+            yield pd.DataFrame(data, copy=False), times
+        if not n_yielded:
+            yield pd.DataFrame({name: np.empty(0) for name in wanted}), None
+
+    def start(self) -> dict[str, pa.ChunkedArray]:
+        """Return the first rows of the file, with all columns; empty for a file without rows."""
+        with _readable(self.path):
+            batch = next(self.file.batches(self.columns), None)
+        return {} if batch is None else _columns([batch])
+
+    @cached_property
+    def clock(self) -> tuple[tuple[str, ...], TimeFormat | None]:
+        """The columns that hold the time, and how it is written.
+
+        Raises
+        ------
+        InvalidDataError
+            If the times cannot be understood, or do not ascend.
+        """
+        columns = self.start()
+        if not columns:
+            return (), None
+        clock = clock_of(columns, len(next(iter(columns.values()))), self._options)
+        if not clock:
+            return (), None
+        if any(is_text(columns[name]) for name in clock):
+            columns = self._joined(clock)
+        cells = [columns[name] for name in clock]
+        return clock, understand_times(cells, clock, self._options.times)
+
+    def _formats(self, names: Sequence[str]) -> dict[str, NumberFormat]:
+        """Return how the columns of text write their numbers, from all of their cells."""
+        start = self.start()
+        return self._formats_of([name for name in names if start and is_text(start[name])])
+
+    def _formats_of(self, texts: Sequence[str]) -> dict[str, NumberFormat]:
+        if not texts:
+            return {}
+        shapes = {name: Shapes() for name in texts}
+        with _readable(self.path):
+            for batch in self.file.batches(texts, texts):
+                for name in texts:
+                    shapes[name].add(as_strings(batch.column(name)))
+        return {
+            name: decide(of_column, name, self.file.numbers) or NumberFormat()
+            for name, of_column in shapes.items()
+        }
+
+    def _late_formats(self, name: str) -> dict[str, NumberFormat]:
+        """Return the format of a column whose first cells were plain numbers.
+
+        Raises
+        ------
+        InvalidDataError
+            If these would have been read otherwise by it.
+        """
+        formats = self._formats_of([name])
+        decimal: Mark = getattr(self.file, "decimal", ".")
+        if formats[name].decimal != decimal:
+            raise InvalidDataError(
+                f"Its numbers are first written with {NumberFormat(decimal)}, then with "
+                f"{formats[name]}.",
+                field=f"data.{name}",
+                remedy="State the decimal mark: --decimal point, or --decimal comma.",
+            )
+        return formats
+
+    def _joined(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Return whole columns."""
+        return _slice(_collected(self.file, names), slice(self.first, self._stop), self.path)
+
+    def _parts(self, names: Sequence[str], words: Collection[str]) -> Iterator[dict[str, pa.Array]]:
+        """Yield the requested rows in parts of about ``AT_A_TIME``."""
+        waiting: list[pa.RecordBatch] = []
+        with _readable(self.path):
+            for batch in self._in_range(self.file.batches(names, words)):
+                if waiting and waiting[0].schema != batch.schema:
+                    yield _columns(waiting)
+                    waiting = []
+                waiting.append(batch)
+                while (n_waiting := sum(map(len, waiting))) >= AT_A_TIME:
+                    too_many = n_waiting - AT_A_TIME
+                    last = waiting.pop()
+                    cut = len(last) - too_many
+                    yield _columns([*waiting, last.slice(0, cut)])
+                    waiting = [last.slice(cut)] if too_many else []
+        if waiting:
+            yield _columns(waiting)
+
+    def _in_range(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield only the requested rows."""
+        seen = 0
+        for batch in batches:
+            begin = max(self.first - seen, 0)
+            end = len(batch) if self._stop is None else min(self._stop - seen, len(batch))
+            if begin < end:
+                yield batch.slice(begin, end - begin)
+            seen += len(batch)
+            if self._stop is not None and seen >= self._stop:
+                return
+        _check_start(self.first, seen, self.path)
+
+
+def _collected(
+    file: TableFile, names: Sequence[str], words: Collection[str] = ()
+) -> dict[str, pa.ChunkedArray]:
+    """Return whole columns."""
+    import pyarrow as pa
+
+    batches = list(file.batches(names, words))
+    if len({batch.schema for batch in batches}) > 1:
+        # By now the file knows which columns are text.
+        batches = list(file.batches(names, words))
+    if not batches:
+        return {name: pa.chunked_array([], pa.string()) for name in names}
+    table = pa.Table.from_batches(batches)
+    return {name: table.column(name) for name in table.column_names}
+
+
+def _slice(
+    columns: Mapping[str, pa.ChunkedArray], rows: slice, path: Path
+) -> dict[str, pa.ChunkedArray]:
+    n_rows = len(next(iter(columns.values()))) if columns else 0
+    _check_start(rows.start or 0, n_rows, path)
+    begin, end, _ = rows.indices(n_rows)
+    return {name: cells.slice(begin, end - begin) for name, cells in columns.items()}
+
+
+def _check_start(start: int, n_rows: int, path: Path) -> None:
+    if 0 < start >= n_rows:
+        raise InvalidDataError(
+            f"Row {start + 1} is beyond the end: {path} has {n_rows} rows.", field="--rows"
+        )
+
+
+def _columns(batches: Sequence[pa.RecordBatch]) -> dict[str, pa.ChunkedArray]:
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(batches)
+    return {name: table.column(name) for name in table.column_names}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file into an ``InvalidDataError``.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise InvalidDataError(f"There is no file {path}.", field="FILE")
+    try:
+        yield
+    except InvalidDataError:
+        raise
+    except (ValueError, OSError, EOFError) as error:
+        raise InvalidDataError(
+            f"{path} cannot be read: {str(error).strip().rstrip('.')}.",
+            field="FILE",
+            remedy="Use a CSV, Excel or Parquet file.",
+        ) from error
