@@ -54,7 +54,7 @@ def backtest(
     from vigie.tables.machines import read_machines
 
     machines = read_machines(file, reading, words=[*(context or ()), *([labels] if labels else [])])
-    print_notes(machines[0].table)
+    print_notes(machines[0].notes)
     if clash := {labels, *reading.time}.intersection(feature or ()):
         raise InvalidDataError(
             f"{', '.join(map(str, clash))} is the label or the time, so it cannot be a feature.",

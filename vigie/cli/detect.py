@@ -80,8 +80,7 @@ def detect(
         raise InvalidDataError(f"{file} has no rows.", field="FILE")
     streams = [(machine, stream(machine.columns)) for machine in machines]
     _print_lacking(streams[0][1], file)
-    if isinstance(machines[0], Machine):
-        print_notes(machines[0].table)
+    print_notes(machines[0].notes)
     if output is Format.TABLE:
         _print_events(streams)
     else:

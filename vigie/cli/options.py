@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +78,7 @@ def chosen_features(
     return chosen
 
 
-def print_notes(table: Table) -> None:
+def print_notes(notes: Iterable[str]) -> None:
     """Print what a user should know of how a table was read."""
-    for note in table.notes:
+    for note in notes:
         err.print(f"{note}.", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -58,7 +58,7 @@ def train(
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
     table = _read(file, reading, rows, context or (), asset)
-    print_notes(table)
+    print_notes(table.notes)
     X = chosen_features(table, exclude, feature, context)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None

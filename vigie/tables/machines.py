@@ -44,6 +44,11 @@ class Machine:
     first: int = 0
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the file was understood."""
+        return self.table.notes
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """All columns."""
         return tuple(map(str, self.table.frame.columns))
@@ -156,15 +161,18 @@ def _shaped(machine: Machine, options: ReadOptions) -> Machine:
             )
         held = hold(table.frame, table.times, options.hold)
         return replace(machine, table=replace(table, frame=held))
-    rates = mixed_rates(table.frame, table.times)
-    if rates:
+    notes = (*table.notes, *_note_on_rates(table))
+    return replace(machine, table=replace(table, notes=notes))
+
+
+def _note_on_rates(table: Table) -> Iterator[str]:
+    """Yield a note if sensors are recorded less often than the rows."""
+    if rates := mixed_rates(table.frame, table.times):
         longest = max(rates.values())
-        note = (
+        yield (
             f"{_listed(list(rates))} recorded less often than the rows: --hold "
             f"{_duration(longest.total_seconds())} holds the last value"
         )
-        machine = replace(machine, table=replace(table, notes=(*table.notes, note)))
-    return machine
 
 
 def _long_format(table: Table, options: ReadOptions) -> LongFormat | None:

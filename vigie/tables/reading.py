@@ -236,6 +236,12 @@ class Recording:
         if not n_yielded:
             yield pd.DataFrame({name: np.empty(0) for name in wanted}), None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the file was understood."""
+        written = self.clock[1]
+        return (*self.file.notes, *(written.notes if written else ()))
+
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""
         with _readable(self.path):
