@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment import status
+from vigie.assessment import false_alarms, status
 from vigie.assessment.contributions import UNKNOWN, Contributions
 from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
-from vigie.assessment.status import AssetStatus, Evidence, StatusSeries
+from vigie.assessment.status import LOWEST_ALARM, AssetStatus, Evidence, StatusSeries
 from vigie.assessment.timeline import Timeline
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import SensorFault
@@ -116,8 +116,19 @@ class Assessment:
 
     @property
     def alarm_limit(self) -> float:
-        """The p-value of the asset below which an alarm is raised."""
-        return self.evidence.limits.at(self.contamination)[1]
+        """The p-value of the asset below which an alarm is raised.
+
+        The median over the rows where it follows their sampling interval.
+        """
+        limits, _ = self.evidence.limits_at(self.contamination)
+        return float(np.median(limits[:, 1])) if len(limits) else LOWEST_ALARM
+
+    def doubt(self, row: int) -> str | None:
+        """Return why the false alarms asked for are no promise at a row; None if they are."""
+        if self.ensemble.false_alarms_per_month is None:
+            return None
+        interval = self.timeline.intervals(self.scores.first + row)[0]
+        return false_alarms.doubt(self.ensemble, float(interval))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:

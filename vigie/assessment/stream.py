@@ -7,6 +7,7 @@ scored in parallel, which takes nearly all of the time, and concluded one by one
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
+from vigie.assessment import false_alarms
 from vigie.assessment.assessment import Assessment, Scores
 from vigie.assessment.engine import conclude, score
 from vigie.assessment.ensemble import Ensemble
@@ -28,6 +30,8 @@ from vigie.models.anomaly_data import AssetState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 SECOND = np.timedelta64(1_000_000, "us")
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -71,6 +75,7 @@ class Stream:
         self._n_read = self._n_concluded = 0
         self._recent = ensemble.no_look_back.rows
         self._look_back = ensemble.no_look_back
+        self._has_doubted = False
 
     def assess_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
         """Assess consecutive tables; see ``assess``."""
@@ -91,7 +96,8 @@ class Stream:
         Raises
         ------
         InvalidDataError
-            If a column is missing or not numeric, or an impossible value is to be refused.
+            If a column is missing or not numeric, an impossible value is to be refused, or there
+            are no times and false alarms are asked for by time.
         """
         return self._conclude(*self._score(self._read(X, times)))
 
@@ -110,6 +116,8 @@ class Stream:
             for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
                 rows.refuse(row, f"data[{self._n_read + row}].")
         if times is None:
+            if self.ensemble.false_alarms_per_month is not None:
+                raise false_alarms.without_times("times")
             times = np.datetime64(0, "us") + SECOND * np.arange(
                 self._n_read, self._n_read + len(rows)
             )
@@ -128,6 +136,9 @@ class Stream:
         before = self._look_back
         assessment = conclude(self.ensemble, scores, rows, before.p_values, before.status)
         self._look_back = assessment.look_back()
+        if not self._has_doubted and len(rows) and (doubt := assessment.doubt(len(rows) - 1)):
+            self._has_doubted = True
+            logger.warning("%s", doubt)
         part = Part(self._n_concluded, assessment)
         self._n_concluded += len(rows)
         return part

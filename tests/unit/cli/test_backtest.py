@@ -97,6 +97,25 @@ def test_each_fault_has_its_delay_and_an_alarm_beside_all_faults_is_false():
     assert asset["alarms_per_day"] is None
 
 
+def test_false_alarms_stand_beside_those_asked_for():
+    # Three alarms in 11 hours, one of them false.
+    times = seconds(*(3600.0 * row for row in range(16)))
+    tested = hand_made(*EXAMPLE, times=times, false_alarms_per_month=15.0)
+    asset = tested.figures()["asset"]
+    assert asset["false_alarms_per_day"] == pytest.approx(2.0)
+    assert asset["asked_false_alarms_per_day"] == pytest.approx(0.5)
+    [told] = [line for line in sentences(tested) if line.startswith("false alarms")]
+    assert told == (
+        "false alarms: 2 a day; asked for: at most 0.5 a day, 15 a month "
+        "(one in 2 days: these rows are too few to tell)"
+    )
+    often = hand_made(*EXAMPLE, times=times, false_alarms_per_month=600.0)
+    assert any(line.endswith("at most 20 a day, 600 a month") for line in sentences(often))
+    unasked = hand_made(*EXAMPLE, times=times)
+    assert unasked.figures()["asset"]["asked_false_alarms_per_day"] is None
+    assert not any(line.startswith("false alarms") for line in sentences(unasked))
+
+
 def test_an_alarm_is_an_event_that_knows_its_rows_and_the_worst_of_them():
     asset = np.full(8, 0.5)
     asset[[1, 5]] = 1e-9, 1e-4

@@ -70,7 +70,11 @@ def sentences(result: Backtest) -> list[str]:
     if len(result.faults) > MOST_TOLD:
         n_found = sum(fault.delay_rows is not None for fault in result.faults)
         lines.append(f"{n_found} of {len(result.faults)} faults found in total")
-    lines += [_sentence_on_alarms(result), _sentence_on_states(result)]
+    lines += [
+        _sentence_on_alarms(result),
+        *_sentences_on_asked(result),
+        _sentence_on_states(result),
+    ]
     return lines + [
         advice
         for state, advice in MOSTLY.items()
@@ -151,6 +155,20 @@ def _sentence_on_alarms(result: Backtest) -> str:
     if result.alarms_per_day is not None:
         sentence += f": {result.alarms_per_day:.3g} a day"
     return sentence
+
+
+def _sentences_on_asked(result: Backtest) -> list[str]:
+    """Return how many false alarms there are beside those asked for, if any are."""
+    asked, found = result.asked_per_day, result.false_alarms_per_day
+    if asked is None or found is None or result.judged_s is None:
+        return []
+    sentence = (
+        f"false alarms: {found:.3g} a day; asked for: at most {asked:.3g} a day, "
+        f"{result.false_alarms_per_month:g} a month"
+    )
+    if asked * result.judged_s < DAY_S:
+        sentence += f" (one in {_duration(DAY_S / asked)}: these rows are too few to tell)"
+    return [sentence]
 
 
 def _sentence_on_states(result: Backtest) -> str:
