@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from vigie import cli, samples
 from vigie.assessment.status import STATES
 from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
 from vigie.cli.files import labels_of
-from vigie.cli.render.backtest import MOST_TOLD, sentences, sheet, write_picture
+from vigie.cli.render.backtest import COLOURS, MOST_TOLD, sentences, sheet, write_picture
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
 from vigie.models.anomaly_data import AssetState
@@ -432,6 +433,36 @@ def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):
     result = hand_made(labels, alarm, train_rows=10, asset=asset)
     write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
+
+
+def of_colour(path: Path, colour: str) -> np.ndarray:
+    """Return which pixels of a picture have a colour, such as #8e5bb5, shape (height, width)."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    return (pixels == [int(colour[at : at + 2], 16) for at in (1, 3, 5)]).all(axis=2)
+
+
+def test_the_picture_has_each_state_in_a_colour_of_its_own(tmp_path):
+    names = [AssetState.UNKNOWN_OPERATING_POINT, AssetState.DRIFT, AssetState.BAD_DATA]
+    states = np.repeat([STATES.index(state) for state in names], 4)
+    write_picture(hand_made("." * 16, "." * 12, states=states), tmp_path / "line.png")
+    widths = []
+    for state in names:
+        marked = of_colour(tmp_path / "line.png", COLOURS[state])
+        # The bar, and below the plot its entry in the legend.
+        bar, entry = marked[: len(marked) // 2], marked[len(marked) // 2 :]
+        assert bar.any()
+        assert entry.any()
+        widths.append(bar.any(axis=0).sum())
+    assert max(widths) - min(widths) <= 3
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+def test_a_recording_that_is_mostly_run_as_never_seen_says_what_to_do():
+    unknown = STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
+    most = hand_made("........", "....", states=np.array([0, unknown, unknown, unknown]))
+    assert "--context" in sentences(most)[-1]
+    half = hand_made("........", "....", states=np.array([0, 0, unknown, unknown]))
+    assert "--context" not in sentences(half)[-1]
 
 
 def test_a_picture_of_an_asset_on_which_nothing_could_be_said_is_empty_but_drawn(tmp_path):

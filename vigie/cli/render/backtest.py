@@ -17,10 +17,16 @@ from vigie.models.anomaly_data import AssetState
 MOSTLY = {
     AssetState.DRIFT: "the machine has moved away from its training for most of these rows: check "
     "it and, if it is well, train again on later rows",
+    AssetState.UNKNOWN_OPERATING_POINT: "the machine is run as its training rows do not show for "
+    "most of these rows: train on rows that do, or name how it is run with --context",
     AssetState.BAD_DATA: "a sensor is frozen in most of these rows: leave it out, or repair it",
 }
 """What it says of a recording that most of its rows are in a state."""
-COLOURS = {AssetState.DRIFT: "#e0a030", AssetState.BAD_DATA: "#8a8a8a"}
+COLOURS = {
+    AssetState.DRIFT: "#e0a030",
+    AssetState.UNKNOWN_OPERATING_POINT: "#8e5bb5",
+    AssetState.BAD_DATA: "#8a8a8a",
+}
 """Of the states other than an alarm in the plot."""
 MOST_TOLD = 20
 """Most faults that are listed individually."""
@@ -118,7 +124,10 @@ def write_picture(result: Backtest, path: Path) -> None:
     for state, colour in COLOURS.items():
         rows = stretches(result.in_state(state), result.train_rows)
         bars(rows, 0.88, 0.04, color=colour, label=state.words)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    n_entries = len(axes.get_legend_handles_labels()[0])
+    # Of seven, the last would stand alone.
+    columns = n_entries if n_entries <= 6 else 4
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     try:
         figure.savefig(path, dpi=110, format="png")
     except OSError as error:
