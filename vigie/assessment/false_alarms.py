@@ -45,6 +45,16 @@ def per_reading(per_month: float, intervals: Floats) -> Floats:
     return per_month * intervals / MONTH_S
 
 
+def too_short(asked: float | None, n_rows: int) -> str | None:
+    """Return why no rate can be promised after a training on so many rows; None if one can be."""
+    if asked is None or n_rows >= FEWEST_ROWS:
+        return None
+    return (
+        f"{VARIABLE}={asked:g} is no promise after a training on {n_rows:,} rows: so few do not "
+        f"show all that a healthy machine does. Remedy: train on {FEWEST_ROWS:,} rows or more."
+    )
+
+
 def doubt(ensemble: Ensemble, interval_s: float) -> str | None:
     """Return why the false alarms asked for are no promise at an interval; None if they are.
 
@@ -77,12 +87,8 @@ def doubt(ensemble: Ensemble, interval_s: float) -> str | None:
         return f"ask for {_rounded_up(per_month)} a month, or send means of {_duration(longer)}"
 
     asks = f"{VARIABLE}={asked:g}, with a reading every {_duration(interval_s)}, asks for"
-    if (n_rows := max(model.n_samples for model in models)) < FEWEST_ROWS:
-        return (
-            f"{VARIABLE}={asked:g} is no promise after a training on {n_rows:,} rows: so few do "
-            f"not show all that a healthy machine does. Remedy: train on {FEWEST_ROWS:,} rows or "
-            "more."
-        )
+    if short := too_short(asked, max(model.n_samples for model in models)):
+        return short
     if limit < LOWEST_ALARM:
         return (
             f"{asks} evidence beyond one in a million, which no training supports. The limit stays "

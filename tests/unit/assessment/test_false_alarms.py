@@ -12,10 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from one_machine import FAULT, FAULTY, HEALTHY, IN_ALARM, SENSORS, machine, one_by_one, readings
+from one_machine import (
+    FAULT,
+    FAULTY,
+    HEALTHY,
+    IN_ALARM,
+    SENSORS,
+    machine,
+    one_by_one,
+    readings,
+    same_asset,
+    shifted,
+    states,
+    trained,
+)
 from one_machine import first as first_in
-from one_machine import same_asset, shifted, states, trained
 from pydantic import ValidationError
+from quick_training import CHEAP
 
 from vigie.assessment.assessment import Assessment
 from vigie.assessment.false_alarms import FEWEST_ROWS, MOST_COUNTED, doubt
@@ -205,6 +218,16 @@ def test_a_short_training_is_no_promise_at_any_rate():
     said = doubt(models(500, 1000.0), 600.0)
     assert said is not None
     assert f"train on {FEWEST_ROWS:,} rows" in said
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "asked", "says_so"), [(300, 1, 1), (300, None, 0), (2000, 1, 0)]
+)
+def test_a_training_that_is_too_short_for_a_rate_says_so_once(n_rows, asked, says_so, caplog):
+    service = AnomalyDetectionService(Settings(**CHEAP, false_alarms_per_month=asked))
+    with caplog.at_level(logging.WARNING, logger="vigie"):
+        service.train_all_models(machine(n_rows, seed=0), SENSORS, ["isolation_forest"])
+    assert sum(VARIABLE in line for line in caplog.messages) == says_so
 
 
 def test_the_service_says_so_once_for_an_asset_and_never_unasked(asking, caplog, tmp_path):
