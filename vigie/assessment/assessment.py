@@ -23,6 +23,7 @@ from vigie.models.anomaly_data import (
     AssetState,
     CriticalityLevel,
     SensorContribution,
+    UnseenContribution,
     UnseenValue,
 )
 
@@ -156,8 +157,10 @@ class Assessment:
         values, found = self.timeline.rows(names, at)[0], []
         if context is not None:
             for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
-                # Of an unknown word, the rows have only its code.
-                value = None if column in context.words else float(values[column])
+                value: float | str | None = float(values[column])
+                if column in context.words:
+                    # Of an unknown word, the values have only its code.
+                    value = self.rows.words.get(float(values[column]))
                 known = context.words.get(column) or [
                     (float(f"{low:.6g}"), float(f"{high:.6g}"))
                     for low, high in context.seen[column].tolist()
@@ -170,6 +173,26 @@ class Assessment:
             seen = list(zip(low[:, column].tolist(), high[:, column].tolist(), strict=True))
             found.append(UnseenValue(name=names[column], value=float(values[column]), seen=seen))
         return found
+
+    def unseen_context(self) -> dict[str, tuple[NDArray[np.bool_], Floats]]:
+        """Return the columns of the context with values that training has not seen.
+
+        Returns
+        -------
+        dict of str to (ndarray of bool, ndarray), each of shape (n,)
+            By name, the rows with such a value, and the values; of words their codes, which
+            ``rows.words`` has.
+        """
+        model = self.ensemble.knows_operating_points
+        if model is None or model.context is None:
+            return {}
+        rows = self.timeline.rows(model.feature_names, slice(self.scores.first, None))
+        unseen = model.context.unseen(rows)
+        return {
+            model.feature_names[column]: (unseen[:, at], rows[:, column])
+            for at, column in enumerate(model.context.columns)
+            if unseen[:, at].any()
+        }
 
     @property
     def in_alarm(self) -> NDArray[np.bool_]:
@@ -239,17 +262,18 @@ class Assessment:
             readings_ago=np.full(frozen.shape, UNKNOWN),
         ).by_row(at)
 
-    def unseen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+    def unseen_sensors(self, rows: Rows) -> dict[int, list[UnseenContribution]]:
         """Return the values of these readings that training has not seen, by row.
 
-        With equal shares; ``usual`` is NaN, and so is ``value`` of a word.
+        With equal shares; ``usual`` is NaN, and so is ``value`` of a word, which is in ``word``.
         """
         found = {}
         for row in map(int, rows):
             unseen = self.unseen(row)
             found[row] = [
-                SensorContribution(
+                UnseenContribution(
                     name=value.name,
+                    word=value.value if isinstance(value.value, str) else None,
                     share=1.0 / len(unseen),
                     value=value.value if isinstance(value.value, float) else np.nan,
                     usual=np.nan,

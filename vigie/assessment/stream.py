@@ -24,6 +24,7 @@ from vigie.assessment.sensors import Examined
 from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Timeline, Times
 from vigie.detectors.compiled.blocks import CORES
+from vigie.detectors.data.context import as_word, code_of
 from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.quality import Kind, SensorFault
 from vigie.models.anomaly_data import AssetState
@@ -111,7 +112,7 @@ class Stream:
         table = as_matrix(
             X, sensors.names, words=sensors.words, gaps=not self._refuse, first_row=self._n_read
         )
-        rows = sensors.examine(table.values)
+        rows = replace(sensors.examine(table.values), words=self._unknown_words(X))
         if self._refuse:
             for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
                 rows.refuse(row, f"data[{self._n_read + row}].")
@@ -126,6 +127,18 @@ class Stream:
         self._recent = timeline.last(self.ensemble.n_look_back)
         self._n_read += len(rows)
         return timeline, rows
+
+    def _unknown_words(self, X: Any) -> dict[float, str]:
+        """Return the words of a table that training has not seen, by their code."""
+        model = self.ensemble.knows_operating_points
+        if model is None or model.context is None:
+            return {}
+        unknown: dict[float, str] = {}
+        for column, known in model.context.words.items():
+            if (name := model.feature_names[column]) in X.columns:
+                found = {as_word(value) for value in X[name].unique()}
+                unknown |= {code_of(w): w for w in found - set(known) if w is not None}
+        return unknown
 
     def _score(self, read: tuple[Timeline, Examined]) -> tuple[Examined, Scores]:
         timeline, rows = read
