@@ -93,8 +93,11 @@ class Machine:
 
     def healthy(self) -> Floats:
         """Return the training rows and the healthy rows after them, (5000, 8)."""
+        return self.run(TRAIN_ROWS + HEALTHY_ROWS)
+
+    def run(self, n: int) -> Floats:
+        """Return healthy rows, (n, 8)."""
         random = np.random.default_rng((*self._seed, 0))
-        n = TRAIN_ROWS + HEALTHY_ROWS
         return self._with_units(self._run(np.arange(n, dtype=float), random).values)
 
     def faulty(self, fault: str) -> Floats:

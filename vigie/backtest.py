@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment.engine import alone, since
+from vigie.assessment.false_alarms import MONTH_S, without_times
 from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
@@ -134,11 +135,14 @@ class Backtest:
     contamination : float
         The target false-alarm rate.
     alarm_limit : float
-        The p-value of the asset below which an alarm is raised.
+        The p-value of the asset below which an alarm is raised; the median over the rows where
+        it follows their sampling interval.
     times : ndarray of datetime64[us] of shape (n_rows,) or None
         When the rows were measured; None if unknown.
     max_gap_s : float
         A longer pause, in seconds, does not count as recorded time.
+    false_alarms_per_month : float or None
+        False alarms asked for in 30 days, at most; None if the limit follows the contamination.
     """
 
     labels: Flags
@@ -152,6 +156,7 @@ class Backtest:
     alarm_limit: float
     times: Times | None
     max_gap_s: float
+    false_alarms_per_month: float | None = None
 
     @cached_property
     def confusions(self) -> dict[str, Confusion]:
@@ -228,6 +233,17 @@ class Backtest:
         """Alarms per day of assessed rows; None without times."""
         return len(self.alarms) * DAY_S / self.judged_s if self.judged_s else None
 
+    @property
+    def false_alarms_per_day(self) -> float | None:
+        """Alarms without a fault per day of assessed rows; None without times."""
+        return len(self.false_alarms) * DAY_S / self.judged_s if self.judged_s else None
+
+    @property
+    def asked_per_day(self) -> float | None:
+        """False alarms asked for per day, at most; None if the limit follows the contamination."""
+        asked = self.false_alarms_per_month
+        return None if asked is None else asked * DAY_S / MONTH_S
+
     def figures(self) -> dict[str, Any]:
         """Return all figures as plain numbers, None if undefined; rows count from 1."""
         n_detected = sum(fault.delay_rows is not None for fault in self.faults)
@@ -243,6 +259,8 @@ class Backtest:
             "alarms": len(self.alarms),
             "false_alarms": len(self.false_alarms),
             "alarms_per_day": self.alarms_per_day,
+            "false_alarms_per_day": self.false_alarms_per_day,
+            "asked_false_alarms_per_day": self.asked_per_day,
             "rows_in_state": {state.value: n for state, n in self.rows_in_state.items()},
         }
         return {
@@ -308,12 +326,16 @@ def backtest(
     Raises
     ------
     InvalidDataError
-        If there are no rows to train on or to assess, or a name is unknown.
+        If there are no rows to train on or to assess, a name is unknown, or there are no times
+        and false alarms are asked for by time.
     VigieError
         If a detector could not be trained.
     """
     faulty = np.asarray(labels) != 0
     _check(len(table), faulty, train_rows)
+    if settings.false_alarms_per_month is not None and times is None:
+        # Said before the training, which takes long.
+        raise without_times("--time")
     healthy = table.iloc[:train_rows][~faulty[:train_rows]]
     service = AnomalyDetectionService(settings.model_copy(update={"mlflow_enabled": False}))
     outcome = service.train_all_models(
@@ -345,6 +367,7 @@ def backtest(
         alarm_limit=assessment.alarm_limit,
         times=times,
         max_gap_s=settings.max_gap_s,
+        false_alarms_per_month=settings.false_alarms_per_month,
     )
 
 

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
 
     contamination: float = Field(0.01, ge=1e-9, lt=0.5)
     """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
+    false_alarms_per_month: float | None = Field(None, gt=0, le=1_000_000)
+    """False alarms that a healthy asset may raise in 30 days, at most; by default the alarm limit
+    follows the contamination. Needs the times of the readings."""
     time_ordered: bool = True
     """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
     calibration_folds: int = Field(5, ge=2)

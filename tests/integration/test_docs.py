@@ -297,6 +297,7 @@ def test_the_tables_name_every_setting_with_its_default(
     assert Settings() == untouched
     unset = [name for name, default in rows if not default.startswith("`")]
     assert unset == [
+        "VIGIE_FALSE_ALARMS_PER_MONTH",
         "VIGIE_ROOT_PATH",
         "VIGIE_HISTORY_URL",
         "VIGIE_HISTORY_RETENTION_DAYS",

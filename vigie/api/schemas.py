@@ -35,6 +35,9 @@ class ModelStatus(BaseModel):
     stage: str | None
     n_features: int | None
     feature_names: list[str] | None
+    """All columns, those of the context too."""
+    context_features: list[str] | None
+    """Those of them that say how the machine is run."""
     problem: str | None
 
 

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment import status
+from vigie.assessment import false_alarms, status
 from vigie.assessment.contributions import UNKNOWN, Contributions
 from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
-from vigie.assessment.status import AssetStatus, Evidence, StatusSeries
+from vigie.assessment.status import LOWEST_ALARM, AssetStatus, Evidence, StatusSeries
 from vigie.assessment.timeline import Timeline
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import SensorFault
@@ -23,6 +23,7 @@ from vigie.models.anomaly_data import (
     AssetState,
     CriticalityLevel,
     SensorContribution,
+    UnseenContribution,
     UnseenValue,
 )
 
@@ -116,8 +117,19 @@ class Assessment:
 
     @property
     def alarm_limit(self) -> float:
-        """The p-value of the asset below which an alarm is raised."""
-        return self.evidence.limits.at(self.contamination)[1]
+        """The p-value of the asset below which an alarm is raised.
+
+        The median over the rows where it follows their sampling interval.
+        """
+        limits, _ = self.evidence.limits_at(self.contamination)
+        return float(np.median(limits[:, 1])) if len(limits) else LOWEST_ALARM
+
+    def doubt(self, row: int) -> str | None:
+        """Return why the false alarms asked for are no promise at a row; None if they are."""
+        if self.ensemble.false_alarms_per_month is None:
+            return None
+        interval = self.timeline.intervals(self.scores.first + row)[0]
+        return false_alarms.doubt(self.ensemble, float(interval))
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
@@ -145,8 +157,10 @@ class Assessment:
         values, found = self.timeline.rows(names, at)[0], []
         if context is not None:
             for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
-                # Of an unknown word, the rows have only its code.
-                value = None if column in context.words else float(values[column])
+                value: float | str | None = float(values[column])
+                if column in context.words:
+                    # Of an unknown word, the values have only its code.
+                    value = self.rows.words.get(float(values[column]))
                 known = context.words.get(column) or [
                     (float(f"{low:.6g}"), float(f"{high:.6g}"))
                     for low, high in context.seen[column].tolist()
@@ -159,6 +173,26 @@ class Assessment:
             seen = list(zip(low[:, column].tolist(), high[:, column].tolist(), strict=True))
             found.append(UnseenValue(name=names[column], value=float(values[column]), seen=seen))
         return found
+
+    def unseen_context(self) -> dict[str, tuple[NDArray[np.bool_], Floats]]:
+        """Return the columns of the context with values that training has not seen.
+
+        Returns
+        -------
+        dict of str to (ndarray of bool, ndarray), each of shape (n,)
+            By name, the rows with such a value, and the values; of words their codes, which
+            ``rows.words`` has.
+        """
+        model = self.ensemble.knows_operating_points
+        if model is None or model.context is None:
+            return {}
+        rows = self.timeline.rows(model.feature_names, slice(self.scores.first, None))
+        unseen = model.context.unseen(rows)
+        return {
+            model.feature_names[column]: (unseen[:, at], rows[:, column])
+            for at, column in enumerate(model.context.columns)
+            if unseen[:, at].any()
+        }
 
     @property
     def in_alarm(self) -> NDArray[np.bool_]:
@@ -228,17 +262,18 @@ class Assessment:
             readings_ago=np.full(frozen.shape, UNKNOWN),
         ).by_row(at)
 
-    def unseen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+    def unseen_sensors(self, rows: Rows) -> dict[int, list[UnseenContribution]]:
         """Return the values of these readings that training has not seen, by row.
 
-        With equal shares; ``usual`` is NaN, and so is ``value`` of a word.
+        With equal shares; ``usual`` is NaN, and so is ``value`` of a word, which is in ``word``.
         """
         found = {}
         for row in map(int, rows):
             unseen = self.unseen(row)
             found[row] = [
-                SensorContribution(
+                UnseenContribution(
                     name=value.name,
+                    word=value.value if isinstance(value.value, str) else None,
                     share=1.0 / len(unseen),
                     value=value.value if isinstance(value.value, float) else np.nan,
                     usual=np.nan,

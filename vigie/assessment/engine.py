@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment import status
+from vigie.assessment import false_alarms, status
 from vigie.assessment.assessment import Assessment, Scores
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
@@ -138,7 +138,12 @@ def conclude(
     recent = max(scores.first - status.RECENT, 0)
     places, by_context = scores.timeline.places(ensemble.knows_operating_points, recent)
     points = status.near_unknown_points(places, by_context, len(rows))
-    evidence = Evidence.of(levels, forecasts, readings, any_frozen, points, ensemble.contamination)
+    rates = None
+    if (asked := ensemble.false_alarms_per_month) is not None:
+        rates = false_alarms.per_reading(asked, scores.timeline.intervals(scores.first))
+    evidence = Evidence.of(
+        levels, forecasts, readings, any_frozen, points, ensemble.contamination, rates
+    )
     times = scores.timeline.times[scores.first :]
     statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)
     return Assessment(

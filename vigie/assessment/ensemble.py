@@ -30,12 +30,16 @@ class Ensemble:
         A longer pause between two rows, in seconds, restarts windows.
     ranges : mapping of str to (low, high)
         Physical ranges of sensors, where they are known.
+    false_alarms_per_month : float, optional
+        False alarms that an asset may raise in 30 days, at most; by default the limit of an alarm
+        follows the contamination.
     """
 
     models: Mapping[str, TrainedModel]
     contamination: float
     max_gap_s: float
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    false_alarms_per_month: float | None = None
 
     @cached_property
     def sensors(self) -> Sensors:

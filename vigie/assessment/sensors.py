@@ -63,7 +63,7 @@ class Sensors:
         facts_of_all = np.array(magnitude), np.array(frozen_after)
         return cls(tuple(known), *facts_of_all, ranges, frozenset(words))
 
-    def matrix(self, rows: Iterable[Mapping[str, float | str | None]]) -> Floats:
+    def matrix(self, rows: Iterable[Mapping[str, float | bool | str | None]]) -> Floats:
         """Return rows given by name as an array (n_rows, n_sensors); NaN for a missing value."""
         values: list[list[Any]] = [list(map(row.get, self.names)) for row in rows]
         for column in [self.names.index(name) for name in self.words]:
@@ -113,12 +113,15 @@ class Examined:
         all are usable.
     masks : mapping of str to ndarray of bool of shape (n_rows, n_sensors)
         Where each kind of fault occurs; empty without faults.
+    words : mapping of float to str
+        Words by their code, those that no model knows; empty where they are kept elsewhere.
     """
 
     sensors: Sensors
     values: Floats
     usable: Floats
     masks: Mapping[Kind, NDArray[np.bool_]]
+    words: Mapping[float, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -134,7 +137,7 @@ class Examined:
         values = self.values[row:]
         usable = values if self.usable is self.values else self.usable[row:]
         masks = {kind: mask[row:] for kind, mask in self.masks.items()}
-        return Examined(self.sensors, values, usable, masks)
+        return Examined(self.sensors, values, usable, masks, self.words)
 
     def followed_by(self, others: Examined) -> Examined:
         """Return these rows followed by others, without their faults."""

@@ -56,6 +56,12 @@ STATES = (
 NORMAL = AssetState.NORMAL
 
 
+DEFAULT_CONTAMINATION = 0.01
+LOWEST_ALARM = 1e-6
+"""Lowest p-value that may be needed for an alarm: beyond one in a million, only the order of
+p-values is kept."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The p-values of an asset at which its state changes, in contaminations.
@@ -66,20 +72,42 @@ class Limits:
         The p-value that raises an alarm, and the larger one that sustains it.
     most_alarm, most_clear : float
         Upper limits of both: by default, half of all healthy readings must never sustain an alarm.
+    false_alarms : float
+        False alarms per reading, as a multiple of the p-value that raises an alarm: nine of ten
+        healthy machines raise fewer. Measured by ``bench/false_alarms.py``.
     """
 
     alarm: float
     clear: float
     most_alarm: float = 0.25
     most_clear: float = 0.5
+    false_alarms: float = 0.2
 
     def at(self, contamination: float) -> tuple[float, float]:
         """Return the p-values that sustain and that raise an alarm."""
         clear = min(self.clear * contamination, self.most_clear)
         return clear, min(self.alarm * contamination, self.most_alarm)
 
+    def for_rate(self, rates: Floats) -> Floats:
+        """Return the p-values that raise an alarm, for rates of false alarms.
 
-OF_AVERAGES = Limits(alarm=2.0, clear=5.0)
+        Parameters
+        ----------
+        rates : ndarray of shape (n,)
+            False alarms per reading; NaN where unknown.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Between ``LOWEST_ALARM`` and the limit at the default contamination, which is also
+            that of an unknown rate: on weaker evidence, a drift would begin with an alarm.
+        """
+        _, most = self.at(DEFAULT_CONTAMINATION)
+        found: Floats = np.fmin(np.maximum(rates / self.false_alarms, LOWEST_ALARM), most)
+        return found
+
+
+OF_AVERAGES = Limits(alarm=2.0, clear=5.0, false_alarms=0.1)
 """Without a model that forecasts. Averages are calibrated on shorter, noisier ones, so that their
 true false-alarm rate is far lower."""
 OF_FORECASTS = Limits(alarm=0.2, clear=2.0, most_alarm=0.002, most_clear=0.05)
@@ -131,6 +159,9 @@ class Evidence:
         2 at an unknown operating point, 1 shortly after some row at one, else 0.
     limits : Limits
         For ``p_values``.
+    alarm : ndarray of shape (n,), optional
+        The p-value that raises an alarm at each reading; by default by ``limits`` and the
+        contamination.
     """
 
     p_values: Floats
@@ -139,6 +170,7 @@ class Evidence:
     frozen: NDArray[np.bool_]
     operating_point: NDArray[np.uint8]
     limits: Limits
+    alarm: Floats | None = None
 
     @classmethod
     def of(
@@ -149,6 +181,7 @@ class Evidence:
         frozen: NDArray[np.bool_],
         operating_point: NDArray[np.uint8],
         contamination: float,
+        rates: Floats | None = None,
     ) -> Evidence:
         """Combine what the models say of the latest readings together.
 
@@ -166,6 +199,9 @@ class Evidence:
             See ``near_unknown_points``.
         contamination : float
             The p-value below which a reading is an anomaly.
+        rates : ndarray of shape (n,), optional
+            False alarms per reading that are asked for; by default, the limit of an alarm follows
+            the contamination.
 
         Notes
         -----
@@ -176,7 +212,11 @@ class Evidence:
         far off, however long it is.
         """
         odd = readings <= 2.0 * contamination
-        _, certain = OF_FORECASTS.at(contamination)
+        certain: float | Floats
+        if rates is None:
+            _, certain = OF_FORECASTS.at(contamination)
+        else:
+            certain = OF_FORECASTS.for_rate(rates)
         if forecasts:
             trends, changes = zip(*forecasts, strict=True)
             weights = [1.0 / max(len(levels), 1)] * len(levels) + [FORECAST_WEIGHT] * len(forecasts)
@@ -188,7 +228,27 @@ class Evidence:
             changed = np.full(len(readings), np.nan)
         p_values = np.where(readings < certain, np.fmin(p_values, readings), p_values)
         limits = OF_FORECASTS if forecasts else OF_AVERAGES
-        return cls(p_values, changed, odd, frozen, operating_point, limits)
+        alarm = None if rates is None else limits.for_rate(rates)
+        return cls(p_values, changed, odd, frozen, operating_point, limits, alarm)
+
+    def limits_at(self, contamination: float) -> tuple[Floats, Floats]:
+        """Return the p-values that sustain and that raise an alarm, and those of a change.
+
+        Both have the shape (n, 2) where the limit of an alarm is one for each reading, else (1, 2).
+        A rate that is asked for moves what raises an alarm, and nothing else: a watch begins as
+        early, and an alarm ends as late.
+        """
+        limits = np.array([self.limits.at(contamination)])
+        of_changes = np.array([OF_CHANGES.at(contamination)])
+        alarm = self.alarm
+        if alarm is None:
+            return limits, of_changes
+
+        def raised_at(pair: Floats) -> Floats:
+            clear = np.full(len(self.p_values), pair[0, 0])
+            return np.column_stack([clear, np.minimum(alarm, clear)])
+
+        return raised_at(limits), raised_at(of_changes)
 
 
 @dataclass(frozen=True)
@@ -242,8 +302,7 @@ class StatusSeries:
             first_usual = before.usual
         states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
         usual = np.empty(n)
-        limits = np.array(evidence.limits.at(contamination))
-        limits_of_change = np.array(OF_CHANGES.at(contamination))
+        limits, limits_of_change = evidence.limits_at(contamination)
         compiled.evidence.follow(
             evidence.p_values,
             evidence.changes,

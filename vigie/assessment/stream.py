@@ -7,6 +7,7 @@ scored in parallel, which takes nearly all of the time, and concluded one by one
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 
+from vigie.assessment import false_alarms
 from vigie.assessment.assessment import Assessment, Scores
 from vigie.assessment.engine import conclude, score
 from vigie.assessment.ensemble import Ensemble
@@ -22,12 +24,15 @@ from vigie.assessment.sensors import Examined
 from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Timeline, Times
 from vigie.detectors.compiled.blocks import CORES
+from vigie.detectors.data.context import as_word, code_of
 from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.quality import Kind, SensorFault
 from vigie.models.anomaly_data import AssetState
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 SECOND = np.timedelta64(1_000_000, "us")
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -71,6 +76,7 @@ class Stream:
         self._n_read = self._n_concluded = 0
         self._recent = ensemble.no_look_back.rows
         self._look_back = ensemble.no_look_back
+        self._has_doubted = False
 
     def assess_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
         """Assess consecutive tables; see ``assess``."""
@@ -91,7 +97,8 @@ class Stream:
         Raises
         ------
         InvalidDataError
-            If a column is missing or not numeric, or an impossible value is to be refused.
+            If a column is missing or not numeric, an impossible value is to be refused, or there
+            are no times and false alarms are asked for by time.
         """
         return self._conclude(*self._score(self._read(X, times)))
 
@@ -105,11 +112,13 @@ class Stream:
         table = as_matrix(
             X, sensors.names, words=sensors.words, gaps=not self._refuse, first_row=self._n_read
         )
-        rows = sensors.examine(table.values)
+        rows = replace(sensors.examine(table.values), words=self._unknown_words(X))
         if self._refuse:
             for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
                 rows.refuse(row, f"data[{self._n_read + row}].")
         if times is None:
+            if self.ensemble.false_alarms_per_month is not None:
+                raise false_alarms.without_times("times")
             times = np.datetime64(0, "us") + SECOND * np.arange(
                 self._n_read, self._n_read + len(rows)
             )
@@ -118,6 +127,18 @@ class Stream:
         self._recent = timeline.last(self.ensemble.n_look_back)
         self._n_read += len(rows)
         return timeline, rows
+
+    def _unknown_words(self, X: Any) -> dict[float, str]:
+        """Return the words of a table that training has not seen, by their code."""
+        model = self.ensemble.knows_operating_points
+        if model is None or model.context is None:
+            return {}
+        unknown: dict[float, str] = {}
+        for column, known in model.context.words.items():
+            if (name := model.feature_names[column]) in X.columns:
+                found = {as_word(value) for value in X[name].unique()}
+                unknown |= {code_of(w): w for w in found - set(known) if w is not None}
+        return unknown
 
     def _score(self, read: tuple[Timeline, Examined]) -> tuple[Examined, Scores]:
         timeline, rows = read
@@ -128,6 +149,9 @@ class Stream:
         before = self._look_back
         assessment = conclude(self.ensemble, scores, rows, before.p_values, before.status)
         self._look_back = assessment.look_back()
+        if not self._has_doubted and len(rows) and (doubt := assessment.doubt(len(rows) - 1)):
+            self._has_doubted = True
+            logger.warning("%s", doubt)
         part = Part(self._n_concluded, assessment)
         self._n_concluded += len(rows)
         return part

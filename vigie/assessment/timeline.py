@@ -19,6 +19,8 @@ from vigie.detectors.trained import TrainedModel
 Times = NDArray[np.datetime64]
 EPOCH, US = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 US_SINCE_EPOCH = np.dtype("datetime64[us]")
+INTERVALS = 40
+"""Latest steps in time that tell the sampling interval; any look-back has so many rows."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,25 @@ class Timeline:
         before = once if self.held_before is None else self.held_before
         compiled.rows.held(self.values, before, counts)
         return counts
+
+    def intervals(self, first: int) -> Floats:
+        """Return the sampling interval at the rows from ``first`` on, in seconds, (n - first,).
+
+        It is the median of the ``INTERVALS`` steps that end with a row, without pauses that are
+        gaps, so that one late reading does not change it. Where most times are equal, as full
+        seconds are of a faster recording, it is their mean. NaN without a step.
+        """
+        steps = np.full(len(self) + INTERVALS, np.nan)
+        steps[INTERVALS + 1 :] = np.diff(self.times) / np.timedelta64(1, "s")
+        steps[INTERVALS:][self.rows_since_gap == 1] = np.nan
+        ending = np.lib.stride_tricks.sliding_window_view(steps, INTERVALS)[first + 1 :]
+        ordered = np.sort(ending, axis=1)  # NaN comes last
+        known = INTERVALS - np.isnan(ordered).sum(axis=1)
+        at = np.arange(len(ordered)), np.maximum(known - 1, 0) // 2
+        median: Floats = ordered[at]
+        if (tied := np.flatnonzero(median == 0.0)).size:
+            median[tied] = np.nansum(ordered[tied], axis=1) / known[tied]
+        return median
 
     def last(self, n_rows: int, n_errors: int = 0) -> RecentRows:
         """Return the last rows, and as many errors of each model that forecasts, as a look-back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -25,6 +26,8 @@ from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
 from vigie.errors import InvalidDataError, ModelRefusedError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3
 MOST_BYTES = 2 << 30
@@ -252,11 +255,43 @@ class TrainedModel:
         InvalidDataError
             If X is not a matrix of finite numbers with this model's columns.
         """
-        raw = self.raw_scores_of_rows(as_matrix(X, self.feature_names, words=self.words).values)
-        return 1.0 - self.calibration.p_value(raw)
+        rows = as_matrix(X, self.feature_names, words=self.words).values
+        if self.context is not None and (unseen := self.context.unseen(rows).any(axis=1)).any():
+            logger.warning(
+                "%d of %d rows are run as training has not seen it (%s), so they have no verdict: "
+                "the score is NaN, and the prediction 0. unseen_context(X) tells which rows.",
+                np.count_nonzero(unseen),
+                len(rows),
+                ", ".join(sorted(self.context_names)),
+            )
+        return 1.0 - self.calibration.p_value(self.raw_scores_of_rows(rows))
+
+    def unseen_context(self, X: Any) -> NDArray[np.bool_]:
+        """Return which rows of X are run as training has not seen it, shape (n_samples,).
+
+        These are the rows without a verdict: their score is NaN. Without a context, none is.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings.
+
+        Raises
+        ------
+        InvalidDataError
+            If X is not a matrix of finite numbers with this model's columns.
+        """
+        rows = as_matrix(X, self.feature_names, words=self.words).values
+        if self.context is None:
+            return np.zeros(len(rows), np.bool_)
+        unseen: NDArray[np.bool_] = self.context.unseen(rows).any(axis=1)
+        return unseen
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
+        """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,).
+
+        0 also for a row of ``unseen_context``, which has no verdict.
+        """
         return (self.predict_scores(X) > self.threshold).astype(np.int64)
 
     def predict_proba(self, X: Any) -> Floats:

@@ -11,6 +11,9 @@ from pydantic import TypeAdapter
 from vigie.detectors.base import USUAL_SURPRISE
 from vigie.models.anomaly_data import AssetState
 
+Stored = float | bool | str | None
+"""A value of a reading: of a sensor, or of the context."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
@@ -55,10 +58,10 @@ class Reading:
     asset_id: str
     sensor_id: str | None
     timestamp: datetime
-    features: Mapping[str, float | str | None]
+    features: Mapping[str, Stored]
     assessed: Assessed
 
 
-FEATURES: TypeAdapter[Mapping[str, float | str | None]] = TypeAdapter(dict[str, float | str | None])
+FEATURES: TypeAdapter[Mapping[str, Stored]] = TypeAdapter(dict[str, Stored])
 ASSESSED: TypeAdapter[Assessed] = TypeAdapter(Assessed)
 """The JSON forms of both columns."""

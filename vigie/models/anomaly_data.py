@@ -45,23 +45,81 @@ LONGEST_WORD = 200
 
 
 def _setting(value: Any) -> Any:
-    """Return a value of the context: a number, a word, or None."""
+    """Return a value of the context: a number, a word, true or false, or None."""
     if value is None or (isinstance(value, float) and value != value):
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        # An integer of hundreds of digits is no float.
+        with suppress(OverflowError):
+            value = float(value)
+    is_number = isinstance(value, float) and isfinite(value)
     is_word = isinstance(value, str) and len(value.strip()) > 0 and len(value) <= LONGEST_WORD
     if is_number or (is_word and "\x00" not in value):
         return value
-    raise ValueError(f"A number is expected, or a word of 1 to {LONGEST_WORD} characters")
+    raise ValueError(
+        f"A number is expected, true, false, or a word of 1 to {LONGEST_WORD} characters"
+    )
 
 
 Setting = Annotated[
     Any,
     BeforeValidator(_setting),
     WithJsonSchema(
-        {"anyOf": [{"type": "number"}, {"type": "string", "minLength": 1}, {"type": "null"}]}
+        {
+            "anyOf": [
+                {"type": "number"},
+                {"type": "boolean"},
+                {"type": "string", "minLength": 1},
+                {"type": "null"},
+            ]
+        }
     ),
 ]
+
+
+def numbers_of(values: Any) -> Any:
+    """Return a list or dict with 1 and 0 in place of true and false; anything else as it is."""
+    if isinstance(values, Mapping) and any(type(v) is bool for v in values.values()):
+        return {name: float(v) if type(v) is bool else v for name, v in values.items()}
+    if isinstance(values, list) and any(type(v) is bool for v in values):
+        return [float(v) if type(v) is bool else v for v in values]
+    return values
+
+
+class BooleansAreNumbers:
+    """Take true and false for 1 and 0, as a sensor that switches has them in a file.
+
+    Only among Python objects: pydantic's JSON parser would take twice the time for all numbers.
+    ``from_json`` validates a document that it refuses once more, as Python objects.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        numbers = handler(source)
+        return core_schema.json_or_python_schema(
+            numbers, core_schema.no_info_before_validator_function(cls.converted, numbers)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        found = handler(schema)
+        cls.allow_in(found)
+        return found
+
+    @staticmethod
+    def converted(values: Any) -> Any:
+        """Return values with numbers in place of booleans."""
+        return numbers_of(values)
+
+    @staticmethod
+    def allow_in(schema: JsonSchemaValue) -> None:
+        """Allow booleans in the JSON schema of the values."""
+        for values in schema["patternProperties"].values():
+            values["anyOf"].append({"type": "boolean"})
 
 
 def _refuse_number(value: Any) -> Any:
@@ -160,13 +218,16 @@ class AnomalyDetectionRequest(BaseModel):
     features: Annotated[
         dict[Name, Annotated[float, Strict()] | None],
         Field(min_length=1, max_length=MOST_FEATURES, fail_fast=True),
+        BooleansAreNumbers,
     ]
-    """Values by feature name, in the units of the training data; null for a missing value."""
+    """Values by feature name, in the units of the training data; null for a missing value, true and
+    false for 1 and 0."""
     context: Annotated[
         dict[Name, Setting],
         Field(max_length=MOST_FEATURES, fail_fast=True),
     ] = Field(default_factory=dict)
-    """How the machine is run: values of the models' ``context_features``, numbers or words."""
+    """How the machine is run: values of the models' ``context_features``: numbers, words, or true
+    and false, which count as those words."""
     timestamp: Moment | None = None
     """Time of measurement in ISO 8601, UTC if it has no offset; by default now."""
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -211,7 +272,7 @@ class AnomalyDetectionRequest(BaseModel):
             raise ValueError("The time is outside the range of years 1 to 9999.") from None
 
     @property
-    def values(self) -> Mapping[str, float | str | None]:
+    def values(self) -> Mapping[str, float | bool | str | None]:
         """Features and context together."""
         return {**self.features, **self.context} if self.context else self.features
 
@@ -244,6 +305,13 @@ class SensorContribution(BaseModel):
     unusual, 0 for this one."""
     when: datetime | None = None
     """The time of that reading."""
+
+
+class UnseenContribution(SensorContribution):
+    """A value that training has not seen, as the reason of an unknown operating point."""
+
+    word: str | None = None
+    """The word; None for a number."""
 
 
 class ModelVerdict(BaseModel):

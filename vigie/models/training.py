@@ -6,13 +6,33 @@ import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic.json_schema import JsonSchemaValue
 
-from vigie.models.anomaly_data import MOST_FEATURES, Name, Setting, Value
+from vigie.models.anomaly_data import (
+    MOST_FEATURES,
+    BooleansAreNumbers,
+    Name,
+    Setting,
+    Value,
+    numbers_of,
+)
 from vigie.models.from_json import n_strings
 
 MOST_ROWS = 1_000_000
 
 Row = Annotated[list[Value], Field(max_length=MOST_FEATURES, fail_fast=True)]
+
+
+class _BooleansInRows(BooleansAreNumbers):
+    """The same, in a list of rows."""
+
+    @staticmethod
+    def converted(values: Any) -> Any:
+        return list(map(numbers_of, values)) if isinstance(values, list) else values
+
+    @staticmethod
+    def allow_in(schema: JsonSchemaValue) -> None:
+        schema["items"]["items"] = {"anyOf": [schema["items"]["items"], {"type": "boolean"}]}
 
 
 def _example_rows() -> list[JsonValue]:
@@ -43,8 +63,10 @@ class TrainRequest(BaseModel):
         },
     )
 
-    data: Annotated[list[Row], Field(min_length=1, max_length=MOST_ROWS, fail_fast=True)]
-    """Readings of healthy operation in time order, one per row."""
+    data: Annotated[
+        list[Row], Field(min_length=1, max_length=MOST_ROWS, fail_fast=True), _BooleansInRows
+    ]
+    """Readings of healthy operation in time order, one per row; true and false count as 1 and 0."""
     feature_names: Annotated[list[Name], Field(max_length=MOST_FEATURES, fail_fast=True)] | None = (
         None
     )
@@ -60,7 +82,8 @@ class TrainRequest(BaseModel):
         dict[Name, Annotated[list[Setting], Field(max_length=MOST_ROWS, fail_fast=True)]],
         Field(max_length=MOST_FEATURES),
     ] = Field(default_factory=dict)
-    """More of such columns, by name, with one number or word for each row of ``data``."""
+    """More of such columns, by name, with one number, word, true or false for each row of
+    ``data``."""
 
     @field_validator("context")
     @classmethod

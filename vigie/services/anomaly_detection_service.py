@@ -339,6 +339,7 @@ class AnomalyDetectionService:
                 "stage": served and served.stage,
                 "n_features": served and served.model.n_features,
                 "feature_names": served and list(served.model.feature_names),
+                "context_features": served and sorted(served.model.context_names),
                 "problem": self.registry.problems.get(name),
             }
             for name in algorithms()

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from vigie.assessment.assessment import LEVELS, Assessment
 from vigie.assessment.engine import advance
+from vigie.assessment.false_alarms import VARIABLE
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined, Sensors
 from vigie.assessment.status import AssetStatus
-from vigie.assessment.timeline import Times, as_datetime, as_datetime64, as_times
+from vigie.assessment.timeline import INTERVALS, Times, as_datetime, as_datetime64, as_times
 from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
 from vigie.detectors.data.context import as_word
@@ -35,7 +36,7 @@ from vigie.models.anomaly_data import (
     ModelVerdict,
     UnseenValue,
 )
-from vigie.services.look_back_cache import Asset, LookBackCache, look_back_on
+from vigie.services.look_back_cache import MOST_ASSETS, Asset, LookBackCache, look_back_on
 from vigie.serving.served import Answering, Snapshot
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Detection:
         self._retention: Retention | None = None
         self._breaker = CircuitBreaker[HistoryError]()
         self._look_backs = LookBackCache()
+        self._doubted = set[Asset]()
 
     def readings(
         self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
@@ -147,7 +149,8 @@ class Detection:
         Raises
         ------
         InvalidDataError
-            If no model can assess a reading, or a faulty one is refused.
+            If no model can assess a reading, a faulty one is refused, or times are missing from
+            several readings of an asset and false alarms are asked for by time.
         """
         sensors = answering.ensemble.sensors
         for index in indices:
@@ -155,6 +158,8 @@ class Detection:
                 _refuse_words(readings[index], sensors, f"[{index}]." if len(readings) > 1 else "")
         rows = sensors.examine(sensors.matrix(readings[index].values for index in indices))
         question = _Question(answering, readings, times, indices, rows, {})
+        if answering.ensemble.false_alarms_per_month is not None:
+            question.require_times()
         if not rows.masks:
             return question
         refuse = self.settings.faulty_values == "refuse"
@@ -222,6 +227,8 @@ class Detection:
         rows = question.rows_of(places, between, by_time=transaction is not None)
         silent = {name: rows.marked(places) for name, places in question.missing.items()}
         assessment, next_look_back = advance(ensemble, look_back, rows.times, rows.examined, silent)
+        if ensemble.false_alarms_per_month is not None:
+            self._warn_of_doubt(asset, assessment)
         requested = [row for row, group in enumerate(rows.requested) if group]
         statuses = {row: assessment.status(row) for row in requested}
         results = self._results(question, rows, assessment, statuses, transaction)
@@ -230,6 +237,16 @@ class Detection:
         records = _records(question, asset, rows, assessment, statuses, results)
         # The stored results of readings in between came from another look-back, so cache nothing.
         return _Answer(results, records, None if between else next_look_back)
+
+    def _warn_of_doubt(self, asset: Asset, assessment: Assessment) -> None:
+        """Warn once for each asset if its false alarms cannot be kept as asked for."""
+        if len(assessment.timeline) <= INTERVALS or asset in self._doubted:
+            return
+        if doubt := assessment.doubt(len(assessment) - 1):
+            if len(self._doubted) >= MOST_ASSETS:
+                self._doubted.clear()
+            self._doubted.add(asset)
+            logger.warning("%s: %s", asset[0], doubt)
 
     def _look_back(
         self,
@@ -394,6 +411,22 @@ class _Question:
         for places in assets.values():
             places.sort(key=self.time)
         return assets
+
+    def require_times(self) -> None:
+        """Raise if several readings of an asset have no time, so that none is between them."""
+        seen = set[Asset]()
+        for index in self.indices:
+            reading = self.readings[index]
+            if reading.timestamp is not None:
+                continue
+            if (asset := (reading.asset_id, reading.sensor_id)) in seen:
+                raise InvalidDataError(
+                    f"False alarms are asked for by time ({VARIABLE}), but several readings of "
+                    f"{reading.asset_id} have none.",
+                    field=f"[{index}].timestamp",
+                    remedy=f"Give when each reading was measured, or unset {VARIABLE}.",
+                )
+            seen.add(asset)
 
     def in_parts(self, places: Sequence[int], longest_gap_s: float) -> list[list[int]]:
         """Split readings, given in time order, into parts that are assessed in turn.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vigie.config import Settings
 from vigie.detectors.base import Detector, Floats, Progress, no_progress
 from vigie.detectors.catalogue import algorithm
+from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, NotTrainedError
@@ -172,10 +173,18 @@ class DetectorService:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
         return self._ready().model.predict(X)
 
+    def unseen_context(self, X: Any) -> NDArray[np.bool_]:
+        """Return which rows of X are run as training has not seen it, shape (n_samples,).
+
+        These have no verdict: their score is NaN, and their prediction 0.
+        """
+        return self._ready().model.unseen_context(X)
+
     def predict_scores(self, X: Any) -> Floats:
         """Return the anomaly score of each row of X, shape (n_samples,), in [0, 1].
 
-        A score of 0.99 means that one healthy reading in a hundred is at least as unusual.
+        A score of 0.99 means that one healthy reading in a hundred is at least as unusual. NaN for
+        a row of ``unseen_context``.
         Models of windows treat the rows of X as consecutive.
         """
         return self._ready().model.predict_scores(X)
@@ -202,7 +211,9 @@ class DetectorService:
         dict
             ``score``, ``is_anomaly``, ``threshold`` and ``prediction`` (0 or 1); for the LSTM
             autoencoder also ``reconstruction_error`` and ``window_filled``: the number of earlier
-            rows of the window that are copies of the reading.
+            rows of the window that are copies of the reading. Of a model with a context also
+            ``unseen``: by name, the values of the context that training has not seen. With any,
+            there is no verdict: ``score`` is NaN, and ``prediction`` 0.
 
         Raises
         ------
@@ -224,6 +235,14 @@ class DetectorService:
         }
         if model.reconstructs:
             verdict |= {"reconstruction_error": float(raw[0]), "window_filled": model.window - 1}
+        if (context := model.context) is not None:
+            names = np.compress(context.unseen(row[None])[0], context.columns)
+            verdict["unseen"] = {
+                model.feature_names[column]: as_word(features[model.feature_names[column]])
+                if column in context.words
+                else float(row[column])
+                for column in names.tolist()
+            }
         return verdict
 
     def get_model_info(self) -> dict[str, Any]:
@@ -235,6 +254,7 @@ class DetectorService:
             "is_trained": self.is_trained,
             "n_features": served.model.n_features if served else None,
             "feature_names": self.feature_names,
+            "context_features": served and sorted(served.model.context_names),
             "contamination": self.contamination,
             "threshold": self.threshold,
             **params,

@@ -143,5 +143,6 @@ class ServedModels:
                 self._settings.contamination,
                 self._settings.max_gap_s,
                 self._settings.sensor_ranges,
+                self._settings.false_alarms_per_month,
             )
         return Answering(served, before)

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from vigie import __version__
+from vigie.assessment.false_alarms import too_short
 from vigie.assessment.status import OF_AVERAGES, OF_CHANGES, OF_FORECASTS
 from vigie.config import Settings
 from vigie.detectors import training
@@ -211,6 +212,8 @@ def train_each(
     Training or Failed
         For each name, as soon as it is trained and recorded.
     """
+    if short := too_short(settings.false_alarms_per_month, len(table.values)):
+        logger.warning("%s", short)
     for number, name in enumerate(names):
         part = _part(progress, name, number, len(names))
         try:

@@ -194,7 +194,8 @@ def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_pa
         ({"context": {"load": [1.0]}}, "context", "1 values for 60 rows"),
         ({"context_features": ["a", "b", "c"]}, "context_features", "no sensor to judge"),
         ({"context": {"load": [1.0] * 60}}, "context_features.load", "constant"),
-        ({"context": {"load": [True] * 60}}, "context.load[0]", "number is expected, or a word"),
+        ({"context": {"load": [True] * 60}}, "context_features.load", "constant"),
+        ({"context": {"load": [[1.0]] * 60}}, "context.load[0]", "number is expected, true, false"),
         ({"context": {"a": [1.0] * 60}}, "context", "a column of data too"),
     ],
 )
@@ -234,7 +235,7 @@ ROWS = [[0.4, 3.0], [0.5, 3.1], [0.4, 3.2], [0.6, 3.0], [0.5, 3.3]]
     [
         ({"data": [*ROWS, [0.4, "3.0"]]}, "data[5][1]", "number"),
         ({"data": [*ROWS, [0.4, None]]}, "data[5][1]", "number"),
-        ({"data": [*ROWS, [0.4, True]]}, "data[5][1]", "number"),
+        ({"data": [*ROWS, [0.4, "true"]]}, "data[5][1]", "number"),
         ({"data": [*ROWS, [0.4]]}, "data[5]", "1 values"),
         ({"data": ROWS, "feature_names": ["rms"]}, "data", "2 values, but 1"),
         ({"data": ROWS, "feature_names": ["rms", "rms"]}, "feature_names", "rms"),
@@ -658,7 +659,7 @@ def test_a_reading_without_a_time_was_measured_now(plant, asset, healthy):
     [
         ({"flow_rate": "100"}, "number"),
         ({"flow_rate": None}, "number"),
-        ({"flow_rate": True}, "number"),
+        ({"flow_rate": "true"}, "number"),
         ({"flow_rate": float("nan")}, "finite"),
         ({"flow_rate": float("inf")}, "finite"),
         ({"flow_rate": 10**400}, "number"),
@@ -682,6 +683,18 @@ def test_a_bad_value_is_named_and_changes_nothing(plant, asset, healthy, change,
     # Not even the good one has been kept: the next reading has no past.
     result = answer(plant.api.post("/detect", json=reading(asset, healthy[2], 2)))
     assert f"1 of {WINDOW} rows" in result["abstained"]["lstm_autoencoder"]
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_true_and_false_are_one_and_zero_for_a_sensor(plant, asset, healthy, switch):
+    answers = []
+    for name, value in (("boolean", switch), ("number", float(switch))):
+        one = reading(f"{asset} {name}", healthy[0])
+        one["features"]["flow_rate"] = value
+        answers.append(answer(plant.api.post("/detect", json=one)))
+    said, meant = answers
+    assert said["final_score"] == meant["final_score"]
+    assert said["sensors"] == meant["sensors"]
 
 
 def test_a_missing_feature_is_answered_by_what_the_model_knows(plant, asset):

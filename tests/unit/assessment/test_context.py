@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import logging
 import subprocess
 import sys
 import warnings
@@ -14,18 +18,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from loaded_machine import SENSORS, loads, machine, recording
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from quick_training import CHEAP
+from rich.console import Console
 
+from vigie.cli.render.events import event_sheet
+from vigie.cli.render.rows import Writer
 from vigie.config import Settings
 from vigie.detectors.data.context import code
 from vigie.detectors.data.matrices import as_matrix, training_table
 from vigie.detectors.data.proposal import proposed_context
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
-from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState, CriticalityLevel
+from vigie.events.gathering import Events, Rows
+from vigie.models.anomaly_data import (
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+    AssetState,
+    CriticalityLevel,
+)
+from vigie.models.from_json import from_json
+from vigie.models.training import TrainRequest
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
+from vigie.serving.served import Served
 from vigie.tracking.flavors import write_model
 
 ROW_MODELS = ["isolation_forest", "one_class_svm", "vector_autoregression"]
@@ -369,6 +385,192 @@ def test_a_setting_that_the_sensors_do_not_follow_is_not_proposed():
     assert proposed_context(rows.to_numpy(), list(rows.columns), {}) == {}
 
 
+# In files and in Python
+
+
+def written(service: AnomalyDetectionService, rows: pd.DataFrame, *, as_json: bool) -> str:
+    """Return what ``vigie detect`` writes of rows that come in two parts."""
+    stream, out = service.stream(rows.columns, "impute"), io.BytesIO()
+    writer = Writer(out, as_json, stream.versions)
+    for part in stream.assess_all([(rows[:20], None), (rows[20:], None)]):
+        writer.write(part)
+    writer.close()
+    return out.getvalue().decode()
+
+
+def test_csv_and_json_rows_say_what_of_the_context_was_never_seen(by_word):
+    rows = by_product(40, 40)
+    rows.loc[10:12, "product"] = 'ce,m"ent'
+    rows.loc[30:, "product"] = "salt"
+    found = json.loads(written(by_word, rows, as_json=True))["rows"]
+    assert [row["unseen"] for row in found[9:14]] == [
+        {},
+        *[{"product": 'ce,m"ent'}] * 3,
+        {},
+    ]
+    assert found[35]["unseen"] == {"product": "salt"}
+    assert {row["state"] for row in found if row["unseen"]} == {"unknown_operating_point"}
+    lines = list(csv.DictReader(io.StringIO(written(by_word, rows, as_json=False))))
+    assert [line["unseen"] for line in lines[9:14]] == ["", *['product=ce,m"ent'] * 3, ""]
+    assert lines[39]["unseen"] == "product=salt"
+    assert lines[39]["isolation_forest"] == ""
+
+
+def test_a_load_never_seen_is_a_number_in_csv_and_json(by_load):
+    rows = recording(30, 41)
+    rows.loc[25:, "load"] = 1.4
+    found = json.loads(written(by_load, rows, as_json=True))["rows"]
+    assert [row["unseen"] for row in found[24:26]] == [{}, {"load": 1.4}]
+    lines = list(csv.DictReader(io.StringIO(written(by_load, rows, as_json=False))))
+    assert [line["unseen"] for line in lines[24:26]] == ["", "load=1.4"]
+
+
+def test_models_without_a_context_have_nothing_unseen(two_loads):
+    rows = recording(30, 42, (0.2, 0.9)).drop(columns="load")
+    found = json.loads(written(two_loads, rows, as_json=True))["rows"]
+    assert all(row["unseen"] == {} for row in found)
+
+
+def test_the_table_of_events_prints_the_word_that_was_never_seen(by_word):
+    rows = by_product(40, 43)
+    rows.loc[20:, "product"] = "[bold]cement"
+    events = Events()
+    for part in by_word.stream(rows.columns).assess_all([(rows[:15], None), (rows[15:], None)]):
+        events.add(Rows.of(part))
+    shown = Console(width=120, file=io.StringIO())
+    shown.print(event_sheet([(None, 0, events.told())]))
+    printed = shown.file.getvalue()
+    assert "[bold]cement never seen" in printed
+    assert "21–40" in printed
+
+
+def test_a_service_says_of_one_reading_what_was_never_seen(by_load, by_word):
+    loaded, worded = (
+        service.served.current.for_everything.ensemble.models["isolation_forest"]
+        for service in (by_load, by_word)
+    )
+    for model, known, new in [
+        (loaded, recording(1, 44).loc[0].to_dict(), {"load": 1.4}),
+        (worded, by_product(1, 44).loc[0].to_dict(), {"product": "cement"}),
+    ]:
+        service = new_service("isolation_forest", Settings(**CHEAP))
+        service._served = Served(model)
+        seen = service.detect_anomaly(known)
+        assert seen["unseen"] == {}
+        assert 0.0 <= seen["score"] <= 1.0
+        found = service.detect_anomaly(known | new)
+        assert found["unseen"] == new
+        assert np.isnan(found["score"])
+        assert (found["is_anomaly"], found["prediction"]) == (False, 0)
+
+
+def test_a_service_without_a_context_answers_as_ever(two_loads):
+    service = new_service("isolation_forest", Settings(**CHEAP))
+    service._served = Served(
+        two_loads.served.current.for_everything.ensemble.models["isolation_forest"]
+    )
+    rows = recording(3, 45, (0.2, 0.9)).drop(columns="load")
+    assert set(service.detect_anomaly(rows.loc[0].to_dict())) == {
+        *("score", "is_anomaly", "threshold", "prediction")
+    }
+    assert service.unseen_context(rows).tolist() == [False] * 3
+    assert service.get_model_info()["context_features"] == []
+
+
+def test_many_rows_that_have_no_verdict_are_said_and_told_apart(by_word, caplog):
+    model = by_word.served.current.for_everything.ensemble.models["isolation_forest"]
+    rows = by_product(20, 46)
+    rows.loc[15:, "product"] = "cement"
+    with caplog.at_level(logging.WARNING, logger="vigie"):
+        scores, labels = model.predict_scores(rows), model.predict(rows)
+    assert model.unseen_context(rows).tolist() == [False] * 15 + [True] * 5
+    assert np.isnan(scores).tolist() == model.unseen_context(rows).tolist()
+    assert labels[15:].tolist() == [0] * 5
+    assert "5 of 20 rows are run as training has not seen it (product)" in caplog.messages[0]
+    caplog.clear()
+    model.predict(rows[:15])
+    assert not caplog.messages
+
+
+def test_what_serves_tells_the_context_apart_from_the_sensors(by_word, by_load):
+    for service, name in ((by_word, "product"), (by_load, "load")):
+        status = service.get_model_status()
+        assert status["isolation_forest"]["context_features"] == [name]
+        assert set(status["isolation_forest"]["feature_names"]) == {*SENSORS, name}
+        assert status["lstm_autoencoder"]["context_features"] is None
+    untrained = new_service("isolation_forest", Settings(**CHEAP))
+    assert untrained.get_model_info()["context_features"] is None
+
+
+# True and false
+
+
+READING = TypeAdapter(AnomalyDetectionRequest)
+TRAINING = TypeAdapter(TrainRequest)
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"asset_id": "pump"} | fields).encode()
+
+
+def test_true_and_false_are_one_and_zero_for_a_sensor():
+    found = from_json(READING, body(features={"valve": True, "lamp": False, "rms": 0.4}))
+    assert found.features == {"valve": 1.0, "lamp": 0.0, "rms": 0.4}
+    assert {type(value) for value in found.features.values()} == {float}
+    asked = from_json(TRAINING, json.dumps({"data": [[True, 1], [0.5, False]]}).encode())
+    assert asked.data == [[1.0, 1.0], [0.5, 0.0]]
+    for value in ("on", "true", "1"):
+        with pytest.raises(InvalidDataError) as refused:
+            from_json(READING, body(features={"valve": value, "lamp": True}))
+        assert refused.value.field == "features.valve"
+
+
+@pytest.mark.parametrize("spelling", ["TRUE", "True", "true", True])
+def test_a_context_of_true_and_false_is_one_however_it_is_written(spelling, tmp_path):
+    running = np.repeat([True, False], 300)
+    rows = machine(np.where(running, 0.8, 0.2), 47)
+    asked = json.dumps(
+        {
+            "data": rows.to_numpy().tolist(),
+            "feature_names": list(rows.columns),
+            "context": {"running": running.tolist()},
+        }
+    )
+    by_rest = from_json(TRAINING, asked.encode())
+    over_rest = training_table(by_rest.rows, by_rest.names, {}, by_rest.all_context_features)
+    as_file = rows.assign(running=np.where(running, "TRUE", "FALSE"))
+    from_file = training_table(as_file, None, {}, ["running"])
+    assert np.array_equal(over_rest.values, from_file.values)
+    service = trained(tmp_path, as_file, ("running",))
+    features = rows.loc[0].to_dict()
+    request = from_json(READING, body(features=features, context={"running": spelling}))
+    result = service.detect_anomaly(request)
+    service.close()
+    assert result.asset.state is not UNKNOWN_POINT
+    assert result.final_score is not None
+    # The next reading looks back on it.
+    again = AnomalyDetectionService(service.settings)
+    with again._detection.history().transaction("pump", None) as kept:
+        [stored] = kept.around(result.timestamp + timedelta(1), result.timestamp + timedelta(1), 9)
+    again.close()
+    assert code(stored.features["running"]) == code("true")
+
+
+def test_true_is_one_where_the_context_was_trained_on_numbers(tmp_path):
+    on = np.repeat([1.0, 0.0], 300)
+    service = trained(tmp_path, machine(np.where(on, 0.8, 0.2), 48).assign(on=on), ("on",))
+    features = machine(np.array([0.8]), 49).loc[0].to_dict()
+    said, number = (
+        service.detect_anomaly(
+            from_json(READING, body(asset_id=f"{value}", features=features, context={"on": value}))
+        ).final_score
+        for value in (True, 1)
+    )
+    service.close()
+    assert said == number
+    assert said is not None
+
+
 # In other tools
 
 
@@ -390,8 +592,9 @@ verdicts = mlflow.pyfunc.load_model("model").predict(pandas.read_csv("rows.csv")
 print(*verdicts.tolist())
 """
     run = [sys.executable, "-c", script]
-    printed = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    verdicts = [int(verdict) for verdict in printed.split()]
+    ended = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    verdicts = [int(verdict) for verdict in ended.stdout.split()]
+    assert "100 of 300 rows cannot be judged" in ended.stderr
     assert verdicts == model.predict(rows).tolist()
     assert sum(verdicts[100:200]) > 50
     assert sum(verdicts[200:]) == 0

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from vigie import cli, samples
 from vigie.assessment.status import STATES
 from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
-from vigie.cli.render.backtest import MOST_TOLD, sentences, sheet, write_picture
+from vigie.cli.render.backtest import COLOURS, MOST_TOLD, sentences, sheet, write_picture
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
 from vigie.models.anomaly_data import AssetState
@@ -94,6 +95,25 @@ def test_each_fault_has_its_delay_and_an_alarm_beside_all_faults_is_false():
     assert (asset["events"], asset["events_found"], asset["events_missed"]) == (3, 2, 1)
     assert (asset["alarms"], asset["false_alarms"]) == (3, 1)
     assert asset["alarms_per_day"] is None
+
+
+def test_false_alarms_stand_beside_those_asked_for():
+    # Three alarms in 11 hours, one of them false.
+    times = seconds(*(3600.0 * row for row in range(16)))
+    tested = hand_made(*EXAMPLE, times=times, false_alarms_per_month=15.0)
+    asset = tested.figures()["asset"]
+    assert asset["false_alarms_per_day"] == pytest.approx(2.0)
+    assert asset["asked_false_alarms_per_day"] == pytest.approx(0.5)
+    [told] = [line for line in sentences(tested) if line.startswith("false alarms")]
+    assert told == (
+        "false alarms: 2 a day; asked for: at most 0.5 a day, 15 a month "
+        "(one in 2 days: these rows are too few to tell)"
+    )
+    often = hand_made(*EXAMPLE, times=times, false_alarms_per_month=600.0)
+    assert any(line.endswith("at most 20 a day, 600 a month") for line in sentences(often))
+    unasked = hand_made(*EXAMPLE, times=times)
+    assert unasked.figures()["asset"]["asked_false_alarms_per_day"] is None
+    assert not any(line.startswith("false alarms") for line in sentences(unasked))
 
 
 def test_an_alarm_is_an_event_that_knows_its_rows_and_the_worst_of_them():
@@ -206,7 +226,7 @@ def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm():
     ]
     assert sentences(result)[-1] == "alarm in 1, drift in 3, bad data in 1 of 6 assessed rows"
     text = io.StringIO()
-    Console(width=80, file=text).print(sheet(result))
+    Console(width=80, file=text).print(sheet({None: result}))
     [line] = [line for line in text.getvalue().splitlines() if "in drift" in line]
     assert line.replace("│", " ").split() == ["in", "drift", "–", "–", "–", "1", "2", "–", "–"]
     write_picture(result, Path("drift.png"))
@@ -388,6 +408,36 @@ def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):
     result = hand_made(labels, alarm, train_rows=10, asset=asset)
     write_picture(result, tmp_path / "line.png")
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
+
+
+def of_colour(path: Path, colour: str) -> np.ndarray:
+    """Return which pixels of a picture have a colour, such as #8e5bb5, shape (height, width)."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    return (pixels == [int(colour[at : at + 2], 16) for at in (1, 3, 5)]).all(axis=2)
+
+
+def test_the_picture_has_each_state_in_a_colour_of_its_own(tmp_path):
+    names = [AssetState.UNKNOWN_OPERATING_POINT, AssetState.DRIFT, AssetState.BAD_DATA]
+    states = np.repeat([STATES.index(state) for state in names], 4)
+    write_picture(hand_made("." * 16, "." * 12, states=states), tmp_path / "line.png")
+    widths = []
+    for state in names:
+        marked = of_colour(tmp_path / "line.png", COLOURS[state])
+        # The bar, and below the plot its entry in the legend.
+        bar, entry = marked[: len(marked) // 2], marked[len(marked) // 2 :]
+        assert bar.any()
+        assert entry.any()
+        widths.append(bar.any(axis=0).sum())
+    assert max(widths) - min(widths) <= 3
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+def test_a_recording_that_is_mostly_run_as_never_seen_says_what_to_do():
+    unknown = STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
+    most = hand_made("........", "....", states=np.array([0, unknown, unknown, unknown]))
+    assert "--context" in sentences(most)[-1]
+    half = hand_made("........", "....", states=np.array([0, 0, unknown, unknown]))
+    assert "--context" not in sentences(half)[-1]
 
 
 def test_a_picture_of_an_asset_on_which_nothing_could_be_said_is_empty_but_drawn(tmp_path):

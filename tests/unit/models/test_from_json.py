@@ -56,6 +56,7 @@ def nested(levels: int) -> str:
         (READING, reading(features='{"rms": -Infinity}'), "features.rms", "finite"),
         (READING, reading(features='{"rms": ' + "9" * 400 + "}"), "features.rms", "number"),
         (READING, reading(features='{"rms": ' + "9" * 5000 + "}"), "body", "thousands of digits"),
+        (READING, reading(context='{"load": ' + "9" * 400 + "}"), "context.load", "number"),
         (READING, reading(timestamp="1767600000"), "timestamp", "2026-01-05T08:00:00Z"),
         (READING, reading(timestamp='"1767600000"'), "timestamp", "2026-01-05T08:00:00Z"),
         (READING, reading(timestamp='"20260105"'), "timestamp", "2026-01-05T08:00:00Z"),

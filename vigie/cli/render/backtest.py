@@ -18,10 +18,16 @@ from vigie.models.anomaly_data import AssetState
 MOSTLY = {
     AssetState.DRIFT: "the machine has moved away from its training for most of these rows: check "
     "it and, if it is well, train again on later rows",
+    AssetState.UNKNOWN_OPERATING_POINT: "the machine is run as its training rows do not show for "
+    "most of these rows: train on rows that do, or name how it is run with --context",
     AssetState.BAD_DATA: "a sensor is frozen in most of these rows: leave it out, or repair it",
 }
 """What it says of a recording that most of its rows are in a state."""
-COLOURS = {AssetState.DRIFT: "#e0a030", AssetState.BAD_DATA: "#8a8a8a"}
+COLOURS = {
+    AssetState.DRIFT: "#e0a030",
+    AssetState.UNKNOWN_OPERATING_POINT: "#8e5bb5",
+    AssetState.BAD_DATA: "#8a8a8a",
+}
 """Of the states other than an alarm in the plot."""
 MOST_TOLD = 20
 """Most faults that are listed individually."""
@@ -81,7 +87,11 @@ def sentences(result: Backtest) -> list[str]:
     if len(result.faults) > MOST_TOLD:
         n_found = sum(fault.delay_rows is not None for fault in result.faults)
         lines.append(f"{n_found} of {len(result.faults)} faults found in total")
-    lines += [_sentence_on_alarms(result), _sentence_on_states(result)]
+    lines += [
+        _sentence_on_alarms(result),
+        *_sentences_on_asked(result),
+        _sentence_on_states(result),
+    ]
     return lines + [
         advice
         for state, advice in MOSTLY.items()
@@ -125,7 +135,10 @@ def write_picture(result: Backtest, path: Path) -> None:
     for state, colour in COLOURS.items():
         rows = stretches(result.in_state(state), result.train_rows)
         bars(rows, 0.88, 0.04, color=colour, label=state.words)
-    figure.legend(loc="outside lower center", ncols=6, frameon=False)
+    n_entries = len(axes.get_legend_handles_labels()[0])
+    # Of seven, the last would stand alone.
+    columns = n_entries if n_entries <= 6 else 4
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
     try:
         figure.savefig(path, dpi=110, format="png")
     except OSError as error:
@@ -162,6 +175,20 @@ def _sentence_on_alarms(result: Backtest) -> str:
     if result.alarms_per_day is not None:
         sentence += f": {result.alarms_per_day:.3g} a day"
     return sentence
+
+
+def _sentences_on_asked(result: Backtest) -> list[str]:
+    """Return how many false alarms there are beside those asked for, if any are."""
+    asked, found = result.asked_per_day, result.false_alarms_per_day
+    if asked is None or found is None or result.judged_s is None:
+        return []
+    sentence = (
+        f"false alarms: {found:.3g} a day; asked for: at most {asked:.3g} a day, "
+        f"{result.false_alarms_per_month:g} a month"
+    )
+    if asked * result.judged_s < DAY_S:
+        sentence += f" (one in {_duration(DAY_S / asked)}: these rows are too few to tell)"
+    return [sentence]
 
 
 def _sentence_on_states(result: Backtest) -> str:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table as Sheet
 
 from vigie.events.event import Event
-from vigie.models.anomaly_data import AssetState, SensorContribution
+from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenContribution
 
 CAPTION = (
     "how sure: how often a healthy machine looks as unusual as in the worst of these rows; of an "
@@ -103,12 +103,17 @@ def _span(first: int, last: int) -> str:
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
     unit = units.get(sensor.name, "")
-    if np.isnan(sensor.usual):
-        value = "a word" if np.isnan(sensor.value) else f"{sensor.value:.4g} {unit}".rstrip()
-        return f"{sensor.name}\n  {value} never seen"
+    name = escape(sensor.name)
+    if isinstance(sensor, UnseenContribution):
+        value = f"{sensor.value:.4g} {unit}".rstrip()
+        if sensor.word is not None:
+            value = escape(sensor.word)
+        elif np.isnan(sensor.value):
+            value = "a word"
+        return f"{name}\n  {value} never seen"
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
     # A state is about averages of many rows, so its worst row says little.
     when = ""
     if row is not None and sensor.readings_ago:
         when = f", most in row {row - sensor.readings_ago}"
-    return f"{sensor.name} {sensor.share:.0%}\n  {value} ({usual}){when}"
+    return f"{name} {sensor.share:.0%}\n  {value} ({usual}){when}"

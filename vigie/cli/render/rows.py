@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -23,7 +22,7 @@ from vigie.assessment.stream import Part
 from vigie.detectors.base import Floats
 
 COLUMNS = ("row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence",
-           "imputed", "frozen")  # fmt: skip
+           "imputed", "frozen", "unseen")  # fmt: skip
 """The columns before the scores of the models."""
 
 
@@ -94,6 +93,7 @@ class Writer:
             self._scores(assessment.asset_p_values),
             self._imputed(assessment),
             self._frozen(assessment),
+            self._unseen(assessment),
             *(self._scores(p_values) for p_values in assessment.scores.p_values.values()),
         ]
         pieces = [piece for pair in zip(self._before, columns, strict=True) for piece in pair]
@@ -150,11 +150,24 @@ class Writer:
             cells.append((assessment.frozen[:, column], sensors[column], value))
         return self._mapping(cells, len(assessment))
 
+    def _unseen(self, assessment: Assessment) -> Any:
+        cells = []
+        for name, (mask, values) in assessment.unseen_context().items():
+            # Rows of one stretch mostly share a value, so few become Python objects.
+            found, of_unseen = np.unique(values[mask], return_inverse=True)
+            places = np.zeros(len(mask), np.int64)
+            places[mask] = of_unseen
+            words = assessment.rows.words if name in assessment.rows.sensors.words else None
+            told = [v if words is None else words.get(v) for v in found.tolist()]
+            texts = [json.dumps(v) if self._is_json else f"={v}" for v in told]
+            cells.append((mask, name, pa.array(texts, pa.string()).take(pa.array(places))))
+        return self._mapping(cells, len(assessment))
+
     def _mapping(self, cells: Sequence[tuple[NDArray[np.bool_], str, Any]], n_rows: int) -> Any:
         """Return a mapping for each row: a JSON object, or in CSV its names with semicolons.
 
         Each of ``cells`` has the mask of its rows, the name, and the value: one text, or one for
-        each row.
+        each row. In CSV the value follows its name.
         """
         before, between, after = ("{", ", ", "}") if self._is_json else ("", ";", "")
         items = [pa.repeat("", n_rows)]
@@ -164,7 +177,7 @@ class Writer:
             items.append(pc.if_else(pa.array(mask), item, ""))
         joined = pc.binary_join_element_wise(*items, "")
         texts = pc.utf8_slice_codeunits(joined, start=len(between))
-        if not self._is_json and any(re.search('[,"\\r\\n]', name) for _, name, _ in cells):
+        if not self._is_json and pc.any(pc.match_substring_regex(texts, '[,"\\r\\n]')).as_py():
             before = after = '"'
             texts = pc.replace_substring(texts, '"', '""')
         return pc.binary_join_element_wise(before, texts, after, "")

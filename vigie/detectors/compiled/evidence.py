@@ -102,7 +102,7 @@ def twice_the_median(
 
 @compiled(
     *(read_only(float64, 1), read_only(float64, 1), read_only(boolean, 1), read_only(boolean, 1)),
-    *(read_only(uint8, 1), read_only(float64, 1), read_only(float64, 1), read_only(uint8, 2)),
+    *(read_only(uint8, 1), read_only(float64, 2), read_only(float64, 2), read_only(uint8, 2)),
     *(int64, int64, int64, int64),
     *(float64, writable(uint8, 1), writable(uint8, 1), writable(int64, 1), writable(float64, 1)),
 )
@@ -137,8 +137,8 @@ def follow(
         Whether most of the latest readings are anomalies, and whether a sensor is frozen.
     operating_point : ndarray of shape (n,)
         2 at an unknown operating point, 1 shortly after some row at one, else 0.
-    limits, limits_of_change : ndarray of shape (2,)
-        p-values below which evidence is weak and strong.
+    limits, limits_of_change : ndarray of shape (1, 2) or (n, 2)
+        p-values below which evidence is weak and strong, for all readings or for each.
     transitions : ndarray of shape (n_codes, 8)
         The next code by level of evidence; see ``vigie.assessment.status``. A code is ``n_calm``
         times the state, plus the calm readings.
@@ -164,11 +164,13 @@ def follow(
     last = -1
     for i in range(len(p_values)):
         p, change = p_values[i], changes[i]
+        own = i if len(limits) > 1 else 0
         level = 0
         if not math.isnan(p):
-            level = 3 if p < limits[0] else 1
-            if p < limits[1]:
-                level = 4 + (not change >= limits_of_change[0]) + (change < limits_of_change[1])
+            level = 3 if p < limits[own, 0] else 1
+            if p < limits[own, 1]:
+                level = 4 + (not change >= limits_of_change[own, 0])
+                level += change < limits_of_change[own, 1]
             surprise = -math.log10(p)
             if code // n_calm != alarm:
                 smoothed += (min(surprise, CREDIBLE) - smoothed) / USUAL_READINGS

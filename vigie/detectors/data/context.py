@@ -273,7 +273,11 @@ def as_word(value: Any) -> str | None:
         return None
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value)).lower()
-    return str(value).strip() if isinstance(value, str) else f"{value:.15g}"
+    if not isinstance(value, str):
+        return f"{value:.15g}"
+    word = value.strip()
+    # Files write what is true or false in upper or lower case, JSON and Parquet as no word at all.
+    return word.lower() if word.lower() in ("true", "false") else word
 
 
 def _thinned(X: Any) -> Any:

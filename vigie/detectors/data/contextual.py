@@ -6,6 +6,7 @@ model without Vigie.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,21 @@ class ContextualEstimator(BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_rows,).
 
-        0 for a row whose context is missing or was never seen in training: it cannot be judged.
+        0 for a row whose context is missing or was never seen in training: it cannot be judged, and
+        a warning says so.
         """
         return self._of_known(self.estimator.predict, X, 0).astype(np.int64)
 
     def _of_known(self, method: Any, X: Any, otherwise: float) -> Any:
         judged = self.context.judged(self.context.as_rows(X))
         known = ~np.isnan(judged).any(axis=1)
+        if not known.all():
+            warnings.warn(
+                f"{np.count_nonzero(~known)} of {len(known)} rows cannot be judged: their context "
+                "is missing, or was never seen in training. Their prediction is 0, and says "
+                "nothing of the machine.",
+                stacklevel=3,
+            )
         # A forecast needs the rows before, so unknown rows are passed on as the one before them.
         filled = judged[np.maximum.accumulate(np.where(known, np.arange(len(judged)), 0))]
         return np.where(known, method(np.nan_to_num(filled)), otherwise)
