@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+
+# The tests of all workers share the cores. Threads of a library that wait for each other would spin
+# while those of others work: in the processes that tests start too. Read when NumPy is imported.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import socket
 import sys
 import threading

@@ -255,6 +255,7 @@ def test_a_batch_in_any_order_gives_the_same_states(service, asset):
         assert same_asset(result, in_order[place])
 
 
+@pytest.mark.slow
 def test_readings_that_come_twice_change_nothing(service, asset):
     once = one_by_one(service, readings(f"{asset} once", FAULTY[40:120]))
     assert IN_ALARM in states(once)
@@ -399,6 +400,7 @@ def test_irregular_sampling_gives_the_states_of_the_rows_with_their_own_times(se
         assert told.asset.began == (own_time[began] if (began := expected.asset.began) else None)
 
 
+@pytest.mark.slow
 def test_the_state_survives_a_restart(tmp_path):
     requests = readings("pump", FAULTY)
     told: list[tuple[AssetState, Any, Any]] = []
@@ -510,6 +512,7 @@ def test_readings_of_one_time_each_have_their_own_verdict(tmp_path, history_enab
     service.close()
 
 
+@pytest.mark.slow
 def test_services_on_one_history_go_on_from_each_other(tmp_path):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     services = [trained(tmp_path / name, QUICKEST, history_url=url) for name in ("one", "other")]

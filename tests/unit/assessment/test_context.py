@@ -110,6 +110,7 @@ def two_loads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnomalyDetec
 # Judged given the context
 
 
+@pytest.mark.slow
 def test_a_fault_that_the_load_hides_is_found_given_the_load(by_load, tmp_path):
     without = trained(tmp_path, recording(1500, 1).drop(columns="load"))
     rows = recording(500, 3)
@@ -152,6 +153,7 @@ def test_a_reading_gives_its_context_beside_its_features_or_among_them(by_load):
     assert all(r.final_score is not None for r in beside)
 
 
+@pytest.mark.slow
 def test_one_by_one_in_a_batch_from_a_file_and_after_a_restart_scores_are_the_same(
     by_word, tmp_path
 ):
@@ -574,6 +576,7 @@ def test_true_is_one_where_the_context_was_trained_on_numbers(tmp_path):
 # In other tools
 
 
+@pytest.mark.slow
 def test_other_tools_judge_given_the_context_without_vigie(tmp_path):
     settings = Settings(**(CHEAP | {"state_dir": tmp_path}))
     service = new_service("isolation_forest", settings)

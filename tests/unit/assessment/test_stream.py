@@ -138,7 +138,8 @@ def test_rows_are_judged_the_same_however_they_are_cut(whole, cut):
     assert one.assessment.in_alarm.any()
 
 
-@pytest.mark.parametrize(("size", "forgets"), [(1, False), (1, True), (70, False), (70, True)])
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 70])
 def test_errors_of_forecasts_are_the_same_kept_or_computed_anew(
     service, table, times, whole, size, forgets
 ):

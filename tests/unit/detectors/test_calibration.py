@@ -36,6 +36,7 @@ def within_chance(hits: int, trials: int, rate: float) -> bool:
 # The rate of false alarms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize(
     ("n", "alpha"), [(19, 0.2), (30, 0.1), (99, 0.01), (150, 0.05), (400, 0.01), (400, 0.5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from vigie.detectors.data.coverage import MOSTLY, slow_share
 from vigie.detectors.data.matrices import Table
@@ -14,9 +15,8 @@ from vigie.detectors.training import train
 def machine(n: int, memory: float, seed: int) -> np.ndarray:
     """Rows of six sensors that follow three slow loads, shape (n, 6)."""
     rng = np.random.default_rng(seed)
-    noise, loads = rng.normal(size=(n + 500, 3)), np.zeros((n + 500, 3))
-    for i in range(1, len(loads)):
-        loads[i] = memory * loads[i - 1] + np.sqrt(1.0 - memory**2) * noise[i]
+    noise = rng.normal(size=(n + 500, 3))
+    loads = lfilter([np.sqrt(1.0 - memory**2)], [1.0, -memory], noise, axis=0)
     return loads[500:] @ rng.normal(size=(3, 6)) + rng.normal(size=(n, 6))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
@@ -39,9 +40,7 @@ WATCHED = 200
 def machine(n: int, seed: int, noise: float = 0.5) -> np.ndarray:
     """Rows of four sensors that follow one slow load, each with its own noise, shape (n, 4)."""
     rng = np.random.default_rng(seed)
-    load, step = np.zeros(n), rng.normal(size=n)
-    for i in range(1, n):
-        load[i] = 0.8 * load[i - 1] + 0.6 * step[i]
+    load = lfilter([0.6], [1.0, -0.8], rng.normal(size=n))
     return UNITS * (load[:, None] * [1.0, -1.0, 1.0, 0.5] + noise * rng.normal(size=(n, 4)))
 
 
@@ -137,6 +136,7 @@ def test_one_of_many_sensors_is_not_seen_by_a_forest():
     assert np.isinf(steps[~np.isnan(steps)]).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_wide_table_needs_a_thousand_rows_for_an_alarm_and_the_training_says_so(caplog):
     detector = DETECTORS["isolation_forest"]
     rng = np.random.default_rng(1)

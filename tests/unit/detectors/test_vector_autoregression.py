@@ -123,6 +123,7 @@ def test_a_step_is_evidence_of_a_change_until_it_is_in_the_baseline(model):
     assert np.median(changed[at + 400 :]) > 0.05
 
 
+@pytest.mark.slow
 def test_healthy_rows_are_unusual_at_the_rate_asked():
     rates = []
     for seed in range(6):
@@ -255,6 +256,7 @@ def test_it_is_saved_and_opened_with_all_of_its_parts(model, tmp_path):
         np.testing.assert_array_equal(one.raw_scores_along(rows), other.raw_scores_along(rows))
 
 
+@pytest.mark.slow
 def test_other_tools_open_the_estimator_without_vigie(tmp_path):
     rows = machine(500, seed=12)
     fitted = trained(rows)

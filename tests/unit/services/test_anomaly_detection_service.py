@@ -14,7 +14,8 @@ def service(untracked):
     service = AnomalyDetectionService(untracked)
     service.train_all_models(rng.normal(size=(100, 2)), ["a", "b"], ["isolation_forest"])
     service.train_all_models(rng.normal(size=(100, 3)), ["c", "d", "e"], ["one_class_svm"])
-    return service
+    yield service
+    service.close()
 
 
 def test_a_model_of_other_features_abstains_by_name_and_reason(service):
