@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +14,7 @@ import typer
 from vigie.cli.environment import read_settings
 from vigie.cli.options import Context, Exclude, Features, chosen_features, print_notes
 from vigie.cli.read_options import reads_a_table
-from vigie.cli.terminal import out, progress_bar
+from vigie.cli.terminal import err, out, progress_bar
 from vigie.errors import InvalidDataError
 from vigie.tables.table import ReadOptions
 
@@ -108,8 +109,26 @@ def _backtest(
         is_faulty = labels_of(table.frame, labels, fault_words or ())
     others = [*(exclude or ()), *([labels] if labels else ())]
     X = chosen_features(table, others, feature, context)
+    if labels is None:
+        _propose_labels(table)
     rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
     with progress_bar() as progress:
         return backtests.backtest(
             X, is_faulty, rows, read_settings(), table.times, model, progress, context or ()
         )
+
+
+def _propose_labels(table: Table) -> None:
+    """Name the columns that look like labels."""
+    from vigie.tables.kinds import Kind, kinds
+
+    for column in kinds(table.frame, table.clock):
+        if column.kind is Kind.LABEL:
+            option = f"--labels {shlex.quote(column.name)}"
+            err.print(
+                f"{column.name} looks like labels ({column.reason}). To compare with them: "
+                f"{option}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )

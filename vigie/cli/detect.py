@@ -140,7 +140,7 @@ def _print_events(streams: Streams) -> None:
         results.append((machine, events, faults, states))
     told = [(machine.asset, machine.first, events.told()) for machine, events, _, _ in results]
     if any(worst for _, _, worst in told):
-        out.print(event_sheet(told))
+        out.print(event_sheet(told, streams[0][0].units))
     n_events = sum(events.n_events for _, events, _, _ in results)
     if sum(len(worst) for _, _, worst in told) < n_events:
         each = " of each machine" if len(results) > 1 else ""

@@ -81,4 +81,5 @@ def chosen_features(
 def print_notes(notes: Iterable[str]) -> None:
     """Print what a user should know of how a table was read."""
     for note in notes:
-        err.print(f"{note}.", style="dim", markup=False, highlight=False, soft_wrap=True)
+        line = f"{note.rstrip('.')}."
+        err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,14 +97,14 @@ def train(
         )
     if sheet.row_count:
         out.print(sheet)
-        _print_smallest_steps(models)
+        _print_smallest_steps(models, table.units)
         if not context:
             _propose_context(table.frame, X, exclude or ())
     if failed:
         raise typer.Exit(1)
 
 
-def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
+def _print_smallest_steps(models: Sequence[TrainedModel], units: Mapping[str, str]) -> None:
     """Print for each sensor the smallest step that raises an alarm, by the best model alone."""
     import numpy as np
 
@@ -131,8 +131,8 @@ def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
         is_name = column == "sensor"
         sheet.add_column(column, justify="left" if is_name else "right", overflow="fold")
     for i in shown.tolist():
-        usual = f"{low[i]:.4g} to {high[i]:.4g}"
-        sheet.add_row(escape(names[i]), usual, _said(soon[i]), _said(later[i]))
+        usual = f"{low[i]:.4g} to {high[i]:.4g} {units.get(names[i], '')}".rstrip()
+        sheet.add_row(escape(names[i]), escape(usual), _said(soon[i]), _said(later[i]))
     given = " in the average context" if models[0].context is not None else ""
     sheet.caption = f"By the best model alone{given}."
     if len(shown) < len(known):

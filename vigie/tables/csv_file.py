@@ -74,6 +74,10 @@ class CsvFile:
         self.path = path
         sample = text.read_sample(path)
         self.encoding = options.encoding or text.encoding_of(sample)
+        if not sample.strip():
+            raise InvalidDataError(
+                f"{path} is empty.", field="FILE", remedy="Give a table with names and readings."
+            )
         lines = _LINE_END.split(_decoded(sample, self.encoding))
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()

@@ -44,6 +44,11 @@ class Machine:
     first: int = 0
 
     @property
+    def units(self) -> dict[str, str]:
+        """Units, where the file has them."""
+        return self.table.units
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the file was understood."""
         return self.table.notes

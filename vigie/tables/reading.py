@@ -237,6 +237,11 @@ class Recording:
             yield pd.DataFrame({name: np.empty(0) for name in wanted}), None
 
     @property
+    def units(self) -> dict[str, str]:
+        """Units, where the file has them."""
+        return self.file.units
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the file was understood."""
         written = self.clock[1]

@@ -7,6 +7,7 @@ differ, the user is asked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -59,6 +60,7 @@ __all__ = ["TimeFormat", "TimeOptions", "TimeParser", "find_clock", "understand_
 Kind = Literal["instants", "text", "numbers", "given"]
 Cells = Sequence["pa.Array | pa.ChunkedArray"]
 
+_WITH_DOTS = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
@@ -607,7 +609,8 @@ def _order(
             f"{note}, since the steps between rows are then even. If that is wrong, "
             f"say {_remedies(others)}.",
         )
-    if reason == "usual":
+    # With dots between the numbers, the day stands first everywhere.
+    if reason == "usual" and not (order == "dmy" and _WITH_DOTS.match(sample)):
         return order, (
             f"{note}; the values do not tell. If that is wrong, say {_remedies(others)}.",
         )
