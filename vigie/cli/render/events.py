@@ -102,7 +102,7 @@ def _span(first: int, last: int) -> str:
 
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
-    unit = units.get(sensor.name, "")
+    unit = escape(units.get(sensor.name, ""))
     name = escape(sensor.name)
     if isinstance(sensor, UnseenContribution):
         value = f"{sensor.value:.4g} {unit}".rstrip()
