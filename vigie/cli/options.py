@@ -80,4 +80,6 @@ def chosen_features(
 def print_notes(table: Table) -> None:
     """Print what a user should know of how a table was read."""
     for note in table.notes:
-        err.print(f"{note}.", style="dim", markup=False, highlight=False, soft_wrap=True)
+        err.print(
+            f"{note.removesuffix('.')}.", style="dim", markup=False, highlight=False, soft_wrap=True
+        )

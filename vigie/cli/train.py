@@ -146,21 +146,9 @@ def _print_smallest_steps(models: Sequence[TrainedModel]) -> None:
 
 def _propose_context(table: pd.DataFrame, X: pd.DataFrame, exclude: Sequence[str]) -> None:
     """Name the columns that look like settings of the machine."""
-    import numpy as np
+    from vigie.detectors.data.proposal import proposed_for
 
-    from vigie.detectors.data.matrices import as_matrix
-    from vigie.detectors.data.proposal import proposed_context
-
-    known = as_matrix(X, gaps=True)
-    complete = np.isfinite(known.values).all(axis=1)
-    others = table[complete].select_dtypes(["object", "string", "category"])
-    texts = {
-        str(name): others[name].tolist()
-        for name in others.columns
-        if name not in X.columns and name not in exclude
-    }
-    proposed = proposed_context(known.values[complete], known.feature_names, texts)
-    for name, share in proposed.items():
+    for name, share in proposed_for(table, list(X.columns), exclude).items():
         option = f"--context {shlex.quote(name)}"
         out.print(
             f"{escape(name)} looks like a setting: it holds its values, and explains {share:.0%} "
