@@ -42,6 +42,7 @@ MOST_SENSORS, WEAKEST = 8, 5
 def train(
     file: Path,
     reading: ReadOptions,
+    named: list[str],
     model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
     rows: RowRange = None,
     exclude: Exclude = None,
@@ -56,6 +57,7 @@ def train(
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
+    from vigie.services.inspection import report_on
 
     table = _read(file, reading, rows, context or (), asset)
     print_notes(table)
@@ -69,6 +71,7 @@ def train(
             model_names=model,
             context_features=context or (),
             stage=stage,
+            source=report_on(table, Path(named[0]).name, reading).as_dict(),
             progress=progress,
             on_trained=models.append,
         )

@@ -36,6 +36,7 @@ MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
+_WEB_PAGE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -79,7 +80,9 @@ class CsvFile:
         self.path = path
         sample = text.read_sample(path)
         self.encoding = options.encoding or text.encoding_of(sample)
-        lines = _LINE_END.split(_decoded(sample, self.encoding))
+        content = _decoded(sample, self.encoding)
+        _refuse_web_page(content)
+        lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         self.dialect = find_dialect(lines, options.separator)
@@ -388,6 +391,16 @@ class _Raw(io.RawIOBase):
         data = self._source.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _refuse_web_page(content: str) -> None:
+    """Raise if a file is a web page, as a server answers in place of a file."""
+    if _WEB_PAGE.match(content):
+        raise InvalidDataError(
+            "It is a web page, not a table.",
+            field="FILE",
+            remedy="Look at it in a browser: a login or an error may stand in place of the file.",
+        )
 
 
 def _decoded(sample: bytes, encoding: str) -> str:

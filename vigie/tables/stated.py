@@ -61,6 +61,8 @@ def read_options(
             field="--separator",
             remedy="Give one character, tab or space.",
         )
+    if encoding is not None:
+        _require_encoding(encoding)
     return ReadOptions(
         csv=CsvOptions(separator, None if decimal is None else MARKS[decimal], encoding),
         sheet=sheet,
@@ -70,6 +72,17 @@ def read_options(
         by=by,
         hold=_duration(hold),
     )
+
+
+def _require_encoding(encoding: str) -> None:
+    try:
+        "a1,".encode(encoding).decode(encoding)
+    except (LookupError, ValueError) as error:
+        raise InvalidDataError(
+            f"There is no encoding {encoding!r}.",
+            field="--encoding",
+            remedy="For example utf-8, cp1252 or utf-16.",
+        ) from error
 
 
 def is_separator(separator: str) -> bool:

@@ -7,6 +7,7 @@ differ, the user is asked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -466,7 +467,21 @@ def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> 
             field="--time-format",
             remedy="Give one as for strptime, such as %d/%m/%Y %H:%M.",
         )
+    _require_form(form)
     return replace(base, kind="given", given=form)
+
+
+def _require_form(form: str) -> None:
+    import pandas as pd
+
+    try:
+        pd.to_datetime(pd.Series(["2024"]), format=form, errors="coerce")
+    except (ValueError, re.error) as error:
+        raise InvalidDataError(
+            f"The form {form!r} is none for times: {error}.",
+            field="--time-format",
+            remedy="Give one as for strptime, such as %d/%m/%Y %H:%M.",
+        ) from error
 
 
 def _readings(
