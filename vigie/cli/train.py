@@ -64,6 +64,8 @@ def train(
     X = chosen_features(table, exclude, feature, context)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None
+    is_recorded = service.mlflow_service.enabled
+    source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:
         outcome = service.train_all_models(
@@ -71,7 +73,7 @@ def train(
             model_names=model,
             context_features=context or (),
             stage=stage,
-            source=report_on(table, Path(named[0]).name, reading).as_dict(),
+            source=source,
             progress=progress,
             on_trained=models.append,
         )

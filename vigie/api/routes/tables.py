@@ -183,8 +183,8 @@ def _kind(request: Request) -> str:
 def _for_http(error: InvalidDataError) -> InvalidDataError:
     """Return an error whose options are named as in a query."""
     field = "body" if error.field in (None, "FILE") else _as_parameters(error.field or "")
-    remedy = _as_parameters(error.remedy or "")
-    return InvalidDataError(_as_parameters(error.message), field=field, remedy=remedy or None)
+    remedy = _as_parameters(error.remedy or "Send a CSV, Excel or Parquet file.")
+    return InvalidDataError(_as_parameters(error.message), field=field, remedy=remedy)
 
 
 def _as_parameters(text: str) -> str:
