@@ -20,7 +20,7 @@ from vigie import __version__
 from vigie.api import document, problems
 from vigie.api.executor import BatchExecutor
 from vigie.api.middleware import BodyLimit, HeadAsGet, RootPath
-from vigie.api.routes import anomalies
+from vigie.api.routes import anomalies, tables
 from vigie.config import Settings
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -81,6 +81,7 @@ def create_app(
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
+    app.include_router(tables.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"

@@ -47,6 +47,15 @@ REMEDY: dict[HTTPStatus, str] = {
 }
 """Remedies for errors that have no ``VigieError``."""
 
+
+class UnsupportedBody(HTTPException):
+    """A 415 with a remedy of its own, for a route that expects no JSON."""
+
+    def __init__(self, detail: str, remedy: str):
+        super().__init__(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+        self.remedy = remedy
+
+
 OUTWARD: dict[type[errors.VigieError], str] = {
     errors.TrackingError: "The MLflow server refuses, fails or cannot be reached.",
     errors.HistoryError: "The database of readings cannot be used.",
@@ -78,11 +87,15 @@ def problem(
 
 
 def http_problem(
-    status: HTTPStatus, detail: str, path: str | None, headers: Mapping[str, str] | None = None
+    status: HTTPStatus,
+    detail: str,
+    path: str | None,
+    headers: Mapping[str, str] | None = None,
+    remedy: str | None = None,
 ) -> Response:
     """Return the problem document for an HTTP error."""
     kind = status.phrase.lower().replace(" ", "-")
-    remedy = REMEDY.get(status)
+    remedy = remedy or REMEDY.get(status)
     return problem(status, kind, status.phrase, detail, path, headers, remedy=remedy)
 
 
@@ -125,7 +138,8 @@ async def _vigie_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    return http_problem(status, error.detail, path_of(request), error.headers)
+    remedy = error.remedy if isinstance(error, UnsupportedBody) else None
+    return http_problem(status, error.detail, path_of(request), error.headers, remedy)
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vigie import __version__
-from vigie.cli import backtest, demo, detect, doctor, models, serve, sync, train, up
+from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
 from vigie.cli.terminal import err, out, print_error
 from vigie.errors import VigieError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 # In the order of `vigie --help`.
 app.command()(up.up)
 app.command()(serve.serve)
+app.command()(inspect.inspect)
 app.command()(train.train)
 app.command()(sync.sync)
 app.command()(detect.detect)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from vigie.errors import InvalidDataError
-from vigie.tables.csv_file import CsvOptions
-from vigie.tables.numbers import Mark
+from vigie.tables.stated import read_options
 from vigie.tables.table import ReadOptions
-from vigie.tables.times import TimeOptions
 
 
 class Decimal(StrEnum):
@@ -28,7 +24,6 @@ class Decimal(StrEnum):
     COMMA = "comma"
 
 
-MARKS: dict[Decimal | None, Mark] = {Decimal.POINT: ".", Decimal.COMMA: ","}
 PANEL = "How the file is read (decided from the file unless stated)"
 
 
@@ -102,14 +97,18 @@ def _read_options(
     InvalidDataError
         If an option has no usable value.
     """
-    return ReadOptions(
-        csv=CsvOptions(separator, MARKS.get(decimal), encoding),
+    return read_options(
+        time=time or (),
+        day_first=day_first,
+        time_format=time_format,
+        timezone=timezone,
+        separator=separator,
+        decimal=decimal,
+        encoding=encoding,
         sheet=sheet,
-        time=tuple(time or ()),
-        times=TimeOptions(day_first, time_format, timezone),
-        long=_pair(long),
+        long=long,
         by=by,
-        hold=_duration(hold),
+        hold=hold,
     )
 
 
@@ -136,7 +135,8 @@ def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options above in place of its parameter ``reading``.
 
     Its parameter ``file`` may be the address of a database, a server or a file elsewhere; the
-    command gets the path of a copy.
+    command gets the path of a copy. Its parameter ``named``, if it has one, gets the words
+    that name the file on a command line, without the password of an address.
     """
     own = inspect.signature(command, eval_str=True)
     reading = inspect.signature(_read_options, eval_str=True).parameters
@@ -146,13 +146,16 @@ def reads_a_table(command: Callable[..., None]) -> Callable[..., None]:
     def with_options(**values: Any) -> None:
         stated = _read_options(**{name: values.pop(name) for name in reading})
         asked = _asked(**{name: values.pop(name) for name in asking})
-        with _local(values.pop("file"), asked) as path:
+        source = values.pop("file")
+        if "named" in own.parameters:
+            values["named"] = _named(source, asked)
+        with _local(source, asked) as path:
             command(file=path, **values, reading=stated)
 
     parameters = [
         p.replace(annotation=Source if p.name == "file" else p.annotation)
         for p in own.parameters.values()
-        if p.name != "reading"
+        if p.name not in ("reading", "named")
     ]
     parameters = [*parameters, *reading.values(), *asking.values()]
     parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
@@ -176,28 +179,11 @@ def _local(source: str, asked: dict[str, str | None]) -> AbstractContextManager[
     return nullcontext(Path(source))
 
 
-def _pair(long: str | None) -> tuple[str, str] | None:
-    if long is None:
-        return None
-    tag, colon, value = long.partition(":")
-    if not (tag and colon and value):
-        raise InvalidDataError(
-            f"{long!r} does not name two columns.",
-            field="--long",
-            remedy="Name the column of the sensor and that of its value, such as tag:value.",
-        )
-    return tag, value
+def _named(source: str, asked: dict[str, str | None]) -> list[str]:
+    """Return a file's path as written; or an address without its password, and its options."""
+    from vigie.tables.sources import is_source, shown
 
-
-def _duration(text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|min|m|h|d)\s*", text)
-    if match is None:
-        raise InvalidDataError(
-            f"{text!r} is no duration.",
-            field="--hold",
-            remedy="Write it with its unit, such as 90s, 10min, 2h or 1d.",
-        )
-    units = {"ms": 1e-3, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-    return timedelta(seconds=float(match[1]) * units[match[2]])
+    if not is_source(source):
+        return [f"./{source}" if source.startswith("-") else source]
+    options = [(f"--{name}", value) for name, value in asked.items() if value is not None]
+    return [shown(source), *(word for option in options for word in option)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,31 @@ def new_sheet() -> Sheet:
     from rich.table import Table
 
     return Table(header_style="bold")
+
+
+def plain(text: str) -> str:
+    """Return text from outside without what a terminal would act on, such as escape sequences."""
+    return "".join(
+        character if unicodedata.category(character)[0] != "C" else _escaped(character)
+        for character in text
+    )
+
+
+def quoted(words: Sequence[str]) -> str:
+    """Return words as a command line that a shell reads back."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if plain(word) == word:
+        return shlex.quote(word)
+    # Bash and zsh read escapes between these.
+    inside = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{plain(inside)}'"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def print_error(error: str) -> None:

@@ -42,6 +42,7 @@ MOST_SENSORS, WEAKEST = 8, 5
 def train(
     file: Path,
     reading: ReadOptions,
+    named: list[str],
     model: Annotated[list[str] | None, typer.Option(help="Only this detector. Repeatable.")] = None,
     rows: RowRange = None,
     exclude: Exclude = None,
@@ -56,12 +57,15 @@ def train(
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
+    from vigie.services.inspection import report_on
 
     table = _read(file, reading, rows, context or (), asset)
     print_notes(table.notes)
     X = chosen_features(table, exclude, feature, context)
     service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
     stage = "Production" if promote else None
+    is_recorded = service.mlflow_service.enabled
+    source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:
         outcome = service.train_all_models(
@@ -69,6 +73,7 @@ def train(
             model_names=model,
             context_features=context or (),
             stage=stage,
+            source=source,
             progress=progress,
             on_trained=models.append,
         )
@@ -146,21 +151,9 @@ def _print_smallest_steps(models: Sequence[TrainedModel], units: Mapping[str, st
 
 def _propose_context(table: pd.DataFrame, X: pd.DataFrame, exclude: Sequence[str]) -> None:
     """Name the columns that look like settings of the machine."""
-    import numpy as np
+    from vigie.detectors.data.proposal import proposed_for
 
-    from vigie.detectors.data.matrices import as_matrix
-    from vigie.detectors.data.proposal import proposed_context
-
-    known = as_matrix(X, gaps=True)
-    complete = np.isfinite(known.values).all(axis=1)
-    others = table[complete].select_dtypes(["object", "string", "category"])
-    texts = {
-        str(name): others[name].tolist()
-        for name in others.columns
-        if name not in X.columns and name not in exclude
-    }
-    proposed = proposed_context(known.values[complete], known.feature_names, texts)
-    for name, share in proposed.items():
+    for name, share in proposed_for(table, list(X.columns), exclude).items():
         option = f"--context {shlex.quote(name)}"
         out.print(
             f"{escape(name)} looks like a setting: it holds its values, and explains {share:.0%} "

@@ -86,6 +86,7 @@ class AnomalyDetectionService:
         *,
         context_features: Sequence[str] = (),
         stage: str | None = None,
+        source: Mapping[str, Any] | None = None,
         progress: Progress = no_progress,
         on_trained: Callable[[TrainedModel], None] = lambda model: None,
     ) -> dict[str, dict[str, Any]]:
@@ -103,6 +104,9 @@ class AnomalyDetectionService:
             Columns that say how the machine is run; see ``DetectorService.train``.
         stage : {'Staging', 'Production'}, optional
             The stage to which each version is moved once it is registered, possibly later.
+        source : mapping, optional
+            What was understood of the file with the rows, as ``Report.as_dict`` returns it; each
+            run keeps it as ``table.json``.
         progress : callable, optional
             Called with the current step and the share of it that is complete.
         on_trained : callable, optional
@@ -131,6 +135,7 @@ class AnomalyDetectionService:
                 self.settings,
                 self.mlflow_service.recorder,
                 stage=stage,
+                source=source,
                 progress=progress,
                 on_note=self.served.note,
             ):

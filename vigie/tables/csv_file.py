@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from vigie.errors import InvalidDataError
 from vigie.tables import text
-from vigie.tables.dialect import COMMENT, find_dialect
+from vigie.tables.dialect import COMMENT, find_dialect, separator_reasons
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.numbers import (
     MISSING,
@@ -21,16 +21,23 @@ from vigie.tables.numbers import (
     Shapes,
     decide,
     decimal_of,
+    is_marked,
+    is_number_like,
     matching,
 )
+from vigie.tables.origin import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SHAPED_ROWS = 5_000
+COMPARED_LINES = 100
+"""Lines from which it is told why the separator is the one."""
+MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
+_WEB_PAGE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -78,13 +85,17 @@ class CsvFile:
             raise InvalidDataError(
                 f"{path} is empty.", field="FILE", remedy="Give a table with names and readings."
             )
-        lines = _LINE_END.split(_decoded(sample, self.encoding))
+        content = _decoded(sample, self.encoding)
+        _refuse_web_page(content)
+        lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         self.dialect = find_dialect(lines, options.separator)
         self._has_quotes = any(self.dialect.quote in line for line in lines)
         layout = self.dialect.layout
         self.columns, self.units, self.notes = layout.names, layout.units, list(layout.notes)
+        self._options, self._first_lines = options, lines[:COMPARED_LINES]
+        self._has_mark = any(map(sample.startswith, text.MARKS))
         shapes = self._shapes_of(self.dialect.rows)
         self.numbers = NumberOptions(
             stated=options.decimal,
@@ -92,6 +103,7 @@ class CsvFile:
             usual="," if self.dialect.separator == ";" else ".",
         )
         self.decimal: Mark = options.decimal or self._usual_decimal(shapes)
+        self._proof = self._proof_of(shapes)
         self._plain = {
             name
             for name, of_column in zip(self.columns, shapes, strict=True)
@@ -102,6 +114,36 @@ class CsvFile:
     def description(self) -> str:
         """The dialect in words."""
         return f"CSV with {self.dialect.description}, {self.encoding}"
+
+    @property
+    def origin(self) -> Origin:
+        """The dialect, and why it is this one."""
+        return Origin(
+            "CSV",
+            encoding=self.encoding,
+            separator=None if len(self.columns) == 1 else self.dialect.separator,
+            decimal=self.decimal,
+            packing=text.packing(self.path),
+            first_line=self.dialect.skipped_lines + 1,
+            has_header=self.dialect.layout.has_header,
+            because=tuple(self._reasons()),
+        )
+
+    def _reasons(self) -> Iterator[str]:
+        yield from separator_reasons(self.dialect, self._first_lines, self._options.separator)
+        if self._options.decimal is not None:
+            yield f"The decimal mark is a {MARK_WORDS[self.decimal]}, as stated"
+        elif self._proof is not None:
+            name, cell = self._proof
+            yield f"The decimal mark is a {MARK_WORDS[self.decimal]}, as {name} shows: {cell!r}"
+        if self._options.encoding is not None:
+            yield f"The encoding is {self.encoding}, as stated"
+        elif self.encoding == "utf-8":
+            yield "The encoding is utf-8: its bytes are valid in it"
+        elif self._has_mark:
+            yield f"The encoding is {self.encoding}, by the mark at its start"
+        else:
+            yield f"The encoding is {self.encoding}, by its bytes, which are not valid in utf-8"
 
     def batches(
         self, names: Collection[str], as_text: Collection[str] = ()
@@ -230,6 +272,14 @@ class CsvFile:
         marks = Counter(mark for of_column in shapes if (mark := decimal_of(of_column)))
         return max(marks, key=lambda mark: marks[mark], default=self.numbers.usual)
 
+    def _proof_of(self, shapes: Sequence[Shapes]) -> tuple[str, str] | None:
+        """Return a column that proves the decimal mark, and its first cell that has it."""
+        for name, of_column in zip(self.columns, shapes, strict=True):
+            with_mark = [s for s in of_column.counts if self.decimal in s and is_number_like(s)]
+            if with_mark and decimal_of(of_column) == self.decimal:
+                return name, of_column.first[with_mark[0]][1]
+        return None
+
     def _is_plain(self, name: str, shapes: Shapes) -> bool:
         """Return whether pyarrow can read a column as numbers, as far as the sample shows."""
         if shapes.words or shapes.overflow:
@@ -242,9 +292,8 @@ class CsvFile:
             return False
         if written is None or not written.is_plain:
             return False
-        has_mark = any(mark in shape for shape in shapes.numeric for mark in ".,")
         whole = matching(shapes)[written] == sum(shapes.counts.values())
-        return whole and (written.decimal == self.decimal or not has_mark)
+        return whole and (written.decimal == self.decimal or not is_marked(shapes))
 
 
 class _Again(Exception):
@@ -346,6 +395,16 @@ class _Raw(io.RawIOBase):
         data = self._source.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _refuse_web_page(content: str) -> None:
+    """Raise if a file is a web page, as a server answers in place of a file."""
+    if _WEB_PAGE.match(content):
+        raise InvalidDataError(
+            "It is a web page, not a table.",
+            field="FILE",
+            remedy="Look at it in a browser: a login or an error may stand in place of the file.",
+        )
 
 
 def _decoded(sample: bytes, encoding: str) -> str:

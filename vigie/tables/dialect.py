@@ -48,10 +48,9 @@ class Dialect:
     @property
     def description(self) -> str:
         """The separator in words."""
-        names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
         if len(self.layout.names) == 1:
             return "one column"
-        return f"{names.get(self.separator, repr(self.separator))} between the cells"
+        return f"{_in_words(self.separator)} between the cells"
 
 
 def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
@@ -103,6 +102,54 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
         if tried.layout.has_header and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
+
+
+def separator_reasons(
+    dialect: Dialect, lines: Sequence[str], stated: str | None = None
+) -> list[str]:
+    """Return sentences on the separator, and on what others would make of the same lines.
+
+    Parameters
+    ----------
+    dialect : Dialect
+        As found.
+    lines : sequence of str
+        The first lines of the file.
+    stated : str, optional
+        The separator that the user states.
+    """
+    body = [line for line in lines[dialect.skipped_lines :] if line.strip()]
+    others = [
+        f"{_in_words(other)} would make {_counts(body, other, dialect.quote)}"
+        for other in SEPARATORS
+        if other != dialect.separator and any(other in line for line in body)
+    ]
+    if len(dialect.layout.names) == 1:
+        found = "There is one column: no separator splits all rows alike"
+    else:
+        said = ", as stated" if stated is not None else ""
+        found = (
+            f"{_in_words(dialect.separator).capitalize()} stand between the cells{said}: they make "
+            f"{_counts(body, dialect.separator, dialect.quote)}"
+        )
+    return [found, *(f"Not chosen: {other}" for other in others)]
+
+
+def _in_words(separator: str) -> str:
+    names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+    return names.get(separator, repr(separator))
+
+
+def _counts(lines: Sequence[str], separator: str, quote: str) -> str:
+    """Return how many cells a separator makes of each line, in words."""
+    try:
+        rows, _ = _cells(lines, separator, quote)
+    except InvalidDataError:
+        return "no rows"
+    sizes = sorted({len(row) for row in rows})
+    if len(sizes) == 1:
+        return f"{sizes[0]} cell{'' if sizes[0] == 1 else 's'} of each row"
+    return f"{sizes[0]} to {sizes[-1]} cells of a row" if sizes else "no rows"
 
 
 def _detected(lines: Sequence[str], separators: Sequence[str]) -> tuple[str | None, str]:

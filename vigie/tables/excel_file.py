@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vigie.errors import InvalidDataError
 from vigie.tables.layout import Layout, find_layout
 from vigie.tables.numbers import NumberOptions
+from vigie.tables.origin import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +66,16 @@ class ExcelFile:
     def description(self) -> str:
         """The kind of file in words."""
         return f"the sheet {self.sheet!r} of a workbook"
+
+    @property
+    def origin(self) -> Origin:
+        """The workbook and its sheet."""
+        return Origin(
+            "workbook",
+            first_line=self.layout.first + 1,
+            has_header=self.layout.has_header,
+            sheet=self.sheet,
+        )
 
     def batches(
         self, names: Collection[str], as_text: Collection[str] = ()

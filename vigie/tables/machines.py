@@ -20,6 +20,7 @@ from vigie.tables.shape import (
     pivot,
     repeated,
 )
+from vigie.tables.stated import duration
 from vigie.tables.table import ReadOptions, Table, Times, require_columns
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ class Machine:
         One row a time, in order.
     first : int
         Number of its first row in the file, from 0; 0 if its rows are not those of the file.
+    long : LongFormat or None
+        The columns of the file, if this has one value a row.
     """
 
     asset: str | None
     table: Table
     first: int = 0
+    long: LongFormat | None = None
 
     @property
     def units(self) -> dict[str, str]:
@@ -157,7 +161,7 @@ def _shaped(machine: Machine, options: ReadOptions) -> Machine:
     table = machine.table
     long = _long_format(table, options)
     if long is not None:
-        machine = replace(machine, table=_pivoted(table, long), first=0)
+        machine = replace(machine, table=_pivoted(table, long), first=0, long=long)
         table = machine.table
     if options.hold is not None:
         if table.times is None:
@@ -175,10 +179,9 @@ def _shaped(machine: Machine, options: ReadOptions) -> Machine:
 def _note_on_rates(table: Table) -> Iterator[str]:
     """Yield a note if sensors are recorded less often than the rows."""
     if rates := mixed_rates(table.frame, table.times):
-        longest = max(rates.values())
         yield (
             f"{_listed(list(rates))} recorded less often than the rows: --hold "
-            f"{_duration(longest.total_seconds())} holds the last value"
+            f"{duration(max(rates.values()))} holds the last value"
         )
 
 
@@ -214,11 +217,3 @@ def _listed(names: list[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} is"
     return f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''} are"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as ``--hold`` takes it, rounded up."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(-(-seconds // 1))}s"

@@ -213,9 +213,16 @@ def _reads(written: NumberFormat, shape: str) -> bool:
 
 def decimal_of(shapes: Shapes) -> Mark | None:
     """Return the decimal mark that a column's own cells prove; None if they leave it open."""
+    if not is_marked(shapes):
+        return None
     possible = _possible(matching(shapes), shapes)
     marks = {written.decimal for written in possible}
     return marks.pop() if len(marks) == 1 else None
+
+
+def is_marked(shapes: Shapes) -> bool:
+    """Return whether a number has a point or a comma; whole numbers prove neither."""
+    return any(mark in shape for shape in shapes.numeric for mark in ".,")
 
 
 def _possible(reads: Mapping[NumberFormat, int], shapes: Shapes) -> list[NumberFormat]:
@@ -224,8 +231,7 @@ def _possible(reads: Mapping[NumberFormat, int], shapes: Shapes) -> list[NumberF
     if most == 0:
         return []
     best = [written for written, n in reads.items() if n == most]
-    marked = any(mark in shape for shape in shapes.numeric for mark in ".,")
-    if not marked:
+    if not is_marked(shapes):
         return best[:1]
     by_decimal: dict[Mark, NumberFormat] = {}
     for written in best:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vigie.tables.numbers import NumberOptions
+from vigie.tables.origin import Origin
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +46,11 @@ class ParquetFile:
     def description(self) -> str:
         """The kind of file in words."""
         return "Parquet"
+
+    @property
+    def origin(self) -> Origin:
+        """The kind of file."""
+        return Origin("Parquet")
 
     def batches(
         self, names: Collection[str], as_text: Collection[str] = ()

@@ -15,6 +15,7 @@ from vigie.tables import excel_file, parquet_file, text
 from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, is_text, to_numpy
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.numbers import Mark, NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.origin import Origin
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
 from vigie.tables.table import UNSTATED, ReadOptions, Table, Times
 from vigie.tables.times import TimeFormat, understand_times
@@ -40,6 +41,10 @@ class TableFile(Protocol):
     @property
     def description(self) -> str:
         """The kind of file in words."""
+
+    @property
+    def origin(self) -> Origin:
+        """What the file is, and why it was understood so."""
 
     def batches(
         self, names: Collection[str], as_text: Collection[str] = ()
@@ -110,7 +115,8 @@ def understood(
     import pandas as pd
 
     n_rows = len(next(iter(columns.values()))) if columns else 0
-    clock, times, notes = times_of(columns, n_rows, options)
+    clock, times, written = times_of(columns, n_rows, options)
+    notes = [] if written is None else list(written.notes)
     if times is not None and is_newest_first(times):
         columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}
         times = times[::-1]
@@ -137,6 +143,8 @@ def understood(
         formats=formats,
         description=file.description,
         notes=(*file.notes, *notes),
+        written=written,
+        origin=file.origin,
     )
 
 

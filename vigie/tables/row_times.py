@@ -12,7 +12,7 @@ import numpy as np
 from vigie.errors import InvalidDataError
 from vigie.tables.cells import is_text
 from vigie.tables.table import ReadOptions, Times, require_columns
-from vigie.tables.times import find_clock, understand_times
+from vigie.tables.times import TimeFormat, find_clock, understand_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,18 +25,18 @@ MOST_GROUPS, TRIED_GROUPS = 5_000, 4
 
 def times_of(
     columns: Mapping[str, pa.ChunkedArray], n_rows: int, options: ReadOptions
-) -> tuple[tuple[str, ...], Times | None, list[str]]:
-    """Return the columns that hold the time, the times, and what to say of them."""
+) -> tuple[tuple[str, ...], Times | None, TimeFormat | None]:
+    """Return the columns that hold the time, the times, and how these are written."""
     clock = clock_of(columns, n_rows, options)
     if not clock or not n_rows:
-        return clock, None, []
+        return clock, None, None
     cells = [columns[name] for name in clock]
     require_columns(columns, options.groups, "--by" if options.by else "--long")
     if options.groups:
         return clock, *_times_by_group(columns, clock, options.groups, options)
     try:
         written = understand_times(cells, clock, options.times)
-        return clock, written.parser().read(cells), list(written.notes)
+        return clock, written.parser().read(cells), written
     except InvalidDataError:
         found = _other_order(columns, clock, options)
         if found is None:
@@ -46,7 +46,7 @@ def times_of(
 
 def _other_order(
     columns: Mapping[str, pa.ChunkedArray], clock: Sequence[str], options: ReadOptions
-) -> tuple[Times, list[str]] | None:
+) -> tuple[Times, TimeFormat] | None:
     """Return times that do not ascend from row to row; None if they have no other order.
 
     They may be newest first, or ascend for each machine, or for each tag of a table with one value
@@ -56,7 +56,7 @@ def _other_order(
     backwards = [column.take(np.arange(len(column))[::-1]) for column in cells]
     with suppress(InvalidDataError):
         written = understand_times(backwards, clock, options.times)
-        return written.parser().read(backwards)[::-1], list(written.notes)
+        return written.parser().read(backwards)[::-1], written
     for name in _grouping(columns, clock):
         with suppress(InvalidDataError):
             return _times_by_group(columns, clock, [name], options)
@@ -73,7 +73,7 @@ def _times_by_group(
     clock: Sequence[str],
     groups: Sequence[str],
     options: ReadOptions,
-) -> tuple[Times, list[str]]:
+) -> tuple[Times, TimeFormat]:
     """Return times that ascend within each group of rows; the largest one decides their form."""
     import pandas as pd
 
@@ -92,7 +92,7 @@ def _times_by_group(
     times = np.empty(len(numbers), "M8[us]")
     for bound in bounds:
         times[order[slice(*bound)]] = written.parser().read(of(bound))
-    return times, list(written.notes)
+    return times, written
 
 
 def _grouping(columns: Mapping[str, pa.ChunkedArray], clock: Sequence[str]) -> list[str]:

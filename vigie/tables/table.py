@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from vigie.errors import InvalidDataError
 from vigie.tables.csv_file import CsvOptions
 from vigie.tables.numbers import NumberFormat
-from vigie.tables.times import TimeOptions
+from vigie.tables.origin import Origin
+from vigie.tables.times import TimeFormat, TimeOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,10 @@ class Table:
         The kind of file in words.
     notes : tuple of str
         What a user should know of how the file was understood.
+    written : TimeFormat or None
+        How the times are written; None if the file has none.
+    origin : Origin or None
+        The file, and why it was read so; None for a table from elsewhere.
     """
 
     frame: pd.DataFrame
@@ -91,6 +96,8 @@ class Table:
     formats: dict[str, NumberFormat] = field(default_factory=dict)
     description: str = ""
     notes: tuple[str, ...] = ()
+    written: TimeFormat | None = None
+    origin: Origin | None = None
 
     def rows(self, chosen: slice) -> Table:
         """Return some of the rows."""

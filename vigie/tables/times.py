@@ -115,6 +115,8 @@ class TimeFormat:
         Where local times without a zone go back, since a clock was set back.
     repeats : bool
         Whether several rows have one time.
+    reason : str
+        Why the numbers of a date have this order, if others were possible at first.
     """
 
     names: tuple[str, ...]
@@ -128,6 +130,7 @@ class TimeFormat:
     zone: str | None = None
     changes: tuple[Change, ...] = ()
     repeats: bool = False
+    reason: str = ""
 
     def parser(self) -> TimeParser:
         """Return a parser for the rows of one file, from its first."""
@@ -297,7 +300,7 @@ def understand_times(
     """
     zone = zone_named(options.timezone).key if options.timezone else None
     base = replace(_draft(cells, names, options), zone=zone)
-    readings = _readings(base, cells, options)
+    readings, faults = _readings(base, cells, options)
     order, note = _order(base, cells, readings)
     read = readings[order]
     found = replace(base, order=order, notes=(*base.notes, *note))
@@ -310,6 +313,7 @@ def understand_times(
     return replace(
         found,
         notes=(*found.notes, *parser.notes),
+        reason="" if note else _why(order, readings, faults, options),
         description=_described(found, cells, bool(read.is_zoned.any())),
     )
 
@@ -464,11 +468,29 @@ def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> 
             field="--time-format",
             remedy="Give one as for strptime, such as %d/%m/%Y %H:%M.",
         )
+    _require_form(form)
     return replace(base, kind="given", given=form)
 
 
-def _readings(base: TimeFormat, cells: Cells, options: TimeOptions) -> dict[Order, Written]:
+def _require_form(form: str) -> None:
+    import pandas as pd
+
+    try:
+        pd.to_datetime(pd.Series(["2024"]), format=form, errors="coerce")
+    except (ValueError, re.error) as error:
+        raise InvalidDataError(
+            f"The form {form!r} is none for times: {error}.",
+            field="--time-format",
+            remedy="Give one as for strptime, such as %d/%m/%Y %H:%M.",
+        ) from error
+
+
+def _readings(
+    base: TimeFormat, cells: Cells, options: TimeOptions
+) -> tuple[dict[Order, Written], dict[Order, _Fault]]:
     """Return the times by each order of the numbers of a date that fits all rows.
+
+    Of each of the others, the first cell that it does not fit.
 
     Raises
     ------
@@ -491,7 +513,27 @@ def _readings(base: TimeFormat, cells: Cells, options: TimeOptions) -> dict[Orde
     if not readings:
         best = max(faults.values(), key=lambda fault: fault.row)
         _refuse_cell(replace(base, order=first), best, options, len(faults) > 1)
-    return readings
+    return readings, faults
+
+
+def _why(
+    order: Order,
+    readings: Mapping[Order, Written],
+    faults: Mapping[Order, _Fault],
+    options: TimeOptions,
+) -> str:
+    """Return why the numbers of a date have an order; empty if no other was possible."""
+    said = f"Dates are read as {ORDER_WORDS[order]}"
+    if options.day_first is not None:
+        return f"{said}, as stated" if order in ("dmy", "mdy") else ""
+    refused = [
+        f"{fault.cell!r} in row {fault.row + 1} is not {ORDER_WORDS[other]}"
+        for other, fault in faults.items()
+        if fault.cell
+    ]
+    if refused:
+        return f"{said}: {', and '.join(refused)}"
+    return f"{said}: in another order, the times do not ascend" if len(readings) > 1 else ""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,8 @@ class TrainingRecord:
         The stage to which the version is moved.
     started_ms, ended_ms : int
         Unix time in milliseconds.
+    source : mapping or None
+        What was understood of the file with the rows, as JSON-compatible values.
     """
 
     model_name: str
@@ -87,6 +89,7 @@ class TrainingRecord:
     stage: str | None
     started_ms: int
     ended_ms: int
+    source: Mapping[str, Any] | None = None
 
     @property
     def run_name(self) -> str:
@@ -130,6 +133,9 @@ def write(
     if record.quality is not None:
         quality = json.dumps(record.quality.as_dict(), indent=2)
         (files / "data_quality.json").write_text(quality)
+    if record.source is not None:
+        source = json.dumps(record.source, indent=2, allow_nan=False)
+        (files / "table.json").write_text(source)
     if steps := power.as_dict(record.model):
         (files / "power.json").write_text(json.dumps(steps, indent=2))
     content_hash = write_model(

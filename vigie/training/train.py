@@ -84,6 +84,7 @@ def train(
     params: Params | None = None,
     threshold: float | None = None,
     stage: str | None = None,
+    source: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> TrainingRecord:
     """Fit and calibrate a model, and compute its metrics on the training rows.
@@ -106,6 +107,8 @@ def train(
         The score above which a reading is an anomaly; by default ``1 - contamination``.
     stage : {'Staging', 'Production'}, optional
         The stage to which the version is moved.
+    source : mapping, optional
+        What was understood of the file with the rows, as JSON-compatible values.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
 
@@ -151,6 +154,7 @@ def train(
         stage=stage,
         started_ms=started_ms,
         ended_ms=round(time.time() * 1000),
+        source=source,
     )
 
 
@@ -185,6 +189,7 @@ def train_each(
     recorder: Recorder,
     *,
     stage: str | None = None,
+    source: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
@@ -202,6 +207,8 @@ def train_each(
         Records them.
     stage : {'Staging', 'Production'}, optional
         The stage to which each version is moved.
+    source : mapping, optional
+        What was understood of the file with the rows; it goes into each run.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
     on_note : callable, optional
@@ -219,7 +226,7 @@ def train_each(
         try:
             entry = algorithm(name)
             own = settings_for(entry, settings)
-            fitted = train(entry, table, own, recorder, stage=stage, progress=part)
+            fitted = train(entry, table, own, recorder, stage=stage, source=source, progress=part)
             training = Training(fitted, on_note)
             keep_record(recorder, fitted, training.note, nested=len(names) > 1)
         except VigieError as error:

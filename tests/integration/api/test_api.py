@@ -409,11 +409,16 @@ def paste_examples(api: httpx.Client) -> list[tuple[str, httpx.Response]]:
     answers = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            bodies = [None]
-            if "requestBody" in operation:
-                bodies = examples(operation["requestBody"]["content"]["application/json"]["schema"])
-            for body in bodies:
-                response = api.request(method.upper(), api.base_url.join(path), json=body)
+            content = operation.get("requestBody", {}).get("content", {})
+            sent: list[dict[str, Any]] = [{}]
+            if "application/json" in content:
+                bodies = examples(content["application/json"]["schema"])
+                sent = [{"json": body} for body in bodies]
+            elif "text/csv" in content:
+                header = {"Content-Type": "text/csv"}
+                sent = [{"content": content["text/csv"]["example"], "headers": header}]
+            for body in sent:
+                response = api.request(method.upper(), api.base_url.join(path), **body)
                 answers.append((path.rpartition("/anomalies")[2], response))
     return answers
 
@@ -440,7 +445,7 @@ def asset(request: pytest.FixtureRequest) -> str:
 def test_every_example_of_the_api_works_when_it_is_pasted_in_order(plant):
     paths = [path for path, _ in plant.pasted]
     assert paths[:3] == ["/train", "/detect", "/detect/batch"]
-    assert {"/status", "/metrics", "/health", "/health/ready"} <= set(paths)
+    assert {"/status", "/metrics", "/health", "/health/ready", "/inspect"} <= set(paths)
     for path, response in plant.pasted:
         assert response.status_code == 200, f"{path}: {response.text}"
     verdict = plant.pasted[1][1].json()

@@ -425,6 +425,17 @@ def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(train
         assert model.n_samples == 300
 
 
+def test_a_run_keeps_what_was_understood_of_its_file(trained, workplace, tmp_path):
+    assert trained.returncode == 0, trained.stderr
+    client = workplace.tracking.server.client
+    [version] = client.search_model_versions("name='isolation_forest'")
+    path = client.download_artifacts(version.run_id, "table.json", str(tmp_path))
+    report = json.loads(Path(path).read_text())
+    assert (report["name"], report["n_rows"]) == ("healthy.csv", 300)
+    assert report["origin"]["separator"] == ";"
+    assert [c["name"] for c in report["columns"] if c["kind"] == "sensor"] == NAMES
+
+
 def test_a_training_says_the_smallest_step_of_each_sensor_that_it_would_see(trained):
     said = words(trained.stdout)
     assert "Smallest lasting step that raises an alarm" in said

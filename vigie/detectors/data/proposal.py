@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vigie.detectors.base import Floats
 from vigie.detectors.data.context import Context, code
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_HELD = 0.8
 """Share of its rows in which a setting has the value of the row before."""
@@ -57,6 +60,31 @@ def proposed_context(
     if not own or _explained(rows, list(own), sensors, words) < LEAST_EXPLAINED:
         return {}
     return {names[column]: share for column, share in own.items()}
+
+
+def proposed_for(
+    frame: pd.DataFrame, features: Sequence[str], exclude: Collection[str] = ()
+) -> dict[str, float]:
+    """Return the columns of a table that look like settings; see ``proposed_context``.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_columns)
+        In time order; rows with a missing reading are left out.
+    features : sequence of str
+        The columns of readings.
+    exclude : collection of str, optional
+        Columns of words that are no settings.
+    """
+    values = frame[list(features)].to_numpy(dtype=np.float64, na_value=np.nan)
+    complete = np.isfinite(values).all(axis=1)
+    words = frame[complete].select_dtypes(["object", "string", "category"])
+    texts = {
+        str(name): words[name].tolist()
+        for name in words.columns
+        if name not in features and name not in exclude
+    }
+    return proposed_context(values[complete], list(features), texts)
 
 
 def _holds(values: Floats) -> bool:

@@ -218,6 +218,27 @@ def magnitude(values: Floats) -> Floats:
     return sizes
 
 
+def frozen_runs(readings: Floats) -> list[tuple[int, int]]:
+    """Return the runs in which a sensor is frozen, in the order of the rows.
+
+    Parameters
+    ----------
+    readings : ndarray of shape (n_rows,)
+        Of one sensor in time order; NaN and infinities allowed.
+
+    Returns
+    -------
+    list of (first, last)
+        Rows from 0, both inclusive; a run goes on over missing values.
+    """
+    rows = np.flatnonzero(np.isfinite(readings))
+    starts, lengths, frozen = _runs(readings[rows])
+    return [
+        (int(rows[start]), int(rows[start + length - 1]))
+        for start, length in zip(starts[frozen], lengths[frozen], strict=True)
+    ]
+
+
 def longest_runs(values: Floats) -> NDArray[np.intp]:
     """Return the longest run of equal values of each sensor in rows, shape (n_features,).
 
