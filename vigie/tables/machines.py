@@ -143,8 +143,8 @@ def by_machine(table: Table, options: ReadOptions, first: int = 0) -> Iterator[M
             raise InvalidDataError(
                 f"The rows are of several machines: {asset} tells them apart.",
                 field="FILE",
-                remedy=f"Read them one by one with --by {shlex.quote(asset)}, or give the rows of one "
-                "machine.",
+                remedy=f"Read them one by one with --by {shlex.quote(asset)}, or give the rows of "
+                "one machine.",
             )
         yield _shaped(Machine(None, table, first), options)
         return

@@ -28,7 +28,7 @@ def model(soon: Any, later: Any) -> Any:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *models: Any) -> list[str]:
-    _print_smallest_steps(models)
+    _print_smallest_steps(models, {})
     return capsys.readouterr().out.splitlines()
 
 

@@ -364,3 +364,8 @@ def test_words_may_be_labels_if_the_faulty_ones_are_named():
 def test_a_row_without_a_label_is_refused():
     with pytest.raises(InvalidDataError, match=r"no label in row 2.*Write 0"):
         labels_of(pd.DataFrame({"fault": [0.0, np.nan]}), "fault")
+
+
+def test_whole_numbers_prove_no_decimal_mark(file: Path):
+    table = read(file, "n;p\n" + "".join(f"{i};1,{100 + i}\n" for i in range(20)))
+    assert table.frame["p"].iloc[:2].tolist() == [1.1, 1.101]
