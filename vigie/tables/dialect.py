@@ -103,7 +103,8 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
     for other in _left_in_cells(dialect):
         # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
         tried = _split(lines, n_above, other, dialect.quote)
-        if tried.layout.has_header and tried.layout.n_cells > 1 and not _left_in_cells(tried):
+        is_named = tried.layout.has_header or not dialect.layout.has_header
+        if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
 

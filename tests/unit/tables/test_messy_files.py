@@ -132,6 +132,13 @@ def test_a_comma_before_three_digits_of_a_single_column_is_not_guessed(file: Pat
         read_table(file)
 
 
+def test_semicolons_separate_cells_with_decimal_commas_and_spaces_without_names(file: Path):
+    file.write_text("1 050,2921;947,1581\n785,7323;1 041,9600\n785,7322;1 144,6380\n")
+    frame = read_table(file).frame
+    assert frame["column 1"].tolist() == [1050.2921, 785.7323, 785.7322]
+    assert frame["column 2"].tolist() == [947.1581, 1041.96, 1144.638]
+
+
 def test_bytes_that_are_no_text_are_refused_with_their_line(file: Path):
     file.write_bytes(b"flow,rms\n1.5,1\n\0\0\0\0\n")
     with pytest.raises(InvalidDataError, match="Line 3 holds bytes that are no text"):
