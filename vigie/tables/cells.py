@@ -15,6 +15,7 @@ from vigie.tables.numbers import (
     Shapes,
     decide,
     examples,
+    is_switched,
     matching,
 )
 
@@ -69,7 +70,7 @@ class TextColumn:
         odd = {
             shapes.first[shape][1]: n
             for shape, n in shapes.counts.items()
-            if not re.fullmatch(written.pattern, shape)
+            if not re.fullmatch(written.pattern, shape) and not is_switched(shape)
         }
         if 2 * n_numbers <= shapes.n_present and not is_known:
             return cls(written, False, words=True)
@@ -117,15 +118,18 @@ def as_floats(cells: Cells) -> Any:
     if pa.types.is_boolean(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind):
         cells = pc.cast(cells, pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        return cells.to_pandas().to_numpy(dtype=object)
+        # Lists, records and the like are no readings.
+        texts = [None if cell is None else str(cell) for cell in cells.to_pylist()]
+        return np.array(texts, dtype=object)
     return to_numpy(cells)
 
 
 def to_numpy(cells: Cells) -> NDArray[np.float64]:
-    """Return numbers as float64, NaN where one is missing."""
+    """Return numbers as float64, NaN where one is missing, or beyond what float64 holds."""
     import pyarrow.compute as pc
 
     if cells.null_count:
         cells = pc.fill_null(pc.cast(cells, "float64"), float("nan"))
     values: NDArray[np.float64] = cells.to_numpy().astype(np.float64, copy=False)
-    return values
+    is_infinite = np.isinf(values)
+    return np.where(is_infinite, np.nan, values) if is_infinite.any() else values

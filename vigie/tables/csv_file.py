@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -14,6 +14,7 @@ from vigie.errors import InvalidDataError
 from vigie.tables import text
 from vigie.tables.dialect import COMMENT, find_dialect, separator_reasons
 from vigie.tables.layout import is_number, is_time
+from vigie.tables.mending import Mender
 from vigie.tables.numbers import (
     MISSING,
     Mark,
@@ -35,9 +36,11 @@ COMPARED_LINES = 100
 """Lines from which it is told why the separator is the one."""
 MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
+TAIL_BYTES = 1 << 16
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 _WEB_PAGE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
+_NUMBERED = re.compile(r"column \d+|.*\.\d+")
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -90,17 +93,22 @@ class CsvFile:
         lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
+        _refuse_binary(lines)
         self.dialect = find_dialect(lines, options.separator)
         self._has_quotes = any(self.dialect.quote in line for line in lines)
         layout = self.dialect.layout
         self.columns, self.units, self.notes = layout.names, layout.units, list(layout.notes)
         self._options, self._first_lines = options, lines[:COMPARED_LINES]
         self._has_mark = any(map(sample.startswith, text.MARKS))
+        self.mender = self._mender(lines, layout.first > 0 and layout.has_header)
+        head = lines[self.dialect.skipped_lines :]
+        tail = head if len(sample) < text.SAMPLE_BYTES else self._tail()
+        self.notes += self.mender.look_at(head, tail)
         shapes = self._shapes_of(self.dialect.rows)
         self.numbers = NumberOptions(
             stated=options.decimal,
             proven=frozenset(filter(None, map(decimal_of, shapes))),
-            usual="," if self.dialect.separator == ";" else ".",
+            usual=self._usual_mark,
         )
         self.decimal: Mark = options.decimal or self._usual_decimal(shapes)
         self._proof = self._proof_of(shapes)
@@ -144,6 +152,42 @@ class CsvFile:
             yield f"The encoding is {self.encoding}, by the mark at its start"
         else:
             yield f"The encoding is {self.encoding}, by its bytes, which are not valid in utf-8"
+
+    def _mender(self, lines: Sequence[str], has_names: bool) -> Mender:
+        dialect = self.dialect
+        above = [line.strip() for line in lines[: dialect.skipped_lines] if line.strip()]
+        names = [line for line in above if all(name in line for name in self._names_in_file)]
+        return Mender(
+            separator=dialect.separator,
+            quote=dialect.quote,
+            n_cells=dialect.layout.n_cells,
+            n_columns=len(self.columns),
+            n_above=dialect.skipped_lines,
+            names=names[-1] if has_names and names else "",
+        )
+
+    @property
+    def _names_in_file(self) -> list[str]:
+        """The names of the columns that have one."""
+        return [name for name in self.columns if not _NUMBERED.fullmatch(name)]
+
+    def _tail(self) -> list[str]:
+        """Return the last lines of a large file; none if it is packed."""
+        if text.packing(self.path):
+            return []
+        size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            # Characters of UTF-16 and UTF-32 begin at multiples of their size.
+            file.seek(max(size - TAIL_BYTES, 0) // 4 * 4)
+            tail = file.read()
+        return _LINE_END.split(text.decoded(tail, self.encoding.removesuffix("-sig")))[1:]
+
+    @property
+    def _usual_mark(self) -> Mark | None:
+        """The decimal mark that goes with the separator; one column has none that would tell."""
+        if len(self.columns) == 1:
+            return None
+        return "," if self.dialect.separator == ";" else "."
 
     def batches(
         self, names: Collection[str], as_text: Collection[str] = ()
@@ -189,6 +233,9 @@ class CsvFile:
                     if len(part):
                         yield part
         except pa.ArrowInvalid as error:
+            if stray.can_mend and not self.mender.trims:
+                self.mender.trims = True
+                raise _Again(is_stray=False) from error
             if stray.found and stray.numbered:
                 raise stray.error() from error
             if stray.found:
@@ -205,11 +252,18 @@ class CsvFile:
             return
         column = _COLUMN.search(message)
         if column is None:
-            raise InvalidDataError(f"{self.path} cannot be read: {message}", field="FILE")
+            raise self._unreadable(message)
         before = len(self._plain)
         self._plain.discard(self.columns[int(column.group(1))])
         if len(self._plain) == before:
-            raise InvalidDataError(f"{self.path} cannot be read: {message}", field="FILE")
+            raise self._unreadable(message)
+
+    def _unreadable(self, message: str) -> InvalidDataError:
+        return InvalidDataError(
+            f"{self.path} cannot be read: {message.rstrip('.')}.",
+            field="FILE",
+            remedy="Give a table with one row a line, and its names in the first.",
+        )
 
     def _open(
         self, wanted: Sequence[str], as_text: Collection[str], stray: StrayRows, threads: bool
@@ -217,15 +271,17 @@ class CsvFile:
         import pyarrow as pa
         from pyarrow import csv as pa_csv
 
-        cells = [*self.columns]
-        if self.dialect.layout.n_cells > len(cells):
-            cells.append("\x00end")
+        n_more = self.dialect.layout.n_cells - len(self.columns)
+        cells = [*self.columns, *(f"\x00end {i}" for i in range(n_more))]
         numbers = self._plain.difference(as_text)
         types = {name: pa.float64() if name in numbers else pa.string() for name in self.columns}
         source: Any = text.open_bytes(self.path)
         encoding = self.encoding
         if self.dialect.separator == " ":
-            source, encoding = SingleSpaces(source, encoding), "utf-8"
+            source, encoding = Lines(source, encoding, _single_spaced), "utf-8"
+        elif self.mender.is_needed:
+            source = Lines(source, encoding, self.mender.mend, self.mender.n_above)
+            encoding = "utf-8"
         try:
             return pa_csv.open_csv(
                 source,
@@ -270,7 +326,7 @@ class CsvFile:
 
     def _usual_decimal(self, shapes: Sequence[Shapes]) -> Mark:
         marks = Counter(mark for of_column in shapes if (mark := decimal_of(of_column)))
-        return max(marks, key=lambda mark: marks[mark], default=self.numbers.usual)
+        return max(marks, key=lambda mark: marks[mark], default=self._usual_mark or ".")
 
     def _proof_of(self, shapes: Sequence[Shapes]) -> tuple[str, str] | None:
         """Return a column that proves the decimal mark, and its first cell that has it."""
@@ -291,6 +347,8 @@ class CsvFile:
         except InvalidDataError:
             return False
         if written is None or not written.is_plain:
+            return False
+        if any(letter in shape for shape in shapes.numeric for letter in "dD"):
             return False
         whole = matching(shapes)[written] == sum(shapes.counts.values())
         return whole and (written.decimal == self.decimal or not is_marked(shapes))
@@ -316,13 +374,13 @@ class StrayRows:
 
     def __init__(self, file: CsvFile, numbered: bool):
         self.file, self.numbered = file, numbered
-        self.found = False
+        self.found = self.can_mend = False
         self._last_line = _last_line(file) if numbered else ""
         self._wrong: tuple[int, int, str] | None = None
 
     def handle(self, row: Any) -> str:
         """Decide on a row: skip it, or break off."""
-        content = row.text.strip()
+        content = row.text.strip(" \r\n")
         if COMMENT.match(content) or not content.strip(self.file.dialect.separator + " "):
             return "skip"
         is_last = self.numbered and row.actual_columns == 1 and content == self._last_line
@@ -330,6 +388,7 @@ class StrayRows:
             self.file.notes.append(f"The last line, {content[:40]!r}, holds no reading")
             return "skip"
         self.found = True
+        self.can_mend = self.can_mend or self.file.mender.can_trim(content)
         if self._wrong is None:
             self._wrong = (row.number, row.actual_columns, content)
         return "error"
@@ -357,13 +416,38 @@ def _last_line(file: CsvFile) -> str:
     return next((line for line in reversed(lines) if line), "")
 
 
-class SingleSpaces(io.RawIOBase):
-    """A text with one space in place of several, none at the ends of lines, in UTF-8."""
+def _refuse_binary(lines: Sequence[str]) -> None:
+    """Check that lines are text.
 
-    def __init__(self, source: IO[bytes], encoding: str):
+    Raises
+    ------
+    InvalidDataError
+        If one has a byte 0, as archives have, and logs whose writer lost its power.
+    """
+    at = next((i for i, line in enumerate(lines) if "\0" in line), None)
+    if at is not None:
+        raise InvalidDataError(
+            f"Line {at + 1} holds bytes that are no text: {lines[at][:40]!r}.",
+            field="FILE",
+            remedy="Give the CSV file itself, unpacked, and remove damaged lines from it.",
+        )
+
+
+def _single_spaced(line: str) -> str:
+    """Return a line with one space in place of several, and none at its ends."""
+    return re.sub(r"[ \t]+", " ", line.strip())
+
+
+class Lines(io.RawIOBase):
+    """A text in UTF-8 whose lines are changed, from a certain one on."""
+
+    def __init__(
+        self, source: IO[bytes], encoding: str, change: Callable[[str], str], n_above: int = 0
+    ):
         self._lines = io.TextIOWrapper(
             cast("IO[bytes]", io.BufferedReader(_Raw(source))), encoding=encoding
         )
+        self._change, self._n_above = change, n_above
         self._rest = b""
 
     def readable(self) -> bool:
@@ -374,9 +458,10 @@ class SingleSpaces(io.RawIOBase):
             lines = self._lines.readlines(1 << 20)
             if not lines:
                 break
-            self._rest += "\n".join(
-                [*(re.sub(r"[ \t]+", " ", x.strip()) for x in lines), ""]
-            ).encode()
+            same, lines = lines[: self._n_above], lines[self._n_above :]
+            self._n_above -= len(same)
+            changed = [line.rstrip("\n") for line in same] + [self._change(x) for x in lines]
+            self._rest += "\n".join([*(line.rstrip("\n") for line in changed), ""]).encode()
         size = len(self._rest) if size < 0 else size
         answer, self._rest = self._rest[:size], self._rest[size:]
         return answer

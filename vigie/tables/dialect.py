@@ -18,6 +18,9 @@ LAYOUT_LINES = 500
 MOST_ROWS = 20_000
 COMMENT = re.compile(r"\s*(#|%|//)")
 _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
+_GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
+_PROOF = re.compile(r".* 0|.*[.,]")
+"""A group of digits may begin with 0 where a number may not, and decimals end it."""
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 
@@ -86,7 +89,7 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
     dialect = None
     for candidates in (SEPARATORS[:-1], SEPARATORS):
         found, quote = _detected(table, candidates)
-        if found is None:
+        if found is None or (found == " " and _are_grouped(table)):
             continue
         tried = _split(lines, n_above, found, quote)
         if tried.layout.has_header or dialect is None or _is_by_spaces(tried):
@@ -99,7 +102,8 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
     for other in _left_in_cells(dialect):
         # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
         tried = _split(lines, n_above, other, dialect.quote)
-        if tried.layout.has_header and tried.layout.n_cells > 1 and not _left_in_cells(tried):
+        is_named = tried.layout.has_header or not dialect.layout.has_header
+        if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
 
@@ -240,6 +244,30 @@ def _is_by_spaces(dialect: Dialect) -> bool:
     if dialect.separator != " " or not dialect.rows:
         return False
     return not any(_TIME_AND_MORE.search(cell) for cell in dialect.rows[0])
+
+
+def _are_grouped(lines: Sequence[str]) -> bool:
+    """Return whether each line below the names is one number, with spaces between its thousands.
+
+    Raises
+    ------
+    InvalidDataError
+        If each may as well be several whole numbers.
+    """
+    cells = [line.strip() for line in lines if line.strip()]
+    first = next((i for i, cell in enumerate(cells) if _GROUPED.fullmatch(cell)), len(cells))
+    cells = cells[first:]
+    grouped = [cell for cell in cells if _GROUPED.fullmatch(cell)]
+    others = [cell for cell in cells if not _GROUPED.fullmatch(cell) and " " in cell]
+    if not grouped or len(others) > len(grouped) // 10:
+        return False
+    if len(grouped) < len(cells) or any(map(_PROOF.match, grouped)):
+        return True
+    raise InvalidDataError(
+        f"{grouped[0]!r} may be one number, or several with spaces between them.",
+        field="FILE",
+        remedy="Say --separator space for several; write one without spaces.",
+    )
 
 
 def _is_one_column(dialect: Dialect, lines: Sequence[str]) -> bool:

@@ -65,6 +65,7 @@ EPOCHS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds
 EPOCH = (946_684_800.0, 4_102_444_800.0)
 """Seconds since 1970 of the years 2000 and 2100."""
 _TIME = re.compile(r"\s*(\d{1,4}([-/.])\d{1,2}\2\d{1,4}(?!\d)|\d{1,2}:\d{2}(?!\d))")
+_PART_OF_A_SECOND = re.compile(r"\b1/(10{1,6}) ?s")
 SHOWN_WORDS, SHOWN_LETTERS = 3, 24
 SHOWN_NAMES = 3
 
@@ -255,7 +256,10 @@ def _of_numbers(name: str, values: Floats) -> Column:
     if is_whole and _is_label(name, x, low, high):
         two = "0/1" if high == 1 else "mostly 0"
         return Column(name, Kind.LABEL, f"{two} and named like a label")
-    if bool(np.all((x == low) | (x == high))):
+    is_two = bool(np.all((x == low) | (x == high)))
+    if is_whole and _is_calendar(name, x, low, high) and (not is_two or _turns_once(x)):
+        return Column(name, Kind.CLOCK, "part of the date")
+    if is_two:
         return Column(name, Kind.SWITCH, f"two values: {_plain(low)}, {_plain(high)}")
     found = _in_order(name, x, rows)
     if found is None and low == 0 and np.mean(x == 0) <= DROPOUTS:
@@ -384,9 +388,7 @@ def _is_label(name: str, x: Floats, low: float, high: float) -> bool:
 
 
 def _of_whole(name: str, x: Floats, low: float, high: float) -> Column | None:
-    """Return an identifier, a part of a date, or shuffled row numbers, of whole numbers."""
-    if _is_calendar(name, x, low, high):
-        return Column(name, Kind.CLOCK, "part of the date")
+    """Return an identifier, or shuffled row numbers, of whole numbers."""
     if len(x) < FEWEST:
         return None
     if names.ends_with(name, names.IDENTIFIER) or (
@@ -409,10 +411,17 @@ def _of_whole(name: str, x: Floats, low: float, high: float) -> Column | None:
 def _is_calendar(name: str, x: Floats, low: float, high: float) -> bool:
     found = [word for word in names.words(name) if not word.isdigit()]
     least, most = names.CALENDAR.get(found[-1], (np.inf, -np.inf)) if found else (0.0, 0.0)
+    if part := _PART_OF_A_SECOND.search(name):
+        least, most = 0, int(part[1]) - 1
     steps = np.diff(x)
     # Later is higher, but for the turn of the year, the month or the day.
     turns, rises = np.count_nonzero(steps < 0), steps[steps > 0].sum()
     return bool(least <= low and high <= most and (turns - 1) * (high - low) <= rises)
+
+
+def _turns_once(x: Floats) -> bool:
+    """Return whether two values stand in one block each, or one of them in two."""
+    return bool(np.count_nonzero(np.diff(x)) <= 2)
 
 
 def _is_random(x: Floats, ordered: Floats) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 
 from vigie.errors import InvalidDataError
 from vigie.tables.numbers import MISSING
@@ -23,7 +23,7 @@ UNITS = {
     *("Nm", "%", "ppm", "s", "ms", "min", "h", "-", "1", "[-]", "UTC", "deg", "rad", "rad/s"),
     *("dB", "dBA", "µS/cm", "pH", "Ohm", "Ω", "kOhm", "%RH", "RPM", "Bar", "PSI", "l", "L", "m3"),
 }
-_NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eEdD][-+]?\d+)?")
 _TIME = re.compile(r"\d{1,4}[-/.:hT ]\d{1,2}([-/.:hT ,]|$)")
 
 
@@ -70,6 +70,7 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
     if not used:
         raise InvalidDataError("It is empty.", field="FILE")
     n_cells = _usual_length([lines[i] for i in used])
+    lines = _as_long(lines, n_cells)
     kinds = _usual_kinds(lines, n_cells)
     first = next((i for i in used if _is_reading(lines[i], kinds)), None)
     if first is None:
@@ -80,10 +81,9 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
         first += 1
     else:
         head = _lines_above(lines, first, n_cells)
-    blank_end = n_cells > 1 and all(
-        not line[-1].strip() for line in lines[first:] if len(line) == n_cells
-    )
-    width = n_cells - 1 if blank_end and _has_no_last_name(lines, head, n_cells) else n_cells
+    width = _width(lines, head, first, n_cells)
+    if not head:
+        _refuse_other_length(lines, first, width)
     notes = []
     if not head:
         names = tuple(f"column {i + 1}" for i in range(width))
@@ -122,15 +122,29 @@ def _usual_length(lines: Sequence[Cells]) -> int:
     return max(counts, key=lambda length: (counts[length], length))
 
 
+def _as_long(lines: Sequence[Cells], n_cells: int) -> list[Cells]:
+    """Return lines without empty cells beyond the usual length, and with one that lacks."""
+    same = [line for line in lines if len(line) == n_cells]
+    ends_blank = 2 * sum(not line[-1].strip() for line in same) > len(same)
+
+    def fitted(line: Cells) -> Cells:
+        if len(line) == n_cells - 1 and ends_blank:
+            return [*line, ""]
+        return line[:n_cells] if not any(map(str.strip, line[n_cells:])) else line
+
+    return list(map(fitted, lines))
+
+
 def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
     """Return whether a line holds readings: where most lines have numbers or times, so has it."""
     if len(line) != len(kinds):
         return False
-    counted = [
-        _kind(cell) == kind
-        for cell, kind in zip(line, kinds, strict=True)
-        if kind in ("number", "time") and _kind(cell)
-    ]
+    found = list(zip(map(_kind, line), kinds, strict=True))
+    # Names may be numbers, as are limits below them; but where the readings have their time, these
+    # have none.
+    if next((cell for cell, kind in found if kind == "time"), "") in ("text", "number"):
+        return False
+    counted = [cell == kind for cell, kind in found if kind in ("number", "time") and cell]
     return 2 * sum(counted) > len(counted)
 
 
@@ -156,12 +170,70 @@ def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
     """Return the lines above the readings that are as long as these, nearest last."""
     above: list[int] = []
     for i in range(first - 1, -1, -1):
-        if len(lines[i]) not in (n_cells, n_cells - 1) or not any(c.strip() for c in lines[i]):
-            break
-        if n_cells > 2 and sum(bool(c.strip()) for c in lines[i]) * 2 < n_cells:
+        if not any(cell.strip() for cell in lines[i]):
+            if above:
+                break
+            continue
+        n_named = len(_without_blank_end(lines[i]))
+        differs = n_named > n_cells or len(lines[i]) < n_cells - 1 or _is_logger_line(lines[i])
+        # Rows may end in any number of separators, which the names lack.
+        if differs and (above or not _is_as_long(lines, first, n_named)):
             break
         above.insert(0, i)
+    # A title has few cells; units may have few, too, but stand below the names.
+    while above and n_cells > 2 and 2 * sum(bool(c.strip()) for c in lines[above[0]]) < n_cells:
+        above.pop(0)
     return above
+
+
+def _is_logger_line(cells: Cells) -> bool:
+    """Return whether a line tells the model of a Campbell logger, right above the names."""
+    return cells[0].strip() == "TOA5"
+
+
+def _is_as_long(lines: Sequence[Cells], first: int, n_named: int) -> bool:
+    """Return whether the readings have as many cells, but for empty ones at their ends."""
+    n_cells = len(lines[first])
+    same = [line for line in lines[first:] if len(line) == n_cells]
+    is_beyond = any(cell.strip() for line in same for cell in line[n_named:])
+    return 1 < n_named < n_cells and not is_beyond
+
+
+def _without_blank_end(cells: Cells) -> list[str]:
+    used = list(cells)
+    while used and not used[-1].strip():
+        used.pop()
+    return used
+
+
+def _width(lines: Sequence[Cells], head: Sequence[int], first: int, n_cells: int) -> int:
+    """Return the number of columns: cells that are empty everywhere, down from the end, are none.
+
+    One empty column at the end is none in a table without names, too.
+    """
+    whole = [line for line in lines[first:] if len(line) == n_cells]
+    n_named = max((len(_without_blank_end(lines[i])) for i in head), default=n_cells - 1)
+    width = n_cells
+    while width > max(n_named, 1) and not any(line[width - 1].strip() for line in whole):
+        width -= 1
+    return width
+
+
+def _refuse_other_length(lines: Sequence[Cells], first: int, width: int) -> None:
+    """Check that the line above readings without names is no line of names.
+
+    Raises
+    ------
+    InvalidDataError
+        If it has names, of another number of columns: their readings would move.
+    """
+    above = [i for i in range(first) if any(cell.strip() for cell in lines[i])]
+    if not above:
+        return
+    cells = _without_blank_end(lines[above[-1]])
+    are_names = len(cells) > 2 and all(cell.strip() and _kind(cell) == "text" for cell in cells)
+    if are_names and len(cells) != width:
+        raise _other_length(above[-1], len(cells), first, width)
 
 
 def _is_numbered_header(lines: Sequence[Cells], first: int) -> bool:
@@ -176,10 +248,6 @@ def _is_numbered_header(lines: Sequence[Cells], first: int) -> bool:
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def _has_no_last_name(lines: Sequence[Cells], head: Sequence[int], n_cells: int) -> bool:
-    return all(len(lines[i]) < n_cells or not lines[i][-1].strip() for i in head)
-
-
 def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[str]:
     """Return the names of the columns, one for each."""
     cells = list(lines[at])
@@ -190,10 +258,15 @@ def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[
     if len(cells) == width - 1 and _counts_rows(lines[first:], width):
         # As R writes its row names.
         return ["row", *cells]
-    raise InvalidDataError(
-        f"Line {at + 1} names {len(cells)} columns, but line {first + 1} has {width} cells.",
+    raise _other_length(at, len(cells), first, width)
+
+
+def _other_length(at: int, n_names: int, first: int, width: int) -> InvalidDataError:
+    return InvalidDataError(
+        f"Line {at + 1} names {n_names} columns, but line {first + 1} has {width} cells.",
         field="FILE",
-        remedy="Give each column a name, and each row as many cells.",
+        remedy="Give each column a name, and each row as many cells; put quotes round cells that "
+        "hold a separator.",
     )
 
 
@@ -215,11 +288,16 @@ def _without_rows(cells: Cells, at: int, is_all: bool) -> Layout:
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
     """Return names with a number behind each repetition, as pandas does."""
-    seen: Counter[str] = Counter()
-    unique = []
+    unique: list[str] = []
+    taken = set(names)
+    seen: set[str] = set()
     for name in names:
-        unique.append(f"{name}.{seen[name]}" if seen[name] else name)
-        seen[name] += 1
+        free = name
+        if name in seen:
+            free = next(x for i in count(1) if (x := f"{name}.{i}") not in taken)
+        unique.append(free)
+        seen.add(name)
+        taken.add(free)
     return tuple(unique)
 
 

@@ -46,7 +46,9 @@ class Change:
 def changes(times: Times) -> tuple[Change, ...] | None:
     """Return where a clock was set back; None if the times go back for another reason.
 
-    A clock that is set back by an hour goes back by one hour less one step, once a year.
+    A clock that is set back by an hour goes back by one hour less one step, once a year. Some time
+    zone must do so in that night, unless the rows before and after last a day each: two recordings
+    of an hour, one below the other, look the same.
 
     Parameters
     ----------
@@ -66,9 +68,26 @@ def changes(times: Times) -> tuple[Change, ...] | None:
         by = [by for by in (HOUR, HOUR // 2) if abs(by + steps[row] - step) <= step / 2 < by / 2]
         if not by:
             return None
+        lasts = min(int(times[row] - times[0]), int(times[-1] - times[row + 1]))
+        is_same_hour = times[0] >= times[row + 1] and times[-1] <= times[row]
+        is_set_back = not is_same_hour and _is_set_back(int(times[row]), int(times[row + 1]))
+        if lasts < DAY and not is_set_back:
+            return None
         found.append(Change(int(times[row]), int(times[row + 1]), by[0], int(row) + 2))
     is_yearly = all(b.after - a.after >= YEAR for a, b in pairwise(found))
     return tuple(found) if is_yearly and len({change.by for change in found}) == 1 else None
+
+
+def _is_set_back(before: int, after: int) -> bool:
+    """Return whether, in some zone, both times lie in an hour that comes twice."""
+    first, last = (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=t) for t in (after, before))
+    zones = map(ZoneInfo, sorted(available_timezones()))
+    return any(_comes_twice(first, zone) and _comes_twice(last, zone) for zone in zones)
+
+
+def _comes_twice(local: dt.datetime, zone: ZoneInfo) -> bool:
+    first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return first is not None and second is not None and first > second
 
 
 def zone_named(name: str) -> ZoneInfo:

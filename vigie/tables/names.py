@@ -64,6 +64,14 @@ CALENDAR = {
     "second": (0, 60),
     "seconde": (0, 60),
     "sekunde": (0, 60),
+    "doy": (1, 366),
+    "dayofyear": (1, 366),
+    "yday": (1, 366),
+    "hhmm": (0, 2400),
+    "hhmmss": (0, 240_000),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), (0, 999)),
+    **dict.fromkeys(("millisekunde", "millisekunden", "milliseconde", "millisecondes"), (0, 999)),
+    **dict.fromkeys(("hundredths", "centiseconds", "hundertstel", "centiemes"), (0, 99)),
 }
 """Parts of a date, with their lowest and highest values."""
 

@@ -48,10 +48,11 @@ MOST_SHAPES = 5_000
 """A column with more different shapes is text."""
 
 _NUMBER_LIKE = re.compile(r"[-+−]?[.,]?[90]")
-_SIGN, _EXPONENT = r"[-+−]?", r"(?:[eE][-+]?\d+)?"
+# Fortran writes 1.5D-03.
+_SIGN, _EXPONENT = r"[-+−]?", r"(?:[eEdD][-+]?\d+)?"
 _WITH_UNIT = re.compile(
-    rf"[-+−]?[.,]?[90][90.,{APOSTROPHES}{SPACES}]*(?:[eE][-+]?[90]+)?\s*"
-    r"(?P<unit>(?![eE][-+]?[90])[^\W\d_][^90]*|[%°µΩ][^90]*)"
+    rf"[-+−]?[.,]?[90][90.,{APOSTROPHES}{SPACES}]*(?:[eEdD][-+]?[90]+)?\s*"
+    r"(?P<unit>(?![eEdD][-+]?[90])[^\W\d_][^90]*|[%°µΩ][^90]*)"
 )
 
 
@@ -193,6 +194,11 @@ class Shapes:
 _DIGITS = ("9", "0")
 
 
+def is_switched(cell: str) -> bool:
+    """Return whether a cell is true or false, on or off, which count as numbers."""
+    return cell.lower() in (*SWITCHED_ON, *SWITCHED_OFF)
+
+
 def is_number_like(shape: str) -> bool:
     """Return whether a shape begins as a number does."""
     return _NUMBER_LIKE.match(shape) is not None
@@ -249,13 +255,13 @@ class NumberOptions:
         The mark that the user states.
     proven : frozenset of {".", ","}
         The marks that other columns of the table prove.
-    usual : {".", ","}
-        The mark that such a file mostly has.
+    usual : {".", ","} or None
+        The mark that such a file mostly has; None if it may have either.
     """
 
     stated: Mark | None = None
     proven: frozenset[Mark] = frozenset()
-    usual: Mark = "."
+    usual: Mark | None = "."
 
 
 def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | None:
@@ -307,7 +313,7 @@ def _chosen(
     everywhere = all(mark in shape for shape in shapes.numeric)
     if len(options.proven) == 1:
         [decimal] = options.proven
-    elif everywhere and mark == options.usual:
+    elif everywhere and options.usual == mark:
         decimal = options.usual
     else:
         raise _two_ways(shapes, name, mark)
@@ -351,6 +357,8 @@ def parse(cells: pa.Array | pa.ChunkedArray, written: NumberFormat) -> pa.Array 
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(cells.type):
+        cells = pc.cast(cells, pa.string())
     text = pc.utf8_trim_whitespace(cells)
     is_number = pc.match_substring_regex(text, f"^(?:{written.pattern})$")
     numbers = pc.if_else(is_number, text, None)
@@ -362,6 +370,7 @@ def parse(cells: pa.Array | pa.ChunkedArray, written: NumberFormat) -> pa.Array 
     if written.decimal == ",":
         numbers = pc.replace_substring(numbers, ",", ".")
     numbers = pc.replace_substring(pc.replace_substring_regex(numbers, r"^\+", ""), "−", "-")
+    numbers = pc.replace_substring_regex(numbers, "[dD]", "e")
     numbers = pc.cast(numbers, pa.float64())
     word = pc.utf8_lower(text)
     on = pc.is_in(word, value_set=pa.array(SWITCHED_ON))

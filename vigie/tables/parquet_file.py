@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vigie.errors import InvalidDataError
 from vigie.tables.numbers import NumberOptions
 from vigie.tables.origin import Origin
 
@@ -19,6 +20,12 @@ READ_AT_A_TIME = 1 << 16
 """Buffer size of a column in bytes, whatever the size of its row groups."""
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether a file is a Parquet file, whatever it is called."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 class ParquetFile:
     """A Parquet file; its columns have types.
 
@@ -26,6 +33,11 @@ class ParquetFile:
     ----------
     path : Path
         The file.
+
+    Raises
+    ------
+    InvalidDataError
+        If several columns have one name.
     """
 
     def __init__(self, path: Path):
@@ -34,6 +46,7 @@ class ParquetFile:
         self.path = path
         metadata = parquet.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
+        _refuse_repeated(schema.names)
         index = (schema.pandas_metadata or {}).get("index_columns", [])
         self._names = _names_of(schema, index)
         self.columns = tuple(self._names.values())
@@ -76,6 +89,16 @@ class ParquetFile:
 
         [batch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
         return batch.rename_columns([self._names[name] for name in batch.schema.names])
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        raise InvalidDataError(
+            f"{names.count(again)} columns have the name {again!r}.",
+            field="FILE",
+            remedy="Give each column a name of its own.",
+        )
 
 
 def _names_of(schema: pa.Schema, index: list[object]) -> dict[str, str]:

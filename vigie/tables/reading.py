@@ -62,7 +62,7 @@ def open_table(path: Path, options: ReadOptions = UNSTATED) -> TableFile:
     """
     with _readable(path):
         extension = path.suffix.lower()
-        if extension in parquet_file.EXTENSIONS:
+        if extension in parquet_file.EXTENSIONS or parquet_file.is_parquet(path):
             return parquet_file.ParquetFile(path)
         if extension in excel_file.EXTENSIONS or text.is_workbook(path):
             return excel_file.ExcelFile(path, options.sheet)
@@ -408,6 +408,13 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except InvalidDataError:
         raise
+    except UnicodeDecodeError as error:
+        raise InvalidDataError(
+            f"{path} is not written in the encoding {error.encoding}: byte {error.start + 1} is no "
+            "character of it.",
+            field="FILE",
+            remedy="Say --encoding NAME, such as shift_jis, or save it as CSV UTF-8.",
+        ) from error
     except (ValueError, OSError, EOFError) as error:
         raise InvalidDataError(
             f"{path} cannot be read: {str(error).strip().rstrip('.')}.",

@@ -134,6 +134,8 @@ def write(path: Path, table, dialect: Dialect) -> np.ndarray:
 def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(table, dialect):
     # "1 012" alone in a line is two numbers for a program that writes spaces between cells.
     assume(dialect.header or len(table[0]) > 1 or dialect.thousands != " ")
+    # "31.509" in every cell of several columns has the decimal mark that goes with the separator.
+    assume(dialect.thousands != ("," if dialect.separator == ";" else "."))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         exact = write(path, table, dialect)

@@ -312,3 +312,23 @@ def test_words_among_numbers_are_said_apart_from_other_text():
 
 def test_nothing_is_said_where_nothing_is_left_out():
     assert left_out_line([Column("rms", Kind.SENSOR, "numbers")]) is None
+
+
+def test_parts_of_a_date_are_no_sensors_even_with_two_values():
+    n = 120
+    table = pd.DataFrame(
+        {
+            "day": np.repeat([1.0, 2.0], n // 2),
+            "1/100 s": np.tile([0.0, 25.0, 50.0, 75.0], n // 4),
+            "ms": np.tile(np.arange(10) * 100.0, n // 10),
+            "second": np.tile([0.0, 1.0], n // 2),
+        }
+    )
+    found = {column.name: column.kind for column in kinds(table)}
+    assert found == {
+        "day": Kind.CLOCK,
+        "1/100 s": Kind.CLOCK,
+        "ms": Kind.CLOCK,
+        # It switches from row to row.
+        "second": Kind.SWITCH,
+    }

@@ -366,6 +366,17 @@ def test_a_row_without_a_label_is_refused():
         labels_of(pd.DataFrame({"fault": [0.0, np.nan]}), "fault")
 
 
+def test_exponents_of_fortran_are_numbers(file: Path):
+    table = read(file, "vacuum,rms\n1.5D-03,1\n2.5d+02,2\n3.5E1,3\n")
+    assert table.frame["vacuum"].tolist() == [1.5e-3, 250.0, 35.0]
+
+
+def test_on_and_off_among_numbers_are_not_said_to_be_missing(file: Path):
+    table = read(file, "flow,rms\n1.5,1\nON,2\nOFF,3\n1.8,4\n1.9,5\n")
+    assert table.frame["flow"].tolist() == [1.5, 1.0, 0.0, 1.8, 1.9]
+    assert table.notes == ()
+
+
 def test_whole_numbers_prove_no_decimal_mark(file: Path):
     table = read(file, "n;p\n" + "".join(f"{i};1,{100 + i}\n" for i in range(20)))
     assert table.frame["p"].iloc[:2].tolist() == [1.1, 1.101]

@@ -513,3 +513,38 @@ def test_the_local_times_of_a_zone_become_the_times_that_were(
     )
     found, times = read(rows.tz_convert(zone).tz_localize(None), timezone=zone)
     assert is_same(times, rows) or any("comes twice" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("day", ["2024-06-15 09:00", "2024-10-27 02:00", "2024-01-10 01:00"])
+def test_two_recordings_of_one_hour_are_no_clock_that_was_set_back(day):
+    hour = pd.date_range(day, periods=60, freq="min").strftime("%Y-%m-%d %H:%M:%S")
+    cells = pa.chunked_array([pa.array([*hour, *hour])])
+    with pytest.raises(InvalidDataError, match="not ascending: see row 61"):
+        understand_times([cells], ["time"], TimeOptions())
+
+
+@pytest.mark.parametrize(
+    ("zone", "begin"),
+    [
+        ("Europe/Paris", "2024-10-26 20:00"),
+        ("America/New_York", "2024-11-03 00:00"),
+        ("Australia/Sydney", "2024-04-06 10:00"),
+        ("Australia/Lord_Howe", "2024-04-06 10:00"),
+        ("America/Santiago", "2024-04-06 20:00"),
+        ("Africa/Cairo", "2024-10-31 16:00"),
+    ],
+)
+def test_a_clock_is_set_back_in_the_nights_of_some_zone(zone, begin):
+    moments = pd.date_range(begin, periods=200, freq="5min", tz="UTC").tz_convert(zone)
+    cells = pa.chunked_array([pa.array(moments.strftime("%Y-%m-%d %H:%M:%S"))])
+    found = understand_times([cells], ["time"], TimeOptions())
+    assert len(found.changes) == 1
+    times = found.parser().read([cells])
+    assert (np.diff(times) == np.timedelta64(5, "m")).all()
+
+
+def test_a_clock_set_back_at_any_date_is_known_by_the_days_around_it():
+    moments = pd.date_range("2014-01-01", periods=2000, freq="5min")
+    local = moments.where(moments < "2014-01-04", moments - pd.Timedelta("1h"))
+    cells = pa.chunked_array([pa.array(local.strftime("%Y-%m-%d %H:%M:%S"))])
+    assert len(understand_times([cells], ["time"], TimeOptions()).changes) == 1

@@ -1,0 +1,176 @@
+"""Files as loggers and spreadsheets leave them are read right, or refused with the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vigie.errors import InvalidDataError
+from vigie.tables.features import choose
+from vigie.tables.reading import Recording, read_table
+
+NAMES = "time,flow,rms"
+ROWS = [f"2024-02-01 10:{i:02}:00,{900 + 7 * i % 50},{1 + i % 7 / 10}" for i in range(30)]
+FLOW = [float(row.split(",")[1]) for row in ROWS]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "messy.csv"
+
+
+def flow(path: Path, lines: list[str]) -> list[float]:
+    """Return the readings of flow, which training and detection must read alike."""
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    whole = read_table(path)
+    assert whole.clock == ("time",)
+    assert set(choose(whole)[0].columns) == {"flow", "rms"}
+    parts = list(Recording(path).read(["flow"]))
+    assert np.array_equal(pd.concat([part for part, _ in parts])["flow"], whole.frame["flow"])
+    assert np.array_equal(np.concatenate([times for _, times in parts]), whole.times)
+    return list(whole.frame["flow"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{NAMES},", *ROWS],
+        [NAMES, *(f"{row},," for row in ROWS)],
+        [NAMES, f"{ROWS[0]},", *ROWS[1:]],
+        [NAMES, *ROWS[:20], *(f"{row}," for row in ROWS[20:])],
+        [NAMES, *(f"{row}," for row in ROWS[:20]), *ROWS[20:]],
+        [f"{NAMES},,", *(f"{row},," for row in ROWS)],
+    ],
+    ids=["names only", "two in rows", "first row", "late rows", "early rows", "everywhere"],
+)
+def test_separators_at_the_end_of_some_lines_move_no_column(file: Path, lines: list[str]):
+    assert flow(file, lines) == FLOW
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [NAMES, *ROWS, *[",,"] * 30],
+        [NAMES, *ROWS[:9], ",,", *ROWS[9:]],
+        [NAMES, *ROWS, "Sum,27000,30"],
+        [NAMES, *ROWS, "", "Min,1,2", "Mittelwert:,3,4"],
+        [NAMES, *ROWS[:9], NAMES, *ROWS[9:]],
+        [NAMES, *ROWS[:9], "# restart,by,hand", *ROWS[9:]],
+        [NAMES, "s,l/min,g", "", *ROWS],
+        [NAMES, "min,0,0", "max,100,10", *ROWS],
+    ],
+    ids=["empty end", "empty row", "sum", "two", "names again", "comment", "gap", "limits"],
+)
+def test_lines_without_readings_are_left_out(file: Path, lines: list[str]):
+    assert flow(file, lines) == FLOW
+
+
+def test_an_empty_row_without_times_is_a_moment_without_values(file: Path):
+    file.write_text("flow,rms\n1.5,1\n,\n1.7,3\n")
+    assert read_table(file).frame["flow"].isna().tolist() == [False, True, False]
+
+
+def test_a_cell_that_begins_with_a_hash_is_no_comment(file: Path):
+    file.write_text("flow,rms\n1.5,1\n#N/A,2\n####,3\n1.7,4\n1.8,5\n1.9,6\n")
+    assert read_table(file).frame["rms"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_names_of_another_number_than_the_cells_are_refused(file: Path):
+    # Decimal commas between commas.
+    file.write_text(
+        "time,flow,rms\n" + "".join(f"2024-02-01 10:00:{i},1,5,2,5\n" for i in range(9))
+    )
+    with pytest.raises(InvalidDataError, match="Line 1 names 3 columns, but line 2 has 5 cells"):
+        read_table(file)
+
+
+def test_names_may_be_numbers(file: Path):
+    file.write_text("\n".join(["time,101,102", *ROWS, ""]))
+    assert list(choose(read_table(file))[0].columns) == ["101", "102"]
+
+
+def test_a_campbell_logger_has_its_names_in_the_second_line(file: Path):
+    file.write_text(
+        '"TOA5","CR1000","CR1000","44238","Std.24","CPU:a.CR1","4011","Log"\n'
+        '"TIMESTAMP","RECORD","BattV","PTemp","PAR","Phase","Load","Level"\n'
+        '"TS","RN","Volts","","","","",""\n'
+        '"","","Min","Smp","","","",""\n'
+        + "".join(f'"2012-03-20 {i:02}:00:00",{i},12.1,{i % 5},{i % 3},1,2,3\n' for i in range(24))
+    )
+    columns = ("TIMESTAMP", "RECORD", "BattV", "PTemp", "PAR", "Phase", "Load", "Level")
+    assert Recording(file).columns == columns
+
+
+def test_a_repeated_name_gets_a_number_that_is_free(file: Path):
+    file.write_text("T,T.1,T\n1.5,2.5,3.5\n4.5,5.5,6.5\n")
+    assert Recording(file).columns == ("T", "T.1", "T.2")
+
+
+@pytest.mark.parametrize("name", ["flow", "flow rate"])
+@pytest.mark.parametrize("above", [[], ["Logger PL-7"]])
+def test_spaces_in_the_numbers_of_one_column_separate_no_cells(
+    file: Path, above: list[str], name: str
+):
+    file.write_text("\n".join([*above, name, "31 508.76", "28 414.74", "37 685.07", ""]))
+    assert read_table(file).frame[name].tolist() == [31508.76, 28414.74, 37685.07]
+
+
+def test_spaces_that_may_separate_thousands_or_cells_are_not_guessed(file: Path):
+    file.write_text("flow rate\n31 508\n28 414\n")
+    with pytest.raises(InvalidDataError, match=r"'31 508' may be one number, or several"):
+        read_table(file)
+
+
+def test_a_comma_before_three_digits_of_a_single_column_is_not_guessed(file: Path):
+    file.write_text('flow\n"31,509"\n"28,415"\n')
+    with pytest.raises(InvalidDataError, match=r"'31,509' in row 1 may be 31\.509 or 31509"):
+        read_table(file)
+
+
+def test_semicolons_separate_cells_with_decimal_commas_and_spaces_without_names(file: Path):
+    file.write_text("1 050,2921;947,1581\n785,7323;1 041,9600\n785,7322;1 144,6380\n")
+    frame = read_table(file).frame
+    assert frame["column 1"].tolist() == [1050.2921, 785.7323, 785.7322]
+    assert frame["column 2"].tolist() == [947.1581, 1041.96, 1144.638]
+
+
+def test_bytes_that_are_no_text_are_refused_with_their_line(file: Path):
+    file.write_bytes(b"flow,rms\n1.5,1\n\0\0\0\0\n")
+    with pytest.raises(InvalidDataError, match="Line 3 holds bytes that are no text"):
+        read_table(file)
+
+
+def test_another_encoding_is_asked_for(file: Path):
+    file.write_bytes("時刻,温度\n2024-01-01,1.5\n2024-01-02,2.5\n".encode("shift_jis"))
+    with pytest.raises(InvalidDataError) as error:
+        read_table(file)
+    assert "--encoding" in str(error.value.remedy)
+
+
+def test_a_parquet_file_may_have_any_name_but_each_column_its_own(file: Path):
+    pd.DataFrame({"a": [1.5, 2.5], "b": [3.5, 4.5]}).to_parquet(file)
+    assert read_table(file).frame["a"].tolist() == [1.5, 2.5]
+    pq.write_table(pa.table([pa.array([1.5]), pa.array([2.5])], names=["a", "a"]), file)
+    with pytest.raises(InvalidDataError, match="2 columns have the name 'a'"):
+        read_table(file)
+
+
+def test_columns_of_parquet_that_are_no_plain_numbers(tmp_path: Path):
+    path = tmp_path / "odd.parquet"
+    frame = pd.DataFrame(
+        {
+            "flow": [1.5, np.inf, 2.5, 3.5],
+            "code": pd.Categorical(["1.5", "2.5", "3.5", "2.5"]),
+            "pair": [[1, 2], [3, 4], [5, 6], [7, 8]],
+        }
+    )
+    frame.to_parquet(path)
+    readings, left_out = choose(read_table(path))
+    assert list(readings.columns) == ["flow", "code"]
+    assert readings["flow"].isna().tolist() == [False, True, False, False]
+    assert [column.name for column in left_out] == ["pair"]

@@ -1,0 +1,187 @@
+"""Mend the lines of a CSV file: separators that some rows have more, and lines without readings.
+
+Spreadsheets and loggers write rows of separators only, names again after each restart, comments as
+long as a row, and sums below the last row.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vigie.tables.layout import is_number, is_time
+from vigie.tables.numbers import MISSING
+
+_FOOTERS = """
+    sum total subtotal mean average avg min max minimum maximum median std stdev count rows
+    summe gesamt mittel mittelwert durchschnitt anzahl somme moyenne médiane mediane nombre
+"""
+FOOTERS = frozenset(_FOOTERS.split())
+"""Words before the numbers below a table."""
+MOST_FOOTERS = 10
+MOST_COMMENTS = 0.1
+"""Share of the lines: in a column of numbers such as "#12", all begin so."""
+REASONABLE = 0.9
+"""Share of the rows whose cell is a number or a time, where a footer has its word."""
+
+
+@dataclass
+class Mender:
+    """Mends the lines of one file.
+
+    Attributes
+    ----------
+    separator, quote : str
+        Of its cells.
+    n_cells, n_columns : int
+        Cells of its rows, which may end in empty ones, and columns.
+    n_above : int
+        Lines above the first row, which stay as they are.
+    names : str
+        The line of the names; empty if there is none.
+    footers : frozenset of str
+        Lines below the last row.
+    drops : bool
+        Whether lines without readings are left out.
+    drops_blank, drops_comments : bool
+        Whether rows without a single value are, and lines that begin with #.
+    trims : bool
+        Whether separators are added to the ends of rows, or removed from there.
+    """
+
+    separator: str
+    quote: str
+    n_cells: int
+    n_columns: int
+    n_above: int
+    names: str = ""
+    footers: frozenset[str] = frozenset()
+    drops: bool = False
+    drops_blank: bool = False
+    drops_comments: bool = False
+    trims: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether any line may be changed."""
+        return self.drops or self.trims
+
+    def look_at(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:
+        """Decide from the first rows and the last ones which lines are left out.
+
+        Parameters
+        ----------
+        head, tail : sequence of str
+            Some lines from the first row on, and the last lines of the file.
+
+        Returns
+        -------
+        list of str
+            Notes on them.
+        """
+        if self.separator == " ":
+            return []
+        notes = []
+        lines = [*head, *tail]
+        if any(map(self._is_blank, lines)) and self._may_drop_blank(head, tail):
+            self.drops_blank = True
+            notes.append("Rows without a single value are left out")
+        if 0 < sum(map(self._is_comment, lines)) <= MOST_COMMENTS * len(lines):
+            self.drops_comments = True
+            notes.append("Lines that begin with # are left out")
+        if any(map(self._is_header, lines)):
+            notes.append("Lines that repeat the names are left out")
+        found = self._footers(head, tail)
+        if found:
+            self.footers = frozenset(line.strip() for line in found)
+            shown = ", ".join(repr(line.strip()[:30]) for line in found[:3])
+            notes.append(f"Left out below the last row: {shown}")
+        self.drops = bool(notes)
+        return notes
+
+    def mend(self, line: str) -> str:
+        """Return a line as it should be; empty if it holds no reading."""
+        if self.drops and (
+            (self.drops_blank and self._is_blank(line))
+            or (self.drops_comments and self._is_comment(line))
+            or self._is_header(line)
+            or line.strip() in self.footers
+        ):
+            return ""
+        return self.trimmed(line) if self.trims else line
+
+    def trimmed(self, line: str) -> str:
+        """Return a row with as many separators at its end as most rows have."""
+        line = line.rstrip(" \r\n")
+        n = self._count(line)
+        surplus = n - self.n_cells
+        if surplus > 0 and line.endswith(self.separator * surplus):
+            return line[: len(line) - surplus * len(self.separator)]
+        if self.n_columns <= n < self.n_cells:
+            return line + self.separator * -surplus
+        return line
+
+    def can_trim(self, line: str) -> bool:
+        """Return whether a row has the right number of cells once it is trimmed."""
+        return self.separator != " " and self._count(self.trimmed(line)) == self.n_cells
+
+    def _count(self, line: str) -> int:
+        """Return the number of cells of a line; 0 if a cell goes on in the next line."""
+        if self.quote not in line:
+            return line.count(self.separator) + 1
+        if line.count(self.quote) % 2:
+            return 0
+        return len(self._cells(line))
+
+    def _cells(self, line: str) -> list[str]:
+        rows = csv.reader([line], delimiter=self.separator, quotechar=self.quote)
+        return next(rows, [])
+
+    def _is_blank(self, line: str) -> bool:
+        return self.separator in line and not line.strip(f"{self.separator} \r\n")
+
+    def _is_comment(self, line: str) -> bool:
+        if not line.startswith("#") or self._count(line) != self.n_cells:
+            return False
+        # "#N/A" and "####" are cells of a spreadsheet.
+        cell = self._cells(line)[0].strip()
+        return cell not in MISSING and bool(cell.strip("#"))
+
+    def _is_header(self, line: str) -> bool:
+        return bool(self.names) and line.strip() == self.names
+
+    def _may_drop_blank(self, head: Sequence[str], tail: Sequence[str]) -> bool:
+        """Return whether empty rows can be left out: the others have times, or none follows.
+
+        Without times, an empty row between others is a moment without values.
+        """
+        rows = (self._cells(line) for line in head[:1])
+        last = next((line for line in reversed(tail) if line.strip()), "")
+        has_times = any(is_time(cell) and not is_number(cell) for row in rows for cell in row)
+        return has_times or self._is_blank(last)
+
+    def _footers(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:
+        """Return the lines below the last row: sums and the like, and single words."""
+        rows = [self._cells(line) for line in head[:200] if self.quote not in line]
+        found: list[str] = []
+        for line in reversed(tail):
+            if not line.strip() or self._is_blank(line):
+                continue
+            if len(found) == MOST_FOOTERS or not self._is_footer(line, rows):
+                break
+            found.insert(0, line)
+        return found
+
+    def _is_footer(self, line: str, rows: Sequence[Sequence[str]]) -> bool:
+        if line.count(self.quote) % 2:
+            return False
+        cells = [cell.strip() for cell in self._cells(line)]
+        if len(cells) != self.n_cells:
+            return False
+        place = next((i for i, cell in enumerate(cells) if cell), 0)
+        if cells[place].lower().strip(" :.") not in FOOTERS:
+            return False
+        above = [row[place] for row in rows if len(row) == self.n_cells and row[place].strip()]
+        read = [cell for cell in above if is_number(cell) or is_time(cell)]
+        return len(read) > REASONABLE * len(above)
