@@ -121,8 +121,11 @@ def understood(
         if not is_text(cells):
             data[name] = as_floats(cells)
             continue
+        if name in clock:
+            data[name] = as_objects(cells)
+            continue
         column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
-        if name in clock or not column.is_numeric or (name in words and column.words):
+        if not column.is_numeric or (name in words and column.words):
             data[name] = as_objects(cells)
             continue
         data[name] = to_numpy(parse(cells, column.written))
