@@ -17,7 +17,7 @@ import figures
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 KEPT = Path(".vigie") / "speed.json"
-PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tracking", "startup",
+PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tables", "tracking", "startup",
          "growth")  # fmt: skip
 """Modules of this folder, each with ``measure(quick)``, which yields figures."""
 
