@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from figures import Figure, Spread, peak_kb, within
+from pyarrow import compute as pc
 from pyarrow import csv, parquet
 
 N_SENSORS, N_OF_PARQUET = 10, 20
@@ -52,21 +54,25 @@ def measure(quick: bool) -> Iterator[Figure]:
 def write(path: Path, case: str, n_rows: int) -> None:
     """Write healthy readings, block by block."""
     rng = np.random.default_rng(0)
+    separator = ";" if case == "comma" else ","
+    form = "%d/%m/%Y %H:%M:%S" if case == "slashes" else "%Y-%m-%d %H:%M:%S"
     with path.open("w", encoding="utf-8") as file:
-        separator = ";" if case == "comma" else ","
         file.write(separator.join(["time", *NAMES]) + "\n")
         for first in range(0, n_rows, 100_000):
             numbers = np.arange(first, min(first + 100_000, n_rows))
             times = np.datetime64("2026-01-05", "s") + numbers * np.timedelta64(1, "s")
-            form = "%d/%m/%Y %H:%M:%S" if case == "slashes" else "%Y-%m-%d %H:%M:%S"
             rows = np.round(rng.normal(50, 12, size=(len(numbers), N_SENSORS)), 3)
-            for moment, row in zip(times.tolist(), rows.tolist(), strict=True):
-                cells = [repr(value) for value in row]
-                if case == "comma":
-                    cells = [cell.replace(".", ",") for cell in cells]
-                if case == "thousands":
-                    cells[-1] = f'"{100 * row[-1]:,.1f}"'
-                file.write(separator.join([moment.strftime(form), *cells]) + "\n")
+            columns = [pc.strftime(pa.array(times), form), *map(pa.array, rows.T)]
+            if case == "thousands":
+                columns[-1] = pa.array([f"{100 * value:,.1f}" for value in rows[:, -1].tolist()])
+            block = io.BytesIO()
+            # Only a cell with a separator gets quotes.
+            style = csv.WriteOptions(include_header=False, quoting_style="needed")
+            csv.write_csv(pa.table(columns, ["time", *NAMES]), block, style)
+            text = block.getvalue().decode()
+            if case != "thousands":
+                text = text.replace('"', "")
+            file.write(text.replace(",", ";").replace(".", ",") if case == "comma" else text)
 
 
 def whole(path: Path) -> None:
@@ -84,7 +90,8 @@ def parts(path: Path) -> None:
     names = NAMES if path.suffix == ".csv" else NAMES_OF_PARQUET
     [recording] = open_machines(path, UNSTATED, known=lambda _: (names, ()))
     for table, times in recording.read(names):
-        assert times is not None and len(times) == len(table)
+        assert times is not None
+        assert len(times) == len(table)
 
 
 def pyarrow(path: Path) -> None:
@@ -136,9 +143,7 @@ def _options(case: str) -> dict[str, Any]:
     }
 
 
-def _side_by_side(
-    what: str, path: Path, readers: tuple[str, ...], runs: int
-) -> Iterator[Figure]:
+def _side_by_side(what: str, path: Path, readers: tuple[str, ...], runs: int) -> Iterator[Figure]:
     """Compare the first reader, which is ours, with each other one, in turns."""
     _in_process(readers[0], path)
     costs = [{reader: _in_process(reader, path) for reader in readers} for _ in range(runs)]

@@ -128,7 +128,9 @@ def _plain_separator(lines: Sequence[str]) -> str | None:
     if len({line.count(separator) for line in bare}) != 1 or separator not in bare[0]:
         return None
     [names], _ = _cells(some[:1], separator, '"')
-    return None if any(is_number(name) or is_time(name) or not name for name in names) else separator
+    return (
+        None if any(is_number(name) or is_time(name) or not name for name in names) else separator
+    )
 
 
 def _detected(lines: Sequence[str], separators: Sequence[str]) -> tuple[str | None, str]:

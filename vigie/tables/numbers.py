@@ -397,7 +397,7 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
 
 def _by_code(of_mask: NDArray[np.bool_], codes: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Return for each cell what holds for its mask; False for a missing one."""
-    chosen: NDArray[np.bool_] = np.append(of_mask, False)[codes]  # noqa: FBT003
+    chosen: NDArray[np.bool_] = np.append(of_mask, False)[codes]
     return chosen
 
 
