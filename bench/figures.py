@@ -209,3 +209,9 @@ def keep(path: Path, part: str, figures: Sequence[Figure]) -> None:
     known[part] = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(known, indent=1), encoding="utf-8")
+
+
+def peak_kb(pid: int) -> int:
+    """Return the largest memory that a process has had."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+    return int(found[1]) if found else 0

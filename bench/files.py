@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from figures import Figure, Spread, within
+from figures import Figure, Spread, peak_kb, within
 from pyarrow import parquet
 from pyod.models.iforest import IForest
 from servers import mlflow_uri
@@ -114,7 +113,7 @@ def detect(
         peak = 0
         # The peak that the kernel reports in the end is that of whoever started it, if larger.
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            peak = max(peak, _peak_kb(process.pid))
+            peak = max(peak, peak_kb(process.pid))
             time.sleep(0.02)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -186,8 +185,3 @@ def _forest(
         unit=f"of {os.cpu_count()}",
         note="processor time by wall time, start-up included",
     )
-
-
-def _peak_kb(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
-    return int(found[1]) if found else 0

@@ -17,8 +17,8 @@ import figures
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 KEPT = Path(".vigie") / "speed.json"
-PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tracking", "startup",
-         "growth")  # fmt: skip
+PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tables", "tracking",
+         "startup", "growth")  # fmt: skip
 """Modules of this folder, each with ``measure(quick)``, which yields figures."""
 
 

@@ -50,7 +50,7 @@ from vigie.services.mlflow_service import MLflowService
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"
-DOCUMENTS = (ENGLISH, ROOT / "README.md")
+DOCUMENTS = (ENGLISH, ROOT / "README.md", ROOT / "docs/tables.md")
 """Whose snippets run; the French guide holds the same code as the English one."""
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 NOT_RUN = re.compile(r"^(make|docker|git)\b", re.MULTILINE)

@@ -104,6 +104,7 @@ def as_objects(cells: Cells) -> pd.Series:
     if is_text(cells):
         text = pc.utf8_trim_whitespace(as_strings(cells))
         cells = pc.if_else(pc.equal(text, ""), None, text)
+        return pd.Series(cells.to_numpy(zero_copy_only=False), dtype="object")
     return pd.Series(cells.to_pylist(), dtype="object")
 
 

@@ -95,7 +95,8 @@ class CsvFile:
             lines.pop()
         _refuse_binary(lines)
         self.dialect = find_dialect(lines, options.separator)
-        self._has_quotes = any(self.dialect.quote in line for line in lines)
+        readings = lines[self.dialect.skipped_lines :]
+        self.has_quotes = any(self.dialect.quote in line for line in readings)
         layout = self.dialect.layout
         self.columns, self.units, self.notes = layout.names, layout.units, list(layout.notes)
         self._options, self._first_lines = options, lines[:COMPARED_LINES]
@@ -295,7 +296,7 @@ class CsvFile:
                 parse_options=pa_csv.ParseOptions(
                     delimiter=self.dialect.separator,
                     quote_char=self.dialect.quote,
-                    newlines_in_values=self._has_quotes,
+                    newlines_in_values=self.has_quotes,
                     invalid_row_handler=stray.handle,
                 ),
                 convert_options=pa_csv.ConvertOptions(

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vigie.errors import InvalidDataError
-from vigie.tables.layout import Layout, find_layout, is_number
+from vigie.tables.layout import Layout, find_layout, is_number, is_time
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 SNIFFED_CHARACTERS = 6_000
 SNIFFED_LINES = 12
 LAYOUT_LINES = 500
-MOST_ROWS = 20_000
+FEWEST_LINES = 4
+"""Fewer lines are looked at by the detector."""
+MOST_ROWS = 6_000
 COMMENT = re.compile(r"\s*(#|%|//)")
 _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
 _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
@@ -86,6 +88,10 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
         separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
         return _split(lines, n_above, separator, _quote(lines, ""))
     table = lines[n_above:]
+    if (plain := _plain_separator(table)) is not None:
+        dialect = _split(lines, n_above, plain, '"')
+        if dialect.skipped_lines == n_above + 1 and not _left_in_cells(dialect):
+            return dialect
     dialect = None
     for candidates in (SEPARATORS[:-1], SEPARATORS):
         found, quote = _detected(table, candidates)
@@ -154,6 +160,28 @@ def _counts(lines: Sequence[str], separator: str, quote: str) -> str:
     if len(sizes) == 1:
         return f"{sizes[0]} cell{'' if sizes[0] == 1 else 's'} of each row"
     return f"{sizes[0]} to {sizes[-1]} cells of a row" if sizes else "no rows"
+
+
+def _plain_separator(lines: Sequence[str]) -> str | None:
+    """Return the separator of a table that leaves no doubt; None if it leaves some.
+
+    Its first line has names only, and all lines have equally many of one separator, and not of
+    another. The detector would find the same, but takes a third of a second to be imported.
+    """
+    some = [line for line in lines[:LAYOUT_LINES] if line.strip()]
+    if len(some) < FEWEST_LINES or any("'" in line or line.count('"') % 2 for line in some):
+        return None
+    bare = [re.sub('"[^"]*"', "", line) if '"' in line else line for line in some]
+    others = [s for s in SEPARATORS[:-1] if s in some[0]]
+    if len(others) != 1:
+        return None
+    [separator] = others
+    if len({line.count(separator) for line in bare}) != 1 or separator not in bare[0]:
+        return None
+    [names], _ = _cells(some[:1], separator, '"')
+    return (
+        None if any(is_number(name) or is_time(name) or not name for name in names) else separator
+    )
 
 
 def _detected(lines: Sequence[str], separators: Sequence[str]) -> tuple[str | None, str]:

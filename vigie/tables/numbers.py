@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vigie.errors import InvalidDataError
+from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,27 +135,37 @@ class Shapes:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
-        for chunk in chunks:
+        for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
             trimmed = pc.utf8_trim_whitespace(chunk)
-            missing = pc.is_in(pc.fill_null(trimmed, ""), value_set=pa.array(MISSING))
-            shapes = pc.if_else(missing, None, _shapes(trimmed))
-            self.n_missing += pc.sum(missing).as_py() or 0
-            if not self.overflow:
-                self._count(shapes, trimmed)
+            codes, masks = (None, []) if self.overflow else _masked(trimmed)
+            if codes is None or chunk.null_count or not _MISSING_MASKS.isdisjoint(masks):
+                missing = pc.is_in(pc.fill_null(trimmed, ""), value_set=pa.array(MISSING))
+                rows = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
+            else:
+                rows = np.arange(len(chunk))
+            if codes is not None and len(rows):
+                self._count(codes[rows], masks, trimmed, rows)
+            self.n_missing += len(chunk) - len(rows)
             self.n_rows += len(chunk)
 
-    def _count(self, shapes: pa.Array, cells: pa.Array) -> None:
-        import pyarrow.compute as pc
-
-        for entry in pc.value_counts(shapes).to_pylist():
-            shape = entry["values"]
-            if shape is None:
-                continue
-            self.counts[shape] += entry["counts"]
+    def _count(
+        self,
+        codes: NDArray[np.int32],
+        masks: Sequence[str],
+        cells: pa.Array,
+        rows: NDArray[np.intp],
+    ) -> None:
+        """Count the cells in some rows of a chunk, by the codes of their masks."""
+        first = np.zeros(len(masks), np.intp)
+        # Of several values for one place, the last stays: that of the first row.
+        first[codes[::-1]] = np.arange(len(codes))[::-1]
+        counts = np.bincount(codes, minlength=len(masks))
+        for code in sorted(np.flatnonzero(counts).tolist(), key=first.__getitem__):
+            shape = _shape(masks[code])
+            self.counts[shape] += int(counts[code])
             if shape not in self.first:
-                at = pc.index(shapes, shape).as_py()
-                self.first[shape] = (self.n_rows + at, cells[at].as_py())
+                at = first[code]
+                self.first[shape] = (self.n_rows + int(rows[at]), cells[int(rows[at])].as_py())
         self.overflow = len(self.counts) > MOST_SHAPES
 
     @cached_property
@@ -355,37 +369,99 @@ def parse(cells: pa.Array | pa.ChunkedArray, written: NumberFormat) -> pa.Array 
     True and false, on and off count as 1 and 0.
     """
     import pyarrow as pa
+
+    if isinstance(cells, pa.ChunkedArray):
+        return pa.chunked_array([parse(c, written) for c in cells.chunks], pa.float64())
+    return _parsed(cells, written)
+
+
+def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_dictionary(cells.type):
         cells = pc.cast(cells, pa.string())
     text = pc.utf8_trim_whitespace(cells)
-    is_number = pc.match_substring_regex(text, f"^(?:{written.pattern})$")
-    numbers = pc.if_else(is_number, text, None)
+    codes, masks = _masked(text)
+    of_mask = [_shape(mask) for mask in masks]
+    is_number = np.array([re.fullmatch(written.pattern, s) is not None for s in of_mask], bool)
+    if not is_number.all():
+        text = pc.if_else(pa.array(_by_code(is_number, codes)), text, None)
     if written.unit:
-        numbers = pc.replace_substring_regex(numbers, rf"\s*{re.escape(written.unit)}$", "")
-    if written.thousands is not None:
-        marks = {" ": SPACES, "'": APOSTROPHES}.get(written.thousands, written.thousands)
-        numbers = pc.replace_substring_regex(numbers, f"[{marks}]", "")
+        text = pc.replace_substring_regex(text, f"{re.escape(written.unit)}$", "")
+        text = pc.utf8_trim_whitespace(text)
+    if written.thousands in (",", "."):
+        text = pc.replace_substring(text, written.thousands, "")
+    elif written.thousands is not None:
+        marks = SPACES if written.thousands == " " else APOSTROPHES
+        text = pc.replace_substring_regex(text, f"[{marks}]", "")
     if written.decimal == ",":
-        numbers = pc.replace_substring(numbers, ",", ".")
-    numbers = pc.replace_substring(pc.replace_substring_regex(numbers, r"^\+", ""), "−", "-")
-    numbers = pc.replace_substring_regex(numbers, "[dD]", "e")
-    numbers = pc.cast(numbers, pa.float64())
-    word = pc.utf8_lower(text)
-    on = pc.is_in(word, value_set=pa.array(SWITCHED_ON))
-    off = pc.is_in(word, value_set=pa.array(SWITCHED_OFF))
-    return pc.if_else(on, 1.0, pc.if_else(off, 0.0, numbers))
+        text = pc.replace_substring(text, ",", ".")
+    if any(shape.startswith("+") for shape in of_mask):
+        text = pc.replace_substring_regex(text, r"^\+", "")
+    if any("−" in shape for shape in of_mask):
+        text = pc.replace_substring(text, "−", "-")
+    if any(letter in shape for shape in of_mask for letter in "dD"):
+        text = pc.replace_substring_regex(text, "[dD]", "e")
+    numbers = pc.cast(text, pa.float64())
+    for value, words in ((1.0, SWITCHED_ON), (0.0, SWITCHED_OFF)):
+        is_word = np.array([shape.lower() in words for shape in of_mask], bool)
+        if is_word.any():
+            numbers = pc.if_else(pa.array(_by_code(is_word, codes)), value, numbers)
+    return numbers
 
 
-def _shapes(cells: pa.Array) -> pa.Array:
-    """Return the shape of each cell."""
-    import pyarrow.compute as pc
+def _by_code(of_mask: NDArray[np.bool_], codes: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return for each cell what holds for its mask; False for a missing one."""
+    chosen: NDArray[np.bool_] = np.append(of_mask, False)[codes]
+    return chosen
 
-    shapes = pc.replace_substring_regex(cells, r"^([-+−]?)0+", "\\1\x00")
-    shapes = pc.replace_substring_regex(shapes, "[0-9]", "9")
-    shapes = pc.replace_substring(shapes, "\x00", "0")
-    return pc.replace_substring_regex(shapes, "9{4,}", "9999")
+
+def _masked(cells: pa.Array) -> tuple[NDArray[np.int32], list[str]]:
+    """Return cells with 9 in place of each digit but for leading zeros, as codes and texts.
+
+    The code of a missing cell is -1.
+    """
+    import pyarrow as pa
+
+    data, begins = bytes_of(cells)
+    is_digit = (data >= ord("0")) & (data <= ord("9"))
+    masked = np.where(is_digit, np.uint8(ord("9")), data)
+    at, ends = _behind_sign(data, begins)
+    while len(at):
+        is_zero = (at < ends) & (data[np.minimum(at, len(data) - 1)] == ord("0"))
+        masked[at[is_zero]] = ord("0")
+        at, ends = at[is_zero] + 1, ends[is_zero]
+    texts = pa.StringArray.from_buffers(len(cells), pa.py_buffer(begins), pa.py_buffer(masked))
+    encoded = texts.dictionary_encode()
+    codes: NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False)
+    if cells.null_count:
+        codes = np.where(cells.is_null().to_numpy(zero_copy_only=False), np.int32(-1), codes)
+    return codes, encoded.dictionary.to_pylist()
+
+
+def _behind_sign(
+    data: NDArray[np.uint8], begins: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the digits of each cell may begin, and where it ends, without empty cells."""
+    at, ends = begins[:-1].astype(np.int64), begins[1:].astype(np.int64)
+    at, ends = at[at < ends], ends[at < ends]
+    minus = "−".encode()
+    first = data[at]
+    is_long = (first == minus[0]) & (ends - at > len(minus))
+    if is_long.any():
+        for place, byte in enumerate(minus):
+            is_long &= data[np.minimum(at + place, len(data) - 1)] == byte
+    return at + np.where(is_long, len(minus), (first == ord("-")) | (first == ord("+"))), ends
+
+
+@lru_cache(maxsize=100_000)
+def _shape(mask: str) -> str:
+    """Return the shape of cells with a mask."""
+    return re.sub("9{4,}", "9999", re.sub("^([-+−]?)0+", r"\g<1>0", mask))
+
+
+_MISSING_MASKS = frozenset(re.sub("[0-9]", "9", text) for text in MISSING)
 
 
 def examples(words: Mapping[str, int], most: int = 3) -> str:

@@ -14,6 +14,7 @@ from vigie.errors import InvalidDataError
 from vigie.tables import excel_file, parquet_file, text
 from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, is_text, to_numpy
 from vigie.tables.csv_file import CsvFile
+from vigie.tables.first_column import first_column
 from vigie.tables.numbers import Mark, NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.origin import Origin
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
@@ -127,8 +128,11 @@ def understood(
         if not is_text(cells):
             data[name] = as_floats(cells)
             continue
+        if name in clock:
+            data[name] = as_objects(cells)
+            continue
         column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
-        if name in clock or not column.is_numeric or (name in words and column.words):
+        if not column.is_numeric or (name in words and column.words):
             data[name] = as_objects(cells)
             continue
         data[name] = to_numpy(parse(cells, column.written))
@@ -257,6 +261,10 @@ class Recording:
 
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""
+        return self._start
+
+    @cached_property
+    def _start(self) -> dict[str, pa.ChunkedArray]:
         with _readable(self.path):
             batch = next(self.file.batches(self.columns), None)
         return {} if batch is None else _columns([batch])
@@ -320,7 +328,12 @@ class Recording:
 
     def _joined(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Return whole columns."""
-        return _slice(_collected(self.file, names), slice(self.first, self._stop), self.path)
+        with _readable(self.path):
+            cells = None
+            if isinstance(self.file, CsvFile) and tuple(names) == self.columns[:1]:
+                cells = first_column(self.file)
+            columns = _collected(self.file, names) if cells is None else {names[0]: cells}
+        return _slice(columns, slice(self.first, self._stop), self.path)
 
     def _parts(self, names: Sequence[str], words: Collection[str]) -> Iterator[dict[str, pa.Array]]:
         """Yield the requested rows in parts of about ``AT_A_TIME``."""

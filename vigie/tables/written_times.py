@@ -259,7 +259,7 @@ def shapes(cells: pa.Array) -> tuple[NDArray[np.int32], list[str]]:
     """
     import pyarrow as pa
 
-    data, offsets = _bytes(cells)
+    data, offsets = bytes_of(cells)
     is_digit = (data >= ord("0")) & (data <= ord("9"))
     same = np.where(is_digit, np.uint8(ord("0")), data)
     masked = pa.StringArray.from_buffers(len(cells), pa.py_buffer(offsets), pa.py_buffer(same))
@@ -277,7 +277,7 @@ def as_text(cells: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     cells = cells.cast(pa.string())
-    data, _ = _bytes(cells)
+    data, _ = bytes_of(cells)
     if ((data >= 128) | (data == ord("\t"))).any():
         # Newer libraries put a narrow space before AM and PM.
         cells = pc.replace_substring_regex(cells, _ODD_SPACES, " ")
@@ -306,7 +306,7 @@ def read_written(cells: pa.Array, order: Order, zones: Mapping[str, int] = OFFSE
     if len(cells) and (quick := _iso(cells)) is not None:
         return quick
     cells = as_text(cells)
-    data, offsets = _bytes(cells)
+    data, offsets = bytes_of(cells)
     codes, texts = shapes(cells)
     known = [shape for text in texts if (shape := shape_of(text))]
     read = Written(
@@ -451,7 +451,7 @@ def _rows_by(
         yield code, rows[bounds[code] : bounds[code + 1]]
 
 
-def _bytes(cells: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+def bytes_of(cells: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Return the bytes of text, and where each cell begins, with the end of the last one."""
     if len(cells) == 0:
         return np.zeros(0, np.uint8), np.zeros(1, np.int32)
@@ -463,7 +463,7 @@ def _bytes(cells: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 def text_bytes(cells: pa.Array) -> NDArray[np.uint8]:
     """Return all bytes of a StringArray."""
-    return _bytes(cells)[0]
+    return bytes_of(cells)[0]
 
 
 def _plain_spaces(cell: str) -> str:
