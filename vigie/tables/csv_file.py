@@ -94,7 +94,7 @@ class CsvFile:
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         _refuse_binary(lines)
-        self.dialect = find_dialect(lines, options.separator)
+        self.dialect = find_dialect(lines, options.separator, options.decimal)
         readings = lines[self.dialect.skipped_lines :]
         self.has_quotes = any(self.dialect.quote in line for line in readings)
         layout = self.dialect.layout

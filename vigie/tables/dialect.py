@@ -23,6 +23,7 @@ _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
 _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
 _PROOF = re.compile(r".* 0|.*[.,]")
 """A group of digits may begin with 0 where a number may not, and decimals end it."""
+_WHOLE = re.compile(r"\s*[-+−]?\d*")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 
@@ -42,6 +43,8 @@ class Dialect:
         Lines before the first reading.
     rows : list of list of str
         The first readings, split into cells.
+    is_sentence : bool
+        Whether a space follows each separator of the line above these, as in a sentence.
     """
 
     separator: str
@@ -49,6 +52,7 @@ class Dialect:
     layout: Layout
     skipped_lines: int
     rows: list[list[str]]
+    is_sentence: bool = False
 
     @property
     def description(self) -> str:
@@ -58,7 +62,9 @@ class Dialect:
         return f"{_in_words(self.separator)} between the cells"
 
 
-def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
+def find_dialect(
+    lines: Sequence[str], separator: str | None = None, decimal: str | None = None
+) -> Dialect:
     """Find the dialect of a CSV file.
 
     CleverCSV weighs how alike the rows get against how clean their cells become [1]_. Spaces
@@ -70,11 +76,13 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
         Its first lines.
     separator : str, optional
         The separator, if the user states it.
+    decimal : str, optional
+        The decimal mark, if the user states it.
 
     Raises
     ------
     InvalidDataError
-        If there is no table in the lines.
+        If there is no table in the lines, or a comma may be a separator or a decimal mark.
 
     References
     ----------
@@ -87,12 +95,28 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
     if separator is not None:
         separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
         return _split(lines, n_above, separator, _quote(lines, ""))
+    dialect = _detected_dialect(lines, n_above)
+    if _may_be_one_number(dialect):
+        if decimal is None:
+            cell = ",".join(dialect.rows[0])
+            raise InvalidDataError(
+                f"{cell!r} may be one number with a decimal comma, or two columns.",
+                field="FILE",
+                remedy="Say --decimal comma, or --separator ','.",
+            )
+        if decimal == ",":
+            return _split(lines, n_above, _absent(lines), dialect.quote)
+    return dialect
+
+
+def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
+    """Return the dialect of a file below its comments, whose separator is not stated."""
     table = lines[n_above:]
     if (plain := _plain_separator(table)) is not None:
-        dialect = _split(lines, n_above, plain, '"')
-        if dialect.skipped_lines == n_above + 1 and not _left_in_cells(dialect):
-            return dialect
-    dialect = None
+        tried = _split(lines, n_above, plain, '"')
+        if tried.skipped_lines == n_above + 1 and not _left_in_cells(tried):
+            return tried
+    dialect: Dialect | None = None
     for candidates in (SEPARATORS[:-1], SEPARATORS):
         found, quote = _detected(table, candidates)
         if found is None or (found == " " and _are_grouped(table)):
@@ -103,8 +127,7 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
         if tried.layout.has_header:
             break
     if dialect is None or _is_one_column(dialect, lines):
-        absent = next((s for s in SEPARATORS if not any(s in line for line in lines)), "\x1f")
-        return _split(lines, n_above, absent, _quote(table, ""))
+        return _split(lines, n_above, _absent(lines), _quote(table, ""))
     for other in _left_in_cells(dialect):
         # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
         tried = _split(lines, n_above, other, dialect.quote)
@@ -112,6 +135,28 @@ def find_dialect(lines: Sequence[str], separator: str | None = None) -> Dialect:
         if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
+
+
+def _may_be_one_number(dialect: Dialect) -> bool:
+    """Return whether two columns of whole numbers may be one with decimal commas.
+
+    Names tell, unless a sentence with a comma is split into two.
+    """
+    layout = dialect.layout
+    if dialect.separator != "," or layout.n_cells != 2 or not dialect.rows:
+        return False
+    if layout.has_header and not dialect.is_sentence:
+        return False
+    return all(
+        len(row) == 2 and _WHOLE.fullmatch(row[0]) and row[1].isdigit()
+        for row in dialect.rows[:LAYOUT_LINES]
+        if any(cell.strip() for cell in row)
+    )
+
+
+def _absent(lines: Sequence[str]) -> str:
+    """Return a separator that occurs in no line."""
+    return next((s for s in SEPARATORS if not any(s in line for line in lines)), "\x1f")
 
 
 def separator_reasons(
@@ -225,7 +270,9 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
     notes = tuple(_with_line(note, n_above) for note in layout.notes)
     layout = replace(layout, notes=notes)
-    return Dialect(separator, quote, layout, skipped, rows[layout.first :])
+    above = rows[layout.first - 1][1:] if layout.first else []
+    is_sentence = bool(above) and all(cell.startswith(" ") for cell in above)
+    return Dialect(separator, quote, layout, skipped, rows[layout.first :], is_sentence)
 
 
 def _with_line(note: str, n_above: int) -> str:

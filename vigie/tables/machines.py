@@ -172,8 +172,22 @@ def _shaped(machine: Machine, options: ReadOptions) -> Machine:
             )
         held = hold(table.frame, table.times, options.hold)
         return replace(machine, table=replace(table, frame=held))
-    notes = (*table.notes, *_note_on_rates(table))
+    notes = (*table.notes, *_note_on_rates(table), *_note_on_long(table, long))
     return replace(machine, table=replace(table, notes=notes))
+
+
+def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
+    """Yield a note if a table with one sensor and one column of words may be in long format."""
+    names = [name for name in table.frame.columns if name not in table.clock]
+    if long is not None or len(names) != 2 or table.times is None:
+        return
+    words, values = sorted(names, key=lambda name: table.frame[name].dtype != object)
+    is_mixed = table.frame[words].dtype == object and table.frame[values].dtype != object
+    if is_mixed and 1 < table.frame[words].nunique() <= len(table.frame) // 2:
+        yield (
+            f"If {words} names the sensor whose value {values} is, say "
+            f"--long {shlex.quote(f'{words}:{values}')}"
+        )
 
 
 def _note_on_rates(table: Table) -> Iterator[str]:

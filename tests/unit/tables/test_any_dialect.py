@@ -136,6 +136,8 @@ def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(table, dialect):
     assume(dialect.header or len(table[0]) > 1 or dialect.thousands != " ")
     # "31.509" in every cell of several columns has the decimal mark that goes with the separator.
     assume(dialect.thousands != ("," if dialect.separator == ";" else "."))
+    # Windows-1252 has no narrow space.
+    assume(dialect.encoding != "cp1252" or dialect.thousands != "\u202f")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         exact = write(path, table, dialect)

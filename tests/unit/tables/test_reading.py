@@ -380,3 +380,22 @@ def test_on_and_off_among_numbers_are_not_said_to_be_missing(file: Path):
 def test_whole_numbers_prove_no_decimal_mark(file: Path):
     table = read(file, "n;p\n" + "".join(f"{i};1,{100 + i}\n" for i in range(20)))
     assert table.frame["p"].iloc[:2].tolist() == [1.1, 1.101]
+
+
+@pytest.mark.parametrize("content", ["0,525\n0,473\n1,628\n", "p, bar\n0,525\n0,473\n1,628\n"])
+def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path, content: str):
+    with pytest.raises(InvalidDataError, match=r"'0,525' may be one number.*--decimal comma"):
+        read(file, content)
+    one = read(file, content, csv=CsvOptions(decimal=","))
+    assert one.frame.iloc[:, 0].tolist() == [0.525, 0.473, 1.628]
+    two = read(file, content, csv=CsvOptions(separator=","))
+    assert two.frame.iloc[:, 1].tolist() == [525, 473, 628]
+    named = read(file, "n,m\n0,525\n0,473\n1,628\n")
+    assert named.frame["m"].tolist() == [525, 473, 628]
+
+
+def test_one_sensor_beside_words_is_said_to_be_perhaps_a_long_table(file: Path):
+    table = pump().drop(columns="rms").assign(what=["a", "b", "c"] * 30)
+    table.to_csv(file, index=False)
+    [machine] = read_machines(file, ReadOptions())
+    assert "If what names the sensor whose value flow is, say --long what:flow" in machine.notes
