@@ -208,7 +208,10 @@ class AnomalyDetectionService:
     def detect_anomalies_batch(
         self, requests: Iterable[AnomalyDetectionRequest | Mapping[str, Any]]
     ) -> list[AnomalyDetectionResult]:
-        """Assess readings, with the same results as one by one.
+        """Assess readings, with the same results as one by one in time order.
+
+        Readings of one asset and time are kept in the order of the batch; one by one, each would
+        take the place of the one before.
 
         The LSTM autoencoder assesses the window that ends with a reading: the rows of the same
         asset and sensor in the history and in this batch, in time order. Until the window is full,
@@ -385,6 +388,11 @@ class AnomalyDetectionService:
     def n_turns_at_once(self) -> int:
         """How many requests can use the history concurrently."""
         return TURNS_OF_A_SERVER if self._detection.history_is_a_server else 1
+
+    @property
+    def n_replaced(self) -> int:
+        """How many readings took the place of another one of the same asset and time."""
+        return self._detection.n_replaced
 
     def open_history(self) -> None:
         """Open the history, so that the first reading need not wait for it."""

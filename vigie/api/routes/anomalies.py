@@ -93,6 +93,7 @@ def status(request: Request) -> StatusResponse:
             "confirmed": service.confirmed,
             "pending": service.pending(),
             "journal": outbox and asdict(outbox),
+            "replaced": service.n_replaced,
             "models": service.get_model_status(),
         }
     )
