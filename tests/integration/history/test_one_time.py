@@ -37,9 +37,7 @@ SECONDS = [float(place // 10) for place in range(len(ROWS))]
 
 
 @pytest.fixture
-def service(
-    new_history: Callable[[], str], tmp_path: Path
-) -> Iterator[AnomalyDetectionService]:
+def service(new_history: Callable[[], str], tmp_path: Path) -> Iterator[AnomalyDetectionService]:
     service = trained(tmp_path, QUICKEST, history_url=new_history())
     yield service
     service.close()
