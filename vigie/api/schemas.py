@@ -62,6 +62,9 @@ class StatusResponse(BaseModel):
     """Trainings whose record is still being uploaded to MLflow."""
     journal: JournalStatus | None
     """Null if tracking is disabled."""
+    replaced: int
+    """Readings since the start that took the place of another one, with other values, of the same
+    asset and time."""
     models: dict[str, ModelStatus]
 
 

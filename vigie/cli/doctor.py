@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -45,7 +46,6 @@ class Check:
 def examine(settings: Settings) -> Iterator[Check]:
     """Run the checks in order; skip those that depend on a failed one."""
     from vigie.detectors.catalogue import algorithms
-    from vigie.registry import lookup
     from vigie.services.mlflow_service import MLflowService
 
     yield _state(settings)
@@ -59,33 +59,28 @@ def examine(settings: Settings) -> Iterator[Check]:
         return
     yield Check("Tracking enabled?", True, "MLFLOW_ENABLED is true.")
     service = MLflowService(settings)
-    yield _outbox(service)
-    try:
-        service.server.require()
-    except VigieError as error:
-        yield Check("Server answers?", False, error.message, error.remedy or "")
+    yield _answered("All trainings sent?", lambda: _outbox(service))
+    answers = _answered("Server answers?", lambda: _server(service))
+    yield answers
+    if not answers.passed:
         return
-    yield Check("Server answers?", True, service.server.masked_uri)
-    yield _experiment(service)
-    readable: list[Version] = []
+    yield _answered("Experiment exists?", lambda: _experiment(service))
+    serving: list[Version] = []
     for name in algorithms():
-        try:
-            versions = service.list_versions(name)
-        except VigieError as error:
-            yield Check(f"Versions of {name}?", False, error.message, error.remedy or "")
-            continue
-        if not versions:
-            yield Check(
-                f"Versions of {name}?",
-                False,
-                "none.",
-                f"Train one: `vigie train FILE --model {name}`.",
-            )
-            continue
-        readable.append(lookup.pick(service.server, name))
-        yield _stages(name, versions)
-    for version in readable:
-        yield _artifacts(service, version)
+        yield _answered(f"Versions of {name}?", partial(_versions, service, name, serving))
+    for version in serving:
+        question = f"Artifacts of {version.name} version {version.version} readable?"
+        yield _answered(question, partial(_artifacts, service, version))
+
+
+def _answered(question: str, answer: Callable[[], str]) -> Check:
+    """Ask a question; whatever goes wrong is the finding, so that the next one can be asked."""
+    try:
+        return Check(question, True, answer())
+    except VigieError as error:
+        return Check(question, False, error.message, error.remedy or "")
+    except OSError as error:
+        return Check(question, False, f"{error}.", "Check the disk and the rights to the file.")
 
 
 def _state(settings: Settings) -> Check:
@@ -99,54 +94,54 @@ def _state(settings: Settings) -> Check:
     return Check(question, True, f"in {settings.state_dir.absolute()}.")
 
 
-def _outbox(service: MLflowService) -> Check:
+def _outbox(service: MLflowService) -> str:
     summary = service.outbox.summary()
-    passed = summary.waiting + summary.set_aside == 0
-    return Check(
-        "All trainings sent?",
-        passed,
-        "yes, the outbox is empty." if passed else f"{summary}, in {service.outbox.folder}.",
-        "" if passed else "`vigie sync` sends them; `vigie sync --again` also the dead letters.",
+    if summary.waiting + summary.set_aside == 0:
+        return "yes, the outbox is empty."
+    raise VigieError(
+        f"{summary}, in {service.outbox.folder}.",
+        remedy="`vigie sync` sends them; `vigie sync --again` also the dead letters.",
     )
 
 
-def _experiment(service: MLflowService) -> Check:
+def _server(service: MLflowService) -> str:
+    service.server.require()
+    return service.server.masked_uri
+
+
+def _experiment(service: MLflowService) -> str:
     name = service.settings.mlflow_experiment_name
-    question = "Experiment exists?"
-    try:
-        experiment = service.server.call(service.server.client.get_experiment_by_name, name)
-    except VigieError as error:
-        return Check(question, False, error.message, error.remedy or "")
+    experiment = service.server.call(service.server.client.get_experiment_by_name, name)
     if experiment is None:
-        return Check(question, True, f"'{name}' does not; the first training creates it.")
+        return f"'{name}' does not; the first training creates it."
     if experiment.lifecycle_stage != "active":
-        return Check(
-            question,
-            False,
+        raise VigieError(
             f"'{name}' has been deleted.",
-            "Restore it (`mlflow experiments restore`), or set another MLFLOW_EXPERIMENT_NAME.",
+            remedy="Restore it (`mlflow experiments restore`), or set another "
+            "MLFLOW_EXPERIMENT_NAME.",
         )
-    return Check(question, True, f"'{name}' (id {experiment.experiment_id}).")
+    return f"'{name}' (id {experiment.experiment_id})."
 
 
-def _stages(name: str, versions: list[Version]) -> Check:
-    promoted = [version for version in versions if version.stage == "Production"]
-    plural, newest = "" if len(versions) == 1 else "s", versions[0].version
+def _versions(service: MLflowService, name: str, serving: list[Version]) -> str:
+    """Say which version of a model serves, and add it to ``serving``."""
+    from vigie.registry.version import choose
+
+    versions = service.list_versions(name)
+    if not versions:
+        raise VigieError("none.", remedy=f"Train one: `vigie train FILE --model {name}`.")
+    serves = choose(versions, name)
+    serving.append(serves)
+    plural, newest, number = "" if len(versions) == 1 else "s", versions[0].version, serves.version
     count = f"{len(versions)} version{plural}, the newest is {newest}"
-    if promoted:
-        finding = f"{count}; version {promoted[0].version} is in Production and serves."
-    else:
-        finding = (
-            f"{count}; none is in Production, so the newest serves "
-            f"(`vigie models promote {name} {newest}` promotes it)."
-        )
-    return Check(f"Versions of {name}?", True, finding)
+    if serves.stage == "Production":
+        return f"{count}; version {number} is in Production and serves."
+    which = "the newest" if number == newest else f"version {number}"
+    return (
+        f"{count}; none is in Production, so {which} serves "
+        f"(`vigie models promote {name} {number}` promotes it)."
+    )
 
 
-def _artifacts(service: MLflowService, version: Version) -> Check:
-    question = f"Artifacts of {version.name} version {version.version} readable?"
-    try:
-        model = service.open_version(version)
-    except VigieError as error:
-        return Check(question, False, error.message, error.remedy or "")
-    return Check(question, True, f"yes, {model.n_features} features.")
+def _artifacts(service: MLflowService, version: Version) -> str:
+    return f"yes, {service.open_version(version).n_features} features."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic import TypeAdapter
 
@@ -13,6 +13,18 @@ from vigie.models.anomaly_data import AssetState
 
 Stored = float | bool | str | None
 """A value of a reading: of a sensor, or of the context."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The state of an asset after a reading; the attributes are those of ``Assessed``."""
+
+    state: AssetState | None
+    since: str | None
+    began: str | None
+    calm: int
+    usual: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,12 @@ class Assessed:
         The usual surprise of the asset, ``-log10 p``, as it was before an alarm.
     held : mapping of str to int
         For how many consecutive readings each sensor has had its value, if more than one.
+    shift_us : int
+        By how many microseconds the reading is kept after its own time, since others of its batch
+        have that time too.
+    went_on_from : Standing or None
+        The state that the reading went on from, if it is not that of the reading before: it took
+        the place of another of its time, and what was said of the asset by then still stands.
     """
 
     final_score: float | None = None
@@ -49,17 +67,49 @@ class Assessed:
     calm: int = 0
     usual: float = USUAL_SURPRISE
     held: Mapping[str, int] = field(default_factory=dict)
+    shift_us: int = 0
+    went_on_from: Standing | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """The state of the asset after the reading."""
+        return Standing(self.state, self.since, self.began, self.calm, self.usual)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A row of the history."""
+    """A row of the history.
+
+    Attributes
+    ----------
+    asset_id, sensor_id : str
+        The asset and its sensor group.
+    timestamp : datetime
+        When it was measured, to tell it from the others of the asset: of several of one time, the
+        later ones are kept some microseconds after it.
+    features : mapping of str to float, bool, str or None
+        The values.
+    assessed : Assessed
+        The results.
+    """
 
     asset_id: str
     sensor_id: str | None
     timestamp: datetime
     features: Mapping[str, Stored]
     assessed: Assessed
+
+    @property
+    def measured(self) -> datetime:
+        """When it was measured, as its sender said."""
+        return self.timestamp - timedelta(microseconds=self.assessed.shift_us)
+
+
+def microseconds(timestamp: datetime) -> int:
+    """Return a time in microseconds since 1970."""
+    # Integer arithmetic: a float of seconds since 1970 is not exact to the microsecond.
+    delta = timestamp - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 FEATURES: TypeAdapter[Mapping[str, Stored]] = TypeAdapter(dict[str, Stored])

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
-from vigie.history.records import ASSESSED, FEATURES, Reading
+from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds
 
 PATIENCE_MS = 60_000
 """SQLite's timeout for the lock of another process, in milliseconds."""
@@ -33,7 +33,7 @@ STATEMENTS = {
     "newest": "SELECT count(*), max(id), max(measured_us) FROM "
     f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
-    "between": f"{_ROWS} AND measured_us >= :start AND measured_us < :stop ORDER BY measured_us",
+    "between": f"{_ROWS} AND measured_us >= :start AND measured_us <= :stop ORDER BY measured_us",
     # A replaced row gets a new id, so that ``AssetTransaction.revision`` changes.
     "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
     "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
@@ -60,6 +60,11 @@ class Revision(NamedTuple):
     """The id of the reading that was stored last."""
     newest_us: int | None
     """When the newest was measured, in microseconds since 1970."""
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the newest was measured."""
+        return None if self.newest_us is None else _time(self.newest_us)
 
 
 class History:
@@ -135,7 +140,7 @@ class History:
                 cursor.execute(self._statements["next asset"], after)
                 row = cursor.fetchone()
             last = row and row[:2]
-            if row and row[2] < _microseconds(moment):
+            if row and row[2] < microseconds(moment):
                 yield row[0], row[1] or None
 
     def close(self) -> None:
@@ -189,20 +194,28 @@ class AssetTransaction:
         self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
         return Revision(*self._cursor.fetchone())
 
-    def around(self, first: datetime, last: datetime, n: int) -> list[Reading]:
-        """Return the last ``n`` readings before ``first``, and all from ``first`` before ``last``.
+    def around(self, first: datetime, last: datetime | None, n: int) -> list[Reading]:
+        """Return the last ``n`` readings before ``first``, and all from ``first`` to ``last``.
+
+        Parameters
+        ----------
+        first, last : datetime
+            None as ``last`` for those before ``first`` only.
+        n : int
+            Most readings before ``first``.
 
         Returns
         -------
         list of Reading
             Oldest first.
         """
-        start, stop = _microseconds(first), _microseconds(last)
+        start = microseconds(first)
         self._cursor.execute(self._statements["earlier"], self._of_asset(start=start, n=n))
         rows = self._cursor.fetchall()[::-1]
-        if stop > start:
+        if last is not None:
             self._cursor.execute(
-                self._statements["between"], self._of_asset(start=start, stop=stop)
+                self._statements["between"],
+                self._of_asset(start=start, stop=microseconds(last)),
             )
             rows += self._cursor.fetchall()
         return [
@@ -222,7 +235,7 @@ class AssetTransaction:
             self._statements["append"],
             [
                 self._of_asset(
-                    measured_us=_microseconds(reading.timestamp),
+                    measured_us=microseconds(reading.timestamp),
                     features=FEATURES.dump_json(reading.features).decode(),
                     result=ASSESSED.dump_json(reading.assessed).decode(),
                 )
@@ -236,7 +249,7 @@ class AssetTransaction:
         The ``SPARED`` newest stay at any age, so that the next verdict and the state of the asset
         do not change.
         """
-        values = self._of_asset(stop=_microseconds(before), n=at_most, spared=SPARED - 1)
+        values = self._of_asset(stop=microseconds(before), n=at_most, spared=SPARED - 1)
         self._cursor.execute(self._statements["delete"], values)
         n_deleted: int = self._cursor.rowcount
         return n_deleted
@@ -327,12 +340,6 @@ def _lock_number(asset_id: str, sensor_id: str | None) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _microseconds(timestamp: datetime) -> int:
-    # Integer arithmetic: a float of seconds since 1970 is not exact to the microsecond.
-    delta = timestamp - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def _time(microseconds: int) -> datetime:
-    seconds, rest = divmod(microseconds, 1_000_000)
+def _time(measured_us: int) -> datetime:
+    seconds, rest = divmod(measured_us, 1_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)

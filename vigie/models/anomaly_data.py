@@ -376,6 +376,9 @@ class AnomalyDetectionResult(BaseModel):
     """Sensors without a usable value, and why: missing, out_of_range or wrong_unit."""
     frozen: dict[str, int] = Field(default_factory=dict)
     """Frozen sensors, each with the number of readings for which it has held its value."""
+    replaced: bool = False
+    """Whether another reading of this asset and time, with other values, was kept before, and this
+    one took its place. Finer timestamps keep both, and so does one batch."""
     asset: AssetVerdict
     """The verdict on the asset."""
     metadata: dict[str, Any] = Field(default_factory=dict)

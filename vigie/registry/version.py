@@ -104,14 +104,31 @@ def choose(
         ]
         wanted = "version"
     if not matches:
-        existing = ", ".join(f"{item.version} ({item.stage})" for item in versions) or "none"
+        field = "version" if version is not None else stage and "stage"
         raise ModelNotFoundError(
-            f"The registry has no {wanted} of '{name}'.",
-            field="version" if version is not None else "stage",
-            remedy=f"Existing versions: {existing}."
-            + ("" if versions else f" Train '{name}' first: a training makes a version."),
+            f"No version of '{name}' serves: {archived(versions)}."
+            if versions and field is None
+            else f"The registry has no {wanted} of '{name}'.",
+            field=field,
+            remedy=_remedy(versions, name, field, stage),
         )
     return matches[0]
+
+
+def archived(versions: Sequence[Version]) -> str:
+    """Say that these versions are archived, as a part of a sentence."""
+    if len(versions) == 1:
+        return f"version {versions[0].version} is archived"
+    newest = max(version.version for version in versions)
+    return f"all {len(versions)} versions are archived, the newest is {newest}"
+
+
+def best(versions: Sequence[Version]) -> Version:
+    """Return the version to bring back: the last in Production, else the newest.
+
+    One that was rolled back comes last.
+    """
+    return max(versions, key=lambda v: (v.promoted_ms != 0, v.promoted_ms or 0, v.version))
 
 
 def stage_name(stage: str) -> str:
@@ -140,6 +157,21 @@ def apply_aliases(versions: list[Version], aliases: Mapping[str, int]) -> list[V
 def parse_ms(tag: str | None) -> int | None:
     """Return the milliseconds in a tag; None if it holds anything else, since users can edit it."""
     return int(tag) if tag and tag.isascii() and tag.isdigit() and len(tag) < 16 else None
+
+
+def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: str | None) -> str:
+    """Return what helps where a version is not found, if possible as a command."""
+    if not versions:
+        return f"Existing versions: none. Train '{name}' first: a training makes a version."
+    number = best(versions).version
+    command = f"vigie models promote {name} {number}"
+    if field is None:
+        return f"`{command}` brings version {number} back."
+    existing = ", ".join(f"{item.version} ({item.stage})" for item in versions)
+    if field == "version" or stage not in ALIASED:
+        return f"Existing versions: {existing}."
+    command += "" if stage == "Production" else f" --stage {stage}"
+    return f"Existing versions: {existing}. `{command}` moves version {number} there."
 
 
 def _apply_alias(versions: list[Version], stage: str, number: int | None) -> list[Version]:

@@ -213,7 +213,10 @@ class AnomalyDetectionService:
     def detect_anomalies_batch(
         self, requests: Iterable[AnomalyDetectionRequest | Mapping[str, Any]]
     ) -> list[AnomalyDetectionResult]:
-        """Assess readings, with the same results as one by one.
+        """Assess readings, with the same results as one by one in time order.
+
+        Readings of one asset and time are kept in the order of the batch; one by one, each would
+        take the place of the one before.
 
         The LSTM autoencoder assesses the window that ends with a reading: the rows of the same
         asset and sensor in the history and in this batch, in time order. Until the window is full,
@@ -300,9 +303,10 @@ class AnomalyDetectionService:
         if model_names is not None:
             names = checked_names(model_names)
             if missing_models := [name for name in names if name not in models]:
-                raise NotTrainedError(
+                raise self._not_trained(
                     f"No version of {', '.join(missing_models)} serves.",
-                    remedy="Train one with `vigie train FILE`, or name other models.",
+                    missing_models,
+                    "Train one with `vigie train FILE`, or name other models.",
                 )
             models = {name: models[name] for name in names}
         missing_columns = {
@@ -333,6 +337,19 @@ class AnomalyDetectionService:
         self.registry.refresh_once()
         return bool(self.served.current.served)
 
+    def none_serves(self) -> NotTrainedError:
+        """Return the error for readings while no model serves: why not, and what to do."""
+        registry = "has none" if self.registry.answers else "cannot be reached"
+        if self.registry.unserved and self.registry.answers:
+            registry = "has none that serves"
+        if self.registry.problems:
+            registry = "has versions that cannot be used; see /status"
+        return self._not_trained(
+            f"No model can answer: none is trained here, and the registry {registry}.",
+            algorithms(),
+            "Train with POST /api/v1/anomalies/train, `vigie train FILE` or train_all_models(X).",
+        )
+
     def get_model_status(self) -> dict[str, dict[str, Any]]:
         """Return for each detector whether a model serves, its version, and the problem if any."""
         self.registry.refresh_once()
@@ -345,7 +362,8 @@ class AnomalyDetectionService:
                 "n_features": served and served.model.n_features,
                 "feature_names": served and list(served.model.feature_names),
                 "context_features": served and sorted(served.model.context_names),
-                "problem": self.registry.problems.get(name),
+                "problem": self.registry.problems.get(name)
+                or (None if name in answering else self._why_unserved(name)),
             }
             for name in algorithms()
         }
@@ -390,6 +408,11 @@ class AnomalyDetectionService:
     def n_turns_at_once(self) -> int:
         """How many requests can use the history concurrently."""
         return TURNS_OF_A_SERVER if self._detection.history_is_a_server else 1
+
+    @property
+    def n_replaced(self) -> int:
+        """How many readings took the place of another one of the same asset and time."""
+        return self._detection.n_replaced
 
     def open_history(self) -> None:
         """Open the history, so that the first reading need not wait for it."""
@@ -458,15 +481,21 @@ class AnomalyDetectionService:
         self.registry.refresh_once()
         snapshot = self.served.current
         if not snapshot.served:
-            registry = "has none" if self.registry.answers else "cannot be reached"
-            if self.registry.problems:
-                registry = "has versions that cannot be used; see /status"
-            raise NotTrainedError(
-                f"No model can answer: none is trained here, and the registry {registry}.",
-                remedy="Train with POST /api/v1/anomalies/train, `vigie train FILE` or "
-                "train_all_models(X).",
-            )
+            raise self.none_serves()
         return snapshot
+
+    def _not_trained(self, message: str, names: Iterable[str], remedy: str) -> NotTrainedError:
+        """Return the error for models that do not serve, with the versions to bring back."""
+        unserved = self.registry.unserved if self.registry.answers else {}
+        errors = [unserved[name] for name in names if name in unserved]
+        return NotTrainedError(
+            " ".join([message, *(error.message for error in errors)]),
+            remedy=" ".join([*(error.remedy or "" for error in errors), remedy]),
+        )
+
+    def _why_unserved(self, name: str) -> str | None:
+        error = self.registry.unserved.get(name)
+        return None if error is None else str(error)
 
     def _describe(self, version: Version) -> dict[str, Any]:
         name, metrics = self.mlflow_service.run_metrics(version)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isnan
 from pathlib import Path
@@ -20,14 +20,14 @@ from vigie.assessment.false_alarms import VARIABLE
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined, Sensors
 from vigie.assessment.status import AssetStatus
-from vigie.assessment.timeline import INTERVALS, Times, as_datetime, as_datetime64, as_times
+from vigie.assessment.timeline import INTERVALS, US, Times, as_datetime, as_times
 from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
 from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError
-from vigie.history.records import Assessed, Reading
+from vigie.history.records import Assessed, Reading, Standing, microseconds
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
@@ -36,7 +36,13 @@ from vigie.models.anomaly_data import (
     ModelVerdict,
     UnseenValue,
 )
-from vigie.services.look_back_cache import MOST_ASSETS, Asset, LookBackCache, look_back_on
+from vigie.services.look_back_cache import (
+    MOST_ASSETS,
+    Asset,
+    LookBackCache,
+    look_back_on,
+    status_of,
+)
 from vigie.serving.served import Answering, Snapshot
 
 if TYPE_CHECKING:
@@ -61,6 +67,11 @@ class Detection:
     ----------
     settings : Settings
         The treatment of faulty values, and the history's URL.
+
+    Attributes
+    ----------
+    n_replaced : int
+        How many readings took the place of another one of their asset and time.
     """
 
     def __init__(self, settings: Settings):
@@ -71,6 +82,9 @@ class Detection:
         self._breaker = CircuitBreaker[HistoryError]()
         self._look_backs = LookBackCache()
         self._doubted = set[Asset]()
+        self.n_replaced = 0
+        self._counting = threading.Lock()
+        self._replacing = set[Asset]()
 
     def readings(
         self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
@@ -82,12 +96,13 @@ class Detection:
             reading.timestamp or now + timedelta(microseconds=position)
             for position, reading in enumerate(readings)
         ]
+        keys = _keys(readings, times)
         by_models: dict[Answering, list[int]] = {}
         for index, reading in enumerate(readings):
             by_models.setdefault(serving.for_asset(reading.asset_id), []).append(index)
         # Check all readings before the first is stored, so that a refused request stores nothing.
         questions = [
-            self._question(answering, readings, times, indices)
+            self._question(answering, readings, times, keys, indices)
             for answering, indices in by_models.items()
         ]
         results: dict[int, AnomalyDetectionResult] = {}
@@ -142,6 +157,7 @@ class Detection:
         answering: Answering,
         readings: Sequence[AnomalyDetectionRequest],
         times: Sequence[datetime],
+        keys: Sequence[datetime],
         indices: Sequence[int],
     ) -> _Question:
         """Check readings, and return them with the models that answer.
@@ -157,7 +173,7 @@ class Detection:
             if readings[index].context:
                 _refuse_words(readings[index], sensors, f"[{index}]." if len(readings) > 1 else "")
         rows = sensors.examine(sensors.matrix(readings[index].values for index in indices))
-        question = _Question(answering, readings, times, indices, rows, {})
+        question = _Question(answering, readings, times, keys, indices, rows, {})
         if answering.ensemble.false_alarms_per_month is not None:
             question.require_times()
         if not rows.masks:
@@ -208,7 +224,10 @@ class Detection:
             if n_lost := self._breaker.recovered():
                 logger.warning("The history works again; %d readings were not stored.", n_lost)
             results |= answer.results
-            if answer.look_back is not None:
+            if answer.replaced:
+                self._tell_of_replaced(asset, answer.replaced)
+            is_newest = revision.newest_us == microseconds(question.key(part[-1]))
+            if answer.look_back is not None and is_newest:
                 self._look_backs.put(asset, revision, ensemble, answer.look_back)
         return results
 
@@ -221,22 +240,25 @@ class Detection:
     ) -> _Answer:
         """Answer readings of one asset, given in time order."""
         ensemble = question.answering.ensemble
-        look_back, between = ensemble.no_look_back, list[Reading]()
+        past = _Past(ensemble.no_look_back)
         if transaction is not None:
-            look_back, between = self._look_back(question, asset, places, transaction)
-        rows = question.rows_of(places, between, by_time=transaction is not None)
+            past = self._past(question, asset, places, transaction)
+        rows = question.rows_of(places, past.between)
         silent = {name: rows.marked(places) for name, places in question.missing.items()}
-        assessment, next_look_back = advance(ensemble, look_back, rows.times, rows.examined, silent)
+        assessment, next_look_back = advance(
+            ensemble, past.look_back, rows.times, rows.examined, silent
+        )
         if ensemble.false_alarms_per_month is not None:
             self._warn_of_doubt(asset, assessment)
         requested = [row for row, group in enumerate(rows.requested) if group]
         statuses = {row: assessment.status(row) for row in requested}
-        results = self._results(question, rows, assessment, statuses, transaction)
+        results = self._results(question, rows, assessment, statuses, past.replaced, transaction)
         if transaction is None:
-            return _Answer(results, [], None)
-        records = _records(question, asset, rows, assessment, statuses, results)
+            return _Answer(results, [], None, {})
+        records = _records(question, asset, rows, assessment, statuses, results, past.went_on_from)
         # The stored results of readings in between came from another look-back, so cache nothing.
-        return _Answer(results, records, None if between else next_look_back)
+        is_whole = not past.between
+        return _Answer(results, records, next_look_back if is_whole else None, past.replaced)
 
     def _warn_of_doubt(self, asset: Asset, assessment: Assessment) -> None:
         """Warn once for each asset if its false alarms cannot be kept as asked for."""
@@ -248,23 +270,65 @@ class Detection:
             self._doubted.add(asset)
             logger.warning("%s: %s", asset[0], doubt)
 
-    def _look_back(
+    def _tell_of_replaced(self, asset: Asset, replaced: Mapping[datetime, Reading]) -> None:
+        """Count readings that took the place of others, and warn once for each asset."""
+        with self._counting:
+            self.n_replaced += len(replaced)
+            if asset in self._replacing:
+                return
+            if len(self._replacing) >= MOST_ASSETS:
+                self._replacing.clear()
+            self._replacing.add(asset)
+        time = next(iter(replaced.values())).measured
+        logger.warning(
+            "%s: readings with different values have one time, such as %s, so that each takes the "
+            "place of the one before. Give finer timestamps, or send all readings of one time in "
+            "one batch.",
+            asset[0],
+            time.isoformat(),
+        )
+
+    def _past(
         self,
         question: _Question,
         asset: Asset,
         places: Sequence[int],
         transaction: AssetTransaction,
-    ) -> tuple[LookBack, list[Reading]]:
-        """Return the look-back of an asset's readings, and the stored readings between them."""
+    ) -> _Past:
+        """Return what the history knows of the readings before, between and instead of these.
+
+        A reading that takes the place of another one is judged by the rows before it, as if the
+        other had never come. The state of the asset is different: what was told last stands, so
+        that an alarm ends by calm readings only, and not because its reading was replaced.
+        """
         ensemble = question.answering.ensemble
-        first, last = question.time(places[0]), question.time(places[-1])
+        first, last = question.key(places[0]), question.key(places[-1])
         revision = transaction.revision(ensemble.n_look_back)
+        is_newest = revision.newest_us is None or revision.newest_us < microseconds(first)
         cached = self._look_backs.get(asset, revision, ensemble)
-        if cached is not None and cached.rows.times[-1] < as_datetime64(first):
-            return cached, []
-        stored = transaction.around(first, last, ensemble.n_look_back)
+        if cached is not None and is_newest:
+            return _Past(cached)
+        stored = transaction.around(first, None if is_newest else last, ensemble.n_look_back)
         n_before = sum(reading.timestamp < first for reading in stored)
-        return look_back_on(ensemble.sensors, stored[:n_before]), stored[n_before:]
+        look_back = look_back_on(ensemble.sensors, stored[:n_before])
+        since_first = {reading.timestamp: reading for reading in stored[n_before:]}
+        values = {question.key(place): question.reading(place).values for place in places}
+        between = [reading for key, reading in since_first.items() if key not in values]
+        again = {key: reading for key, reading in since_first.items() if key in values}
+        replaced = {
+            key: reading for key, reading in again.items() if reading.features != values[key]
+        }
+        went_on_from = None
+        if first in again and first not in replaced:
+            # It is sent again, and answered as it was before.
+            went_on_from = again[first].assessed.went_on_from
+        if replaced and revision.newest is not None:
+            [newest] = transaction.around(revision.newest, revision.newest, 0)
+            if newest.measured == question.time(places[0]):
+                went_on_from = newest.assessed.standing
+        if went_on_from is not None:
+            look_back = replace(look_back, status=status_of(went_on_from))
+        return _Past(look_back, between, replaced, went_on_from)
 
     def _results(
         self,
@@ -272,6 +336,7 @@ class Detection:
         rows: _Rows,
         assessment: Assessment,
         statuses: Mapping[int, AssetStatus],
+        replaced: Container[datetime],
         transaction: AssetTransaction | None,
     ) -> dict[int, AnomalyDetectionResult]:
         """Return the result of each requested reading, by its index."""
@@ -310,6 +375,7 @@ class Detection:
                     sensors=reasons.get(row, []),
                     imputed=unusable,
                     frozen={} if frozen is None else _by_name(names, held[row], frozen[row]),
+                    replaced=question.key(place) in replaced,
                     asset=AssetVerdict(
                         state=state,
                         since=as_datetime(status.since),
@@ -371,6 +437,45 @@ def history_url(settings: Settings) -> str:
     return f"sqlite:///{folder / 'history.db'}"
 
 
+def _keys(
+    readings: Sequence[AnomalyDetectionRequest], times: Sequence[datetime]
+) -> Sequence[datetime]:
+    """Return the times under which the history keeps readings: their own, as far as they differ.
+
+    Readings of one asset and time are kept a microsecond apart, in their order, as those of a
+    sender whose clock has whole seconds. The same readings then have the same keys whenever they
+    are sent. Readings of one time whose values are all the same have one key: they are one reading,
+    sent again.
+
+    Raises
+    ------
+    InvalidDataError
+        If no time is left for them before the end of the year 9999.
+    """
+    groups: dict[tuple[datetime, Asset], list[int]] = {}
+    for index, reading in enumerate(readings):
+        asset = reading.asset_id, reading.sensor_id
+        groups.setdefault((times[index], asset), []).append(index)
+    if len(groups) == len(readings):
+        return times
+    keys, latest = list(times), dict[Asset, datetime]()
+    for (time, asset), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        values = readings[group[0]].values
+        is_one = all(readings[index].values == values for index in group)
+        for index in group:
+            try:
+                if index == group[0] or not is_one:
+                    key = max(time, latest[asset] + US) if asset in latest else time
+            except OverflowError as error:
+                raise InvalidDataError(
+                    "Several readings have the last time that there is.",
+                    field=f"[{index}].timestamp",
+                    remedy="Give when each reading was measured.",
+                ) from error
+            keys[index] = latest[asset] = key
+    return keys
+
+
 @dataclass(frozen=True)
 class _Question:
     """Readings of a request, and the models that answer them.
@@ -381,6 +486,8 @@ class _Question:
         The models.
     readings, times : sequence
         All readings of the request.
+    keys : sequence of datetime
+        The times under which the history keeps them; see ``_keys``.
     indices : sequence of int
         Indices of the readings that these models answer; a *place* is a position in this list.
     rows : Examined
@@ -392,6 +499,7 @@ class _Question:
     answering: Answering
     readings: Sequence[AnomalyDetectionRequest]
     times: Sequence[datetime]
+    keys: Sequence[datetime]
     indices: Sequence[int]
     rows: Examined
     missing: dict[str, dict[int, str]]
@@ -402,6 +510,9 @@ class _Question:
     def time(self, place: int) -> datetime:
         return self.times[self.indices[place]]
 
+    def key(self, place: int) -> datetime:
+        return self.keys[self.indices[place]]
+
     def by_asset(self) -> dict[Asset, list[int]]:
         """Return the places of each asset's readings, in time order."""
         assets: dict[Asset, list[int]] = {}
@@ -409,7 +520,7 @@ class _Question:
             reading = self.reading(place)
             assets.setdefault((reading.asset_id, reading.sensor_id), []).append(place)
         for places in assets.values():
-            places.sort(key=self.time)
+            places.sort(key=self.key)
         return assets
 
     def require_times(self) -> None:
@@ -432,21 +543,19 @@ class _Question:
         """Split readings, given in time order, into parts that are assessed in turn.
 
         A part ends at a gap, so that a single wrong time does not make it span the whole history.
-        A reading with the same time as the one before replaces it in the history, so it starts a
-        new part.
         """
         parts: list[list[int]] = []
         longest, last = timedelta(seconds=longest_gap_s), datetime.min.replace(tzinfo=UTC)
         for place in places:
             time = self.time(place)
             is_full = bool(parts) and len(parts[-1]) >= PART
-            if not parts or is_full or time - last > longest or time == last:
+            if not parts or is_full or time - last > longest:
                 parts.append([])
             parts[-1].append(place)
             last = time
         return parts
 
-    def rows_of(self, places: Sequence[int], between: Sequence[Reading], *, by_time: bool) -> _Rows:
+    def rows_of(self, places: Sequence[int], between: Sequence[Reading]) -> _Rows:
         """Return requested readings as rows, with the stored ones in between, in time order.
 
         Parameters
@@ -455,31 +564,47 @@ class _Question:
             Of the requested readings, in time order.
         between : sequence of Reading
             Stored readings between the first and the last of them.
-        by_time : bool
-            Whether readings with the same time are one row, as in a history, where the last
-            replaces the others. Without a history, only equal readings are one row.
         """
-        groups: dict[Hashable, list[int]] = {}
+        groups: dict[datetime, list[int]] = {}
         for place in places:
-            values = () if by_time else tuple(self.reading(place).values.items())
-            groups.setdefault((self.time(place), values), []).append(place)
-        requested = list(groups.values())
+            groups.setdefault(self.key(place), []).append(place)
+        keys, requested = list(groups), list(groups.values())
         last = [group[-1] for group in requested]
         times = [self.time(place) for place in last]
         rows = self.rows
         if last != list(range(len(rows))):
             rows = rows.at(last)
-        # A reading sent again replaces the stored one, which then must not be a row of its own.
-        replaced = set(times) if between else set()
-        stored = [reading for reading in between if reading.timestamp not in replaced]
-        if stored:
-            times += [reading.timestamp for reading in stored]
-            order = sorted(range(len(times)), key=times.__getitem__)
+        if between:
+            keys += [reading.timestamp for reading in between]
+            times += [reading.measured for reading in between]
+            order = sorted(range(len(keys)), key=keys.__getitem__)
             times = [times[place] for place in order]
             requested = [requested[place] if place < len(last) else [] for place in order]
-            matrix = rows.sensors.matrix(reading.features for reading in stored)
+            matrix = rows.sensors.matrix(reading.features for reading in between)
             rows = rows.followed_by(rows.sensors.examine(matrix)).at(order)
         return _Rows(requested, as_times(times), rows)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What the history knows of the readings before, between and instead of some of an asset.
+
+    Attributes
+    ----------
+    look_back : LookBack
+        Of the first of them.
+    between : sequence of Reading
+        Stored readings between the first and the last.
+    replaced : mapping of datetime to Reading
+        Stored readings with other values that these replace, by key.
+    went_on_from : Standing or None
+        The state that the look-back has, if it is not that of its last row.
+    """
+
+    look_back: LookBack
+    between: Sequence[Reading] = ()
+    replaced: Mapping[datetime, Reading] = field(default_factory=dict)
+    went_on_from: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -500,11 +625,15 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Results by reading index, the records for the history, and the next look-back."""
+    """Results by reading index, the records for the history, and the next look-back.
+
+    And the stored readings with other values that these replace, by key.
+    """
 
     results: dict[int, AnomalyDetectionResult]
     records: list[Reading]
     look_back: LookBack | None
+    replaced: Mapping[datetime, Reading]
 
 
 def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:
@@ -532,6 +661,7 @@ def _records(
     assessment: Assessment,
     statuses: Mapping[int, AssetStatus],
     results: Mapping[int, AnomalyDetectionResult],
+    went_on_from: Standing | None,
 ) -> list[Reading]:
     """Return the requested readings with their results, as the history stores them."""
     records, p_values = [], assessment.conservative_p_values.tolist()
@@ -539,7 +669,7 @@ def _records(
     repeats = held > 1
     for row, status in statuses.items():
         for place in rows.requested[row]:
-            result = results[question.indices[place]]
+            result, key = results[question.indices[place]], question.key(place)
             assessed = Assessed(
                 final_score=result.final_score,
                 is_anomaly=result.is_anomaly,
@@ -550,9 +680,11 @@ def _records(
                 calm=status.calm,
                 usual=status.usual,
                 held=_by_name(names, held[row], repeats[row]),
+                shift_us=(key - result.timestamp) // US,
+                went_on_from=went_on_from if row == 0 else None,
             )
             values = question.reading(place).values
-            records.append(Reading(*asset, result.timestamp, values, assessed))
+            records.append(Reading(*asset, key, values, assessed))
     return records
 
 

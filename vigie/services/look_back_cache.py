@@ -14,7 +14,7 @@ from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Sensors
 from vigie.assessment.status import AssetStatus
 from vigie.assessment.timeline import RecentRows, as_times
-from vigie.history.records import Reading
+from vigie.history.records import Reading, Standing
 
 if TYPE_CHECKING:
     from vigie.history.store import Revision
@@ -46,12 +46,10 @@ class LookBackCache:
     def put(
         self, asset: Asset, revision: Revision, ensemble: Ensemble, look_back: LookBack
     ) -> None:
-        """Cache a look-back, if it ends with the newest reading of the history's revision.
+        """Cache a look-back that ends with the newest reading of the history's revision.
 
         If the cache is full, the least recently updated asset is removed.
         """
-        if revision.newest_us != int(look_back.rows.times[-1].astype(np.int64)):
-            return
         with self._lock:
             self._cached[asset] = revision, ensemble, look_back
             self._cached.move_to_end(asset)
@@ -66,23 +64,23 @@ def look_back_on(sensors: Sensors, readings: Sequence[Reading]) -> LookBack:
     for row, reading in enumerate(readings):
         if counts := reading.assessed.held:
             held[row] = [counts.get(name, 1) for name in sensors.names]
-    times = as_times([reading.timestamp for reading in readings])
+    times = as_times([reading.measured for reading in readings])
     return LookBack(
         RecentRows(sensors, times, rows.values, rows.usable, held),
         # None becomes NaN.
         np.array([reading.assessed.p_value for reading in readings], dtype=np.float64),
-        _status_after(readings[-1]) if readings else None,
+        status_of(readings[-1].assessed.standing) if readings else None,
     )
 
 
-def _status_after(reading: Reading) -> AssetStatus | None:
-    assessed = reading.assessed
-    if assessed.state is None or assessed.since is None:
+def status_of(standing: Standing) -> AssetStatus | None:
+    """Return a state from the history; None in histories of versions without states."""
+    if standing.state is None or standing.since is None:
         return None
     return AssetStatus(
-        assessed.state,
-        np.datetime64(assessed.since, "us"),
-        None if assessed.began is None else np.datetime64(assessed.began, "us"),
-        assessed.calm,
-        assessed.usual,
+        standing.state,
+        np.datetime64(standing.since, "us"),
+        None if standing.began is None else np.datetime64(standing.began, "us"),
+        standing.calm,
+        standing.usual,
     )

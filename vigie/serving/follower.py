@@ -23,7 +23,7 @@ from vigie.errors import (
 from vigie.registry import lookup
 from vigie.registry.cache import open_cached, open_version
 from vigie.registry.server import Server
-from vigie.registry.version import Version
+from vigie.registry.version import Version, choose
 from vigie.serving import last_served
 from vigie.serving.compatibility import incompatible
 from vigie.serving.last_served import LastServed
@@ -68,6 +68,8 @@ class RegistryFollower:
         Time of the last successful refresh, by this or an earlier process; None if there was none.
     problems : mapping of str to str
         By registered name, why the registry's version does not serve.
+    unserved : mapping of str to ModelNotFoundError
+        By registered name, that the registry has versions, but none to serve, with the remedy.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RegistryFollower:
         self.answers = True
         self.confirmed: datetime | None = None
         self.problems: dict[str, str] = {}
+        self.unserved: dict[str, ModelNotFoundError] = {}
 
     def refresh_once(self) -> None:
         """Refresh, unless that has been done already."""
@@ -171,15 +174,19 @@ class RegistryFollower:
         coming: dict[str, Served] = {}
         going: dict[str, Served] = {}
         problems: dict[str, VigieError] = {}
+        unserved: dict[str, ModelNotFoundError] = {}
         for name in algorithms():
             served = before.get(name)
             try:
-                version = lookup.pick(self._server, name)
+                versions_there = lookup.versions(self._server, name)
+                version = choose(versions_there, name)
                 if self._supersedes(version, served):
                     coming[name] = self._open_unless_refused(name, version)
                     versions[name] = version
-            except ModelNotFoundError:
+            except ModelNotFoundError as error:
                 # Archived or deleted: it must stop serving.
+                if versions_there:
+                    unserved[name] = error
                 self._following.pop(name, None)
                 if served is not None and served.version is not None:
                     going[name] = served
@@ -197,6 +204,10 @@ class RegistryFollower:
         self._models.change(_by_key(fit), _by_key(going))
         self._following |= {name: versions[name] for name in fit}
         self._report({**problems, **misfits})
+        for name in going:
+            reason = unserved.get(name, f"The registry has no version of '{name}' any more.")
+            logger.warning("%s has stopped serving. %s", name, reason)
+        self.unserved = unserved
         self.answers = True
         self.confirmed = datetime.now(UTC)
         self.save()

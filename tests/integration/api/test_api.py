@@ -580,6 +580,29 @@ def test_a_reading_sent_twice_does_not_become_its_own_past(plant, asset, healthy
     assert f"2 of {WINDOW} rows" in results[-1]["abstained"]["lstm_autoencoder"]
 
 
+def test_readings_of_one_time_all_stay_in_a_batch_and_alone_say_what_they_replace(
+    plant, asset, healthy
+):
+    def replaced() -> int:
+        return answer(plant.api.get("/status"))["replaced"]
+
+    before = replaced()
+    batch = [reading(asset, row, 0) for row in healthy[: WINDOW + 1]]
+    for _ in range(2):
+        results = answer(plant.api.post("/detect/batch", json=batch))
+        assert results[-1]["abstained"] == {}
+        assert len({result["timestamp"] for result in results}) == 1
+        assert not any(result["replaced"] for result in results)
+    assert replaced() == before
+    assert answer(plant.api.post("/detect", json=reading(asset, healthy[9], 0)))["replaced"]
+    assert not answer(plant.api.post("/detect", json=reading(asset, healthy[9], 0)))["replaced"]
+    assert replaced() == before + 1
+    document = answer(plant.api.get(plant.api.base_url.join("/openapi.json")))
+    schemas = document["components"]["schemas"]
+    assert schemas["AnomalyDetectionResult"]["properties"]["replaced"]["type"] == "boolean"
+    assert schemas["StatusResponse"]["properties"]["replaced"]["type"] == "integer"
+
+
 def test_a_reading_in_a_batch_sees_the_history_between_it_and_the_one_before(plant, asset, healthy):
     readings = recording(asset, healthy[:8])
     answer(plant.api.post("/detect/batch", json=readings[:7]))

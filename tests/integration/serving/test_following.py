@@ -16,8 +16,10 @@ import pytest
 from faults import AT_MOST_S, Failing, eventually
 
 from vigie import samples
+from vigie.cli.doctor import examine
 from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, TrainedModel
+from vigie.errors import ModelNotFoundError, NotTrainedError
 from vigie.registry import lookup
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
@@ -388,3 +390,144 @@ def test_a_service_restarted_without_a_registry_is_ready_and_says_how_old_its_kn
         assert again["models"][FOREST]["problem"] is None
         assert again["confirmed"] > status["confirmed"]
         assert lookup.pick(MLflowService(settings).server, FOREST).version == 1
+
+
+# Versions that are there, and do not serve.
+
+
+def archive(settings: Settings, *versions: int, name: str = FOREST) -> None:
+    for version in versions:
+        MLflowService(settings).transition_model_stage(name, version, "Archived")
+
+
+def said_by(call: Callable[[], Any], kind: type[Exception]) -> str:
+    with pytest.raises(kind) as raised:
+        call()
+    return str(raised.value)
+
+
+def test_if_only_an_archived_version_is_left_everybody_says_so_and_how_to_bring_it_back(
+    settings, make, promote, running, healthy
+):
+    promote(FOREST, make(FOREST))
+    promote(FOREST, make(FOREST, 120))
+    # In MLflow's page; stage and alias go with it, and version 1 stays archived.
+    MLflowService(settings).server.client.delete_model_version(FOREST, "2")
+    reading = {"asset_id": "pump", "features": dict(zip(SENSORS, healthy[0], strict=True))}
+    service = AnomalyDetectionService(settings)
+    tracking, remedy = MLflowService(settings), f"`vigie models promote {FOREST} 1`"
+    with running(settings) as api:
+        answers = [api.post("/detect", json=reading), api.get("/health/ready")]
+        problem_told = api.get("/status").json()["models"][FOREST]["problem"]
+    assert [answer.status_code for answer in answers] == [503, 503]
+    said = [
+        said_by(lambda: service.detect_anomaly(reading), NotTrainedError),
+        said_by(lambda: service.stream(SENSORS, model_names=[FOREST]), NotTrainedError),
+        said_by(lambda: new_service(FOREST, settings).load(), ModelNotFoundError),
+        *(f"{one.json()['detail']} {one.json()['remedy']}" for one in answers),
+        problem_told,
+    ]
+    for one in said:
+        assert "version 1 is archived" in one, one
+        assert remedy in one, one
+    told = said_by(lambda: tracking.rollback(FOREST), ModelNotFoundError)
+    assert "1 (Archived)" in told
+    assert remedy in told
+
+    # It is no lie.
+    tracking.transition_model_stage(FOREST, 1, "Production")
+    service.refresh()
+    assert served(service) == {FOREST: 1}
+    assert problem(service) is None
+
+
+def test_the_version_to_bring_back_is_the_last_in_production_that_was_not_rolled_back(
+    settings, make, promote
+):
+    versions = [make(FOREST, n_rows) for n_rows in (100, 120, 130, 140)]
+    assert versions == [1, 2, 3, 4]
+    for version in (1, 2, 3):
+        promote(FOREST, version)
+    MLflowService(settings).rollback(FOREST)
+    archive(settings, 2, 3, 4)
+    said = said_by(lambda: MLflowService(settings).load_model(FOREST), ModelNotFoundError)
+    assert "all 4 versions are archived, the newest is 4" in said
+    assert f"`vigie models promote {FOREST} 2`" in said
+    said = said_by(lambda: MLflowService(settings).load_model(FOREST, "Staging"), LookupError)
+    assert f"`vigie models promote {FOREST} 2 --stage Staging`" in said
+
+
+def test_a_model_that_is_named_and_archived_is_told_apart_from_one_that_is_not_there(
+    settings, make, following
+):
+    archive(settings, 1)
+    following.refresh()
+    assert served(following) == {SVM: 1}
+    assert problem(following, "lstm_autoencoder") is None
+    said = said_by(lambda: following.stream(SENSORS, model_names=[FOREST]), NotTrainedError)
+    assert f"`vigie models promote {FOREST} 1`" in said
+    said = said_by(
+        lambda: following.stream(SENSORS, model_names=["lstm_autoencoder"]), NotTrainedError
+    )
+    assert "promote" not in said
+    assert "vigie train" in said
+
+
+def test_a_version_that_stops_serving_is_logged_once_with_what_to_do(settings, following, caplog):
+    archive(settings, 1)
+    for _ in range(3):
+        following.refresh()
+    [said] = [one.getMessage() for one in caplog.records if "stopped serving" in one.getMessage()]
+    assert "version 1 is archived" in said
+    assert f"`vigie models promote {FOREST} 1`" in said
+
+
+def test_a_version_in_staging_serves_and_a_name_without_versions_has_none(settings, make):
+    MLflowService(settings).transition_model_stage(FOREST, make(FOREST), "Staging")
+    MLflowService(settings).server.client.create_registered_model(SVM)
+    service = AnomalyDetectionService(settings)
+    service.refresh()
+    assert served(service) == {FOREST: 1}
+    assert problem(service, SVM) is None
+    said = said_by(lambda: MLflowService(settings).load_model(SVM), ModelNotFoundError)
+    assert "Existing versions: none. Train" in said
+    archive(settings, 1)
+    said = said_by(lambda: MLflowService(settings).rollback(SVM), ModelNotFoundError)
+    assert "Existing versions: none. Train" in said
+
+
+def test_the_doctor_names_each_model_that_does_not_serve_and_asks_on(
+    settings, make, promote, tmp_path
+):
+    for name in (FOREST, SVM):
+        promote(name, make(name))
+    assert make(SVM, 120) == 2
+    archive(settings, 2, name=SVM)
+    archive(settings, 1)
+    MLflowService(settings).server.client.create_registered_model("lstm_autoencoder")
+    # Nor does a folder that is none hold it up.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "models").write_text("no folder")
+    checks = {
+        check.question: check
+        for check in examine(settings.model_copy(update={"state_dir": tmp_path / "other"}))
+    }
+    archived = checks[f"Versions of {FOREST}?"]
+    assert not archived.passed
+    assert "version 1 is archived" in archived.finding
+    assert f"`vigie models promote {FOREST} 1`" in archived.remedy
+    good = checks[f"Versions of {SVM}?"]
+    assert good.passed
+    assert "2 versions, the newest is 2; version 1 is in Production" in good.finding
+    for name in ("vector_autoregression", "lstm_autoencoder"):
+        assert f"vigie train FILE --model {name}" in checks[f"Versions of {name}?"].remedy
+    assert f"Artifacts of {SVM} version 1 readable?" in checks
+
+
+def test_the_doctor_names_the_version_that_serves_where_the_newest_is_archived(settings, make):
+    assert [make(SVM), make(SVM, 120)] == [1, 2]
+    archive(settings, 2, name=SVM)
+    [check] = [one for one in examine(settings) if one.question == f"Versions of {SVM}?"]
+    assert check.passed
+    assert "none is in Production, so version 1 serves" in check.finding
+    assert f"vigie models promote {SVM} 1" in check.finding

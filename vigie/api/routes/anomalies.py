@@ -19,7 +19,7 @@ from vigie.api.schemas import (
     TrainResponse,
     VersionMetrics,
 )
-from vigie.errors import InvalidDataError, NotTrainedError
+from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import (
     MOST_READINGS,
     AnomalyDetectionRequest,
@@ -93,6 +93,7 @@ def status(request: Request) -> StatusResponse:
             "confirmed": service.confirmed,
             "pending": service.pending(),
             "journal": outbox and asdict(outbox),
+            "replaced": service.n_replaced,
             "models": service.get_model_status(),
         }
     )
@@ -117,10 +118,7 @@ def health() -> HealthResponse:
 def ready(request: Request) -> HealthResponse:
     """Return 200 if a model serves, otherwise 503 with the remedy."""
     if not service_of(request).is_ready():
-        raise NotTrainedError(
-            "No model can answer yet.",
-            remedy="Train with POST /api/v1/anomalies/train or `vigie train FILE`.",
-        )
+        raise service_of(request).none_serves()
     return HealthResponse(status="ready", version=__version__)
 
 
