@@ -311,7 +311,7 @@ def _left_in_cells(dialect: Dialect) -> list[str]:
     """Return the separators that stand between digits within the first readings' cells."""
     others = (s for s in SEPARATORS[1:-1] if s != dialect.separator)
     cells = [cell for row in dialect.rows[:SNIFFED_LINES] for cell in row]
-    return [s for s in others if any(re.search(rf"\d{re.escape(s)}[-+\d]", c) for c in cells)]
+    return [s for s in others if any(re.search(rf"\d{re.escape(s)}([-+\d]|$)", c) for c in cells)]
 
 
 def _is_by_spaces(dialect: Dialect) -> bool:
