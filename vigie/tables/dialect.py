@@ -23,6 +23,7 @@ _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
 _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
 _PROOF = re.compile(r".* 0|.*[.,]")
 """A group of digits may begin with 0 where a number may not, and decimals end it."""
+_QUOTED = re.compile('"[^"]*"')
 _WHOLE = re.compile(r"\s*[-+−]?\d*")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
@@ -122,7 +123,9 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         if found is None or (found == " " and _are_grouped(table)):
             continue
         tried = _split(lines, n_above, found, quote)
-        if tried.layout.has_header or dialect is None or _is_by_spaces(tried):
+        if found == " " and _is_date_and_more(tried):
+            continue
+        if tried.layout.has_header or dialect is None or found == " ":
             dialect = tried
         if tried.layout.has_header:
             break
@@ -216,7 +219,7 @@ def _plain_separator(lines: Sequence[str]) -> str | None:
     some = [line for line in lines[:LAYOUT_LINES] if line.strip()]
     if len(some) < FEWEST_LINES or any("'" in line or line.count('"') % 2 for line in some):
         return None
-    bare = [re.sub('"[^"]*"', "", line) if '"' in line else line for line in some]
+    bare = [_QUOTED.sub("", line) if '"' in line else line for line in some]
     others = [s for s in SEPARATORS[:-1] if s in some[0]]
     if len(others) != 1:
         return None
@@ -246,13 +249,16 @@ def _quote(lines: Sequence[str], detected: str | None) -> str:
 
 
 def _sniffed(lines: Sequence[str]) -> str:
-    """Return enough lines to see the dialect: the detector's time grows with the characters."""
+    """Return enough lines to see the dialect: the detector's time grows with the characters.
+
+    What stands in quotation marks says nothing about the separator, and is left out.
+    """
     chosen: list[str] = []
     size = 0
     for line in lines:
         if size > SNIFFED_CHARACTERS and len(chosen) >= SNIFFED_LINES:
             break
-        chosen.append(line)
+        chosen.append(_QUOTED.sub("0", line))
         size += len(line) + 1
     return "\n".join([*chosen, ""])
 
@@ -314,11 +320,9 @@ def _left_in_cells(dialect: Dialect) -> list[str]:
     return [s for s in others if any(re.search(rf"\d{re.escape(s)}([-+\d]|$)", c) for c in cells)]
 
 
-def _is_by_spaces(dialect: Dialect) -> bool:
-    """Return whether spaces separate cells, and not only a date from its time of day."""
-    if dialect.separator != " " or not dialect.rows:
-        return False
-    return not any(_TIME_AND_MORE.search(cell) for cell in dialect.rows[0])
+def _is_date_and_more(dialect: Dialect) -> bool:
+    """Return whether spaces split only dates from times of day, with other cells behind these."""
+    return any(_TIME_AND_MORE.search(cell) for row in dialect.rows[:1] for cell in row)
 
 
 def _are_grouped(lines: Sequence[str]) -> bool:
