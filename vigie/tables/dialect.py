@@ -24,6 +24,7 @@ _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
 _PROOF = re.compile(r".* 0|.*[.,]")
 """A group of digits may begin with 0 where a number may not, and decimals end it."""
 _QUOTED = re.compile('"[^"]*"')
+_WITH_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _WHOLE = re.compile(r"\s*[-+−]?\d*")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
@@ -97,16 +98,17 @@ def find_dialect(
         separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
         return _split(lines, n_above, separator, _quote(lines, ""))
     dialect = _detected_dialect(lines, n_above)
-    if _may_be_one_number(dialect):
-        if decimal is None:
-            cell = ",".join(dialect.rows[0])
-            raise InvalidDataError(
-                f"{cell!r} may be one number with a decimal comma, or two columns.",
-                field="FILE",
-                remedy="Say --decimal comma, or --separator ','.",
-            )
-        if decimal == ",":
-            return _split(lines, n_above, _absent(lines), dialect.quote)
+    if (mark := _mark_within(dialect)) is None:
+        return dialect
+    if decimal is None:
+        cell = ",".join(dialect.rows[0])
+        raise InvalidDataError(
+            f"{cell!r} may be one number, or {dialect.layout.n_cells} columns.",
+            field="FILE",
+            remedy=f"Say --decimal {'comma' if mark == ',' else 'point'}, or --separator ','.",
+        )
+    if decimal == mark:
+        return _split(lines, n_above, _absent(lines), dialect.quote)
     return dialect
 
 
@@ -140,21 +142,24 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
     return dialect
 
 
-def _may_be_one_number(dialect: Dialect) -> bool:
-    """Return whether two columns of whole numbers may be one with decimal commas.
+def _mark_within(dialect: Dialect) -> str | None:
+    """Return the decimal mark of the one number that each row may be; None if it is none.
 
-    Names tell, unless a sentence with a comma is split into two.
+    Two columns of whole numbers may be one with decimal commas, and several with three digits one
+    with commas between thousands. Names tell, unless a sentence with a comma is split into two.
     """
     layout = dialect.layout
-    if dialect.separator != "," or layout.n_cells != 2 or not dialect.rows:
-        return False
+    if dialect.separator != "," or layout.n_cells < 2 or not dialect.rows:
+        return None
     if layout.has_header and not dialect.is_sentence:
-        return False
-    return all(
-        len(row) == 2 and _WHOLE.fullmatch(row[0]) and row[1].isdigit()
-        for row in dialect.rows[:LAYOUT_LINES]
-        if any(cell.strip() for cell in row)
+        return None
+    rows = [row for row in dialect.rows[:LAYOUT_LINES] if any(cell.strip() for cell in row)]
+    if all(_WITH_THOUSANDS.fullmatch(",".join(row).strip()) for row in rows):
+        return "."
+    is_decimal = all(
+        len(row) == 2 and _WHOLE.fullmatch(row[0]) and row[1].isdigit() for row in rows
     )
+    return "," if is_decimal else None
 
 
 def _absent(lines: Sequence[str]) -> str:

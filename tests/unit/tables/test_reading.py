@@ -390,6 +390,8 @@ def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path
     assert one.frame.iloc[:, 0].tolist() == [0.525, 0.473, 1.628]
     two = read(file, content, csv=CsvOptions(separator=","))
     assert two.frame.iloc[:, 1].tolist() == [525, 473, 628]
+    with pytest.raises(InvalidDataError, match=r"'2,100,584' may be one number, or 3 columns"):
+        read(file, "rms\n2,100,584\n1,894,316\n1,914,001\n")
     named = read(file, "n,m\n0,525\n0,473\n1,628\n")
     assert named.frame["m"].tolist() == [525, 473, 628]
 
