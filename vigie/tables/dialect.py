@@ -132,7 +132,7 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         if tried.layout.has_header:
             break
     if dialect is None or _is_one_column(dialect, lines):
-        return _split(lines, n_above, _absent(lines), _quote(table, ""))
+        dialect = _split(lines, n_above, _absent(lines), _quote(table, ""))
     for other in _left_in_cells(dialect):
         # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
         tried = _split(lines, n_above, other, dialect.quote)
