@@ -272,7 +272,7 @@ def _other_length(at: int, n_names: int, first: int, width: int) -> InvalidDataE
 
 def _counts_rows(rows: Sequence[Cells], width: int) -> bool:
     firsts = [row[0].strip() for row in rows if len(row) == width]
-    if not all(cell.isdigit() for cell in firsts):
+    if len(firsts) < 2 or not all(cell.isdigit() for cell in firsts):
         return False
     numbers = list(map(int, firsts))
     return all(b - a == 1 for a, b in pairwise(numbers))
