@@ -23,6 +23,7 @@ _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
 _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")
 _PROOF = re.compile(r".* 0|.*[.,]")
 """A group of digits may begin with 0 where a number may not, and decimals end it."""
+_DECIMALS = re.compile(r"\d+([eE][-+]?\d+)?")
 _QUOTED = re.compile('"[^"]*"')
 _WITH_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _WHOLE = re.compile(r"\s*[-+−]?\d*")
@@ -157,7 +158,7 @@ def _mark_within(dialect: Dialect) -> str | None:
     if all(_WITH_THOUSANDS.fullmatch(",".join(row).strip()) for row in rows):
         return "."
     is_decimal = all(
-        len(row) == 2 and _WHOLE.fullmatch(row[0]) and row[1].isdigit() for row in rows
+        len(row) == 2 and _WHOLE.fullmatch(row[0]) and _DECIMALS.fullmatch(row[1]) for row in rows
     )
     return "," if is_decimal else None
 

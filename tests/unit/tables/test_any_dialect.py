@@ -128,7 +128,11 @@ def write(path: Path, table, dialect: Dialect) -> np.ndarray:
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # The same examples in each run; thousands of others are for whoever changes the reader.
+    derandomize=True,
 )
 @given(table=tables(), dialect=dialects)
 def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(table, dialect):
