@@ -16,7 +16,7 @@ from vigie.cli.options import Context, Exclude, Features, chosen_features, print
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out, progress_bar
 from vigie.errors import InvalidDataError
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
     from vigie.backtest import Backtest
@@ -120,9 +120,9 @@ def _backtest(
 
 def _propose_labels(table: Table) -> None:
     """Name the columns that look like labels."""
-    from vigie.tables.kinds import Kind, kinds
+    from vigie.tables.kinds import Kind
 
-    for column in kinds(table.frame, table.clock):
+    for column in table.kinds:
         if column.kind is Kind.LABEL:
             option = f"--labels {shlex.quote(column.name)}"
             err.print(

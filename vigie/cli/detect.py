@@ -16,13 +16,13 @@ from vigie.cli.options import RowRange, print_notes, row_slice
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
 from vigie.errors import InvalidDataError
-from vigie.tables.machines import Machine
-from vigie.tables.reading import Recording
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
     from vigie.assessment.stream import Faults, Part, StateCounts, Stream
     from vigie.events.gathering import Events
+    from vigie.tables.machines import Machine
+    from vigie.tables.reading import Recording
 
 
 class Format(StrEnum):

@@ -12,7 +12,7 @@ import typer
 
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import out
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
     from vigie.tables.report import Report

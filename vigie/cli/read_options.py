@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from vigie.errors import InvalidDataError
-from vigie.tables.stated import read_options
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
+from vigie.tables.stated import MEANINGS, read_options
 
 
 class Decimal(StrEnum):
@@ -49,7 +49,7 @@ def _option(*names: str, help: str) -> Any:  # noqa: A002 (typer's word)
 def _read_options(
     time: Annotated[
         list[str] | None,
-        _option("--time", help="The column with the time. Twice: the date, and the time of day."),
+        _option("--time", help=MEANINGS["time"]),
     ] = None,
     day_first: Annotated[
         bool | None,
@@ -61,33 +61,25 @@ def _read_options(
     ] = None,
     timezone: Annotated[
         str | None,
-        _option("--timezone", help="The zone of times without one, such as Europe/Paris."),
+        _option("--timezone", help=MEANINGS["timezone"]),
     ] = None,
-    separator: Annotated[
-        str | None, _option("--separator", help="Between the cells of a CSV file; tab for a tab.")
-    ] = None,
+    separator: Annotated[str | None, _option("--separator", help=MEANINGS["separator"])] = None,
     decimal: Annotated[
         Decimal | None, _option("--decimal", help="The decimal mark, a point or a comma.")
     ] = None,
-    encoding: Annotated[
-        str | None, _option("--encoding", help="The encoding of a CSV file, such as cp1252.")
-    ] = None,
-    sheet: Annotated[str | None, _option("--sheet", help="The sheet of a workbook.")] = None,
+    encoding: Annotated[str | None, _option("--encoding", help=MEANINGS["encoding"])] = None,
+    sheet: Annotated[str | None, _option("--sheet", help=MEANINGS["sheet"])] = None,
     long: Annotated[
         str | None,
         _option(
             "--long",
-            help="One value a row: the columns with the sensor and its value, such as tag:value.",
+            help=MEANINGS["long"],
         ),
     ] = None,
-    by: Annotated[
-        str | None, _option("--by", help="The column that tells several machines apart.")
-    ] = None,
+    by: Annotated[str | None, _option("--by", help=MEANINGS["by"])] = None,
     hold: Annotated[
         str | None,
-        _option(
-            "--hold", help="Fill empty cells with the last value, at most this old, such as 10min."
-        ),
+        _option("--hold", help=MEANINGS["hold"]),
     ] = None,
 ) -> ReadOptions:
     """Return what the user states about a file.

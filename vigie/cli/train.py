@@ -24,7 +24,7 @@ from vigie.cli.options import (
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, new_sheet, out, progress_bar
 from vigie.errors import InvalidDataError
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from vigie.detectors.data.proposal import proposed_for
 from vigie.detectors.data.quality import frozen_runs
 from vigie.tables.machines import Machine, by_machine
+from vigie.tables.options import UNSTATED, ReadOptions
 from vigie.tables.reading import read_table
 from vigie.tables.report import Report, report_of
 from vigie.tables.shape import looks_by_asset
-from vigie.tables.table import UNSTATED, ReadOptions, Table
+from vigie.tables.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,8 +1,7 @@
 """Inspect a file that came over HTTP, in a child process.
 
 A foreign file may be anything: a few megabytes that unpack to many gigabytes, or text that takes
-a parser minutes. The child has a limit of time and memory, and takes the interpreter of the service
-from nobody.
+a parser minutes. The child has a limit of time and memory, and the service goes on answering.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from typing import Any
 
 from vigie.child import Child, Parent
 from vigie.errors import InvalidDataError
-from vigie.services.inspection import inspect
-from vigie.tables import parquet_file, text
-from vigie.tables.table import ReadOptions
+from vigie.tables.options import ReadOptions
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +101,9 @@ def run(parent: Parent, request: InspectRequest) -> None:
     InvalidDataError
         If it cannot be read.
     """
+    # Only the child reads tables, so the service does not import how.
+    from vigie.services.inspection import inspect
+
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     try:
         check_size(request.path)
@@ -129,6 +129,8 @@ def check_size(path: Path) -> None:
     InvalidDataError
         If it is too large.
     """
+    from vigie.tables import parquet_file, text
+
     if path.suffix in parquet_file.EXTENSIONS:
         from pyarrow import ArrowInvalid, parquet
 

@@ -18,6 +18,7 @@ from vigie.tables.numbers import (
     is_switched,
     matching,
 )
+from vigie.tables.paired_times import is_text as is_text_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,10 +83,7 @@ class TextColumn:
 
 def is_text(cells: Cells) -> bool:
     """Return whether cells are text, plain or encoded by a dictionary."""
-    import pyarrow as pa
-
-    kind = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return is_text_type(cells.type)
 
 
 def as_strings(cells: Cells) -> Cells:

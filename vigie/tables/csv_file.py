@@ -6,9 +6,8 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from vigie.errors import InvalidDataError
 from vigie.tables import text
@@ -17,7 +16,6 @@ from vigie.tables.layout import is_number, is_time
 from vigie.tables.mending import Mender
 from vigie.tables.numbers import (
     MISSING,
-    Mark,
     NumberOptions,
     Shapes,
     decide,
@@ -26,7 +24,9 @@ from vigie.tables.numbers import (
     is_number_like,
     matching,
 )
+from vigie.tables.options import CsvOptions, Mark
 from vigie.tables.origin import Origin
+from vigie.tables.stated import require_encoding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,19 +38,9 @@ MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 _WEB_PAGE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"column \d+|.*\.\d+")
 _COLUMN = re.compile(r"In CSV column #(\d+)")
-
-
-@dataclass(frozen=True)
-class CsvOptions:
-    """What the user states about a CSV file; None: decided from the file."""
-
-    separator: str | None = None
-    decimal: Mark | None = None
-    encoding: str | None = None
 
 
 class CsvFile:
@@ -82,13 +72,15 @@ class CsvFile:
     def __init__(self, path: Path, options: CsvOptions | None = None):
         options = options or CsvOptions()
         self.path = path
+        if options.encoding is not None:
+            require_encoding(options.encoding)
         sample = text.read_sample(path)
         self.encoding = options.encoding or text.encoding_of(sample)
         if not sample.strip():
             raise InvalidDataError(
                 f"{path} is empty.", field="FILE", remedy="Give a table with names and readings."
             )
-        content = _decoded(sample, self.encoding)
+        content = text.decoded(sample, self.encoding)
         _refuse_web_page(content)
         lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
@@ -445,9 +437,7 @@ class Lines(io.RawIOBase):
     def __init__(
         self, source: IO[bytes], encoding: str, change: Callable[[str], str], n_above: int = 0
     ):
-        self._lines = io.TextIOWrapper(
-            cast("IO[bytes]", io.BufferedReader(_Raw(source))), encoding=encoding
-        )
+        self._lines = io.TextIOWrapper(source, encoding=encoding)
         self._change, self._n_above = change, n_above
         self._rest = b""
 
@@ -461,26 +451,11 @@ class Lines(io.RawIOBase):
                 break
             same, lines = lines[: self._n_above], lines[self._n_above :]
             self._n_above -= len(same)
-            changed = [line.rstrip("\n") for line in same] + [self._change(x) for x in lines]
+            changed = [*same, *map(self._change, lines)]
             self._rest += "\n".join([*(line.rstrip("\n") for line in changed), ""]).encode()
         size = len(self._rest) if size < 0 else size
         answer, self._rest = self._rest[:size], self._rest[size:]
         return answer
-
-
-class _Raw(io.RawIOBase):
-    """What ``io`` needs to buffer a file of pyarrow's."""
-
-    def __init__(self, source: Any):
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._source.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _refuse_web_page(content: str) -> None:
@@ -491,14 +466,3 @@ def _refuse_web_page(content: str) -> None:
             field="FILE",
             remedy="Look at it in a browser: a login or an error may stand in place of the file.",
         )
-
-
-def _decoded(sample: bytes, encoding: str) -> str:
-    try:
-        return text.decoded(sample, encoding)
-    except LookupError as error:
-        raise InvalidDataError(
-            f"There is no encoding {encoding!r}.",
-            field="--encoding",
-            remedy="For example utf-8, cp1252 or utf-16.",
-        ) from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
-from vigie.tables.kinds import Column, kinds
+from vigie.tables.kinds import Column
 from vigie.tables.table import Table, require_columns
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def choose(
         )
     if only:
         return frame[_checked(frame, list(dict.fromkeys([*only, *context])), context)], []
-    columns = kinds(frame, table.clock)
-    others = [column for column in columns if column.name not in (*exclude, *context)]
+    others = [column for column in table.kinds if column.name not in (*exclude, *context)]
     chosen = [column.name for column in others if column.is_feature]
     left_out = [c for c in others if not c.is_feature and c.name not in table.clock]
     if not chosen:

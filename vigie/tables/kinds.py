@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 FEWEST = 20
-"""Values from which row numbers and identifiers are told."""
+"""Fewest values that show a row number or an identifier."""
 STEPS_A_RUN = 10
 """Steps of a row number for each time that it starts anew, on average."""
 RISES, NAMED_RISES, RESETS = 100, 8, 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vigie.errors import InvalidDataError
+from vigie.tables.options import ReadOptions
 from vigie.tables.reading import AT_A_TIME, Recording, read_table, understood
 from vigie.tables.shape import (
     LongFormat,
@@ -21,7 +22,7 @@ from vigie.tables.shape import (
     repeated,
 )
 from vigie.tables.stated import duration
-from vigie.tables.table import ReadOptions, Table, Times, require_columns
+from vigie.tables.table import Table, Times, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd

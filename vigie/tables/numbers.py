@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
+from vigie.tables.options import Mark
 from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Mark = Literal[".", ","]
 
 MISSING = (
     "", "-", "--", "---", "----", "?", "*", ".", "_", "x", "X",
@@ -70,7 +70,7 @@ class NumberFormat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a CSV parser reads such numbers by itself."""
+        """Whether a CSV parser can read such numbers."""
         return self.thousands is None and not self.unit
 
     @cached_property

@@ -15,10 +15,11 @@ from vigie.tables import excel_file, parquet_file, text
 from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, is_text, to_numpy
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.first_column import first_column
-from vigie.tables.numbers import Mark, NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.origin import Origin
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
-from vigie.tables.table import UNSTATED, ReadOptions, Table, Times
+from vigie.tables.table import Table, Times
 from vigie.tables.times import TimeFormat, understand_times
 
 if TYPE_CHECKING:

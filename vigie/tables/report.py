@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.tables import names
-from vigie.tables.kinds import Column, Kind, kinds
-from vigie.tables.machines import Machine
+from vigie.tables.kinds import Column, Kind
+from vigie.tables.options import UNSTATED, ReadOptions
 from vigie.tables.origin import Origin
 from vigie.tables.report_words import summary
 from vigie.tables.shape import LongFormat, mixed_rates
 from vigie.tables.stated import as_arguments, duration
-from vigie.tables.table import UNSTATED, ReadOptions, Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vigie.tables.machines import Machine
+    from vigie.tables.table import Table
 
 Floats = NDArray[np.float64]
 FrozenRuns = Callable[[Floats], Sequence[tuple[int, int]]]
@@ -81,7 +83,7 @@ class ColumnReport:
     unit : str or None
         Its unit, if the file has it.
     written : str or None
-        How its numbers are written, if a CSV reader would not read them by itself.
+        How its numbers are written, if a CSV parser cannot read them.
     values : ValueRange or None
         Its range; None for text and empty columns.
     n_missing : int
@@ -287,7 +289,7 @@ def report_of(
         settings, with the share of the sensors' variance they explain.
     """
     whole = _together(table, machines)
-    found = kinds(whole.frame, whole.clock)
+    found = whole.kinds
     features = [column.name for column in found if column.is_feature]
     columns = tuple(
         _column(whole, place, column, machines, frozen) for place, column in enumerate(found)
@@ -323,6 +325,8 @@ def report_of(
 def _together(table: Table, machines: Sequence[Machine]) -> Table:
     """Return the rows of all machines, one machine after the other."""
     import pandas as pd
+
+    from vigie.tables.table import Table
 
     if len(machines) == 1:
         return machines[0].table

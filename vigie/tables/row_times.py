@@ -11,7 +11,8 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables.cells import is_text
-from vigie.tables.table import ReadOptions, Times, require_columns
+from vigie.tables.options import ReadOptions
+from vigie.tables.table import Times, require_columns
 from vigie.tables.times import TimeFormat, find_clock, understand_times
 
 if TYPE_CHECKING:

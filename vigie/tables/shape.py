@@ -341,9 +341,9 @@ def _repeats(frame: pd.DataFrame, times: Times, name: Any) -> bool:
 
 def _starts_anew(frame: pd.DataFrame, name: Any) -> bool:
     """Return whether a row number starts anew where a column changes."""
-    column = kinds(frame)[list(frame.columns).index(name)]
-    n_changes = len(_changes(frame[name]))
-    return column.kind is Kind.IDENTIFIER and n_changes == frame[name].nunique() - 1
+    return len(_changes(frame[name])) == frame[name].nunique() - 1 and any(
+        column.name == str(name) and column.kind is Kind.IDENTIFIER for column in kinds(frame)
+    )
 
 
 def _changes(series: pd.Series[Any]) -> Rows:

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from vigie.errors import InvalidDataError
-from vigie.tables.csv_file import CsvOptions
-from vigie.tables.numbers import Mark
-from vigie.tables.table import ReadOptions
-from vigie.tables.times import TimeOptions
+from vigie.tables.options import CsvOptions, Mark, ReadOptions, TimeOptions
 
+MEANINGS = {
+    "time": "The column with the time. Twice: the date, and the time of day.",
+    "timezone": "The zone of times without one, such as Europe/Paris.",
+    "separator": "Between the cells of a CSV file; tab for a tab.",
+    "encoding": "The encoding of a CSV file, such as cp1252.",
+    "sheet": "The sheet of a workbook.",
+    "long": "One value a row: the columns with the sensor and its value, such as tag:value.",
+    "by": "The column that tells several machines apart.",
+    "hold": "Fill empty cells with the last value, at most this old, such as 10min.",
+}
+"""Of the options that a command line and a request share word for word."""
 MARKS: dict[str, Mark] = {"point": ".", "comma": ","}
 UNITS_S = {"ms": 1e-3, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_HOLD_S = 3650 * 86_400.0
@@ -62,7 +70,7 @@ def read_options(
             remedy="Give one character, tab or space.",
         )
     if encoding is not None:
-        _require_encoding(encoding)
+        require_encoding(encoding)
     return ReadOptions(
         csv=CsvOptions(separator, None if decimal is None else MARKS[decimal], encoding),
         sheet=sheet,
@@ -74,7 +82,14 @@ def read_options(
     )
 
 
-def _require_encoding(encoding: str) -> None:
+def require_encoding(encoding: str) -> None:
+    """Check that Python knows an encoding.
+
+    Raises
+    ------
+    InvalidDataError
+        If it does not.
+    """
     try:
         "a1,".encode(encoding).decode(encoding)
     except (LookupError, ValueError) as error:

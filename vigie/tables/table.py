@@ -4,63 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
-from vigie.tables.csv_file import CsvOptions
+from vigie.tables.kinds import Column, kinds
 from vigie.tables.numbers import NumberFormat
 from vigie.tables.origin import Origin
-from vigie.tables.times import TimeFormat, TimeOptions
+from vigie.tables.times import TimeFormat
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Times = NDArray[np.datetime64]
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user states about a file; everything else is decided from its content.
-
-    Attributes
-    ----------
-    csv : CsvOptions
-        Separator, decimal mark and encoding.
-    sheet : str, optional
-        The sheet of a workbook.
-    time : sequence of str
-        The column with the time, or two with the date and the time of day.
-    times : TimeOptions
-        How times are written, and their zone.
-    long : (tag, value), optional
-        The columns of a table with one value a row.
-    by : str, optional
-        The column that tells several machines apart.
-    hold : timedelta, optional
-        How long the last value of a sensor holds where its cells are empty.
-    """
-
-    csv: CsvOptions = field(default_factory=CsvOptions)
-    sheet: str | None = None
-    time: Sequence[str] = ()
-    times: TimeOptions = field(default_factory=TimeOptions)
-    long: tuple[str, str] | None = None
-    by: str | None = None
-    hold: timedelta | None = None
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Columns within whose values times ascend, instead of from row to row."""
-        return tuple(name for name in (self.by, self.long and self.long[0]) if name)
-
-
-UNSTATED = ReadOptions()
-"""Everything is decided from the content of the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +58,11 @@ class Table:
     notes: tuple[str, ...] = ()
     written: TimeFormat | None = None
     origin: Origin | None = None
+
+    @cached_property
+    def kinds(self) -> list[Column]:
+        """What each column is, in order."""
+        return kinds(self.frame, self.clock)
 
     def rows(self, chosen: slice) -> Table:
         """Return some of the rows."""

@@ -33,6 +33,7 @@ from vigie.tables.counted_times import (
 )
 from vigie.tables.find_times import find_clock
 from vigie.tables.local_times import Change, LocalClock, changes, offsets_of, written, zone_named
+from vigie.tables.options import TimeOptions
 from vigie.tables.orders import ORDER_WORDS, chosen
 from vigie.tables.paired_times import Pair, all_numbers, is_text, pair_of, some_text
 from vigie.tables.written_times import (
@@ -55,7 +56,7 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TimeFormat", "TimeOptions", "TimeParser", "find_clock", "understand_times"]
+__all__ = ["TimeFormat", "TimeParser", "find_clock", "understand_times"]
 
 Kind = Literal["instants", "text", "numbers", "given"]
 Cells = Sequence["pa.Array | pa.ChunkedArray"]
@@ -64,27 +65,6 @@ _WITH_DOTS = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
-
-
-@dataclass(frozen=True)
-class TimeOptions:
-    """What the user says about the times.
-
-    Attributes
-    ----------
-    day_first : bool or None
-        Whether the day stands before the month (``--day-first``) or after it (``--month-first``),
-        in dates that can be read both ways.
-    time_format : str or None
-        Form of the times (``--time-format``): as for ``strptime``, or one of ``s``, ``ms``, ``us``
-        and ``ns`` since 1970, ``excel`` or ``matlab``.
-    timezone : str or None
-        IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
-    """
-
-    day_first: bool | None = None
-    time_format: str | None = None
-    timezone: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
 from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.tables import reading
+from vigie.tables.options import ReadOptions
 from vigie.tables.reading import Recording, read_table
-from vigie.tables.table import ReadOptions
 
 NAMES = list(samples.FEATURE_NAMES)
 N_ROWS = 900

@@ -131,7 +131,7 @@ def write(path: Path, table, dialect: Dialect) -> np.ndarray:
     max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    # The same examples in each run; thousands of others are for whoever changes the reader.
+    # The same examples in each run. After a change of the reader, run thousands of others.
     derandomize=True,
 )
 @given(table=tables(), dialect=dialects)

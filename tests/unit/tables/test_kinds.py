@@ -1,4 +1,4 @@
-"""Columns that are no sensors are told by their values; odd sensors are never left out."""
+"""Values show which columns are no sensors; an odd sensor is never left out."""
 
 from __future__ import annotations
 

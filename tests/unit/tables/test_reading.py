@@ -13,13 +13,12 @@ import pandas as pd
 import pytest
 
 from vigie.errors import InvalidDataError
-from vigie.tables.csv_file import CsvOptions
 from vigie.tables.features import choose, labels_of
 from vigie.tables.kinds import left_out_line
 from vigie.tables.machines import read_machines
+from vigie.tables.options import CsvOptions, ReadOptions, TimeOptions
 from vigie.tables.reading import Recording, read_table
-from vigie.tables.table import ReadOptions, Table
-from vigie.tables.times import TimeOptions
+from vigie.tables.table import Table
 
 TIMES = pd.date_range("2026-01-05 08:00:00.5", periods=4, freq="10s", tz="UTC")
 EXPECTED = TIMES.tz_localize(None).to_numpy().astype("datetime64[us]")

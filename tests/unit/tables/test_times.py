@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigie.errors import InvalidDataError
-from vigie.tables.times import TimeFormat, TimeOptions, find_clock, understand_times
+from vigie.tables.options import TimeOptions
+from vigie.tables.times import TimeFormat, find_clock, understand_times
 
 DAYS = pd.date_range("2024-02-01", periods=2000, freq="5min")
 """From 1 to 7 February, so that day and month can be mistaken for each other."""

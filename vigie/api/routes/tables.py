@@ -21,9 +21,9 @@ from vigie.api.problems import UnsupportedBody
 from vigie.api.schemas import Problem
 from vigie.errors import InvalidDataError
 from vigie.services.inspection_process import inspect_body
+from vigie.tables.options import ReadOptions
 from vigie.tables.report import Report
-from vigie.tables.stated import read_options
-from vigie.tables.table import ReadOptions
+from vigie.tables.stated import MEANINGS, read_options
 
 router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
 
@@ -45,17 +45,17 @@ EXTENSIONS = {
 BY_NAME = (".csv", ".parquet", ".pq", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 EXAMPLE = "time;temperature [°C];pressure [bar]\n05.01.2026 08:00;61,5;3,02\n"
 OPTIONS: dict[str, str] = {
-    "time": "The column with the time. Twice: the date, and the time of day.",
+    "time": MEANINGS["time"],
     "day_first": "Whether 01/02/2024 is in February (true) or January (false).",
     "time_format": "How times are written, such as %d.%m.%y %H:%M.",
-    "timezone": "The zone of times without one, such as Europe/Paris.",
-    "separator": "Between the cells of a CSV file; tab for a tab.",
+    "timezone": MEANINGS["timezone"],
+    "separator": MEANINGS["separator"],
     "decimal": "The decimal mark: point or comma.",
-    "encoding": "The encoding of a CSV file, such as cp1252.",
-    "sheet": "The sheet of a workbook.",
-    "long": "One value a row: the columns with the sensor and its value, such as tag:value.",
-    "by": "The column that tells several machines apart.",
-    "hold": "Fill empty cells with the last value, at most this old, such as 10min.",
+    "encoding": MEANINGS["encoding"],
+    "sheet": MEANINGS["sheet"],
+    "long": MEANINGS["long"],
+    "by": MEANINGS["by"],
+    "hold": MEANINGS["hold"],
 }
 FILENAME = "filename"
 EXPECTED = f"Send the file as the body, with Content-Type: text/csv or {OPEN}."

@@ -27,7 +27,7 @@ def batch_of(
     Parameters
     ----------
     columns : sequence of sequence
-        The values, each column by itself; None for a missing one.
+        The values, a sequence for each column; None for a missing one.
     schema : Schema
         Names and types of the columns.
     n_before : int

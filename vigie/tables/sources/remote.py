@@ -56,7 +56,7 @@ def copied(address: Address) -> Iterator[Path]:
 def _download(address: Address, path: Path) -> Path:
     """Fetch a file of a web server, and return where it is."""
     url = f"{address_of(address)}?{address.query}" if address.query else address_of(address)
-    # Without leave to compress, what is compressed is so by itself.
+    # Nothing is compressed on the way, so what comes compressed is a packed file.
     headers = {"Accept-Encoding": "identity"}
     with (
         client(address) as http,

@@ -1,0 +1,80 @@
+"""What a user may state about a file; nothing here takes NumPy, so that commands start fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+Mark = Literal[".", ","]
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """What the user states about a CSV file; None: decided from the file."""
+
+    separator: str | None = None
+    decimal: Mark | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class TimeOptions:
+    """What the user says about the times.
+
+    Attributes
+    ----------
+    day_first : bool or None
+        Whether the day stands before the month (``--day-first``) or after it (``--month-first``),
+        in dates that can be read both ways.
+    time_format : str or None
+        Form of the times (``--time-format``): as for ``strptime``, or one of ``s``, ``ms``, ``us``
+        and ``ns`` since 1970, ``excel`` or ``matlab``.
+    timezone : str or None
+        IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
+    """
+
+    day_first: bool | None = None
+    time_format: str | None = None
+    timezone: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user states about a file; everything else is decided from its content.
+
+    Attributes
+    ----------
+    csv : CsvOptions
+        Separator, decimal mark and encoding.
+    sheet : str, optional
+        The sheet of a workbook.
+    time : sequence of str
+        The column with the time, or two with the date and the time of day.
+    times : TimeOptions
+        How times are written, and their zone.
+    long : (tag, value), optional
+        The columns of a table with one value a row.
+    by : str, optional
+        The column that tells several machines apart.
+    hold : timedelta, optional
+        How long the last value of a sensor holds where its cells are empty.
+    """
+
+    csv: CsvOptions = field(default_factory=CsvOptions)
+    sheet: str | None = None
+    time: Sequence[str] = ()
+    times: TimeOptions = field(default_factory=TimeOptions)
+    long: tuple[str, str] | None = None
+    by: str | None = None
+    hold: timedelta | None = None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Columns within whose values times ascend, instead of from row to row."""
+        return tuple(name for name in (self.by, self.long and self.long[0]) if name)
+
+
+UNSTATED = ReadOptions()
+"""Everything is decided from the content of the file."""
