@@ -106,6 +106,13 @@ def as_objects(cells: Cells) -> pd.Series:
     return pd.Series(cells.to_pylist(), dtype="object")
 
 
+def as_they_are(cells: Cells) -> pd.Series:
+    """Return cells without a copy, in Arrow's memory."""
+    import pandas as pd
+
+    return pd.Series(pd.arrays.ArrowExtensionArray(cells))
+
+
 def as_floats(cells: Cells) -> Any:
     """Return cells that are no text: numbers as float64, times as they are."""
     import pyarrow as pa

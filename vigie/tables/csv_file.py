@@ -95,7 +95,7 @@ class CsvFile:
         self._has_mark = any(map(sample.startswith, text.MARKS))
         self.mender = self._mender(lines, layout.first > 0 and layout.has_header)
         head = lines[self.dialect.skipped_lines :]
-        tail = head if len(sample) < text.SAMPLE_BYTES else self._tail()
+        tail = head if len(sample) < text.SAMPLE_BYTES else self.last_lines()
         self.notes += self.mender.look_at(head, tail)
         shapes = self._shapes_of(self.dialect.rows)
         self.numbers = NumberOptions(
@@ -164,7 +164,7 @@ class CsvFile:
         """The names of the columns that have one."""
         return [name for name in self.columns if not _NUMBERED.fullmatch(name)]
 
-    def _tail(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         """Return the last lines of a large file; none if it is packed."""
         if text.packing(self.path):
             return []

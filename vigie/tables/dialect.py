@@ -47,7 +47,7 @@ class Dialect:
     rows : list of list of str
         The first readings, split into cells.
     is_sentence : bool
-        Whether a space follows each separator of the line above these, as in a sentence.
+        Whether a space follows each separator of the names, as in a sentence.
     """
 
     separator: str
@@ -282,8 +282,9 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
     notes = tuple(_with_line(note, n_above) for note in layout.notes)
     layout = replace(layout, notes=notes)
-    above = rows[layout.first - 1][1:] if layout.first else []
-    is_sentence = bool(above) and all(cell.startswith(" ") for cell in above)
+    # Units of one column may stand between its name and its readings.
+    names = next((row for row in reversed(rows[: layout.first]) if len(row) > 1), [])
+    is_sentence = bool(names) and all(cell.startswith(" ") for cell in names[1:])
     return Dialect(separator, quote, layout, skipped, rows[layout.first :], is_sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,15 +13,15 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables import excel_file, parquet_file, text
-from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, is_text, to_numpy
+from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, as_they_are, is_text, to_numpy
 from vigie.tables.csv_file import CsvFile
-from vigie.tables.first_column import first_column
 from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.origin import Origin
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
+from vigie.tables.sampled_rows import sampled_rows
 from vigie.tables.table import Table, Times
-from vigie.tables.times import TimeFormat, understand_times
+from vigie.tables.times import TimeFormat, TimeParser, understand_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +131,7 @@ def understood(
             data[name] = as_floats(cells)
             continue
         if name in clock:
-            data[name] = as_objects(cells)
+            data[name] = as_they_are(cells)
             continue
         column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
         if not column.is_numeric or (name in words and column.words):
@@ -243,7 +244,9 @@ class Recording:
                     data[name] = to_numpy(parse(cells, formats[name]))
                 else:
                     data[name] = as_floats(cells)
-            times = None if parser is None else parser.read([columns[name] for name in clock])
+            times = None
+            if parser is not None:
+                parser, times = self._next_times(parser, [columns[name] for name in clock])
             n_yielded += 1
             yield pd.DataFrame(data, copy=False), times
         if not n_yielded:
@@ -262,13 +265,16 @@ class Recording:
 
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""
-        return self._start
+        return self._start[0]
 
     @cached_property
-    def _start(self) -> dict[str, pa.ChunkedArray]:
+    def _start(self) -> tuple[dict[str, pa.ChunkedArray], bool]:
+        """The first rows, and whether these are all."""
         with _readable(self.path):
-            batch = next(self.file.batches(self.columns), None)
-        return {} if batch is None else _columns([batch])
+            batches = self.file.batches(self.columns)
+            batch = next(batches, None)
+            is_whole = next(batches, None) is None
+        return {} if batch is None else _columns([batch]), is_whole
 
     @cached_property
     def clock(self) -> tuple[tuple[str, ...], TimeFormat | None]:
@@ -285,10 +291,66 @@ class Recording:
         clock = clock_of(columns, len(next(iter(columns.values()))), self._options)
         if not clock:
             return (), None
-        if any(is_text(columns[name]) for name in clock):
-            columns = self._joined(clock)
         cells = [columns[name] for name in clock]
+        if any(map(is_text, cells)):
+            return clock, self._settled(clock) or self._understood_whole(clock)
         return clock, understand_times(cells, clock, self._options.times)
+
+    def _settled(self, clock: Sequence[str]) -> TimeFormat | None:
+        """Return how times are written, if some rows from all over the file settle it."""
+        if self.first or self._stop is not None:
+            return None
+        columns, is_whole = self._start
+        cells = [columns[name] for name in clock]
+        if not is_whole:
+            rows = sampled_rows(self.file) if isinstance(self.file, CsvFile) else None
+            if rows is None or len(clock) > 1:
+                return None
+            at = self.columns.index(clock[0])
+            cells = [_extended(cells[0], [row[at] for row in rows])]
+        try:
+            found = understand_times(cells, clock, self._options.times)
+        except InvalidDataError:
+            # The whole column shows which row is at fault.
+            return None
+        return found if found.is_settled or is_whole else None
+
+    def _understood_whole(self, clock: Sequence[str]) -> TimeFormat:
+        columns = self._joined(clock)
+        return understand_times([columns[name] for name in clock], clock, self._options.times)
+
+    def _next_times(
+        self, parser: TimeParser, cells: Sequence[pa.Array]
+    ) -> tuple[TimeParser, Times]:
+        """Return the times of the next rows, and who reads those behind them.
+
+        Rows that do not fit what some of them had settled are looked at together with all others:
+        a clock may have been set back between them.
+
+        Raises
+        ------
+        InvalidDataError
+            If they do not fit these either, or the rows that were read mean something else by them.
+        """
+        n_rows, last = parser.n_rows, parser.last
+        try:
+            return parser, parser.read(cells)
+        except InvalidDataError:
+            if not parser.format.is_settled:
+                raise
+        clock = parser.format.names
+        whole = self._joined(clock)
+        before = understand_times([whole[n] for n in clock], clock, self._options.times).parser()
+        before.read([whole[name].slice(0, n_rows) for name in clock])
+        if before.last != last:
+            raise InvalidDataError(
+                f"The times from row {n_rows + 1} on give those of the rows above another "
+                "meaning.",
+                field=parser.format.label,
+                remedy="Give their form with --time-format.",
+            )
+        self.clock = clock, replace(before.format, is_settled=False)
+        return before, before.read(cells)
 
     def _formats(self, names: Sequence[str]) -> dict[str, NumberFormat]:
         """Return how the columns of text write their numbers, from all of their cells."""
@@ -330,10 +392,7 @@ class Recording:
     def _joined(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         """Return whole columns."""
         with _readable(self.path):
-            cells = None
-            if isinstance(self.file, CsvFile) and tuple(names) == self.columns[:1]:
-                cells = first_column(self.file)
-            columns = _collected(self.file, names) if cells is None else {names[0]: cells}
+            columns = _collected(self.file, names)
         return _slice(columns, slice(self.first, self._stop), self.path)
 
     def _parts(self, names: Sequence[str], words: Collection[str]) -> Iterator[dict[str, pa.Array]]:
@@ -382,6 +441,13 @@ def _collected(
         return {name: pa.chunked_array([], pa.string()) for name in names}
     table = pa.Table.from_batches(batches)
     return {name: table.column(name) for name in table.column_names}
+
+
+def _extended(cells: pa.ChunkedArray, more: Sequence[str]) -> pa.ChunkedArray:
+    """Return cells with some more of them as text behind."""
+    import pyarrow as pa
+
+    return pa.chunked_array([*cells.cast(pa.string()).chunks, pa.array(more, pa.string())])
 
 
 def _slice(

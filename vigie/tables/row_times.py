@@ -13,7 +13,7 @@ from vigie.errors import InvalidDataError
 from vigie.tables.cells import is_text
 from vigie.tables.options import ReadOptions
 from vigie.tables.table import Times, require_columns
-from vigie.tables.times import TimeFormat, find_clock, understand_times
+from vigie.tables.times import TimeFormat, find_clock, read_times, understand_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +36,8 @@ def times_of(
     if options.groups:
         return clock, *_times_by_group(columns, clock, options.groups, options)
     try:
-        written = understand_times(cells, clock, options.times)
-        return clock, written.parser().read(cells), written
+        written, times = read_times(cells, clock, options.times)
+        return clock, times, written
     except InvalidDataError:
         found = _other_order(columns, clock, options)
         if found is None:
@@ -56,8 +56,8 @@ def _other_order(
     cells = [columns[name] for name in clock]
     backwards = [column.take(np.arange(len(column))[::-1]) for column in cells]
     with suppress(InvalidDataError):
-        written = understand_times(backwards, clock, options.times)
-        return written.parser().read(backwards)[::-1], written
+        written, times = read_times(backwards, clock, options.times)
+        return times[::-1], written
     for name in _grouping(columns, clock):
         with suppress(InvalidDataError):
             return _times_by_group(columns, clock, [name], options)
@@ -102,7 +102,8 @@ def _grouping(columns: Mapping[str, pa.ChunkedArray], clock: Sequence[str]) -> l
     for name, cells in columns.items():
         if name in clock:
             continue
-        n_values = len(cells.slice(0, LOOKED_AT).unique())
+        rows = np.unique(np.linspace(0, len(cells) - 1, LOOKED_AT).astype(int))
+        n_values = len(cells.take(rows).unique())
         if 1 < n_values <= min(MOST_GROUPS, len(cells) // 2):
             candidates.append((not is_text(cells), n_values, name))
     return [name for _, _, name in sorted(candidates)][:TRIED_GROUPS]

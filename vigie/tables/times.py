@@ -56,7 +56,7 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TimeFormat", "TimeParser", "find_clock", "understand_times"]
+__all__ = ["TimeFormat", "TimeParser", "find_clock", "read_times", "understand_times"]
 
 Kind = Literal["instants", "text", "numbers", "given"]
 Cells = Sequence["pa.Array | pa.ChunkedArray"]
@@ -95,6 +95,12 @@ class TimeFormat:
         Where local times without a zone go back, since a clock was set back.
     repeats : bool
         Whether several rows have one time.
+    is_zoned : bool
+        Whether the cells name a zone.
+    open_orders : frozenset of str
+        The orders that the numbers of some dates leave open.
+    is_settled : bool
+        Whether further rows, if they can be read and ascend, cannot change what the times mean.
     reason : str
         Why the numbers of a date have this order, if others were possible at first.
     """
@@ -110,6 +116,9 @@ class TimeFormat:
     zone: str | None = None
     changes: tuple[Change, ...] = ()
     repeats: bool = False
+    is_zoned: bool = False
+    open_orders: frozenset[Order] = frozenset()
+    is_settled: bool = False
     reason: str = ""
 
     def parser(self) -> TimeParser:
@@ -149,12 +158,19 @@ class TimeParser:
     ----------
     format : TimeFormat
         What they mean.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows that were read.
+    last : int or None
+        The time of the last of them, in microseconds since 1970; None before the first.
     """
 
     def __init__(self, format: TimeFormat):  # noqa: A002
         self.format = format
-        self._n_rows = 0
-        self._last: int | None = None
+        self.n_rows = 0
+        self.last: int | None = None
         self._last_local: int | None = None
         self._shift = 0
         self._changes = {(change.before, change.after): change.by for change in format.changes}
@@ -182,8 +198,9 @@ class TimeParser:
         parts = []
         for piece in _aligned(cells):
             read = self.format.read(piece)
-            if fault := _fault(self.format, piece, read, self._n_rows):
+            if fault := _fault(self.format, piece, read, self.n_rows):
                 _refuse_cell(self.format, fault)
+            self._require_same_form(read)
             parts.append(self.settle(read))
         return np.concatenate(parts) if parts else np.empty(0, "M8[us]")
 
@@ -194,8 +211,8 @@ class TimeParser:
         if is_local.any():
             times[is_local] = self._in_utc(read.times[is_local], np.flatnonzero(is_local))
         self._check(times)
-        self._n_rows += len(times)
-        self._last = int(times[-1]) if len(times) else self._last
+        self.n_rows += len(times)
+        self.last = int(times[-1]) if len(times) else self.last
         return times.astype("M8[us]")
 
     @property
@@ -208,13 +225,31 @@ class TimeParser:
             for begin in once
         )
 
+    def _require_same_form(self, read: Written) -> None:
+        """Check that rows leave nothing open that those did not which the format was found from.
+
+        Raises
+        ------
+        InvalidDataError
+            If they do.
+        """
+        form = self.format
+        has_same_zone = form.zone is not None or not (read.is_zoned != form.is_zoned).any()
+        if not (has_same_zone and read.orders <= form.open_orders):
+            raise InvalidDataError(
+                f"The times from row {self.n_rows + 1} on are written in another form than the rows "
+                "above.",
+                field=form.label,
+                remedy=HOW_TO_WRITE,
+            )
+
     def _in_utc(self, times: NDArray[np.int64], rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """Return local times in UTC, or go on where a clock was set back."""
         if self._local is not None:
             result, missing = self._local.read(times)
             if missing is not None:
                 raise InvalidDataError(
-                    f"{written(int(times[missing]))} in row {self._n_rows + rows[missing] + 1} "
+                    f"{written(int(times[missing]))} in row {self.n_rows + rows[missing] + 1} "
                     f"does not exist in {self.format.zone}: the clock was set forward over it.",
                     field=self.format.label,
                     remedy="Leave out --timezone if the times are UTC, or name their zone.",
@@ -246,22 +281,29 @@ class TimeParser:
         if outside.any():
             row = int(np.argmax(outside))
             raise InvalidDataError(
-                f"{written(int(times[row]))} in row {self._n_rows + row + 1} is no time of a "
+                f"{written(int(times[row]))} in row {self.n_rows + row + 1} is no time of a "
                 "reading.",
                 field=self.format.label,
                 remedy="Remove the rows without a time.",
             )
-        before = _with_last(self._last, times)
+        before = _with_last(self.last, times)
         back = np.diff(before) < 0
         if back.any():
             row = int(np.argmax(back))
-            _refuse_order(self.format, int(before[row]), int(times[row]), self._n_rows + row + 1)
+            _refuse_order(self.format, int(before[row]), int(times[row]), self.n_rows + row + 1)
 
 
 def understand_times(
     cells: Sequence[pa.ChunkedArray], names: Sequence[str], options: TimeOptions
 ) -> TimeFormat:
-    """Decide what times mean, from all of their values together.
+    """Decide what times mean, from all of their values together; see ``read_times``."""
+    return read_times(cells, names, options)[0]
+
+
+def read_times(
+    cells: Sequence[pa.ChunkedArray], names: Sequence[str], options: TimeOptions
+) -> tuple[TimeFormat, NDArray[np.datetime64]]:
+    """Decide what times mean, from all of their values together, and read them.
 
     Parameters
     ----------
@@ -271,6 +313,13 @@ def understand_times(
         Their names.
     options : TimeOptions
         What the user says.
+
+    Returns
+    -------
+    form : TimeFormat
+        What they mean.
+    times : ndarray of datetime64[us] of shape (n_rows,)
+        In UTC, ascending.
 
     Raises
     ------
@@ -286,16 +335,22 @@ def understand_times(
     found = replace(base, order=order, notes=(*base.notes, *note))
     _require_one_kind_of_zone(found, read)
     found = _with_changes(found, read)
+    is_open = options.day_first is None and len(readings) > 1
+    found = replace(
+        found,
+        is_zoned=bool(read.is_zoned.any()),
+        open_orders=read.orders,
+        is_settled=not (is_open or zone or found.changes) and base.kind != "numbers",
+    )
     parser = found.parser()
-    for begin in range(0, len(read.times), 1 << 20):
-        part = slice(begin, begin + (1 << 20))
-        parser.settle(Written(read.times[part], read.is_zoned[part], read.is_wrong[part]))
-    return replace(
+    times = parser.settle(read)
+    found = replace(
         found,
         notes=(*found.notes, *parser.notes),
         reason="" if note else _why(order, readings, faults, options),
-        description=_described(found, cells, bool(read.is_zoned.any())),
+        description=_described(found, cells),
     )
+    return found, times
 
 
 def _draft(
@@ -774,7 +829,7 @@ def _cell(form: TimeFormat, cells: Cells, row: int) -> str:
     return "" if columns is None else str(form.column(columns)[0].as_py() or "")
 
 
-def _described(form: TimeFormat, cells: Cells, is_zoned: bool) -> str:
+def _described(form: TimeFormat, cells: Cells) -> str:
     """Return the form in words."""
     if form.given is not None:
         what = f"in the form {form.given}"
@@ -787,7 +842,7 @@ def _described(form: TimeFormat, cells: Cells, is_zoned: bool) -> str:
         what = _shape_in_words(shape, form.order) if shape else "date and time"
     if form.unit in PER_SECOND:
         return what
-    if is_zoned:
+    if form.is_zoned:
         return f"{what}, with a zone"
     return f"{what}, local time {f'of {form.zone}' if form.zone else 'without a zone'}"
 

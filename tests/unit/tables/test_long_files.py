@@ -1,0 +1,105 @@
+"""Files that are longer than what is looked at before they are read."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vigie.errors import InvalidDataError
+from vigie.tables.machines import open_machines
+from vigie.tables.options import UNSTATED, ReadOptions, TimeOptions
+from vigie.tables.reading import Recording
+
+N_ROWS = 60_000
+"""Of 60 bytes each: more than the first block, and than one part."""
+MOMENTS = pd.date_range("2024-01-03", periods=N_ROWS, freq="min")
+
+
+def written(folder: Path, times: Sequence[str], name: str = "a.csv") -> Path:
+    path = folder / name
+    lines = [
+        f"{time},{i % 97}.25,{i % 89}.5,some words that are no reading"
+        for i, time in enumerate(times)
+    ]
+    text = "\n".join(["time,a,b,remark", *lines, ""]).encode()
+    path.write_bytes(gzip.compress(text, 1) if name.endswith("gz") else text)
+    return path
+
+
+def times_of(path: Path, options: ReadOptions = UNSTATED) -> pd.DatetimeIndex:
+    parts = [times for _, times in Recording(path, options=options).read(["a", "b"])]
+    return pd.DatetimeIndex(np.concatenate([part for part in parts if part is not None]))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize(
+    "form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]
+)
+def test_the_times_of_all_parts_are_those_of_the_file(tmp_path: Path, form: str, name: str):
+    assert times_of(written(tmp_path, MOMENTS.strftime(form), name)).equals(MOMENTS)
+
+
+def test_a_clock_that_is_set_back_late_is_followed_and_said(tmp_path: Path):
+    nights = pd.date_range("2024-09-20", periods=N_ROWS, freq="min", tz="Europe/Paris")
+    recording = Recording(written(tmp_path, nights.strftime("%Y-%m-%d %H:%M:%S")))
+    times = np.concatenate([part for _, part in recording.read(["a"]) if part is not None])
+
+    assert (np.diff(times) == np.timedelta64(1, "m")).all()
+    assert any("The clock was set back by 60 minutes" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("yesterday", "'yesterday' in row 50001"),
+        ("2024-01-01 00:00:00", "not ascending: see row 50001"),
+        ("2024-02-06 17:20:00+01:00", "The time in row 50001 has a zone"),
+        ("", "row 50001"),
+    ],
+)
+def test_a_late_row_at_fault_is_named(tmp_path: Path, cell: str, message: str):
+    times = MOMENTS.strftime("%Y-%m-%d %H:%M:%S").tolist()
+    times[50_000] = cell
+    with pytest.raises(InvalidDataError, match=message):
+        times_of(written(tmp_path, times))
+
+
+def test_a_late_row_in_another_form_is_read_as_the_order_of_rows_has_it(tmp_path: Path):
+    times = MOMENTS.strftime("%Y-%m-%d %H:%M:%S").tolist()
+    times[50_000] = "06/02/2024 17:20:00"
+    assert times_of(written(tmp_path, times)).equals(MOMENTS)
+
+
+def test_days_that_only_a_late_row_tells_from_months_are_read_right(tmp_path: Path):
+    moments = pd.date_range("2024-02-03", periods=N_ROWS, freq="s").append(
+        pd.date_range("2024-02-25", periods=10, freq="s")
+    )
+    assert times_of(written(tmp_path, moments.strftime("%d/%m/%Y %H:%M:%S"))).equals(moments)
+
+
+def test_a_stated_zone_is_kept_to_the_end(tmp_path: Path):
+    nights = pd.date_range("2024-09-20", periods=N_ROWS, freq="min", tz="Europe/Paris")
+    path = written(tmp_path, nights.strftime("%Y-%m-%d %H:%M:%S"))
+    options = ReadOptions(times=TimeOptions(timezone="Europe/Paris"))
+    assert times_of(path, options).equals(nights.tz_convert("UTC").tz_localize(None))
+
+
+@pytest.mark.parametrize("n_machines", [2, 3])
+def test_machines_one_below_the_other_are_seen_before_the_first_row_is_read(
+    tmp_path: Path, n_machines: int
+):
+    path = tmp_path / "fleet.csv"
+    block = [f"{time:%Y-%m-%d %H:%M:%S}" for time in MOMENTS[:40_000]]
+    rows = [
+        f"{time},pump-{machine},{i % 97}.25,{i % 89}.5,a longer remark of it"
+        for machine in range(n_machines)
+        for i, time in enumerate(block)
+    ]
+    path.write_text("\n".join(["time,asset,a,b,remark", *rows, ""]))
+    with pytest.raises(InvalidDataError, match="several machines: asset tells them apart"):
+        open_machines(path, UNSTATED, known=lambda _: (["a", "b"], []))
