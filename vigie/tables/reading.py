@@ -13,7 +13,15 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables import excel_file, parquet_file, text
-from vigie.tables.cells import TextColumn, as_floats, as_objects, as_strings, as_they_are, is_text, to_numpy
+from vigie.tables.cells import (
+    TextColumn,
+    as_floats,
+    as_objects,
+    as_strings,
+    as_they_are,
+    is_text,
+    to_numpy,
+)
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
@@ -293,7 +301,10 @@ class Recording:
             return (), None
         cells = [columns[name] for name in clock]
         if any(map(is_text, cells)):
-            return clock, self._settled(clock) or self._understood_whole(clock)
+            settled = self._settled(clock)
+            if settled is not None:
+                return clock, settled
+            cells = self._whole(clock)
         return clock, understand_times(cells, clock, self._options.times)
 
     def _settled(self, clock: Sequence[str]) -> TimeFormat | None:
@@ -315,10 +326,6 @@ class Recording:
             return None
         return found if found.is_settled or is_whole else None
 
-    def _understood_whole(self, clock: Sequence[str]) -> TimeFormat:
-        columns = self._joined(clock)
-        return understand_times([columns[name] for name in clock], clock, self._options.times)
-
     def _next_times(
         self, parser: TimeParser, cells: Sequence[pa.Array]
     ) -> tuple[TimeParser, Times]:
@@ -339,18 +346,17 @@ class Recording:
             if not parser.format.is_settled:
                 raise
         clock = parser.format.names
-        whole = self._joined(clock)
-        before = understand_times([whole[n] for n in clock], clock, self._options.times).parser()
-        before.read([whole[name].slice(0, n_rows) for name in clock])
-        if before.last != last:
+        whole = self._whole(clock)
+        again = understand_times(whole, clock, self._options.times).parser()
+        again.read([column.slice(0, n_rows) for column in whole])
+        if again.last != last:
             raise InvalidDataError(
-                f"The times from row {n_rows + 1} on give those of the rows above another "
-                "meaning.",
+                f"The times from row {n_rows + 1} on give those of the rows above another meaning.",
                 field=parser.format.label,
                 remedy="Give their form with --time-format.",
             )
-        self.clock = clock, replace(before.format, is_settled=False)
-        return before, before.read(cells)
+        self.clock = clock, replace(again.format, is_settled=False)
+        return again, again.read(cells)
 
     def _formats(self, names: Sequence[str]) -> dict[str, NumberFormat]:
         """Return how the columns of text write their numbers, from all of their cells."""
@@ -389,11 +395,12 @@ class Recording:
             )
         return formats
 
-    def _joined(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    def _whole(self, names: Sequence[str]) -> list[pa.ChunkedArray]:
         """Return whole columns."""
         with _readable(self.path):
             columns = _collected(self.file, names)
-        return _slice(columns, slice(self.first, self._stop), self.path)
+        columns = _slice(columns, slice(self.first, self._stop), self.path)
+        return [columns[name] for name in names]
 
     def _parts(self, names: Sequence[str], words: Collection[str]) -> Iterator[dict[str, pa.Array]]:
         """Yield the requested rows in parts of about ``AT_A_TIME``."""

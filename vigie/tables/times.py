@@ -237,7 +237,7 @@ class TimeParser:
         has_same_zone = form.zone is not None or not (read.is_zoned != form.is_zoned).any()
         if not (has_same_zone and read.orders <= form.open_orders):
             raise InvalidDataError(
-                f"The times from row {self.n_rows + 1} on are written in another form than the rows "
+                f"The times from row {self.n_rows + 1} on are written in another form than those "
                 "above.",
                 field=form.label,
                 remedy=HOW_TO_WRITE,
