@@ -26,7 +26,7 @@ _PROOF = re.compile(r".* 0|.*[.,]")
 _DECIMALS = re.compile(r"\d+([eE][-+]?\d+)?")
 _QUOTED = re.compile('"[^"]*"')
 _WITH_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
-_WHOLE = re.compile(r"\s*[-+−]?\d*")
+_WHOLE = re.compile(r"\s*[-+−]?(\d*|\d{1,3}([. '’\u202f\xa0]\d{3})+)")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 

@@ -381,8 +381,9 @@ def test_whole_numbers_prove_no_decimal_mark(file: Path):
     assert table.frame["p"].iloc[:2].tolist() == [1.1, 1.101]
 
 
-@pytest.mark.parametrize("content", ["0,525\n0,473\n1,628\n", "p, bar\n0,525\n0,473\n1,628\n"])
-def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path, content: str):
+@pytest.mark.parametrize("above", ["", "p, bar\n", "p, bar\n[bar]\n"])
+def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path, above: str):
+    content = f"{above}0,525\n0,473\n1,628\n"
     with pytest.raises(InvalidDataError, match=r"'0,525' may be one number.*--decimal comma"):
         read(file, content)
     one = read(file, content, csv=CsvOptions(decimal=","))
@@ -391,6 +392,8 @@ def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path
     assert two.frame.iloc[:, 1].tolist() == [525, 473, 628]
     with pytest.raises(InvalidDataError, match=r"'2,100,584' may be one number, or 3 columns"):
         read(file, "rms\n2,100,584\n1,894,316\n1,914,001\n")
+    with pytest.raises(InvalidDataError, match=r"'31.508,76' may be one number, or 2 columns"):
+        read(file, "31.508,76\n28.414,7\n137.685,07\n")
     named = read(file, "n,m\n0,525\n0,473\n1,628\n")
     assert named.frame["m"].tolist() == [525, 473, 628]
 
