@@ -27,6 +27,8 @@ _DECIMALS = re.compile(r"\d+([eE][-+]?\d+)?")
 _QUOTED = re.compile('"[^"]*"')
 _WITH_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _WHOLE = re.compile(r"\s*[-+−]?(\d*|\d{1,3}([. '’\u202f\xa0]\d{3})+)")
+_DECIMAL_COMMA = re.compile(rf"{_WHOLE.pattern},{_DECIMALS.pattern}")
+_NO_TWO_NUMBERS = re.compile(r",0\d|\d\D\d{3},")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 
@@ -120,6 +122,8 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         tried = _split(lines, n_above, plain, '"')
         if tried.skipped_lines == n_above + 1 and not _left_in_cells(tried):
             return tried
+    if _is_named_column_of_commas(table):
+        return _split(lines, n_above, _absent(lines), _quote(table, ""))
     dialect: Dialect | None = None
     for candidates in (SEPARATORS[:-1], SEPARATORS):
         found, quote = _detected(table, candidates)
@@ -161,6 +165,21 @@ def _mark_within(dialect: Dialect) -> str | None:
         len(row) == 2 and _WHOLE.fullmatch(row[0]) and _DECIMALS.fullmatch(row[1]) for row in rows
     )
     return "," if is_decimal else None
+
+
+def _is_named_column_of_commas(lines: Sequence[str]) -> bool:
+    """Return whether one name stands above numbers with decimal commas, as "rms" above "0,52".
+
+    Above what may be two whole numbers, three words are a title, and no name of a column.
+    """
+    some = [line.strip().strip('"') for line in lines[:LAYOUT_LINES] if line.strip()]
+    first = next((i for i, line in enumerate(some) if _DECIMAL_COMMA.fullmatch(line)), 0)
+    names, readings = some[:first], some[first:]
+    if not names or any(s in names[0] for s in SEPARATORS[:-1]):
+        return False
+    if len(names[0].split()) > 2 and not any(map(_NO_TWO_NUMBERS.search, readings)):
+        return False
+    return all(_DECIMAL_COMMA.fullmatch(line) or "," not in line for line in readings)
 
 
 def _absent(lines: Sequence[str]) -> str:

@@ -398,6 +398,23 @@ def test_a_comma_that_may_separate_columns_or_decimals_is_asked_about(file: Path
     assert named.frame["m"].tolist() == [525, 473, 628]
 
 
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ("rms\n31.508,76\nBad\n37.685,07\n", [31508.76, np.nan, 37685.07]),
+        ('rms\n[bar]\n"0,52"\n"0,6"\n', [0.52, 0.6]),
+        ("Level of the tank\n1,2\n3,04\n", [1.2, 3.04]),
+    ],
+)
+def test_one_name_above_decimal_commas_is_one_column(file: Path, content: str, values: list[float]):
+    assert read(file, content).frame.iloc[:, 0].to_numpy() == pytest.approx(values, nan_ok=True)
+
+
+def test_a_title_above_what_may_be_two_columns_is_no_name(file: Path):
+    with pytest.raises(InvalidDataError, match="line 2 has 2 cells"):
+        read(file, "Export of pump 7\n1,2\n3,4\n5,6\n")
+
+
 def test_one_sensor_beside_words_is_said_to_be_perhaps_a_long_table(file: Path):
     table = pump().drop(columns="rms").assign(what=["a", "b", "c"] * 30)
     table.to_csv(file, index=False)
