@@ -198,6 +198,7 @@ class Backtest:
                 asset_p_values=self.asset[self.train_rows :],
                 p_values=self.p_values,
                 contamination=self.contamination,
+                times=None if self.times is None else self.times[self.train_rows :],
             )
         )
         return events.told()

@@ -42,10 +42,29 @@ T = TypeVar("T")
 
 
 class Part(NamedTuple):
-    """Consecutive rows of a stream; ``first`` is the number of the first row, from 0."""
+    """Consecutive rows of a stream.
+
+    Attributes
+    ----------
+    first : int
+        The number of the first row, from 0.
+    assessment : Assessment
+        Of these rows.
+    times : ndarray of datetime64[us] of shape (n,) or None
+        When they were measured, in UTC; None if that is unknown.
+    """
 
     first: int
     assessment: Assessment
+    times: Times | None = None
+
+
+class _Read(NamedTuple):
+    """The timeline that ends with the next rows, and these rows with their faults."""
+
+    timeline: Timeline
+    rows: Examined
+    times: Times | None
 
 
 class Stream:
@@ -81,8 +100,8 @@ class Stream:
     def assess_all(self, parts: Iterable[tuple[pd.DataFrame, Times | None]]) -> Iterator[Part]:
         """Assess consecutive tables; see ``assess``."""
         read = ahead(self._read(X, times) for X, times in parts)
-        for rows, scores in map_in_order(self._score, read):
-            yield self._conclude(rows, scores)
+        for scored in map_in_order(self._score, read):
+            yield self._conclude(*scored)
 
     def assess(self, X: Any, times: Times | None = None) -> Part:
         """Assess the next rows.
@@ -102,8 +121,7 @@ class Stream:
         """
         return self._conclude(*self._score(self._read(X, times)))
 
-    def _read(self, X: Any, times: Times | None) -> tuple[Timeline, Examined]:
-        """Return the timeline that ends with the next rows, and these rows with their faults."""
+    def _read(self, X: Any, given: Times | None) -> _Read:
         sensors = self.ensemble.sensors
         columns = {str(column) for column in X.columns}
         known = columns.intersection(sensors.names)
@@ -116,6 +134,7 @@ class Stream:
         if self._refuse:
             for row in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
                 rows.refuse(row, f"data[{self._n_read + row}].")
+        times = given
         if times is None:
             if self.ensemble.false_alarms_per_month is not None:
                 raise false_alarms.without_times("times")
@@ -126,7 +145,7 @@ class Stream:
         timeline = self._recent.followed_by(times, rows, self.ensemble.max_gap_s)
         self._recent = timeline.last(self.ensemble.n_look_back)
         self._n_read += len(rows)
-        return timeline, rows
+        return _Read(timeline, rows, None if given is None else times)
 
     def _unknown_words(self, X: Any) -> dict[float, str]:
         """Return the words of a table that training has not seen, by their code."""
@@ -140,19 +159,18 @@ class Stream:
                 unknown |= {code_of(w): w for w in found - set(known) if w is not None}
         return unknown
 
-    def _score(self, read: tuple[Timeline, Examined]) -> tuple[Examined, Scores]:
-        timeline, rows = read
-        return rows, score(self.ensemble, timeline, len(timeline) - len(rows))
+    def _score(self, read: _Read) -> tuple[_Read, Scores]:
+        return read, score(self.ensemble, read.timeline, len(read.timeline) - len(read.rows))
 
-    def _conclude(self, rows: Examined, scores: Scores) -> Part:
+    def _conclude(self, read: _Read, scores: Scores) -> Part:
         """Combine the scores with the look-back; parts must come in order."""
-        before = self._look_back
+        before, rows = self._look_back, read.rows
         assessment = conclude(self.ensemble, scores, rows, before.p_values, before.status)
         self._look_back = assessment.look_back()
         if not self._has_doubted and len(rows) and (doubt := assessment.doubt(len(rows) - 1)):
             self._has_doubted = True
             logger.warning("%s", doubt)
-        part = Part(self._n_concluded, assessment)
+        part = Part(self._n_concluded, assessment, read.times)
         self._n_concluded += len(rows)
         return part
 
@@ -182,22 +200,31 @@ class Faults:
         return [replace(fault, n_samples=self._n_rows) for _, fault in ordered]
 
 
+class InState(NamedTuple):
+    """The rows in a state: how many, the number of the first, and when that was measured."""
+
+    n_rows: int
+    first: int
+    start: np.datetime64 | None
+
+
 class StateCounts:
     """The rows of all parts by the state of the asset, and the first row in each state."""
 
     def __init__(self) -> None:
-        self._rows: dict[AssetState, tuple[int, int]] = {}
+        self._rows: dict[AssetState, InState] = {}
 
     def add(self, part: Part) -> None:
         """Count the states of the next part."""
         for number, state in enumerate(STATES):
             rows = np.flatnonzero(part.assessment.statuses.states == number)
             if len(rows):
-                n_rows, first = self._rows.get(state, (0, part.first + int(rows[0])))
-                self._rows[state] = n_rows + len(rows), first
+                start = None if part.times is None else part.times[rows[0]]
+                found = self._rows.get(state, InState(0, part.first + int(rows[0]), start))
+                self._rows[state] = found._replace(n_rows=found.n_rows + len(rows))
 
-    def of(self, state: AssetState) -> tuple[int, int] | None:
-        """Return the number of rows in a state and the first one; None if there is none."""
+    def of(self, state: AssetState) -> InState | None:
+        """Return the rows in a state; None if there are none."""
         return self._rows.get(state)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +18,8 @@ from vigie.errors import InvalidDataError
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
-    from vigie.assessment.stream import Faults, Part, StateCounts, Stream
-    from vigie.events.gathering import Events
+    from vigie.assessment.stream import Part, Stream
+    from vigie.cli.render.verdict import Verdict
     from vigie.tables.machines import Machine
     from vigie.tables.reading import Recording
 
@@ -31,6 +30,21 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class FailOn(StrEnum):
+    """What ends the command with status 3, the mildest first."""
+
+    ANOMALY = "anomaly"
+    WATCH = "watch"
+    BAD_DATA = "bad_data"
+    DRIFT = "drift"
+    UNKNOWN_OPERATING_POINT = "unknown_operating_point"
+    ALARM = "alarm"
+
+
+FAILED = 3
+"""Exit status if ``--fail-on`` is reached; 1 is an error, 2 a wrong command line."""
 
 
 class Faulty(StrEnum):
@@ -56,10 +70,19 @@ def detect(
             "(impute, the default; given explicitly, also if the whole column is missing)."
         ),
     ] = None,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option(
+            help="Exit with status 3 if a machine was in this state or a more severe one: for cron "
+            "and CI. anomaly: any anomalous reading. By default the status is 0 whatever is found."
+        ),
+    ] = None,
 ) -> None:
     """Assess the readings in a file, machine by machine, by the versions that serve.
 
-    The rows of one machine may be more than memory holds: they are read in parts.
+    Files larger than memory are processed in chunks.
+
+    Exit status: 0 done, 1 error, 2 wrong command line, 3 what --fail-on names was found.
     """
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.tables.machines import open_machines
@@ -81,10 +104,11 @@ def detect(
     streams = [(machine, stream(machine.columns)) for machine in machines]
     _print_lacking(streams[0][1], file)
     print_notes(machines[0].notes)
-    if output is Format.TABLE:
-        _print_events(streams)
-    else:
-        _write_rows(streams, output)
+    verdicts = (
+        _write_rows(streams, output) if output is not Format.TABLE else _print_events(streams)
+    )
+    if fail_on is not None and any(verdict.reaches(fail_on) for verdict in verdicts):
+        raise typer.Exit(FAILED)
 
 
 Streams = Sequence["tuple[Recording | Machine, Stream]"]
@@ -110,77 +134,63 @@ def _parts(machine: Recording | Machine, stream: Stream) -> Iterator[Part]:
     return _counted(parts, machine.n_rows)
 
 
-def _write_rows(streams: Streams, output: Format) -> None:
+def _write_rows(streams: Streams, output: Format) -> list[Verdict]:
     """Write every row as CSV or JSON."""
     from vigie.cli.render.rows import Writer
+    from vigie.cli.render.verdict import Verdict, summary
 
-    has_assets = streams[0][0].asset is not None
-    writer = Writer(sys.stdout.buffer, output is Format.JSON, streams[0][1].versions, has_assets)
+    has_assets, is_json = streams[0][0].asset is not None, output is Format.JSON
+    threshold = 1.0 - streams[0][1].ensemble.contamination
+    writer = Writer(sys.stdout.buffer, is_json, streams[0][1].versions, threshold, has_assets)
+    verdicts = []
     for machine, stream in streams:
+        # To explain events takes long, and a line of CSV has no place for them.
+        verdict = Verdict(machine.asset, machine.first, has_events=is_json)
         for part in _parts(machine, stream):
             writer.write(part, machine.first, machine.asset)
-    writer.close()
+            verdict.add(part)
+        verdicts.append(verdict)
+    writer.close(summary(verdicts) if is_json else {})
+    return verdicts
 
 
-def _print_events(streams: Streams) -> None:
+def _print_events(streams: Streams) -> list[Verdict]:
     """Print the events of all machines in one table, and what was wrong with their data."""
-    from vigie.assessment.stream import Faults, StateCounts
     from vigie.cli.render.events import event_sheet
     from vigie.cli.render.rows import named
-    from vigie.events.gathering import MOST_TOLD, Events, Rows
-    from vigie.models.anomaly_data import AssetState
+    from vigie.cli.render.verdict import Verdict
+    from vigie.events.gathering import MOST_TOLD
 
-    results = []
+    units, verdicts = streams[0][0].units, []
     for machine, stream in streams:
-        events, faults, states = Events(), Faults(), StateCounts()
+        verdict = Verdict(machine.asset, machine.first)
         for part in _parts(machine, stream):
-            events.add(Rows.of(part))
-            faults.add(part)
-            states.add(part)
-        results.append((machine, events, faults, states))
-    told = [(machine.asset, machine.first, events.told()) for machine, events, _, _ in results]
+            verdict.add(part)
+        verdicts.append(verdict)
+    told = [(verdict.asset, verdict.first, verdict.events.told()) for verdict in verdicts]
     if any(worst for _, _, worst in told):
-        out.print(event_sheet(told, streams[0][0].units))
-    n_events = sum(events.n_events for _, events, _, _ in results)
+        out.print(event_sheet(told, units))
+    n_events = sum(verdict.events.n_events for verdict in verdicts)
     if sum(len(worst) for _, _, worst in told) < n_events:
-        each = " of each machine" if len(results) > 1 else ""
+        each = " of each machine" if len(verdicts) > 1 else ""
         out.print(
             f"These are the {MOST_TOLD} worst{each} of {n_events:,} events; "
             "--format csv shows every row.",
             highlight=False,
         )
-    for machine, events, faults, states in results:
-        for line in _remarks(machine.first, events, faults, states):
-            whose = "" if machine.asset is None else f"{machine.asset}: "
+    for verdict in verdicts:
+        for line in verdict.remarks(units):
+            whose = "" if verdict.asset is None else f"{verdict.asset}: "
             out.print(f"{whose}{line}", highlight=False, markup=False, soft_wrap=True)
-    n_alarms = sum(events.counts[AssetState.ALARM] for _, events, _, _ in results)
-    of = f" of {len(results)} machines" if len(results) > 1 else ""
+    n_alarms = sum(verdict.n_alarms for verdict in verdicts)
+    of = f" of {len(verdicts)} machines" if len(verdicts) > 1 else ""
     out.print(
         f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; "
-        f"{sum(events.n_anomalies for _, events, _, _ in results)} of "
-        f"{sum(events.n_rows for _, events, _, _ in results)} rows{of} are anomalous "
+        f"{sum(verdict.n_anomalies for verdict in verdicts)} of "
+        f"{sum(verdict.n_rows for verdict in verdicts)} rows{of} are anomalous "
         f"({', '.join(named(streams[0][1].versions))})."
     )
-
-
-def _remarks(first: int, events: Events, faults: Faults, states: StateCounts) -> Iterator[str]:
-    """Yield what to say below the table of events."""
-    from vigie.cli.render.events import ADVICE
-
-    for fault in faults.all():
-        yield f"{replace(fault, first_row=fault.first_row + first)}."
-    for state, advice in ADVICE.items():
-        if (found := states.of(state)) is not None:
-            n_rows, first_row = found
-            yield (
-                f"{state.words.capitalize()} in {n_rows} "
-                f"row{'' if n_rows == 1 else 's'}, from row {first + first_row + 1}. {advice}"
-            )
-    if events.n_silent:
-        yield (
-            f"No model could judge {events.n_silent} of {events.n_rows} rows: the context or all "
-            "sensors are missing, or the context was never seen in training."
-        )
+    return verdicts
 
 
 def _counted(parts: Iterator[Part], n_rows: int | None) -> Iterator[Part]:

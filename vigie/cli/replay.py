@@ -16,6 +16,7 @@ from rich.console import Console
 
 from vigie import samples
 from vigie.assessment.status import STATES
+from vigie.assessment.timeline import as_times
 from vigie.cli.render.events import event_sheet
 from vigie.config import Settings
 from vigie.detectors.base import Floats
@@ -211,6 +212,7 @@ def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
         asset_p_values=1.0 - np.array([asset.evidence for asset in assets], dtype=float),
         p_values=1.0 - np.array([result.final_score for result in results], dtype=float),
         contamination=1.0 - results[0].threshold,
+        times=as_times([result.timestamp for result in results]),
         reasons={
             **dict.fromkeys(TOLD, lambda rows: {row: assets[row].sensors for row in rows.tolist()}),
             None: lambda rows: {row: results[row].sensors for row in rows.tolist()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
 
 
@@ -27,6 +29,8 @@ class Event:
     sensors : sequence of SensorContribution
         The largest share first, averaged over at most ``gathering.MOST_EXPLAINED`` evenly spread
         rows. The values are those of the most surprising row. Empty if events are only counted.
+    start, end : datetime64[us] or None
+        When its first and its last row were measured, in UTC; None if the rows have no times.
     """
 
     first: int
@@ -37,6 +41,8 @@ class Event:
     p_value: float
     criticality: CriticalityLevel | None
     sensors: Sequence[SensorContribution]
+    start: np.datetime64 | None = None
+    end: np.datetime64 | None = None
 
     @property
     def is_alarm(self) -> bool:
@@ -47,3 +53,10 @@ class Event:
     def n_rows(self) -> int:
         """Rows from the first to the last one."""
         return self.last - self.first + 1
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the first to the last row; None if the rows have no times."""
+        if self.start is None or self.end is None:
+            return None
+        return float((self.end - self.start) / np.timedelta64(1, "s"))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vigie.assessment.assessment import criticality
 from vigie.assessment.status import STATES
 from vigie.assessment.stream import Part
+from vigie.assessment.timeline import Times
 from vigie.detectors.base import Floats
 from vigie.events.event import Event
 from vigie.models.anomaly_data import AssetState, SensorContribution
@@ -66,6 +67,8 @@ class Rows:
     reasons : mapping of kind to callable, optional
         Return by row, counted from ``first``, the sensors that explain an event of each kind; by
         default none.
+    times : ndarray of datetime64[us] of shape (n,), optional
+        When the rows were measured.
     """
 
     first: int
@@ -75,6 +78,7 @@ class Rows:
     p_values: Floats
     contamination: float
     reasons: Mapping[Kind, Reasons] = field(default_factory=dict)
+    times: Times | None = None
 
     @classmethod
     def of(cls, part: Part) -> Rows:
@@ -94,7 +98,15 @@ class Rows:
             assessment.p_values,
             assessment.contamination,
             reasons,
+            part.times,
         )
+
+    def time(self, row: int) -> np.datetime64 | None:
+        """Return when a row was measured, counted from ``first``; None if there are no times."""
+        if self.times is None:
+            return None
+        moment: np.datetime64 = self.times[row]
+        return moment
 
     def of_kind(self, kind: Kind) -> NDArray[np.bool_]:
         """Return which rows belong to events of a kind, shape (n,)."""
@@ -115,6 +127,8 @@ class _OpenEvent:
     kind: Kind
     first: int
     last: int
+    start: np.datetime64 | None
+    end: np.datetime64 | None = None
     n_members: int = 0
     n_anomalies: int = 0
     peak: int = -1
@@ -137,7 +151,7 @@ class _OpenEvent:
         numbers = np.arange(self.n_members, self.n_members + len(members))
         self.n_members += len(members)
         self.n_anomalies += int(rows.is_anomaly[members].sum())
-        self.last = rows.first + int(members[-1])
+        self.last, self.end = rows.first + int(members[-1]), rows.time(int(members[-1]))
         self.p_value_of_reading = float(np.fmin.reduce(readings, initial=self.p_value_of_reading))
         while (self.n_members - 1) // self.every >= MOST_EXPLAINED:
             self.every *= 2
@@ -176,6 +190,8 @@ class _OpenEvent:
                 sensor.model_copy(update={"share": shares.get(sensor.name, 0.0)})
                 for sensor in ranked
             ],
+            start=self.start,
+            end=self.end,
         )
 
 
@@ -253,7 +269,7 @@ class Events:
                 ended.append(event)
                 event = None
             if event is None:
-                event = _OpenEvent(kind, first, first)
+                event = _OpenEvent(kind, first, first, rows.time(int(members[0])))
                 self.counts[kind] += 1
             event.add(rows, members)
             self._open[kind] = event

@@ -396,6 +396,8 @@ def shown(workplace: Workplace, trained: Finished) -> dict[str, Finished]:
         "table": ["detect", "fault.parquet"],
         "json": ["detect", "fault.csv", "--rows", "91:300", "--format", "json"],
         "csv": ["detect", "fault.csv", "--rows", "91:300", "--format", "csv"],
+        "alarm": ["detect", "fault.csv", "--format", "csv", "--fail-on", "alarm"],
+        "no alarm": ["detect", "fault.csv", "--rows", "1:60", "--fail-on", "alarm"],
         "short": ["detect", "short.csv"],
         "short, imputed": ["detect", "short.csv", "--faulty", "impute"],
         "list": ["models", "list"],
@@ -478,6 +480,25 @@ def test_json_is_all_that_stands_on_standard_output(shown):
     assert rows[0]["sensor"] is None
 
 
+def test_an_alarm_ends_the_command_with_status_3_where_that_is_asked_for(shown):
+    assert shown["alarm"].returncode == 3, shown["alarm"].stderr
+    assert ",alarm," in shown["alarm"].stdout
+    assert shown["alarm"].stderr == ""
+    assert shown["no alarm"].returncode == 0, shown["no alarm"].stdout
+
+
+def test_json_has_the_threshold_and_the_events_with_their_times(shown):
+    answer = json.loads(shown["json"].stdout)
+    assert answer["threshold"] == 0.99
+    times = {row["row"]: row["time"] for row in answer["rows"]}
+    assert all(time.endswith("Z") for time in times.values())
+    [alarm] = [event for event in answer["events"] if event["state"] == "alarm"]
+    assert alarm["last_row"] == 300
+    assert (alarm["from"], alarm["to"]) == (times[alarm["first_row"]], times[300])
+    assert alarm["duration_s"] > 0
+    assert alarm["sensors"][0]["name"] == "vibration_kurtosis"
+
+
 def test_csv_says_the_same_as_json(shown):
     assert shown["csv"].stderr == ""
     table = list(csv.DictReader(io.StringIO(shown["csv"].stdout)))
@@ -488,6 +509,7 @@ def test_csv_says_the_same_as_json(shown):
         assert float(line["final_score"]) == row["final_score"]
         assert line["is_anomaly"].lower() == str(row["is_anomaly"]).lower()
         assert line["sensor"] == (row["sensor"] or "")
+        assert line["time"] == row["time"]
 
 
 def test_a_column_that_all_models_need_is_missed_before_a_row_is_judged(shown):

@@ -393,7 +393,7 @@ def test_a_setting_that_the_sensors_do_not_follow_is_not_proposed():
 def written(service: AnomalyDetectionService, rows: pd.DataFrame, *, as_json: bool) -> str:
     """Return what ``vigie detect`` writes of rows that come in two parts."""
     stream, out = service.stream(rows.columns, "impute"), io.BytesIO()
-    writer = Writer(out, as_json, stream.versions)
+    writer = Writer(out, as_json, stream.versions, 0.99)
     for part in stream.assess_all([(rows[:20], None), (rows[20:], None)]):
         writer.write(part)
     writer.close()

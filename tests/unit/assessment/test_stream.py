@@ -20,6 +20,7 @@ from vigie.assessment.status import STATES, AssetStatus
 from vigie.assessment.stream import Faults, Part, StateCounts, ahead
 from vigie.cli.render.events import event_sheet
 from vigie.cli.render.rows import Writer
+from vigie.cli.render.verdict import Verdict
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import MOST_EXPLAINED, MOST_TOLD, Events, Rows
@@ -84,7 +85,7 @@ def parts_of(
 
 def lines_of(parts: list[Part], is_json: bool) -> str:
     out = io.BytesIO()
-    writer = Writer(out, is_json, dict.fromkeys(parts[0].assessment.ensemble.models))
+    writer = Writer(out, is_json, dict.fromkeys(parts[0].assessment.ensemble.models), 0.99)
     for part in parts:
         writer.write(part)
     writer.close()
@@ -119,6 +120,20 @@ def faults_of(parts: list[Part]) -> list[Any]:
 @pytest.fixture(scope="module")
 def whole(service, table, times) -> list[Part]:
     return parts_of(service, table, times, N_ROWS)
+
+
+def verdict_on(service: AnomalyDetectionService, rows: np.ndarray) -> Verdict:
+    stream, verdict = service.stream(NAMES, "impute"), Verdict(None, 0)
+    for part in stream.assess_all([(pd.DataFrame(rows, columns=NAMES), None)]):
+        verdict.add(part)
+    return verdict
+
+
+@pytest.fixture(scope="module")
+def elsewhere(service) -> Verdict:
+    """A recording of the bench at a load that training has not seen."""
+    rows = samples.healthy(600).data
+    return verdict_on(service, samples.healthy(300, seed=5).data + 4.0 * np.ptp(rows, axis=0))
 
 
 @pytest.fixture(scope="module", params=[7, 100])
@@ -205,8 +220,8 @@ def test_a_slow_move_is_an_event_and_its_odd_readings_are_none_beside_it():
     text = io.StringIO()
     Console(width=80, file=text).print(event_sheet([(None, 0, told)]))
     assert "drift" in text.getvalue()
-    assert "25 rows" in text.getvalue()
-    assert "31 rows" not in text.getvalue()
+    assert "2 of 31 anomalous" in text.getvalue()
+    assert "2 of 25 anomalous" in text.getvalue()
 
 
 def test_events_are_the_same_however_rows_are_cut(whole, cut):
@@ -219,6 +234,7 @@ def test_events_are_the_same_however_rows_are_cut(whole, cut):
     for event, same in zip(one.told(), other.told(), strict=True):
         assert (event.first, event.last, event.peak) == (same.first, same.last, same.peak)
         assert (event.state, event.n_anomalies) == (same.state, same.n_anomalies)
+        assert (event.start, event.end) == (same.start, same.end)
         assert event.criticality == same.criticality
         assert [s.name for s in event.sensors] == [s.name for s in same.sensors]
         for sensor, again in zip(event.sensors, same.sensors, strict=True):
@@ -252,6 +268,7 @@ def test_json_says_of_each_row_what_the_verdict_says(whole):
     for place, row in enumerate(rows):
         p_value = part.assessment.p_values[place]
         assert row["row"] == place + 1
+        assert row["time"] == f"{part.times[place].astype('M8[s]')}Z"
         assert row["final_score"] == (None if np.isnan(p_value) else 1.0 - p_value)
         assert row["is_anomaly"] == bool(part.assessment.is_anomaly[place])
         assert row["sensor"] == (reasons[place][0].name if place in reasons else None)
@@ -260,6 +277,60 @@ def test_json_says_of_each_row_what_the_verdict_says(whole):
         assert row["frozen"] == frozen_of(part, place)
     assert rows[820]["final_score"] is None
     assert rows[590]["frozen"]
+
+
+def test_an_event_begins_and_ends_when_its_rows_were_measured(whole, times):
+    for event in told_of(whole).told():
+        assert (event.start, event.end) == (times[event.first], times[event.last])
+        assert event.duration_s == (times[event.last] - times[event.first]) / np.timedelta64(1, "s")
+
+
+def test_rows_without_times_are_written_and_told_by_their_numbers(service, table):
+    stream = service.stream(table.columns, "impute")
+    parts = [stream.assess(table)]
+    assert {row["time"] for row in json.loads(lines_of(parts, is_json=True))["rows"]} == {None}
+    assert pd.read_csv(io.StringIO(lines_of(parts, is_json=False)))["time"].isna().all()
+    text = io.StringIO()
+    Console(width=80, file=text).print(event_sheet([(None, 0, told_of(parts).told())]))
+    assert "UTC" not in text.getvalue()
+
+
+def test_times_keep_fractions_of_a_second(service, table, times):
+    stream = service.stream(table.columns, "impute")
+    halves = times + np.arange(N_ROWS) * np.timedelta64(500, "ms")
+    rows = json.loads(lines_of([stream.assess(table, halves)], is_json=True))["rows"]
+    assert [row["time"] for row in rows[:2]] == [
+        "2026-01-05T08:00:00.000Z",
+        "2026-01-05T08:00:10.500Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("level", "is_reached"),
+    [("anomaly", True), ("watch", True), ("drift", True), ("alarm", False)],
+)
+def test_a_level_is_reached_by_its_state_and_by_those_more_severe(elsewhere, level, is_reached):
+    assert elsewhere.reaches(level) is is_reached
+
+
+def test_an_unknown_operating_point_is_told_with_the_ranges_and_what_to_do(elsewhere):
+    said = " ".join(elsewhere.remarks({"flow_rate": "L/min"}))
+    assert "Unknown operating point in 299 of 300 rows, from row 2" in said
+    assert "flow_rate 1" in said
+    assert "L/min (trained 9" in said
+    assert "and 4 more" in said
+    assert "--context COLUMN" in said
+    sensors = elsewhere.out_of_range()
+    assert {sensor.name for sensor in sensors} == set(NAMES)
+    for sensor in sensors:
+        assert sensor.low > sensor.trained_high
+        assert sensor.share == 1.0
+
+
+def test_healthy_rows_say_nothing_of_ranges(service):
+    verdict = verdict_on(service, samples.healthy(300, seed=5).data)
+    assert verdict.out_of_range() == []
+    assert "trained range" not in " ".join(verdict.remarks({}))
 
 
 def test_a_sensor_may_have_any_name(service, table):
@@ -401,7 +472,7 @@ def test_the_rows_in_each_state_are_counted_over_all_parts(service, table):
         whole += [STATES[state] for state in part.assessment.statuses.states.tolist()]
     for state in STATES:
         if state in whole:
-            assert counts.of(state) == (whole.count(state), whole.index(state))
+            assert counts.of(state) == (whole.count(state), whole.index(state), None)
         else:
             assert counts.of(state) is None
     assert counts.of(AssetState.ALARM) is not None

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.markup import escape
 from rich.table import Table as Sheet
 
+from vigie.cli.render.times import short
 from vigie.events.event import Event
 from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenContribution
+from vigie.tables.report_words import words_of
 
 CAPTION = (
-    "how sure: how often a healthy machine looks as unusual as in the worst of these rows; of an "
-    "alarm or a drift, by averages of the latest rows. sensors: share of the surprise, and the "
-    "value there."
+    "how sure: how rarely a healthy machine looks like the worst row of the event (alarms and "
+    "drifts: like its averages of the latest rows). sensors: share of the deviation, and the "
+    "measured value."
 )
 STYLES = {AssetState.ALARM: "bold red"}
 """Of states; others are yellow."""
 CERTAIN = {AssetState.BAD_DATA, AssetState.UNKNOWN_OPERATING_POINT}
 """States without odds."""
-ADVICE = {
-    AssetState.DRIFT: "The asset has moved away from its training slowly. Check it; if it is well, "
-    "train again.",
-    AssetState.UNKNOWN_OPERATING_POINT: "The asset is run as training has not seen it, so no model "
-    "can say how it is. If it should run like this, record it and train again.",
-    AssetState.BAD_DATA: "Until the sensors work, the asset is not seen as it is.",
-}
-"""What to do in a state, if its name does not say it."""
 WORTH_TELLING = 0.1
 """Smallest share of a second sensor in the table."""
 
@@ -48,11 +42,11 @@ def event_sheet(
     """
     sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
     has_assets = any(asset is not None for asset, _, _ in machines)
+    has_times = any(event.start is not None for _, _, events in machines for event in events)
     if has_assets:
         sheet.add_column("asset", overflow="fold")
     sheet.add_column("event", no_wrap=True)
-    sheet.add_column("rows", no_wrap=True)
-    sheet.add_column("anomalous", justify="right")
+    sheet.add_column("from, to (UTC)" if has_times else "rows", no_wrap=True)
     sheet.add_column("how sure", no_wrap=True)
     sheet.add_column("sensors")
     for asset, first, events in machines:
@@ -69,9 +63,7 @@ def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...
         confidence = f"[{style}]{level}[/]\n{confidence}"
     return (
         _name(event.state),
-        _span(first + event.first + 1, first + event.last + 1)
-        + (f"\n{event.n_rows} rows" if event.state is not None and event.n_rows > 1 else ""),
-        f"{event.n_anomalies}",
+        "\n".join(_when(event, first)),
         confidence,
         "\n".join(
             _reason(sensor, units, first + event.peak + 1 if event.state is None else None)
@@ -92,13 +84,24 @@ def odds(p_value: float) -> str:
 
 def _name(state: AssetState | None) -> str:
     if state is None:
-        return "odd\nreadings"
+        return "isolated\nanomalies"
     style = STYLES.get(state, "yellow")
     return "\n".join(f"[{style}]{word}[/]" for word in state.words.split())
 
 
-def _span(first: int, last: int) -> str:
-    return f"{first}" if first == last else f"{first}–{last}"
+def _when(event: Event, first: int) -> Iterator[str]:
+    """Yield the times of an event, if they are known, its rows, and how many are anomalous."""
+    if event.start is not None and event.end is not None:
+        yield short(event.start)
+        if event.n_rows > 1:
+            yield f"to {short(event.end, event.start)}"
+            yield f"({words_of(event.duration_s or 0.0)})"
+    begin, end = first + event.first + 1, first + event.last + 1
+    if event.n_rows == 1:
+        yield f"row {begin}"
+    else:
+        yield f"rows {begin}–{end}"
+        yield f"{event.n_anomalies} of {event.n_rows} anomalous"
 
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
@@ -115,5 +118,5 @@ def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | Non
     # A state is about averages of many rows, so its worst row says little.
     when = ""
     if row is not None and sensor.readings_ago:
-        when = f", most in row {row - sensor.readings_ago}"
+        when = f", peak at row {row - sensor.readings_ago}"
     return f"{name} {sensor.share:.0%}\n  {value} ({usual}){when}"

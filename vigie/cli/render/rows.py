@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from math import isnan
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,9 +21,12 @@ from numpy.typing import NDArray
 from vigie.assessment.assessment import LEVELS, Assessment
 from vigie.assessment.status import STATES
 from vigie.assessment.stream import Part
+from vigie.assessment.trained_range import OutOfRange
+from vigie.cli.render.times import iso, iso_times, unit_of
 from vigie.detectors.base import Floats
+from vigie.events.event import Event
 
-COLUMNS = ("row", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence",
+COLUMNS = ("row", "time", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence",
            "imputed", "frozen", "unseen")  # fmt: skip
 """The columns before the scores of the models."""
 
@@ -29,7 +34,8 @@ COLUMNS = ("row", "final_score", "is_anomaly", "criticality", "sensor", "state",
 class Writer:
     """Write rows to a binary stream in parts.
 
-    JSON is one document with ``versions`` and ``rows``; CSV has a header and a line for each row.
+    JSON is one document with ``versions``, ``threshold``, ``rows``, ``events`` and
+    ``out_of_trained_range``; CSV has a header and a line for each row.
 
     Parameters
     ----------
@@ -39,6 +45,8 @@ class Writer:
         Whether to write JSON rather than CSV.
     versions : mapping of str to int or None
         The models, each with its version.
+    threshold : float
+        The score above which a reading is an anomaly.
     has_assets : bool
         Whether each row begins with the name of its machine.
     """
@@ -48,16 +56,18 @@ class Writer:
         out: BinaryIO,
         is_json: bool,
         versions: Mapping[str, int | None],
+        threshold: float,
         has_assets: bool = False,
     ):
         self._out, self._is_json, self._has_assets = out, is_json, has_assets
-        self._is_first = True
+        self._is_first, self._unit = True, "s"
         names = [*(["asset"] if has_assets else []), *COLUMNS, *versions]
         if self._is_json:
             # The text before each value, as in `{"row": 1, "final_score": 0.5, ...`
             self._before = [f"{', ' if at else '{'}{json.dumps(n)}: " for at, n in enumerate(names)]
             self._end, self._null = "}", "null"
-            self._write(f'{{"versions": {json.dumps(named(versions))}, "rows": [')
+            head = {"versions": named(versions), "threshold": threshold}
+            self._write(f'{json.dumps(head)[:-1]}, "rows": [')
         else:
             self._before = ["," if at else "" for at in range(len(names))]
             self._end, self._null = "\r\n", ""
@@ -85,6 +95,7 @@ class Writer:
         columns = [
             *whose,
             pc.cast(pa.array(np.arange(start, start + n_rows)), pa.string()),
+            self._times(part),
             self._scores(assessment.p_values),
             self._take(self._booleans, assessment.is_anomaly),
             self._take(self._texts(LEVELS), assessment.levels),
@@ -106,10 +117,11 @@ class Writer:
         self._is_first = False
         self._out.write(memoryview(text)[skipped:size])
 
-    def close(self) -> None:
-        """Write the end of the document."""
+    def close(self, summary: Mapping[str, Any] = {}) -> None:
+        """Write the end of the document; in JSON, a summary follows the rows."""
         if self._is_json:
-            self._write("]}\n")
+            rest = json.dumps(summary, allow_nan=False)[1:]
+            self._write(f"]{', ' if summary else ''}{rest}\n")
         self._out.flush()
 
     def _write(self, text: str) -> None:
@@ -121,6 +133,16 @@ class Writer:
 
     def _texts(self, texts: Sequence[str]) -> list[str]:
         return [json.dumps(t) if self._is_json else _csv_line([t])[:-2] for t in texts]
+
+    def _times(self, part: Part) -> Any:
+        """Return the times as text, or null if there are none."""
+        if part.times is None:
+            return pa.repeat(self._null, len(part.assessment))
+        # Once some times have fractions of a second, all have: other programs guess one format.
+        self._unit = unit_of(part.times, self._unit)
+        quote = '"' if self._is_json else ""
+        times = iso_times(part.times, self._unit)
+        return pc.binary_join_element_wise(quote, times, f"Z{quote}", "")
 
     def _scores(self, p_values: Floats) -> Any:
         """Return ``1 - p`` as text, or null if there is no p-value."""
@@ -181,6 +203,52 @@ class Writer:
             before = after = '"'
             texts = pc.replace_substring(texts, '"', '""')
         return pc.binary_join_element_wise(before, texts, after, "")
+
+
+def event_figures(event: Event, first: int, asset: str | None = None) -> dict[str, Any]:
+    """Return an event as plain data, with rows counted from 1.
+
+    Parameters
+    ----------
+    event : Event
+        The event.
+    first : int
+        Number of the machine's first row in the file, from 0.
+    asset : str, optional
+        The machine.
+    """
+    return {
+        **({} if asset is None else {"asset": asset}),
+        "state": event.state,
+        "from": iso(event.start),
+        "to": iso(event.end),
+        "duration_s": event.duration_s,
+        "first_row": first + event.first + 1,
+        "last_row": first + event.last + 1,
+        "peak_row": first + event.peak + 1,
+        "n_anomalies": event.n_anomalies,
+        "score": 1.0 - event.p_value,
+        "criticality": event.criticality,
+        "sensors": [
+            {
+                "name": sensor.name,
+                "share": sensor.share,
+                "value": getattr(sensor, "word", None) or _known(sensor.value),
+                "usual": _known(sensor.usual),
+            }
+            for sensor in event.sensors
+        ],
+    }
+
+
+def range_figures(sensors: Iterable[OutOfRange], asset: str | None = None) -> list[dict[str, Any]]:
+    """Return the sensors outside their trained ranges as plain data."""
+    whose = {} if asset is None else {"asset": asset}
+    return [{**whose, **asdict(sensor)} for sensor in sensors]
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def named(versions: Mapping[str, int | None]) -> list[str]:

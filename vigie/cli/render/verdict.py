@@ -1,0 +1,171 @@
+"""What was found in the rows of a machine, and what to do about it, in sentences and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vigie.assessment.assessment import UNKNOWN_POINT
+from vigie.assessment.status import STATES
+from vigie.assessment.stream import Faults, Part, StateCounts
+from vigie.assessment.trained_range import OutOfRange, TrainedRanges
+from vigie.cli.render.rows import event_figures, range_figures
+from vigie.cli.render.times import short
+from vigie.events.gathering import Events, Rows
+from vigie.models.anomaly_data import AssetState
+
+ADVICE = {
+    AssetState.DRIFT: "The asset has moved away from its training slowly. Check it; if it is well, "
+    "train again.",
+    AssetState.UNKNOWN_OPERATING_POINT: "The models do not know how the machine is run there, so "
+    "they cannot say whether it is healthy.",
+    AssetState.BAD_DATA: "Until the sensors work, the asset is not seen as it is.",
+}
+"""What a state means, and what to do, if its name does not say it."""
+ANOMALY = "anomaly"
+NEARLY_ALL, FEWEST = 0.9, 20
+"""From this share of anomalous readings, and so many of them, the models may not fit."""
+MOST_NAMED = 4
+"""Most sensors outside of their trained range that are named."""
+TRAIN = (
+    "If it should run like this, train on a healthy recording that includes such operation: "
+    "`vigie train FILE --promote`; if a column says how it is run (load, speed, product), add "
+    "`--context COLUMN`."
+)
+
+
+class Verdict:
+    """What was found in the rows of one machine.
+
+    Parameters
+    ----------
+    asset : str or None
+        The machine.
+    first : int
+        Number of its first row in the file, from 0.
+    has_events : bool
+        Whether events are gathered, which are explained.
+
+    Attributes
+    ----------
+    n_rows, n_anomalies : int
+        Rows, and anomalous ones.
+    events : Events
+        The events.
+    """
+
+    def __init__(self, asset: str | None, first: int, *, has_events: bool = True):
+        self.asset, self.first = asset, first
+        self.n_rows = self.n_anomalies = 0
+        self.events = Events()
+        self._has_events = has_events
+        self._faults, self._states = Faults(), StateCounts()
+        self._at_unknown, self._anomalous = TrainedRanges(), TrainedRanges()
+
+    def add(self, part: Part) -> None:
+        """Add the next rows."""
+        is_anomaly, states = part.assessment.is_anomaly, part.assessment.statuses.states
+        self.n_rows += len(is_anomaly)
+        self.n_anomalies += int(np.count_nonzero(is_anomaly))
+        self._states.add(part)
+        if self._has_events:
+            self.events.add(Rows.of(part))
+            self._faults.add(part)
+            self._at_unknown.add(part, states == UNKNOWN_POINT)
+            self._anomalous.add(part, is_anomaly)
+
+    @property
+    def n_alarms(self) -> int:
+        """Number of alarms."""
+        return self.events.counts[AssetState.ALARM]
+
+    @property
+    def mostly_anomalous(self) -> bool:
+        """Whether nearly every reading is anomalous."""
+        return self.n_anomalies >= max(FEWEST, NEARLY_ALL * self.n_rows)
+
+    def reaches(self, level: str) -> bool:
+        """Return whether the machine was in a state, or a more severe one.
+
+        Parameters
+        ----------
+        level : str
+            The value of one of ``STATES``, or ``anomaly`` for any anomalous reading.
+        """
+        least = STATES.index(AssetState.WATCH if level == ANOMALY else AssetState(level))
+        if level == ANOMALY and self.n_anomalies:
+            return True
+        return any(self._states.of(state) is not None for state in STATES[least:])
+
+    def out_of_range(self) -> list[OutOfRange]:
+        """Return the sensors outside their trained range.
+
+        At an unknown operating point; if there is none, and nearly every reading is anomalous, in
+        the anomalous readings.
+        """
+        if self._at_unknown.n_rows:
+            return self._at_unknown.outside()
+        return self._anomalous.outside() if self.mostly_anomalous else []
+
+    def remarks(self, units: Mapping[str, str]) -> Iterator[str]:
+        """Yield what to say below the table of events."""
+        for fault in self._faults.all():
+            yield f"{replace(fault, first_row=fault.first_row + self.first)}."
+        ranges = _ranges(self.out_of_range(), units)
+        for state, advice in ADVICE.items():
+            if (found := self._states.of(state)) is not None:
+                rest = f" {ranges}{TRAIN}" if state is AssetState.UNKNOWN_OPERATING_POINT else ""
+                yield (
+                    f"{state.words.capitalize()} in {found.n_rows} of {self.n_rows} rows, from row "
+                    f"{self.first + found.first + 1}"
+                    f"{'' if found.start is None else f' ({short(found.start)} UTC)'}. "
+                    f"{advice}{rest}"
+                )
+        is_known = self._states.of(AssetState.UNKNOWN_OPERATING_POINT) is None
+        if self.mostly_anomalous and is_known and ranges:
+            yield (
+                f"{self.n_anomalies} of {self.n_rows} readings are anomalous: either a fault lasts "
+                "throughout, or the models do not know this operating point. "
+                f"{ranges}{TRAIN}"
+            )
+        if self.events.n_silent:
+            yield (
+                f"No model could judge {self.events.n_silent} of {self.n_rows} rows: the context "
+                "or all sensors are missing, or the context was never seen in training."
+            )
+
+
+def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return what follows the rows in JSON: events, and sensors outside of their trained range."""
+    return {
+        "events": [
+            event_figures(event, verdict.first, verdict.asset)
+            for verdict in verdicts
+            for event in verdict.events.told()
+        ],
+        "out_of_trained_range": [
+            figures
+            for verdict in verdicts
+            for figures in range_figures(verdict.out_of_range(), verdict.asset)
+        ],
+    }
+
+
+def _ranges(sensors: Sequence[OutOfRange], units: Mapping[str, str]) -> str:
+    """Return the sensors outside of their trained range as a sentence; empty if there are none."""
+    if not sensors:
+        return ""
+    named = [
+        f"{sensor.name} {_range(sensor.low, sensor.high)} {units.get(sensor.name, '')}".rstrip()
+        + f" (trained {_range(sensor.trained_low, sensor.trained_high)})"
+        for sensor in sensors[:MOST_NAMED]
+    ]
+    more = f" and {len(sensors) - MOST_NAMED} more" if len(sensors) > MOST_NAMED else ""
+    return f"Outside of the trained range: {', '.join(named)}{more}. "
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
