@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vigie.assessment.engine import alone, since
 from vigie.assessment.false_alarms import MONTH_S, without_times
 from vigie.assessment.status import STATES
-from vigie.assessment.timeline import Times
+from vigie.assessment.timeline import Times, as_datetime
 from vigie.config import Settings
 from vigie.detectors.base import Floats, Progress, no_progress
 from vigie.errors import InvalidDataError, VigieError
@@ -254,10 +254,14 @@ class Backtest:
             "events_found": n_detected,
             "events_missed": len(self.faults) - n_detected,
             "event_rows": [[fault.first + 1, fault.last + 1] for fault in self.faults],
+            "event_times": [self._between(fault.first, fault.last) for fault in self.faults],
             "delay_rows": [fault.delay_rows for fault in self.faults],
             "delay_s": [fault.delay_s for fault in self.faults],
             "stood_already": [fault.stood_already for fault in self.faults],
             "alarms": len(self.alarms),
+            "alarm_rows": [[alarm.first + 1, alarm.last + 1] for alarm in self.alarms],
+            "alarm_times": [self._between(alarm.first, alarm.last) for alarm in self.alarms],
+            "alarm_durations_s": [alarm.duration_s for alarm in self.alarms],
             "false_alarms": len(self.false_alarms),
             "alarms_per_day": self.alarms_per_day,
             "false_alarms_per_day": self.false_alarms_per_day,
@@ -274,6 +278,13 @@ class Backtest:
             "judged_s": self.judged_s,
             "contamination": self.contamination,
         }
+
+    def _between(self, first: int, last: int) -> list[str] | None:
+        """Return the times of two rows in ISO 8601; None if they are unknown."""
+        if self.times is None:
+            return None
+        ends = as_datetime(self.times[first]), as_datetime(self.times[last])
+        return [end.isoformat().replace("+00:00", "Z") for end in ends]
 
     def _fault(self, first: int, last: int) -> Fault:
         start = first - self.train_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -12,13 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import Context, Exclude, Features, chosen_features, print_notes
+from vigie.cli.options import (
+    Context,
+    Exclude,
+    Features,
+    chosen_features,
+    picture_path,
+    print_notes,
+)
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out, progress_bar
 from vigie.errors import InvalidDataError
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vigie.backtest import Backtest
     from vigie.tables.table import Table
 
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 def backtest(
     file: Path,
     reading: ReadOptions,
+    named: list[str],
     labels: Annotated[
         str | None,
         typer.Option(help="The column that is not 0 in a fault; by default all rows are healthy."),
@@ -47,7 +56,8 @@ def backtest(
         Literal["table", "json"], typer.Option("--format", help="A table, or all figures as JSON.")
     ] = "table",
     picture: Annotated[
-        Path | None, typer.Option(help="Write a plot over time to this PNG file.")
+        Path | None,
+        typer.Option(help="Draw the verdict and the sensors over time into this PNG file."),
     ] = None,
 ) -> None:
     """Train on the first rows of a recording, assess the others, and compare with its labels."""
@@ -62,8 +72,9 @@ def backtest(
             field="--feature",
         )
     results: dict[str | None, Backtest] = {}
+    readings: dict[str | None, pd.DataFrame] = {}
     for machine in machines:
-        results[machine.asset] = _backtest(
+        results[machine.asset], readings[machine.asset] = _backtest(
             machine.table, labels, fault_word, train_rows, model, exclude, feature, context
         )
     if output == "json":
@@ -78,14 +89,10 @@ def backtest(
                 out.print(f"{whose}{sentence}", highlight=False, markup=False, soft_wrap=True)
     if picture is not None:
         for asset, result in results.items():
-            write_picture(result, picture_path(picture, asset))
-
-
-def picture_path(picture: Path, asset: str | None) -> Path:
-    """Return the file for the picture of a machine."""
-    if asset is None:
-        return picture
-    return picture.with_stem(f"{picture.stem}-{re.sub(r'[^0-9A-Za-z._-]', '_', asset)}")
+            name = Path(named[0]).name
+            title = f"Backtest on {name}" + ("" if asset is None else f", machine {asset}")
+            where = picture_path(picture, asset)
+            write_picture(result, where, readings[asset], title, machines[0].units)
 
 
 def _backtest(
@@ -97,8 +104,8 @@ def _backtest(
     exclude: list[str] | None,
     feature: list[str] | None,
     context: list[str] | None,
-) -> Backtest:
-    """Evaluate the detectors on the rows of one machine."""
+) -> tuple[Backtest, pd.DataFrame]:
+    """Evaluate the detectors on the rows of one machine; return their readings too."""
     import numpy as np
 
     from vigie import backtest as backtests
@@ -113,9 +120,10 @@ def _backtest(
         _propose_labels(table)
     rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
     with progress_bar() as progress:
-        return backtests.backtest(
+        result = backtests.backtest(
             X, is_faulty, rows, read_settings(), table.times, model, progress, context or ()
         )
+    return result, X
 
 
 def _propose_labels(table: Table) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from vigie.cli.options import RowRange, print_notes, row_slice
+from vigie.cli.options import RowRange, picture_path, print_notes, row_slice
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
 from vigie.errors import InvalidDataError
@@ -58,6 +59,7 @@ class Faulty(StrEnum):
 def detect(
     file: Path,
     reading: ReadOptions,
+    named: list[str],
     rows: RowRange = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model. Repeatable.")] = None,
     output: Annotated[
@@ -76,6 +78,10 @@ def detect(
             help="Exit with status 3 if a machine was in this state or a more severe one: for cron "
             "and CI. anomaly: any anomalous reading. By default the status is 0 whatever is found."
         ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw the verdict and the sensors over time into this PNG file."),
     ] = None,
 ) -> None:
     """Assess the readings in a file, machine by machine, by the versions that serve.
@@ -104,9 +110,13 @@ def detect(
     streams = [(machine, stream(machine.columns)) for machine in machines]
     _print_lacking(streams[0][1], file)
     print_notes(machines[0].notes)
-    verdicts = (
-        _write_rows(streams, output) if output is not Format.TABLE else _print_events(streams)
-    )
+    write = _print_events if output is Format.TABLE else partial(_write_rows, output=output)
+    verdicts = write(streams, is_drawn=picture is not None)
+    if picture is not None:
+        for verdict in verdicts:
+            title = Path(named[0]).name + (f", machine {verdict.asset}" if verdict.asset else "")
+            drawn = verdict.picture(title, machines[0].units)
+            drawn.write(picture_path(picture, verdict.asset))
     if fail_on is not None and any(verdict.reaches(fail_on) for verdict in verdicts):
         raise typer.Exit(FAILED)
 
@@ -134,7 +144,7 @@ def _parts(machine: Recording | Machine, stream: Stream) -> Iterator[Part]:
     return _counted(parts, machine.n_rows)
 
 
-def _write_rows(streams: Streams, output: Format) -> list[Verdict]:
+def _write_rows(streams: Streams, *, output: Format, is_drawn: bool) -> list[Verdict]:
     """Write every row as CSV or JSON."""
     from vigie.cli.render.rows import Writer
     from vigie.cli.render.verdict import Verdict, summary
@@ -145,7 +155,7 @@ def _write_rows(streams: Streams, output: Format) -> list[Verdict]:
     verdicts = []
     for machine, stream in streams:
         # To explain events takes long, and a line of CSV has no place for them.
-        verdict = Verdict(machine.asset, machine.first, has_events=is_json)
+        verdict = Verdict(machine.asset, machine.first, has_events=is_json, is_drawn=is_drawn)
         for part in _parts(machine, stream):
             writer.write(part, machine.first, machine.asset)
             verdict.add(part)
@@ -154,7 +164,7 @@ def _write_rows(streams: Streams, output: Format) -> list[Verdict]:
     return verdicts
 
 
-def _print_events(streams: Streams) -> list[Verdict]:
+def _print_events(streams: Streams, *, is_drawn: bool) -> list[Verdict]:
     """Print the events of all machines in one table, and what was wrong with their data."""
     from vigie.cli.render.events import event_sheet
     from vigie.cli.render.rows import named
@@ -163,7 +173,7 @@ def _print_events(streams: Streams) -> list[Verdict]:
 
     units, verdicts = streams[0][0].units, []
     for machine, stream in streams:
-        verdict = Verdict(machine.asset, machine.first)
+        verdict = Verdict(machine.asset, machine.first, is_drawn=is_drawn)
         for part in _parts(machine, stream):
             verdict.add(part)
         verdicts.append(verdict)

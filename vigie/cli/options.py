@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,6 +77,13 @@ def chosen_features(
     if line := left_out_line(left_out):
         err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     return chosen
+
+
+def picture_path(picture: Path, asset: str | None) -> Path:
+    """Return the file for the picture of a machine."""
+    if asset is None:
+        return picture
+    return picture.with_stem(f"{picture.stem}-{re.sub(r'[^0-9A-Za-z._-]', '_', asset)}")
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ import loaded_machine
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from vigie import __version__, samples
 from vigie.config import Settings
@@ -396,7 +397,16 @@ def shown(workplace: Workplace, trained: Finished) -> dict[str, Finished]:
         "table": ["detect", "fault.parquet"],
         "json": ["detect", "fault.csv", "--rows", "91:300", "--format", "json"],
         "csv": ["detect", "fault.csv", "--rows", "91:300", "--format", "csv"],
-        "alarm": ["detect", "fault.csv", "--format", "csv", "--fail-on", "alarm"],
+        "alarm": [
+            "detect",
+            "fault.csv",
+            "--format",
+            "csv",
+            "--fail-on",
+            "alarm",
+            "--picture",
+            "fault.png",
+        ],
         "no alarm": ["detect", "fault.csv", "--rows", "1:60", "--fail-on", "alarm"],
         "short": ["detect", "short.csv"],
         "short, imputed": ["detect", "short.csv", "--faulty", "impute"],
@@ -485,6 +495,16 @@ def test_an_alarm_ends_the_command_with_status_3_where_that_is_asked_for(shown):
     assert ",alarm," in shown["alarm"].stdout
     assert shown["alarm"].stderr == ""
     assert shown["no alarm"].returncode == 0, shown["no alarm"].stdout
+
+
+def test_a_recording_and_its_verdict_are_drawn(shown, workplace):
+    assert shown["alarm"].stderr == ""
+    picture = Image.open(workplace.shell.folder / "fault.png")
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    red = (np.abs(pixels - [0xD1, 0x49, 0x5B]).sum(axis=2) < 8).any(axis=0)
+    # The alarm is in the last two thirds of the recording.
+    assert not red[: len(red) // 3].any()
+    assert red[-len(red) // 4 : -60].all()
 
 
 def test_json_has_the_threshold_and_the_events_with_their_times(shown):

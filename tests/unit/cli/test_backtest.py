@@ -22,7 +22,8 @@ from rich.console import Console
 from vigie import cli, samples
 from vigie.assessment.status import STATES
 from vigie.backtest import Backtest, Confusion, backtest, usual_train_rows
-from vigie.cli.render.backtest import COLOURS, MOST_TOLD, sentences, sheet, write_picture
+from vigie.cli.render.backtest import MOST_TOLD, sentences, sheet, write_picture
+from vigie.cli.render.timeline import COLOURS, MOST_BLOCKS, Blocks
 from vigie.config import Settings
 from vigie.errors import InvalidDataError, VigieError
 from vigie.models.anomaly_data import AssetState
@@ -58,6 +59,10 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "max_gap_s": 3600.0,
     }
     return Backtest(**(given | facts))
+
+
+def no_sensors(result: Backtest) -> pd.DataFrame:
+    return pd.DataFrame(index=range(len(result.labels)))
 
 
 def seconds(*values: float) -> np.ndarray:
@@ -106,7 +111,7 @@ def test_false_alarms_stand_beside_those_asked_for():
     assert asset["asked_false_alarms_per_day"] == pytest.approx(0.5)
     [told] = [line for line in sentences(tested) if line.startswith("false alarms")]
     assert told == (
-        "false alarms: 2 a day; asked for: at most 0.5 a day, 15 a month "
+        "false alarms: 1 in 12 h; asked for: at most 0.5 a day, 15 a month "
         "(one in 2 days: these rows are too few to tell)"
     )
     often = hand_made(*EXAMPLE, times=times, false_alarms_per_month=600.0)
@@ -184,21 +189,24 @@ def test_the_sentences_say_what_an_operator_lived_through():
     times = seconds(*np.arange(16) * 60)
     told = sentences(hand_made(*EXAMPLE, times=times))
     assert told == [
-        "trained on rows 1–4 (left out as labelled: 1); assessed rows 5–16",
-        "fault in rows 6–8: found after 2 rows (2 min)",
-        "fault in rows 11–12: found at once",
-        "fault in rows 14–15: missed",
-        "3 alarms in 12 min, 1 of them without a fault: 360 a day",
+        "trained on rows 1–4 (left out as labelled: 1); "
+        "assessed rows 5–16 (2026-01-05 08:04:00 to 08:15:00 UTC, 11 min)",
+        "fault in rows 6–8 (2026-01-05 08:05:00 to 08:07:00 UTC, 2 min): "
+        "found after 2 rows (2 min)",
+        "fault in rows 11–12 (2026-01-05 08:10:00 to 08:11:00 UTC, 60 s): found at once",
+        "fault in rows 14–15 (2026-01-05 08:13:00 to 08:14:00 UTC, 60 s): missed",
+        "3 alarms in 12 min, 1 false (rate: 5 an hour)",
+        "false alarm in row 5 (2026-01-05 08:04:00 UTC)",
         "alarm in 4 of 12 assessed rows",
     ]
 
 
 def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counted():
     told = sentences(hand_made("...." + ".x" * 50, "." * 50 + ".x" * 25))
-    assert sum(sentence.startswith("fault in rows") for sentence in told) == MOST_TOLD
+    assert sum(sentence.startswith("fault in row ") for sentence in told) == MOST_TOLD
     assert told[-3:] == [
         "25 of 50 faults found in total",
-        "25 alarms, none of them without a fault",
+        "25 alarms, none false",
         "alarm in 25 of 100 assessed rows",
     ]
 
@@ -206,10 +214,35 @@ def test_of_very_many_faults_the_first_are_told_one_by_one_and_the_others_counte
 def test_without_a_labelled_row_the_sentences_say_why_alarms_are_false():
     told = sentences(hand_made("........", ".x.."))
     assert "none of these is labelled" in told[1]
-    assert told[2:] == ["1 alarm, without a fault", "alarm in 1 of 4 assessed rows"]
+    assert told[2:] == [
+        "1 alarm, 1 false",
+        "false alarm in row 6",
+        "alarm in 1 of 4 assessed rows",
+    ]
 
 
-def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm():
+@pytest.mark.parametrize(
+    ("step_s", "said"),
+    [(60.0, "(rate"), (240.0, "(rate: 3.75 an hour)"), (86_400.0, "(rate: 0.25 a day)")],
+)
+def test_a_rate_is_told_in_a_unit_that_the_recording_is_long_enough_for(step_s, said):
+    times = seconds(*np.arange(8) * step_s)
+    result = hand_made("........", "x...", times=times, max_gap_s=1e6)
+    [told] = [line for line in sentences(result) if line.startswith("1 alarm")]
+    assert (said in told) is (step_s > 60.0)
+
+
+def test_figures_say_when_faults_and_alarms_were():
+    times = seconds(*np.arange(16) * 60)
+    asset = hand_made(*EXAMPLE, times=times).figures()["asset"]
+    assert asset["event_times"][0] == ["2026-01-05T08:05:00Z", "2026-01-05T08:07:00Z"]
+    assert asset["alarm_rows"] == [[5, 5], [8, 9], [11, 11]]
+    assert asset["alarm_times"][1] == ["2026-01-05T08:07:00Z", "2026-01-05T08:08:00Z"]
+    assert asset["alarm_durations_s"] == [0.0, 60.0, 0.0]
+    assert hand_made(*EXAMPLE).figures()["asset"]["alarm_times"] == [None] * 3
+
+
+def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm(tmp_path):
     named = [AssetState.NORMAL, AssetState.ALARM, *3 * [AssetState.DRIFT], AssetState.BAD_DATA]
     states = np.array([STATES.index(state) for state in named])
     result = hand_made("....xxx...", "......", states=states)
@@ -229,8 +262,8 @@ def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm():
     Console(width=80, file=text).print(sheet({None: result}))
     [line] = [line for line in text.getvalue().splitlines() if "in drift" in line]
     assert line.replace("│", " ").split() == ["in", "drift", "–", "–", "–", "1", "2", "–", "–"]
-    write_picture(result, Path("drift.png"))
-    assert Path("drift.png").read_bytes().startswith(PNG)
+    write_picture(result, tmp_path / "drift.png", no_sensors(result))
+    assert (tmp_path / "drift.png").read_bytes().startswith(PNG)
 
 
 def test_a_recording_that_mostly_drifts_says_that_the_machine_has_moved():
@@ -406,7 +439,7 @@ def test_any_backtest_can_be_drawn(labels, alarm, tmp_path):
     asset = np.geomspace(1.0, 1e-30, 40)
     asset[:3] = np.nan
     result = hand_made(labels, alarm, train_rows=10, asset=asset)
-    write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png", no_sensors(result))
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
 
 
@@ -419,7 +452,8 @@ def of_colour(path: Path, colour: str) -> np.ndarray:
 def test_the_picture_has_each_state_in_a_colour_of_its_own(tmp_path):
     names = [AssetState.UNKNOWN_OPERATING_POINT, AssetState.DRIFT, AssetState.BAD_DATA]
     states = np.repeat([STATES.index(state) for state in names], 4)
-    write_picture(hand_made("." * 16, "." * 12, states=states), tmp_path / "line.png")
+    result = hand_made("." * 16, "." * 12, states=states)
+    write_picture(result, tmp_path / "line.png", no_sensors(result))
     widths = []
     for state in names:
         marked = of_colour(tmp_path / "line.png", COLOURS[state])
@@ -442,8 +476,22 @@ def test_a_recording_that_is_mostly_run_as_never_seen_says_what_to_do():
 
 def test_a_picture_of_an_asset_on_which_nothing_could_be_said_is_empty_but_drawn(tmp_path):
     result = dataclasses.replace(hand_made(*EXAMPLE), asset=np.full(16, np.nan))
-    write_picture(result, tmp_path / "line.png")
+    write_picture(result, tmp_path / "line.png", no_sensors(result))
     assert (tmp_path / "line.png").read_bytes().startswith(PNG)
+
+
+def test_a_picture_of_very_many_rows_keeps_the_extremes_and_few_points():
+    values = np.zeros((50_000, 1))
+    values[33_333], values[44_444] = 7.0, -7.0
+    p_values = np.full(50_000, 0.5)
+    p_values[12_345] = 1e-9
+    blocks = Blocks()
+    for rows in np.split(np.arange(50_000), [11, 40_000]):
+        blocks.add(rows.astype(float), p_values[rows], values[rows])
+    assert len(blocks.x) <= MOST_BLOCKS
+    assert (blocks.high.max(), blocks.low.min()) == (7.0, -7.0)
+    assert blocks.x[blocks.high.argmax()] <= 33_333 < blocks.x[blocks.high.argmax() + 1]
+    assert blocks.surprise.max() == pytest.approx(9.0)
 
 
 # The command.
@@ -546,8 +594,7 @@ def test_the_table_has_each_verdict_and_sentences_below_it(folder):
     for part in ("asset", "isolation_forest alone", "single readings", "F1", "FAR", "MAR"):
         assert f" {part} " in said
     assert f"trained on rows 1–{TRAIN_ROWS}; assessed rows {TRAIN_ROWS + 1}–{N_ROWS}" in said
-    assert f"fault in rows {ONSET + 1}–{N_ROWS}: found after" in said
-    assert "a day" in said
+    assert f"fault in rows {ONSET + 1}–{N_ROWS} (" in said
 
 
 def test_without_labels_every_row_counts_as_healthy(folder):

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.markup import escape
 from rich.table import Table as Sheet
 
+from vigie.assessment.timeline import Times
 from vigie.backtest import DAY_S, Backtest, Confusion, Fault
-from vigie.errors import InvalidDataError
+from vigie.cli.render import timeline
+from vigie.cli.render.times import short_span
+from vigie.detectors.base import Floats
 from vigie.events.gathering import Stretch, stretches
 from vigie.models.anomaly_data import AssetState
+from vigie.tables.report_words import words_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOUR_S, LEAST_S = 3600.0, 600.0
+"""An hour, and the shortest time from which a rate by the hour is told; see ``_rate``."""
 MOSTLY = {
     AssetState.DRIFT: "the machine has moved away from its training for most of these rows: check "
     "it and, if it is well, train again on later rows",
@@ -23,12 +32,6 @@ MOSTLY = {
     AssetState.BAD_DATA: "a sensor is frozen in most of these rows: leave it out, or repair it",
 }
 """What it says of a recording that most of its rows are in a state."""
-COLOURS = {
-    AssetState.DRIFT: "#e0a030",
-    AssetState.UNKNOWN_OPERATING_POINT: "#8e5bb5",
-    AssetState.BAD_DATA: "#8a8a8a",
-}
-"""Of the states other than an alarm in the plot."""
 MOST_TOLD = 20
 """Most faults that are listed individually."""
 
@@ -79,16 +82,16 @@ def sentences(result: Backtest) -> list[str]:
     left_out = f" (left out as labelled: {result.left_out_rows})" if result.left_out_rows else ""
     lines = [
         f"trained on rows 1–{result.train_rows}{left_out}; "
-        f"assessed rows {result.train_rows + 1}–{len(result.labels)}"
+        f"assessed {_place(result.train_rows, len(result.labels) - 1, result.times)}"
     ]
     if not result.labels[result.train_rows :].any():
         lines.append("none of these is labelled as faulty, so every alarm counts as false")
-    lines += [_sentence(fault) for fault in result.faults[:MOST_TOLD]]
+    lines += [_sentence(fault, result.times) for fault in result.faults[:MOST_TOLD]]
     if len(result.faults) > MOST_TOLD:
         n_found = sum(fault.delay_rows is not None for fault in result.faults)
         lines.append(f"{n_found} of {len(result.faults)} faults found in total")
     lines += [
-        _sentence_on_alarms(result),
+        *_sentences_on_alarms(result),
         *_sentences_on_asked(result),
         _sentence_on_states(result),
     ]
@@ -99,56 +102,74 @@ def sentences(result: Backtest) -> list[str]:
     ]
 
 
-def write_picture(result: Backtest, path: Path) -> None:
-    """Write the plot of a backtest over time as a PNG file.
+def write_picture(
+    result: Backtest,
+    path: Path,
+    X: pd.DataFrame,
+    title: str = "",
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Write the verdict and the sensors over time as a PNG file.
+
+    Parameters
+    ----------
+    result : Backtest
+        The backtest.
+    path : Path
+        The file.
+    X : DataFrame of shape (n_rows, n_sensors)
+        The readings; columns of words are left out.
+    title : str
+        Of the picture.
+    units : mapping of str to str, optional
+        Units of the sensors.
 
     Raises
     ------
     InvalidDataError
         If the file cannot be written.
     """
-    # Imported here, since few backtests need Matplotlib.
-    from matplotlib.figure import Figure
+    numbers = X.select_dtypes("number")
+    values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    x = timeline.places(0, len(result.labels), result.times)
+    blocks = timeline.Blocks()
+    blocks.add(x, result.asset, values)
+    half = 0.5 if result.times is None else 0.0
 
-    from vigie.tracking.figures import ACCENT, ALERT, INK
+    def spans(rows: Sequence[Stretch]) -> timeline.Spans:
+        return [(float(x[first]) - half, float(x[last]) + half) for first, last in rows]
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(title="The asset over time", xlabel="row", ylabel="surprise, −log₁₀ p")
-    axes.spines[["top", "right"]].set_visible(False)
-    surprise = -np.log10(np.maximum(result.asset, 1e-12))
-    limit = -float(np.log10(result.alarm_limit))
-    top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
-    axes.set(xlim=(0.5, len(surprise) + 0.5), ylim=(0.0, top))
-
-    def bars(rows: Sequence[Stretch], bottom: float, height: float, **look: Any) -> None:
-        spans = [(first + 0.5, last + 1.0 - first) for first, last in rows]
-        if spans:
-            axes.broken_barh(spans, (bottom * top, height * top), linewidth=0, **look)
-
-    bars([(0, result.train_rows - 1)], 0.0, 1.0, color="#dddddd", label="training", zorder=0)
-    bars(stretches(result.labels), 0.0, 1.0, color=ALERT, alpha=0.15, label="labelled", zorder=1)
-    axes.plot(np.arange(1, len(surprise) + 1), surprise, color=ACCENT, linewidth=0.8)
-    axes.axhline(limit, color=INK, linewidth=0.8, linestyle="--", label="alarm threshold")
-    alarms = [(alarm.first, alarm.last) for alarm in result.alarms]
-    bars(alarms, 0.94, 0.04, color=ALERT, label="alarm")
-    for state, colour in COLOURS.items():
-        rows = stretches(result.in_state(state), result.train_rows)
-        bars(rows, 0.88, 0.04, color=colour, label=state.words)
-    n_entries = len(axes.get_legend_handles_labels()[0])
-    # Of seven, the last would stand alone.
-    columns = n_entries if n_entries <= 6 else 4
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-    try:
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise InvalidDataError(
-            f"{path} cannot be written: {error.strerror or error}.", field="--picture"
-        ) from error
+    names = [str(name) for name in numbers.columns]
+    timeline.Picture(
+        title=title,
+        blocks=blocks,
+        is_time=result.times is not None,
+        sensors=names,
+        limit=result.alarm_limit,
+        states={
+            state: spans(stretches(result.in_state(state), result.train_rows))
+            for state in timeline.COLOURS
+        },
+        training=spans([(0, result.train_rows - 1)]),
+        labelled=spans(stretches(result.labels)),
+        first=[names[column] for column in _moved_most(result, values)],
+        units=units or {},
+    ).write(path)
 
 
-def _sentence(fault: Fault) -> str:
-    place = f"fault in rows {fault.first + 1}–{fault.last + 1}"
+def _moved_most(result: Backtest, values: Floats) -> list[int]:
+    """Return the sensors by how far they moved in alarm, in their spreads in training."""
+    training, assessed = values[: result.train_rows], values[result.train_rows :]
+    if not result.alarm.any():
+        return list(range(values.shape[1]))
+    center, spread = np.nan_to_num(training).mean(axis=0), np.nan_to_num(training).std(axis=0)
+    moved = np.abs(np.nan_to_num(assessed[result.alarm]).mean(axis=0) - center)
+    far = moved / np.where(spread > 0.0, spread, 1.0)
+    return [int(column) for column in np.argsort(-far, kind="stable")]
+
+
+def _sentence(fault: Fault, times: Times | None) -> str:
+    place = f"fault in {_place(fault.first, fault.last, times)}"
     if fault.delay_rows is None:
         return f"{place}: missed"
     if fault.stood_already:
@@ -156,38 +177,59 @@ def _sentence(fault: Fault) -> str:
     if fault.delay_rows == 0:
         return f"{place}: found at once"
     plural = "" if fault.delay_rows == 1 else "s"
-    passed = "" if fault.delay_s is None else f" ({_duration(fault.delay_s)})"
+    passed = "" if fault.delay_s is None else f" ({words_of(fault.delay_s)})"
     return f"{place}: found after {fault.delay_rows} row{plural}{passed}"
 
 
-def _sentence_on_alarms(result: Backtest) -> str:
+def _place(first: int, last: int, times: Times | None) -> str:
+    """Return rows, with their times if these are known."""
+    rows = f"rows {first + 1}–{last + 1}" if last > first else f"row {first + 1}"
+    if times is None:
+        return rows
+    length = words_of(float((times[last] - times[first]) / np.timedelta64(1, "s")))
+    lasts = f", {length}" if last > first else ""
+    return f"{rows} ({short_span(times[first], times[last])} UTC{lasts})"
+
+
+def _sentences_on_alarms(result: Backtest) -> Iterator[str]:
     n_alarms, n_false = len(result.alarms), len(result.false_alarms)
     sentence = f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}"
     if result.judged_s:
-        sentence += f" in {_duration(result.judged_s)}"
-    if n_alarms == 0:
-        return sentence
-    if n_false == n_alarms:
-        share = "" if n_alarms == 1 else "all "
-    else:
-        share = f"{n_false or 'none'} of them "
-    sentence += f", {share}without a fault"
-    if result.alarms_per_day is not None:
-        sentence += f": {result.alarms_per_day:.3g} a day"
-    return sentence
+        sentence += f" in {words_of(result.judged_s)}"
+    if n_alarms:
+        sentence += f", {n_false or 'none'} false"
+    if n_false and (rate := _rate(n_false, result.judged_s)):
+        sentence += f" (rate: {rate})"
+    yield sentence
+    for alarm in result.false_alarms[:MOST_TOLD]:
+        yield f"false alarm in {_place(alarm.first, alarm.last, result.times)}"
+    if n_false > MOST_TOLD:
+        yield f"and {n_false - MOST_TOLD} more false alarms"
+
+
+def _rate(n: int, seconds: float | None) -> str | None:
+    """Return a rate per day or hour; None if the time is too short for either to mean anything."""
+    for unit, length, least in (("a day", DAY_S, DAY_S), ("an hour", HOUR_S, LEAST_S)):
+        if seconds and seconds >= least:
+            return f"{n * length / seconds:.3g} {unit}"
+    return None
 
 
 def _sentences_on_asked(result: Backtest) -> list[str]:
     """Return how many false alarms there are beside those asked for, if any are."""
-    asked, found = result.asked_per_day, result.false_alarms_per_day
-    if asked is None or found is None or result.judged_s is None:
+    asked, seconds = result.asked_per_day, result.judged_s
+    if asked is None or seconds is None:
         return []
+    found = len(result.false_alarms)
+    rate = f"{found} in {words_of(seconds)}"
+    if seconds >= DAY_S:
+        rate = f"{found * DAY_S / seconds:.3g} a day"
     sentence = (
-        f"false alarms: {found:.3g} a day; asked for: at most {asked:.3g} a day, "
+        f"false alarms: {rate}; asked for: at most {asked:.3g} a day, "
         f"{result.false_alarms_per_month:g} a month"
     )
-    if asked * result.judged_s < DAY_S:
-        sentence += f" (one in {_duration(DAY_S / asked)}: these rows are too few to tell)"
+    if asked * seconds < DAY_S:
+        sentence += f" (one in {words_of(DAY_S / asked)}: these rows are too few to tell)"
     return [sentence]
 
 
@@ -198,10 +240,3 @@ def _sentence_on_states(result: Backtest) -> str:
         if n_rows or state is AssetState.ALARM
     ]
     return f"{', '.join(counts)} of {len(result.states):,} assessed rows"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", DAY_S), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"

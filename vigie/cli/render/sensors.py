@@ -25,6 +25,7 @@ DPI = 110
 WIDTH, PANEL_HEIGHT = 10.0, 1.15
 """In inches."""
 LONGEST_NAME = 34
+INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 MISSING_COLOUR, FROZEN_COLOUR, FROZEN_ALPHA = "#c9ced6", "#d1495b", 0.25
 
 
@@ -76,9 +77,20 @@ def write_picture(report: Report, machines: Sequence[Machine], path: Path) -> No
     for axes in panels[len(columns) :]:
         axes.set_axis_off()
     for axes in panels[max(len(columns) - across, 0) : len(columns)]:
-        _label_times(axes, is_time, most=8 if across == 1 else 5)
+        label_times(axes, is_time, most=8 if across == 1 else 5)
     figure.suptitle(_title(report, machine, len(columns)), fontsize=10, x=0.01, ha="left")
     _add_legend(figure, columns)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG file.
+
+    Raises
+    ------
+    InvalidDataError
+        If the file cannot be written.
+    """
     try:
         figure.savefig(path, dpi=DPI, format="png")
     except OSError as error:
@@ -87,14 +99,14 @@ def write_picture(report: Report, machines: Sequence[Machine], path: Path) -> No
         ) from error
 
 
-def _label_times(axes: Any, is_time: bool, most: int) -> None:
+def label_times(axes: Any, is_time: bool, most: int) -> None:
     """Label the axis of the lowest panel below one another."""
     axes.tick_params(labelbottom=True)
     axes.set_xlabel("time, UTC" if is_time else "row", fontsize=8)
     if is_time:
         from matplotlib import dates
 
-        locator: Any = dates.AutoDateLocator(maxticks=most)  # type: ignore[no-untyped-call]
+        locator: Any = dates.AutoDateLocator(minticks=3, maxticks=most)  # type: ignore[no-untyped-call]
         formatter: Any = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(formatter)
@@ -116,8 +128,6 @@ def _add_legend(figure: Any, columns: Sequence[ColumnReport]) -> None:
 
 def _draw(axes: Any, column: ColumnReport, machine: Machine, x: Floats, gap: float) -> None:
     """Draw a sensor into a panel."""
-    from vigie.tracking.figures import ACCENT, INK
-
     values = machine.table.frame[column.name].to_numpy(dtype=np.float64, na_value=np.nan)
     drawn = _drawn(x, values, gap)
     axes.fill_between(drawn.x, drawn.low, drawn.high, color=ACCENT, linewidth=0.5, alpha=0.7)
@@ -149,9 +159,9 @@ def _draw(axes: Any, column: ColumnReport, machine: Machine, x: Floats, gap: flo
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.yaxis.get_offset_text().set_fontsize(7)
     axes.locator_params(axis="y", nbins=3)
-    axes.set_title(_text(column.name), fontsize=8, loc="left", pad=3, color=INK)
+    axes.set_title(text_of(column.name), fontsize=8, loc="left", pad=3, color=INK)
     if column.unit:
-        axes.set_ylabel(_text(column.unit), fontsize=7)
+        axes.set_ylabel(text_of(column.unit), fontsize=7)
     if len(x) > 1:
         axes.set_xlim(x.min(), x.max())
 
@@ -214,15 +224,15 @@ def _gap_limit(report: Report, is_time: bool) -> float:
 
 
 def _title(report: Report, machine: Machine, n_drawn: int) -> str:
-    name = _text(Path(report.name).name or report.name, 60)
-    whose = "" if machine.asset is None else f", machine {_text(machine.asset)}"
+    name = text_of(Path(report.name).name or report.name, 60)
+    whose = "" if machine.asset is None else f", machine {text_of(machine.asset)}"
     n_all = len(report.features)
     of = f"{n_drawn} sensors" if n_drawn == n_all else f"the first {n_drawn} of {n_all} sensors"
     of = "1 sensor" if n_all == 1 else of
     return f"{name}{whose}: {of} over {machine.n_rows:,} rows"
 
 
-def _text(text: str, longest: int = LONGEST_NAME) -> str:
+def text_of(text: str, longest: int = LONGEST_NAME) -> str:
     """Return text from outside as Matplotlib draws it as it is: a dollar would begin a formula."""
     text = plain(text)
     text = text if len(text) <= longest else f"{text[: longest - 3]}..."

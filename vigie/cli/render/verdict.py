@@ -13,7 +13,9 @@ from vigie.assessment.status import STATES
 from vigie.assessment.stream import Faults, Part, StateCounts
 from vigie.assessment.trained_range import OutOfRange, TrainedRanges
 from vigie.cli.render.rows import event_figures, range_figures
+from vigie.cli.render.timeline import Blocks, Picture, places
 from vigie.cli.render.times import short
+from vigie.events.event import Event
 from vigie.events.gathering import Events, Rows
 from vigie.models.anomaly_data import AssetState
 
@@ -48,6 +50,8 @@ class Verdict:
         Number of its first row in the file, from 0.
     has_events : bool
         Whether events are gathered, which are explained.
+    is_drawn : bool
+        Whether ``picture`` is wanted.
 
     Attributes
     ----------
@@ -57,11 +61,21 @@ class Verdict:
         The events.
     """
 
-    def __init__(self, asset: str | None, first: int, *, has_events: bool = True):
+    def __init__(
+        self,
+        asset: str | None,
+        first: int,
+        *,
+        has_events: bool = True,
+        is_drawn: bool = False,
+    ):
         self.asset, self.first = asset, first
         self.n_rows = self.n_anomalies = 0
         self.events = Events()
-        self._has_events = has_events
+        self._has_events = has_events or is_drawn
+        self._blocks = Blocks() if is_drawn else None
+        self._sensors: tuple[str, ...] = ()
+        self._is_time, self._limit = False, 1.0
         self._faults, self._states = Faults(), StateCounts()
         self._at_unknown, self._anomalous = TrainedRanges(), TrainedRanges()
 
@@ -76,6 +90,46 @@ class Verdict:
             self._faults.add(part)
             self._at_unknown.add(part, states == UNKNOWN_POINT)
             self._anomalous.add(part, is_anomaly)
+        if self._blocks is not None and len(is_anomaly):
+            self._draw(part, self._blocks)
+
+    def _draw(self, part: Part, blocks: Blocks) -> None:
+        """Add the next rows to the picture."""
+        assessment = part.assessment
+        sensors = assessment.rows.sensors
+        drawn = [i for i, name in enumerate(sensors.names) if name not in sensors.words]
+        self._sensors = tuple(sensors.names[i] for i in drawn)
+        self._is_time, self._limit = part.times is not None, assessment.alarm_limit
+        x = places(self.first + part.first, len(assessment), part.times)
+        blocks.add(x, assessment.asset_p_values, assessment.rows.values[:, drawn])
+
+    def picture(self, title: str, units: Mapping[str, str]) -> Picture:
+        """Return the verdict and the sensors over time; events only as far as they are told."""
+        assert self._blocks is not None
+        states: dict[AssetState, list[tuple[float, float]]] = {}
+        moved: dict[str, float] = {}
+        for event in self.events.told():
+            if event.state is not None:
+                states.setdefault(event.state, []).append(self._span(event))
+            for sensor in event.sensors:
+                moved[sensor.name] = moved.get(sensor.name, 0.0) + sensor.share * event.n_rows
+        return Picture(
+            title=title,
+            blocks=self._blocks,
+            is_time=self._is_time,
+            sensors=self._sensors,
+            limit=self._limit,
+            states=states,
+            first=sorted(moved, key=lambda name: -moved[name]),
+            units=units,
+        )
+
+    def _span(self, event: Event) -> tuple[float, float]:
+        """Return where an event begins and ends on the axis of the picture."""
+        if event.start is None or event.end is None:
+            return self.first + event.first + 0.5, self.first + event.last + 1.5
+        begin, end = places(0, 2, np.array([event.start, event.end]))
+        return float(begin), float(end)
 
     @property
     def n_alarms(self) -> int:
