@@ -31,6 +31,9 @@ Horizons = Annotated[
 Range = tuple[float | None, float | None]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Addresses that only this machine reaches."""
+
 
 class Settings(BaseSettings):
     """All settings, with their defaults and units."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vigie.config import Settings
+from vigie.config import LOOPBACK, Settings
 from vigie.errors import ConflictError, TrackingError, VigieError
 from vigie.state import require_writable
 
@@ -23,7 +23,8 @@ START_TIMEOUT_S = 90.0
 WATCHDOG = """read nothing
 { kill -s TERM -- "-$0"; sleep 8; kill -s KILL -- "-$0"; } 2>/dev/null"""
 """Ends the session of process ``$0`` when the pipe closes: SIGTERM first, then SIGKILL."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+ANY = ("0.0.0.0", "::")
 
 
 @contextmanager
@@ -96,18 +97,24 @@ def service(settings: Settings) -> Iterator[str]:
     InvalidDataError
         If the state folder is not writable.
     """
-    require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
-    url = f"http://127.0.0.1:{settings.port}"
+    require_free(settings.port, f"use --port {settings.port + 1} (VIGIE_PORT={settings.port + 1})")
+    host = settings.host
+    own = "127.0.0.1" if host in ANY else f"[{host}]" if ":" in host else host
+    url = f"http://{own}:{settings.port}"
     require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     # Without -P, Python would run a folder `vigie` in the working directory instead.
     command = [sys.executable, "-P", "-m", "vigie.cli", "serve"]
     log = settings.state_dir / "vigie.log"
     # Both start at the same time here, so MLflow's first answers are slow.
-    environment = {"VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0))}
+    environment = {
+        "VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0)),
+        "VIGIE_HOST": host,
+        "VIGIE_PORT": str(settings.port),
+    }
     with running(command, environment, log) as process:
         await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
-        yield f"http://localhost:{settings.port}"
+        yield f"http://{'localhost' if host in (*ANY, *LOOPBACK) else own}:{settings.port}"
 
 
 def require_free(port: int, remedy: str) -> None:

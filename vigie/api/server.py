@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import uvicorn
 
 from vigie.api.connections import allow_connections, patient_for
-from vigie.config import Settings
+from vigie.config import LOOPBACK, Settings
+
+logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long open requests may still take after the stop signal, in seconds."""
@@ -14,6 +18,14 @@ SHUTDOWN_TIMEOUT_S = 5
 def serve(settings: Settings) -> None:
     """Serve until the process receives a stop signal."""
     allow_connections()
+    if settings.host not in LOOPBACK:
+        logger.warning(
+            "Vigie has no login: whoever reaches %s port %d may read, train and change what is "
+            "served. Put a proxy with a login before it (docs/operations.md), or listen on "
+            "127.0.0.1 only.",
+            settings.host,
+            settings.port,
+        )
     uvicorn.run(
         "vigie.main:app",
         host=settings.host,

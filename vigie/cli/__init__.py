@@ -14,25 +14,27 @@ import typer
 
 from vigie import __version__
 from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
+from vigie.cli.command import Command, Group
 from vigie.cli.terminal import err, out, print_error
 from vigie.errors import VigieError
 
 app = typer.Typer(
+    cls=Group,
     help="Anomaly detection for machines and their sensors, tracked and versioned in MLflow.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 # In the order of `vigie --help`.
-app.command()(up.up)
-app.command()(serve.serve)
-app.command()(inspect.inspect)
-app.command()(train.train)
-app.command()(sync.sync)
-app.command()(detect.detect)
-app.command()(backtest.backtest)
+app.command(cls=Command)(up.up)
+app.command(cls=Command)(serve.serve)
+app.command(cls=Command)(inspect.inspect)
+app.command(cls=Command)(train.train)
+app.command(cls=Command)(sync.sync)
+app.command(cls=Command)(detect.detect)
+app.command(cls=Command)(backtest.backtest)
 app.add_typer(models.models, name="models")
-app.command()(doctor.doctor)
-app.command()(demo.demo)
+app.command(cls=Command)(doctor.doctor)
+app.command(cls=Command)(demo.demo)
 
 
 def main() -> None:

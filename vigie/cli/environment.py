@@ -18,6 +18,12 @@ def read_settings(**given: Any) -> Settings:
     return Settings(**given)
 
 
+def service_settings(host: str | None, port: int | None) -> Settings:
+    """Return the settings of the service, with the address given on the command line."""
+    given = {"host": host, "port": port}
+    return read_settings(**{name: value for name, value in given.items() if value is not None})
+
+
 def enabled_mlflow() -> MLflowService:
     """Return the MLflow service, if tracking is enabled.
 

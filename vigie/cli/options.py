@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
     from vigie.tables.table import Table
 
+Host = Annotated[
+    str | None,
+    typer.Option(
+        help="Address to listen on, instead of VIGIE_HOST (127.0.0.1): 0.0.0.0 for every interface."
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port to listen on, instead of VIGIE_PORT (8084)."),
+]
 RowRange = Annotated[
     str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400 (inclusive).")
 ]

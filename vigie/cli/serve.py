@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from vigie.cli.environment import read_settings
+from vigie.cli.environment import service_settings
+from vigie.cli.options import Host, Port
 from vigie.cli.terminal import signals_as_exit
 
 
-def serve() -> None:
+def serve(host: Host = None, port: Port = None) -> None:
     """Run the service, with the MLflow server at MLFLOW_TRACKING_URI."""
     from vigie.api.server import serve as serve_over_http
     from vigie.local import require_free
 
-    settings = read_settings()
-    require_free(settings.port, f"set VIGIE_PORT={settings.port + 1}")
+    settings = service_settings(host, port)
+    require_free(settings.port, f"use --port {settings.port + 1} (VIGIE_PORT={settings.port + 1})")
     # After its shutdown, uvicorn raises the signal again that it has received.
     with signals_as_exit():
         serve_over_http(settings)

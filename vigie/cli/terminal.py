@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
+import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from rich.table import Table as Sheet
+
+LOG_EVERY_S = 5.0
+"""Seconds between two lines of progress without a terminal."""
 
 out = Console()
 err = Console(stderr=True)
@@ -59,20 +64,52 @@ def print_error(error: str) -> None:
 
 @contextmanager
 def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar during a block, if there is a terminal.
+    """Show a progress bar during a block; without a terminal, a line every few seconds.
 
     Yields
     ------
     callable
         Takes the current step, and the share of it that is complete.
     """
+    if not err.is_terminal:
+        with _progress_log(what) as report:
+            yield report
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
-    disabled = not err.is_terminal
-    with Progress(*columns, console=err, transient=True, disable=disabled) as bars:
+    with Progress(*columns, console=err, transient=True) as bars:
         task = bars.add_task(what, total=1.0)
         yield lambda step, share: bars.update(task, description=step, completed=share)
+
+
+@contextmanager
+def _progress_log(what: str) -> Iterator[Callable[[str, float], None]]:
+    """Print the latest progress every few seconds, in a thread: a step may take long."""
+    latest, done, began = [(what, 0.0)], threading.Event(), time.monotonic()
+
+    def print_lines() -> None:
+        while not done.wait(LOG_EVERY_S):
+            step, share = latest[-1]
+            passed = time.monotonic() - began
+            err.print(
+                f"{share:>4.0%} {step} ({passed:.0f} s)",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    thread = threading.Thread(target=print_lines, daemon=True)
+    thread.start()
+
+    def report(step: str, share: float) -> None:
+        latest[:] = [(step, share)]
+
+    try:
+        yield report
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager

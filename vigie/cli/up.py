@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 
-from vigie.cli.environment import read_settings
+from vigie.cli.environment import service_settings
+from vigie.cli.options import Host, Port
 from vigie.cli.terminal import err, signals_as_exit
 
 
-def up() -> None:
+def up(host: Host = None, port: Port = None) -> None:
     """Run MLflow and the service on this machine until Ctrl-C."""
     from vigie.local import mlflow_server, service
 
-    settings = read_settings()
+    settings = service_settings(host, port)
     err.print("Starting MLflow and the service ...")
     with signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
         err.print(f"Service  {address}/docs")

@@ -323,16 +323,22 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 class _TotalProgress:
-    """The mean progress of concurrent fits."""
+    """The mean progress of concurrent fits.
+
+    The step is that of the first one, which fits all rows: the others count epochs of their own.
+    """
 
     def __init__(self, n: int, progress: Progress):
         self._shares = [0.0] * n
+        self._step = "fit"
         self._progress = progress
 
     def part(self, number: int) -> Progress:
         def report(step: str, share: float) -> None:
             self._shares[number] = share
-            self._progress(step, sum(self._shares) / len(self._shares))
+            if number == 0:
+                self._step = step if share < 1.0 else "calibration"
+            self._progress(self._step, sum(self._shares) / len(self._shares))
 
         return report
 

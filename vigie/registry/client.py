@@ -52,6 +52,10 @@ class ClientRegistry:
         run = self._server.call(self._server.client.get_run, run_id)
         return run.info.run_name, dict(run.data.metrics)
 
+    def run_params(self, run_id: str) -> dict[str, str]:
+        run = self._server.call(self._server.client.get_run, run_id)
+        return dict(run.data.params)
+
     def artifact_uri(self, version: Version) -> str:
         get_uri = self._server.client.get_model_version_download_uri
         return str(self._server.call(get_uri, version.name, str(version.version)))

@@ -29,6 +29,9 @@ class Registry(Protocol):
     def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         """Return the name and the metrics of a run."""
 
+    def run_params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run."""
+
     def artifact_uri(self, version: Version) -> str:
         """Return the URI of a version's artifacts."""
 
@@ -89,3 +92,13 @@ def run_metrics(server: Server, version: Version) -> tuple[str | None, dict[str,
         return registry_of(server).run_metrics(version.run_id)
     except ModelNotFoundError:
         return None, {}
+
+
+def run_params(server: Server, version: Version) -> dict[str, str]:
+    """Return the parameters of a version's run; none if the run no longer exists."""
+    if version.run_id is None:
+        return {}
+    try:
+        return registry_of(server).run_params(version.run_id)
+    except ModelNotFoundError:
+        return {}

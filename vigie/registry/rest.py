@@ -50,6 +50,10 @@ class RestRegistry:
         metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
         return run["info"].get("run_name"), metrics
 
+    def run_params(self, run_id: str) -> dict[str, str]:
+        run = self._server.get("runs/get", run_id=run_id)["run"]
+        return {item["key"]: str(item["value"]) for item in run["data"].get("params", [])}
+
     def artifact_uri(self, version: Version) -> str:
         endpoint, number = "model-versions/get-download-uri", str(version.version)
         return str(self._server.get(endpoint, name=version.name, version=number)["artifact_uri"])

@@ -310,6 +310,10 @@ class MLflowService:
         """Return the name and the metrics of a version's run."""
         return lookup.run_metrics(self.server, version)
 
+    def run_params(self, version: Version) -> dict[str, str]:
+        """Return the parameters of a version's run; none if the run no longer exists."""
+        return lookup.run_params(self.server, version)
+
     @property
     def outbox(self) -> Outbox:
         """The records to be sent; they go to the server that is configured at that time."""

@@ -489,8 +489,26 @@ def _readable(path: Path) -> Iterator[None]:
     InvalidDataError
         If there is no such file, or it is damaged.
     """
-    if not path.is_file():
+    if path.is_dir():
+        tables = [child for child in sorted(path.iterdir()) if child.is_file()]
+        example = f", such as {path / tables[0].name}" if tables else ""
+        raise InvalidDataError(
+            f"{path} is a folder.", field="FILE", remedy=f"Name one of its files{example}."
+        )
+    if str(path) == "-":
+        raise InvalidDataError(
+            "Standard input cannot be read, since a table is read more than once.",
+            field="FILE",
+            remedy="Write it to a file first.",
+        )
+    if not path.exists():
         raise InvalidDataError(f"There is no file {path}.", field="FILE")
+    if not path.is_file():
+        raise InvalidDataError(
+            f"{path} is no regular file, and a table is read more than once.",
+            field="FILE",
+            remedy="Write it to a file first.",
+        )
     try:
         yield
     except InvalidDataError:

@@ -124,6 +124,8 @@ def write_files(folder: Path) -> None:
     table.to_csv(folder / "gap.csv", index=False)
     table.drop(columns="flow_rate").to_csv(folder / "short.csv", index=False)
     (folder / "empty.csv").write_text("")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "one.csv").write_text("a\n1\n")
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,9 @@ def offline(shell: Shell) -> dict[str, Finished]:
     """What commands say without MLflow."""
     commands = {
         "no such file": ["train", "nowhere.csv"],
+        "folder": ["train", "folder"],
+        "standard input": ["train", "-"],
+        "device": ["train", "/dev/null"],
         "no such column": ["train", "healthy.csv", "--exclude", "colour"],
         "no such feature": ["train", "healthy.csv", "--feature", "colour"],
         "no range": ["train", "healthy.csv", "--rows", "5-9"],
@@ -186,6 +191,9 @@ def offline(shell: Shell) -> dict[str, Finished]:
     ("command", "said"),
     [
         ("no such file", ["no file nowhere.csv"]),
+        ("folder", ["folder is a folder", "such as folder/one.csv"]),
+        ("standard input", ["Standard input cannot be read", "Write it to a file"]),
+        ("device", ["/dev/null is no regular file"]),
         ("no such column", ["--exclude", "no column colour", "flow_rate, motor_current, label"]),
         ("no such feature", ["--feature:", "no column colour", "flow_rate, motor_current, label"]),
         ("no such context", ["--context:", "no column colour", "motor_current, label"]),
@@ -551,7 +559,9 @@ def test_the_list_shows_stage_and_run_of_every_version(shown, workplace):
         [version] = workplace.tracking.list_versions(name)
         [line] = [line for line in shown["list"].stdout.splitlines() if line.startswith(f"{name} ")]
         assert "Production" in line
-        assert version.run_id in line
+        assert version.run_id[:7] in line
+        assert line.split()[-3:-1] == ["300", "8"]
+        assert len(line) <= 80
 
 
 def test_the_doctor_finds_a_healthy_registry_healthy(shown):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from vigie.cli import app, terminal
 from vigie.cli.train import _print_smallest_steps
 
 MANY = 20
@@ -73,3 +76,29 @@ def test_it_fits_in_80_columns(capsys):
 def test_nothing_is_printed_if_nothing_was_measured(capsys, steps):
     assert printed(capsys, model(steps, steps)) == []
     assert printed(capsys) == []
+
+
+def test_progress_is_a_line_now_and_then_without_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "LOG_EVERY_S", 0.01)
+    with terminal.progress_bar() as progress:
+        progress("lstm_autoencoder: epoch 7/20", 0.34)
+        said = ""
+        deadline = time.monotonic() + 10.0
+        while "epoch 7/20" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert " 34% lstm_autoencoder: epoch 7/20 (0 s)" in said
+
+
+def test_a_fast_training_prints_no_progress(capsys):
+    with terminal.progress_bar() as progress:
+        progress("isolation_forest: fitted", 1.0)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["train", "detect", "serve", "models promote"])
+def test_no_type_follows_an_option_without_a_value(command):
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    assert "<bool>" not in shown.output
+    assert "--help" in shown.output
