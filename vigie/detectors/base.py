@@ -48,12 +48,15 @@ class Fitted:
         Limit of the raw score far from all training rows; inf if it is unbounded.
     loss_by_epoch : tuple of float
         Training loss of each epoch up to the best one; empty for algorithms without epochs.
+    validation_loss_by_epoch : tuple of float
+        The same of held-out windows, of all epochs; empty if none were held out.
     """
 
     estimator: Any
     arrays: dict[str, NDArray[Any]]
     saturation: float = math.inf
     loss_by_epoch: tuple[float, ...] = field(default=())
+    validation_loss_by_epoch: tuple[float, ...] = field(default=())
 
 
 class Detector(Protocol):

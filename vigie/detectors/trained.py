@@ -100,6 +100,8 @@ class TrainedModel:
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
         Training loss of each epoch up to the best one, in the process that fitted it.
+    validation_loss_by_epoch : tuple of float
+        The same of held-out windows, of all epochs.
     """
 
     algorithm: str
@@ -125,6 +127,7 @@ class TrainedModel:
     context: Context | None = field(default=None, repr=False, compare=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    validation_loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def n_features(self) -> int:

@@ -132,7 +132,9 @@ def train(
     held_out: dict[str, HeldOut] = {}
     for number, (name, part) in enumerate(enough.items(), start=1):
         whole, held_out[name] = _calibrated(part, table, threshold, folding, total.part(number))
-        kept: dict[str, Any] = {name: replace(whole, estimator=None, loss_by_epoch=())}
+        kept: dict[str, Any] = {
+            name: replace(whole, estimator=None, loss_by_epoch=(), validation_loss_by_epoch=())
+        }
         model = replace(model, **kept)
     if limits is not None and "trend" in held_out:
         steps = smallest_steps(held_out, table.judged, model.high - model.low, limits)
@@ -300,6 +302,7 @@ def _calibrated(
         libraries={name: version(name) for name in ("numpy", "scikit-learn", "pyod", "torch")},
         estimator=fitted.estimator,
         loss_by_epoch=fitted.loss_by_epoch,
+        validation_loss_by_epoch=fitted.validation_loss_by_epoch,
     )
     without_last = replace(model, arrays=parts[-1].result().fitted.arrays, estimator=None)
     return model, HeldOut(without_last, tuple(folds_of[-1][0]), matched[-1])

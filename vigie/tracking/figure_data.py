@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
 
-MOST_OUTLIERS, MOST_ROWS, N_BINS = 200, 5000, 50
+MOST_OUTLIERS, MOST_ROWS, N_BINS, MOST_RANKS = 200, 5000, 50, 400
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class FigureData:
         The rows or windows with the highest scores above the threshold.
     loss_by_epoch : ndarray of shape (n_epochs,)
         Empty if the model has no epochs.
+    validation_loss_by_epoch : ndarray of shape (n_epochs_run,)
+        Of held-out windows, beyond the best epoch too; empty if there are none.
+    highest : ndarray of shape (n,)
+        The highest score among the rows from each of ``rows`` to the next one.
+    ranks, ranked : ndarray of shape (n_ranks,)
+        Counts of rows, from 1 to all, and the least score of so many highest ones.
+    units : ndarray of str of shape (n_features,)
+        Units of the sensors; empty if they are unknown.
     """
 
     n_rows: int
@@ -39,12 +49,25 @@ class FigureData:
     windows: Floats
     outliers: Floats
     loss_by_epoch: Floats
+    validation_loss_by_epoch: Floats = field(default_factory=lambda: np.empty(0))
+    highest: Floats = field(default_factory=lambda: np.empty(0))
+    ranks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    ranked: Floats = field(default_factory=lambda: np.empty(0))
+    units: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
 
     @classmethod
-    def of(cls, model: TrainedModel, X: Floats, scores: Floats) -> FigureData:
+    def of(
+        cls,
+        model: TrainedModel,
+        X: Floats,
+        scores: Floats,
+        units: Mapping[str, str] | None = None,
+    ) -> FigureData:
         """Sample training rows of shape (n_rows, n_features) and their scores (n_rows,)."""
         n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
         every, examples = stride(len(X)), model.examples(X)
+        ranks = np.unique(np.geomspace(1, len(X), MOST_RANKS).astype(np.int64))
+        of_units = [] if not units else [units.get(name, "") for name in model.feature_names]
         return cls(
             len(X),
             np.histogram(scores, N_BINS, (0.0, 1.0))[0].astype(np.float64),
@@ -52,6 +75,11 @@ class FigureData:
             examples[::every] if model.reconstructs else np.empty(0),
             examples[np.argsort(-scores)[:n_outliers]],
             np.array(model.loss_by_epoch),
+            np.array(model.validation_loss_by_epoch),
+            np.fmax.reduceat(scores, np.arange(0, len(X), every)),
+            ranks,
+            np.sort(np.nan_to_num(scores))[::-1][ranks - 1],
+            np.array(of_units, dtype=np.str_),
         )
 
     def save(self, path: Path) -> None:

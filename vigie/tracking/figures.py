@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vigie.detectors.base import Floats
 from vigie.detectors.power import LARGEST, SMALLEST
 from vigie.detectors.trained import TrainedModel
 from vigie.tracking.figure_data import FigureData, stride
 
-MOST_SENSORS = 40
-DPI = 90
+MOST_SENSORS, MOST_PANELS = 40, 8
+DPI, WIDTH = 110, 10.0
+"""The width is in inches."""
+LONGEST_NAME = 34
+LEAST_P = 1e-6
+"""Beyond one in a million, only the order of p-values is kept."""
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 
 
@@ -32,8 +38,10 @@ def write_figures(model: TrainedModel, data: FigureData, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _score_distribution(model, data).savefig(folder / "score_distribution.png", dpi=DPI)
-    _sensor_spread(model, data.rows).savefig(folder / "sensor_spread.png", dpi=DPI)
-    if (steps := _detectable_step(model)) is not None:
+    _sensor_spread(model, data).savefig(folder / "sensor_spread.png", dpi=DPI)
+    if len(data.highest):
+        _training_rows(model, data).savefig(folder / "training_rows.png", dpi=DPI)
+    if (steps := _detectable_step(model, data)) is not None:
         steps.savefig(folder / "detectable_step.png", dpi=DPI)
     if len(data.outliers):
         _drivers(model, model.explain(data.outliers).shares).savefig(
@@ -45,53 +53,117 @@ def write_figures(model: TrainedModel, data: FigureData, folder: Path) -> None:
         _reconstruction_error(model, data).savefig(folder / "reconstruction_error.png", dpi=DPI)
 
 
-def _figure(title: str, x: str, y: str, height: float = 3.6) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, height), layout="constrained")
+def _title(figure: Figure, title: str) -> None:
+    figure.suptitle(textwrap.fill(title, 80), fontsize=12)
+
+
+def _figure(title: str, x: str, y: str, height: float = 4.6) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.set(title=title, xlabel=x, ylabel=y)
+    _title(figure, title)
+    axes.set(xlabel=textwrap.fill(x, 90), ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _figure_by_sensor(title: str, x: str, n_sensors: int) -> tuple[Figure, Axes]:
+def _figure_by_sensor(
+    title: str, x: str, n_sensors: int, of_each: float = 0.38
+) -> tuple[Figure, Axes]:
     """Return a figure with a line for each sensor, the first on top."""
-    figure, axes = _figure(title, x, "", height=1.4 + 0.32 * min(n_sensors, MOST_SENSORS))
+    figure, axes = _figure(title, x, "", height=1.6 + of_each * min(n_sensors, MOST_SENSORS))
     axes.invert_yaxis()
     return figure, axes
 
 
 def _score_distribution(model: TrainedModel, data: FigureData) -> Figure:
-    figure, axes = _figure(
-        f"{model.algorithm}: scores of {data.n_rows} training rows", "score", "rows"
-    )
-    axes.stairs(data.scores, np.linspace(0.0, 1.0, len(data.scores) + 1), fill=True,
-                color=ACCENT)  # fmt: skip
-    axes.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
-    axes.legend(frameon=False)
+    """Draw the histogram of the scores and, where it is decided, their tail."""
+    has_tail = len(data.ranks) > 0
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    panels = figure.subplots(1, 2 if has_tail else 1, squeeze=False).ravel().tolist()
+    _title(figure, f"{model.algorithm}: scores of {data.n_rows:,} training rows")
+    whole = panels[0]
+    whole.stairs(data.scores, np.linspace(0.0, 1.0, len(data.scores) + 1), fill=True, color=ACCENT)
+    whole.set(xlabel="score", ylabel="rows", xlim=(0.0, 1.01))
+    whole.axvline(model.threshold, color=ALERT, label=f"threshold {model.threshold:g}")
+    if has_tail:
+        tail, odds = panels[1], 1.0 / np.maximum(1.0 - data.ranked, LEAST_P)
+        tail.plot(odds, data.ranks, color=ACCENT, drawstyle="steps-post", label="training rows")
+        ends = np.array([1.0, max(float(odds.max()), 10.0)])
+        tail.plot(ends, data.n_rows / ends, color=INK, linestyle="--", label="expected if healthy")
+        limit = 1.0 / (1.0 - model.threshold)
+        tail.axvline(limit, color=ALERT, label=f"threshold, 1 in {limit:,.0f}")
+        tail.set(xscale="log", yscale="log", xlabel="as unusual as 1 in so many healthy rows",
+                 ylabel="rows at least as unusual", ylim=(0.8, 1.5 * data.n_rows))  # fmt: skip
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3,
+                    fontsize=8)  # fmt: skip
     return figure
 
 
-def _sensor_spread(model: TrainedModel, X: Floats) -> Figure:
+def _training_rows(model: TrainedModel, data: FigureData) -> Figure:
+    """Draw how unusual the training rows are, and below it the sensors in their own units."""
+    sensors = [i for i, name in enumerate(model.feature_names) if name not in model.words]
+    shown = sensors[:MOST_PANELS]
+    figure = Figure(figsize=(WIDTH, 3.2 + 0.95 * len(shown)), layout="constrained")
+    grid = figure.subplots(
+        1 + len(shown),
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [2] + [1] * len(shown)},
+    )
+    panels = grid.ravel().tolist()
+    some = "" if len(shown) == len(sensors) else f" ({len(shown)} of {len(sensors)} sensors)"
+    _title(figure, f"{model.algorithm}: the training rows and how unusual they are{some}")
+    rows = 1 + np.arange(0, data.n_rows, stride(data.n_rows))
+    odds = 1.0 / np.maximum(1.0 - data.highest, LEAST_P)
+    panels[0].plot(rows, odds, color=ACCENT, linewidth=0.8, label="training rows")
+    limit = 1.0 / (1.0 - model.threshold)
+    panels[0].axhline(limit, color=ALERT, label=f"threshold, 1 in {limit:,.0f}")
+    panels[0].set(yscale="log", ylabel="1 in so many\nhealthy rows")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                  frameon=False)  # fmt: skip
+    for column, axes in zip(shown, panels[1:], strict=True):
+        axes.plot(rows, data.rows[:, column], color=ACCENT, linewidth=0.8)
+        axes.set_title(_with_unit(model, data, column), loc="left", fontsize=9, pad=3)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.locator_params(axis="y", nbins=3)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    panels[-1].set(xlabel="row", xlim=(1, max(data.n_rows, 2)))
+    return figure
+
+
+def _sensor_spread(model: TrainedModel, data: FigureData) -> Figure:
     """Draw box plots in units of each sensor's usual range, so that they fit on one axis."""
     figure, axes = _figure_by_sensor(
         f"{model.algorithm}: spread of each sensor in training",
-        "distance from the median, in widths of the middle 99 %",
+        "distance from the median, in widths of the central 99 %; beside the name: median "
+        "(0.5 % to 99.5 %) in the sensor's unit",
         model.n_features,
+        of_each=0.45,
     )
     shown = slice(0, MOST_SENSORS)
     width = np.where(model.high > model.low, model.high - model.low, 1.0)
-    spread = ((X - model.usual) / width)[:, shown]
+    spread = ((data.rows - model.usual) / width)[:, shown]
+    labels = [
+        f"{_text(name)}\n{model.usual[i]:.4g} ({model.low[i]:.4g} to {model.high[i]:.4g}) "
+        f"{_unit(data, i)}".rstrip()
+        for i, name in enumerate(model.feature_names[shown])
+    ]
     axes.boxplot(
         spread,
         orientation="horizontal",
-        tick_labels=list(model.feature_names[shown]),
+        tick_labels=labels,
         flierprops={"marker": ".", "markersize": 2, "markeredgecolor": INK},
         medianprops={"color": ALERT},
     )
+    axes.tick_params(axis="y", labelsize=8)
     return figure
 
 
-def _detectable_step(model: TrainedModel) -> Figure | None:
+def _detectable_step(model: TrainedModel, data: FigureData) -> Figure | None:
     """Draw the smallest steps in usual ranges, with their size in each sensor's own unit."""
     soon, later = model.smallest_step_20, model.smallest_step_200
     if soon is None or later is None or np.isnan(soon).all():
@@ -119,40 +191,71 @@ def _detectable_step(model: TrainedModel) -> Figure | None:
                 f" {step:.3g}" if known
                 else f" not within {n_rows}" if np.isinf(size) else " not measured"
             )  # fmt: skip
-            axes.text(size if known else SMALLEST / 2, place, said, va="center", fontsize=7,
+            axes.text(size if known else SMALLEST / 2, place, said, va="center", fontsize=8,
                       color=INK if known else ALERT)  # fmt: skip
-    axes.set_yticks(np.arange(len(measured)), [model.feature_names[i] for i in measured])
-    axes.legend(frameon=False, fontsize=7, loc="lower right")
+    axes.set_yticks(
+        np.arange(len(measured)), [_with_unit(model, data, i) for i in measured.tolist()]
+    )
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     return figure
 
 
 def _drivers(model: TrainedModel, shares: Floats) -> Figure:
     figure, axes = _figure_by_sensor(
         f"{model.algorithm}: sensors behind the {len(shares)} most unusual training rows",
-        "mean share of the surprise",
+        "mean share of the surprise, in %",
         model.n_features,
     )
-    mean = shares.mean(axis=0)
+    mean = 100.0 * shares.mean(axis=0)
     first = np.argsort(-mean)[:MOST_SENSORS]
-    axes.barh([model.feature_names[i] for i in first], mean[first], color=ACCENT)
+    bars = axes.barh([_text(model.feature_names[i]) for i in first], mean[first], color=ACCENT)
+    axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
     return figure
 
 
 def _loss(model: TrainedModel, data: FigureData) -> Figure:
-    figure, axes = _figure(f"{model.algorithm}: training loss", "epoch", "mean squared error")
-    losses = data.loss_by_epoch
-    axes.plot(range(1, len(losses) + 1), losses, color=ACCENT)
+    figure, axes = _figure(
+        f"{model.algorithm}: loss by epoch", "epoch", "mean squared error, standard deviations²"
+    )
+    best = len(data.loss_by_epoch)
+    named = {"training, up to the best epoch": data.loss_by_epoch,
+             "validation": data.validation_loss_by_epoch}  # fmt: skip
+    for (label, losses), color in zip(named.items(), (ACCENT, INK), strict=True):
+        if len(losses):
+            axes.plot(range(1, len(losses) + 1), losses, marker="o", markersize=3, color=color,
+                      label=label)  # fmt: skip
+    axes.axvline(best, color=ALERT, linestyle="--", label=f"best epoch, {best}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
     return figure
 
 
 def _reconstruction_error(model: TrainedModel, data: FigureData) -> Figure:
     figure, axes = _figure(
-        f"{model.algorithm}: reconstruction error over the training rows", "row", "error"
+        f"{model.algorithm}: reconstruction error over the training rows",
+        "row",
+        "mean squared error, standard deviations²",
     )
-    rows = np.arange(0, data.n_rows, stride(data.n_rows))
+    rows = 1 + np.arange(0, data.n_rows, stride(data.n_rows))
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(rows, model.raw_scores(data.windows), color=ACCENT, linewidth=0.8)
-    axes.axhline(limit, color=ALERT, label=f"error at the threshold: {limit:.3g}")
-    axes.legend(frameon=False)
+    axes.plot(rows, model.raw_scores(data.windows), color=ACCENT, linewidth=0.8,
+              label="window that ends with the row")  # fmt: skip
+    axes.axhline(limit, color=ALERT, label=f"at the threshold: {limit:.3g}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _with_unit(model: TrainedModel, data: FigureData, column: int) -> str:
+    name, unit = _text(model.feature_names[column]), _unit(data, column)
+    return f"{name}, {unit}" if unit else name
+
+
+def _unit(data: FigureData, column: int) -> str:
+    return _text(str(data.units[column])) if len(data.units) else ""
+
+
+def _text(text: str) -> str:
+    """Return text from outside as Matplotlib draws it as it is: a dollar would begin a formula."""
+    text = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
+    return text.replace("$", r"\$")

@@ -141,7 +141,8 @@ def write(
     content_hash = write_model(
         record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )
-    FigureData.of(record.model, record.X, record.scores).save(folder / FIGURE_DATA)
+    units = _units(record.source)
+    FigureData.of(record.model, record.X, record.scores, units).save(folder / FIGURE_DATA)
     goes_into = None
     if parent is not None:
         goes_into = parent.ref(is_free=not parent.holds_training)
@@ -463,6 +464,12 @@ def _send_figures(server: Server, entry: Entry, path: str, run: OpenRun) -> None
     with tempfile.TemporaryDirectory(prefix="vigie-") as scratch:
         write_figures(model, data, Path(scratch) / "figures")
         artifacts.upload(server, run.run_id, Path(scratch))
+
+
+def _units(source: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the units of the sensors, as far as they were read with the table."""
+    columns = [] if source is None else source.get("columns", [])
+    return {column["name"]: column["unit"] for column in columns if column.get("unit")}
 
 
 def _metrics(record: TrainingRecord) -> list[tuple[str, float, int, int]]:

@@ -507,8 +507,8 @@ def test_an_alarm_ends_the_command_with_status_3_where_that_is_asked_for(shown):
 
 def test_a_recording_and_its_verdict_are_drawn(shown, workplace):
     assert shown["alarm"].stderr == ""
-    picture = Image.open(workplace.shell.folder / "fault.png")
-    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(workplace.shell.folder / "fault.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
     red = (np.abs(pixels - [0xD1, 0x49, 0x5B]).sum(axis=2) < 8).any(axis=0)
     # The alarm is in the last two thirds of the recording.
     assert not red[: len(red) // 3].any()

@@ -258,6 +258,7 @@ def test_a_run_holds_figures(name: str, trainings: dict[str, Training]) -> None:
     expected = {
         "figures/score_distribution.png",
         "figures/sensor_spread.png",
+        "figures/training_rows.png",
         "figures/detectable_step.png",
         "power.json",
     }

@@ -140,7 +140,9 @@ class LSTMAutoencoder:
             windows = Windows(scaled.to(device), self.sequence_length)
             descent_of = CudaGraphDescent if device == "cuda" else CompiledDescent
             descent = descent_of(network.to(device), windows, self.learning_rate, most_steps)
-            losses = self._optimise(descent, learn.to(device), validation.to(device), progress)
+            losses, validation_losses = self._optimise(
+                descent, learn.to(device), validation.to(device), progress
+            )
         # Convert to double precision, so that the network and the kernel, which uses these
         # arrays, agree to the last digits.
         # Its weights are copied, since those of a compiled descent are transposed views, which an
@@ -148,7 +150,12 @@ class LSTMAutoencoder:
         network = network.cpu().double().eval().requires_grad_(False)
         network.load_state_dict(descent.average.state_dict())
         arrays = {name: value.numpy().T.copy() for name, value in network.state_dict().items()}
-        return Fitted(network, arrays, loss_by_epoch=tuple(losses))
+        return Fitted(
+            network,
+            arrays,
+            loss_by_epoch=tuple(losses),
+            validation_loss_by_epoch=tuple(validation_losses),
+        )
 
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
@@ -169,8 +176,14 @@ class LSTMAutoencoder:
         learn: Tensor,
         validation: Tensor,
         progress: Progress,
-    ) -> list[float]:
-        """Train the average up to its best epoch; return the training loss of each epoch."""
+    ) -> tuple[list[float], list[float]]:
+        """Train the average up to its best epoch.
+
+        Returns
+        -------
+        losses, validation_losses : list of float
+            Of each training epoch up to the best one, and of all epochs.
+        """
         stopping = EarlyStopping(patience=-(-PATIENCE // self._steps_of_an_epoch(learn)))
         order = torch.Generator().manual_seed(self.random_state)
         losses: list[float] = []
@@ -190,9 +203,9 @@ class LSTMAutoencoder:
                 )
                 break
         if not len(validation):
-            return losses
+            return losses, []
         descent.average.load_state_dict(stopping.weights)
-        return losses[: stopping.epoch]
+        return losses[: stopping.epoch], stopping.losses
 
 
 class Descent:
@@ -401,6 +414,7 @@ class EarlyStopping:
         self.patience = patience
         self.epoch = 0
         self.weights: dict[str, Tensor] = {}
+        self.losses: list[float] = []
         self._loss = self._reference_loss = math.inf
         self._reference_epoch = 0
 
@@ -409,6 +423,7 @@ class EarlyStopping:
     ) -> bool:
         """Evaluate the averaged network after an epoch; return whether to stop."""
         loss = descent.loss(validation)
+        self.losses.append(loss)
         if loss < self._loss:
             self._loss, self.epoch = loss, epoch
             self.weights = copy.deepcopy(descent.average.state_dict())
