@@ -10,7 +10,6 @@ script without the ``__main__`` guard runs twice, and the parent waits for its c
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from multiprocessing.connection import Connection
 from pkgutil import resolve_name
 from typing import Any
 
+from vigie import logs
 from vigie.errors import VigieError
 
 
@@ -69,7 +69,10 @@ class Child:
         with theirs:
             self._process = subprocess.Popen(
                 # -P: import nothing from the working directory.
-                [sys.executable, "-P", "-m", "vigie.child", str(theirs.fileno()), name],
+                [
+                    *(sys.executable, "-P", "-m", "vigie.child"),
+                    *(str(theirs.fileno()), name, logs.format_in_use()),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C in a terminal signals the whole process group. The session stays the
@@ -157,8 +160,7 @@ def main() -> None:
     os.set_inheritable(connection.fileno(), False)
     # Whatever libraries print on standard output goes to the log.
     os.dup2(2, 1)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("vigie").setLevel(logging.INFO)
+    logs.configure(logs.to_standard_error("json" if sys.argv[3] == "json" else "text"))
     try:
         request = connection.recv()
     except (EOFError, OSError):

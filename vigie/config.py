@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from vigie.logs import LogFormat
+
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 """Supported databases of the history."""
 SECRETS = (
@@ -121,6 +123,8 @@ class Settings(BaseSettings):
     asset stay, so no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
     """A longer pause between two readings of an asset, in seconds, restarts its window."""
+    log_format: LogFormat = "text"
+    """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
     data: Path | None = None
     """Folder of public data sets for the demo and the benchmarks; by default none."""
 

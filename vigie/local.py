@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from vigie import logs
 from vigie.config import LOOPBACK, Settings
 from vigie.errors import ConflictError, TrackingError, VigieError
+from vigie.logs import LogFormat
 from vigie.state import require_writable
 
 START_TIMEOUT_S = 90.0
@@ -66,6 +69,8 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{state / 'mlflow.db'}"),
         *("--artifacts-destination", str(artifacts)),
+        # The service asks several times a second; a line for each answer is 20 MB a day.
+        *("--uvicorn-opts", "--no-access-log"),
     ]
     environment = {
         # Vigie does not use background jobs, and they cost over a gigabyte of memory.
@@ -76,7 +81,9 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     log = state / "mlflow.log"
     # MLflow's workers import from their working directory first, even with -P. The folder in which
     # the user runs `vigie up` may hold modules of any name; the artifacts folder holds none.
-    with running(command, environment, log, folder=artifacts) as process:
+    with running(
+        command, environment, log, folder=artifacts, log_format=settings.log_format
+    ) as process:
         await_health("MLflow", process, f"{url}/health", log)
         yield settings.mlflow_tracking_uri
 
@@ -112,7 +119,7 @@ def service(settings: Settings) -> Iterator[str]:
         "VIGIE_HOST": host,
         "VIGIE_PORT": str(settings.port),
     }
-    with running(command, environment, log) as process:
+    with running(command, environment, log, log_format=settings.log_format) as process:
         await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
         yield f"http://{'localhost' if host in (*ANY, *LOOPBACK) else own}:{settings.port}"
 
@@ -142,6 +149,7 @@ def running(
     log: Path,
     *,
     folder: Path | None = None,
+    log_format: LogFormat = "text",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the block ends, then end it and its children.
 
@@ -154,24 +162,30 @@ def running(
     environment : mapping of str to str
         Variables in addition to those of this process.
     log : Path
-        Its output is appended to this file.
+        Its output is appended to this file; see ``logs.keep``.
     folder : Path, optional
         Its working directory; by default the current one.
+    log_format : {'text', 'json'}
+        Of the file.
 
     Yields
     ------
     Popen
     """
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=folder,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    assert process.stdout
+    keeper = threading.Thread(
+        target=logs.keep, args=(process.stdout, log, log.stem, log_format), daemon=True
+    )
+    keeper.start()
     with subprocess.Popen(
         ["/bin/sh", "-c", WATCHDOG, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
     ) as watchdog:
@@ -180,6 +194,8 @@ def running(
         finally:
             _stop(process)
             watchdog.kill()
+            # What the process has said last, unless a child of its own holds the pipe open.
+            keeper.join(timeout=2.0)
 
 
 def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -32,6 +32,8 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         # An access log would add a fifth to the time of a reading.
         access_log=False,
+        # Uvicorn's lines go where Vigie's go, with their time.
+        log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         http=patient_for(settings.client_patience_s),
         ws="none",

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from vigie import __version__
+from vigie import __version__, logs
 from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
 from vigie.cli.command import Command, Group
+from vigie.cli.environment import read_settings
 from vigie.cli.terminal import err, out, print_error
 from vigie.errors import VigieError
 
@@ -71,8 +72,16 @@ def _start(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages.")] = False,
 ) -> None:
+    logs.configure(logs.LateHandler(_log_handler), verbose=verbose)
+
+
+def _log_handler() -> logging.Handler:
+    """Return a handler for people at a terminal, and one for lines elsewhere."""
     from rich.logging import RichHandler
 
+    log_format = read_settings().log_format
+    if not err.is_terminal or log_format == "json":
+        return logs.to_standard_error(log_format)
     handler = RichHandler(console=err, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    logging.getLogger("vigie").setLevel(logging.DEBUG if verbose else logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler

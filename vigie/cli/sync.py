@@ -54,6 +54,6 @@ def sync(
     sent = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"
     out.print(f"{sent}{len(left)} left.", highlight=False)
     for outcome in left:
-        err.print(f"[red]Not sent:[/] {escape(outcome)}")
+        err.print(f"[red]Not sent:[/] {escape(outcome)}", soft_wrap=True)
     if left:
         raise typer.Exit(1)

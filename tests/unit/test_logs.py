@@ -1,0 +1,73 @@
+"""Log lines and log files, as processes write them and as `vigie up` keeps them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from vigie import logs
+from vigie.local import running
+
+TIME_AND_LEVEL = re.compile(r"\d{4}[-/]\d\d[-/]\d\d[T ]\S+ (INFO|WARNING|ERROR)\b")
+PROGRAM = """
+import logging, sys
+from vigie import logs
+
+print("a library prints")
+print("2026/11/30 04:25:04 WARNING mlflow.store: MLflow warns", flush=True)
+logs.configure(logs.to_standard_error(sys.argv[1]))
+logging.getLogger("vigie.x").error("ümlaut")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("vigie.x").exception("failed")
+"""
+
+
+def kept(folder: Path, program: str, log_format: logs.LogFormat) -> list[str]:
+    """Return the lines of the log file that a program leaves."""
+    log = folder / "service.log"
+    command = [sys.executable, "-c", program, log_format]
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with running(command, environment, log, log_format=log_format) as process:
+        process.wait(60)
+    return log.read_text(encoding="utf-8").splitlines()
+
+
+def test_each_line_of_a_log_file_has_a_time_and_a_level(tmp_path):
+    lines = kept(tmp_path, PROGRAM, "text")
+    messages = [line for line in lines if not line.startswith(" ")]
+    assert all(TIME_AND_LEVEL.match(line) for line in messages), lines
+    said = [line.partition(" INFO ")[2] or line.partition(" ERROR ")[2] for line in messages]
+    assert said[0] == "service: a library prints"
+    assert said[2:] == ["vigie.x: ümlaut", "vigie.x: failed"]
+    assert lines[-1].strip() == "ZeroDivisionError: division by zero"
+
+
+def test_each_line_is_a_json_object_on_demand(tmp_path):
+    lines = [json.loads(line) for line in kept(tmp_path, PROGRAM, "json")]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    facts = [(line["level"], line["logger"], line["message"]) for line in lines]
+    assert facts == [
+        ("INFO", "service", "a library prints"),
+        ("WARNING", "mlflow.store", "MLflow warns"),
+        ("ERROR", "vigie.x", "ümlaut"),
+        ("ERROR", "vigie.x", "failed"),
+    ]
+    assert lines[1]["time"] == "2026-11-30T04:25:04"
+    assert lines[3]["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_log_file_stays_small_however_much_is_said(tmp_path, monkeypatch, log_format):
+    monkeypatch.setattr(logs, "MOST_BYTES", 2_000)
+    lines = kept(tmp_path, "for number in range(500): print('line', number)", log_format)
+    assert "line 499" in lines[-1]
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["service.log", "service.log.1", "service.log.2"]
+    assert all((tmp_path / name).stat().st_size <= 2_000 for name in files)
