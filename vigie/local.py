@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from vigie import logs
 from vigie.config import LOOPBACK, Settings
 from vigie.errors import ConflictError, TrackingError, VigieError
 from vigie.logs import LogFormat
+from vigie.registry import pages
 from vigie.state import require_writable
 
 START_TIMEOUT_S = 90.0
@@ -88,6 +89,29 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
         yield settings.mlflow_tracking_uri
 
 
+def runs_page(settings: Settings) -> str:
+    """Return the address of MLflow's page with the runs; create their experiment if necessary.
+
+    Raises
+    ------
+    TrackingError
+        If the server does not answer as MLflow does.
+    """
+    name, base = settings.mlflow_experiment_name, settings.mlflow_tracking_uri.rstrip("/")
+    api = f"{base}/api/2.0/mlflow/experiments"
+    try:
+        with httpx.Client(timeout=60.0, trust_env=False) as client:
+            found = client.get(f"{api}/get-by-name", params={"experiment_name": name})
+            if found.is_success:
+                experiment = found.json()["experiment"]["experiment_id"]
+            else:
+                created = client.post(f"{api}/create", json={"name": name}).raise_for_status()
+                experiment = created.json()["experiment_id"]
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        raise TrackingError(f"MLflow at {base} did not name its experiment: {error}.") from error
+    return pages.runs_page(base, experiment) or base
+
+
 @contextmanager
 def service(settings: Settings) -> Iterator[str]:
     """Run the service as a child process.
@@ -122,6 +146,13 @@ def service(settings: Settings) -> Iterator[str]:
     with running(command, environment, log, log_format=settings.log_format) as process:
         await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
         yield f"http://{'localhost' if host in (*ANY, *LOOPBACK) else own}:{settings.port}"
+
+
+def free_ports(n: int) -> list[int]:
+    """Return ports of this machine that nothing listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def require_free(port: int, remedy: str) -> None:

@@ -1,8 +1,9 @@
-"""What a new user meets first: a quick start, and a demo that leaves nothing behind."""
+"""What a new user meets first: a quick start, and a demo that touches nothing of theirs."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,8 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
+from vigie.detectors.catalogue import algorithms
+from vigie.services.mlflow_service import MLflowService
+from vigie.services.one_class_svm_service import OneClassSVMService
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 HEAVY = ("torch", "mlflow", "pyod", "sklearn", "numba", "pandas", "matplotlib")
 
 
@@ -52,48 +59,104 @@ def runs(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(2.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def environment_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
-def test_the_demo_finds_the_fault_and_leaves_nothing_running(tmp_path, new_port):
-    mlflow_port, service_port = new_port(), new_port()
-    (tmp_path / "no-data").mkdir()
-    process = subprocess.run(
-        [sys.executable, "-m", "vigie.cli", "demo"],
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": f"http://localhost:{mlflow_port}",
-            "VIGIE_PORT": str(service_port),
-            "VIGIE_STATE_DIR": str(tmp_path / "state"),
-            "VIGIE_DATA": str(tmp_path / "no-data"),
-            "VIGIE_EPOCHS": "3",
-            "VIGIE_ENCODER_LAYERS": "8",
-            "VIGIE_DECODER_LAYERS": "8",
-            "VIGIE_SEQUENCE_LENGTH": "5",
-            "VIGIE_N_ESTIMATORS": "50",
-            "COLUMNS": "200",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert "a simulated pump bench whose bearing wears" in process.stdout
-    versions = ["isolation_forest v1", "one_class_svm v1"]
-    versions += ["vector_autoregression v1", "lstm_autoencoder v1"]
-    assert ", ".join(versions) in process.stdout
-
-    # The event that lasts until the end is the fault, and a sensor that a bearing moves leads it.
-    [event] = [
-        line for line in process.stdout.splitlines() if line.startswith("│") and "–1200" in line
+def state_of(tracking: MLflowService) -> list[object]:
+    """Return all that a registry holds: versions with their stages, and runs."""
+    return [
+        *(tracking.list_versions(name) for name in algorithms()),
+        [run.info.run_id for run in tracking.search_runs()],
     ]
-    assert any(name in event for name in ("vibration_rms", "vibration_kurtosis"))
 
-    assert not listens(mlflow_port)
-    assert not listens(service_port)
-    # What it made stays, for `make run` to go on with.
-    assert (tmp_path / "state" / "mlflow.db").is_file()
+
+def test_the_demo_prints_what_the_readme_says_and_leaves_the_users_models_alone(
+    tracked, tmp_path, healthy, names
+):
+    """All that could lead the demo to the user's registry does: variables, `.env`, and ports."""
+    own = OneClassSVMService(settings=tracked)
+    own.train(healthy, names)
+    tracking = MLflowService(tracked)
+    tracking.transition_model_stage("one_class_svm", 1, "Production")
+    before = state_of(tracking)
+
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    (home / ".env").write_text(
+        f"MLFLOW_TRACKING_URI={tracked.mlflow_tracking_uri}\nVIGIE_EPOCHS=1\nVIGIE_PORT=1\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vigie.cli", "demo", "--keep"],
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": tracked.mlflow_tracking_uri,
+                "MLFLOW_REGISTRY_STORE_URI": f"sqlite:///{home}/registry.db",
+                "MLFLOW_REGISTRY_URI": tracked.mlflow_tracking_uri,
+                "MLFLOW_ENABLED": "false",
+                "VIGIE_PORT": str(taken.getsockname()[1]),
+                "VIGIE_STATE_DIR": str(home / "state"),
+                "VIGIE_N_ESTIMATORS": "2",
+                "VIGIE_CONTAMINATION": "0.2",
+                "TMPDIR": str(temporary),
+                "COLUMNS": "80",
+            },
+            cwd=home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            printed = []
+            for line in process.stderr:
+                printed.append(line)
+                if "Ctrl-C" in line:
+                    break
+            said = "".join(printed)
+            assert "Ctrl-C" in said
+            [docs] = re.findall(r"Service  (\S+)/docs", said)
+            [mlflow] = re.findall(r"MLflow   (\S+)", said)
+            assert mlflow.endswith("/#/experiments/1?workflowType=machine_learning")
+            serving = httpx.get(f"{docs}/api/v1/anomalies/status").json()["models"]
+            assert {model["stage"] for model in serving.values()} == {"Production"}
+            found = httpx.get(
+                f"{mlflow.partition('/#/')[0]}/api/2.0/mlflow/experiments/get?experiment_id=1"
+            )
+            assert found.json()["experiment"]["name"] == "anomaly-detection"
+        finally:
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said + output
+    assert_printed(output)
+
+    assert state_of(tracking) == before
+    assert [path.name for path in home.iterdir()] == [".env"]
+    # Its files and its processes are gone.
+    assert list(temporary.iterdir()) == []
+    assert not [pid for pid in os.listdir("/proc") if str(temporary) in environment_of(pid)]
+
+
+def assert_printed(output: str) -> None:
+    """Check that the README prints the output of the demo.
+
+    Another processor may round the last digit of a sum otherwise, and move odds and shares a bit.
+    """
+    [block] = re.findall(r"^```text\n(Replayed: .*?)^```$", README, re.M | re.S)
+    printed, expected = output.split(), block.split()
+    assert len(printed) == len(expected), output
+    after_in = False
+    for word, other in zip(printed, expected, strict=True):
+        if word != other:
+            assert word.endswith("%") or after_in, (word, other, output)
+            share = 2.0 if word.endswith("%") else 0.0
+            assert number_in(word) == pytest.approx(number_in(other), rel=0.1, abs=share), output
+        after_in = word == "in"
+
+
+def number_in(word: str) -> float:
+    return float(word.rstrip("%").replace(",", ""))

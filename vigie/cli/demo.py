@@ -12,12 +12,15 @@ from vigie.cli.terminal import err, out, progress_bar, progress_lines, signals_a
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep MLflow and the service running.")
+        bool, typer.Option("--keep", help="Keep MLflow and the service running until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Start MLflow and the service, train, promote, and find the fault in a recording."""
+    """Start MLflow and the service, train, promote, and find the fault in a recording.
+
+    They are the demo's own, and so are its models, which are deleted at the end.
+    """
     from vigie.cli.replay import run
 
     progress = progress_bar if err.is_terminal else progress_lines
     with signals_as_exit():
-        run(read_settings(), out, progress, keep=keep)
+        run(read_settings().data, out, err, progress, keep=keep)

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import typer
 from rich.console import Console
 
 from vigie import samples
 from vigie.assessment.status import STATES
 from vigie.assessment.timeline import as_times
 from vigie.cli.render.events import event_sheet
+from vigie.cli.up import print_addresses
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
 from vigie.events.gathering import TOLD, Events, Rows
-from vigie.local import mlflow_server, service
+from vigie.local import free_ports, mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.mlflow_service import MLflowService
 from vigie.tables.reading import read_table
 
+logger = logging.getLogger(__name__)
+
 SKAB_FILE = "skab/valve1/13.csv"
 SKAB_HEALTHY_ROWS = 400
 BATCH_ROWS = 100
+PATIENCE_S = 120.0
+"""How long the trainings wait for MLflow, which runs on the same, possibly slow, machine."""
 FOLLOW_TIMEOUT_S = 60.0
 
 
@@ -61,19 +72,31 @@ class Scene:
 
 
 def run(
-    settings: Settings,
+    data: Path | None,
     out: Console,
+    err: Console,
     progress: Callable[[], AbstractContextManager[Callable[[str, float], None]]],
     *,
     keep: bool = False,
 ) -> None:
-    """Run the demo; ``keep`` leaves MLflow and the service running until Ctrl-C."""
-    scene = choose_scene(settings)
-    settings = settings.model_copy(update={"mlflow_enabled": True})
+    """Run the demo on an MLflow server and a service of its own.
+
+    Parameters
+    ----------
+    data : Path or None
+        Folder of public data sets.
+    out, err : Console
+        For the result, which is the same on every run, and for everything else.
+    progress : callable
+        Shows the progress of a block.
+    keep : bool
+        Keep MLflow and the service running until Ctrl-C.
+    """
+    scene = choose_scene(data)
     started = time.perf_counter()
-    with progress() as report:
+    with _place_of_its_own() as settings, progress() as report:
         report("starting MLflow and the service", 0.0)
-        with mlflow_server(settings) as mlflow, service(settings) as address:
+        with mlflow_server(settings), service(settings) as address:
             api = httpx.Client(base_url=f"{address}/api/v1/anomalies", timeout=300, trust_env=False)
             report("training four detectors", 0.35)
             versions = _train(api, scene)
@@ -82,23 +105,70 @@ def run(
             report("replaying the recording", 0.85)
             results = _replay(api, scene)
             report("done", 1.0)
-            _show(out, scene, results, versions, time.perf_counter() - started)
+            _show(out, scene, results, versions)
+            err.print(f"Total time: {time.perf_counter() - started:.0f} s.", highlight=False)
             if keep:
-                out.print(
-                    f"\nOpen {address}/docs and {mlflow}. Ctrl-C stops both.", highlight=False
-                )
+                print_addresses(settings, address)
+                err.print("Ctrl-C ends the demo, and deletes its models.")
                 signal.pause()
-    if not keep:
-        out.print(
-            f"\nMLflow and the service are stopped. [bold]make run[/] starts them with these "
-            f"models: service {address}/docs, MLflow {mlflow}.",
-            highlight=False,
-        )
+    err.print(
+        "The demo has ended, and its models are deleted. `vigie demo --keep` leaves them running; "
+        "`vigie up` starts a service for your own.",
+        highlight=False,
+    )
 
 
-def choose_scene(settings: Settings) -> Scene:
-    """Return a real recording if ``VIGIE_DATA`` has it, otherwise a simulated one."""
-    recording = settings.data / SKAB_FILE if settings.data else None
+@contextmanager
+def _place_of_its_own() -> Iterator[Settings]:
+    """Give the demo a folder, ports and an environment of its own.
+
+    Neither the user's variables nor `.env` reach it or its child processes, so it never trains or
+    promotes in the user's registry. Its ports are not the default ones, where other commands of
+    the user would take its registry for their own.
+
+    Yields
+    ------
+    Settings
+        Those of the demo. The folder is deleted at the end, unless the demo fails.
+    """
+    before, working_directory = dict(os.environ), Path.cwd()
+    folder = Path(tempfile.mkdtemp(prefix="vigie-demo-"))
+    mlflow_port, port = free_ports(2)
+    is_kept = False
+    try:
+        for name in before:
+            if name.startswith(("MLFLOW_", "VIGIE_")):
+                del os.environ[name]
+        os.environ |= {
+            "MLFLOW_TRACKING_URI": f"http://localhost:{mlflow_port}",
+            "VIGIE_PORT": str(port),
+            "VIGIE_STATE_DIR": str(folder),
+            "VIGIE_TRACKING_PATIENCE_S": str(PATIENCE_S),
+            "VIGIE_REGISTRY_POLL_S": "0.5",
+            # Libraries leave files there too.
+            "TMPDIR": str(folder),
+        }
+        # Settings are read from `.env` in the working directory too.
+        os.chdir(folder)
+        yield Settings()
+    except typer.Exit:
+        # Ctrl-C.
+        raise
+    except Exception:
+        is_kept = True
+        logger.error("The demo failed. Its files are kept in %s.", folder)
+        raise
+    finally:
+        os.chdir(working_directory)
+        os.environ.clear()
+        os.environ |= before
+        if not is_kept:
+            shutil.rmtree(folder)
+
+
+def choose_scene(data: Path | None) -> Scene:
+    """Return a real recording if the folder has it, otherwise a simulated one."""
+    recording = data / SKAB_FILE if data else None
     if recording is not None and recording.is_file():
         table = read_table(recording).frame
         labels = table.pop("anomaly").to_numpy()
@@ -153,7 +223,8 @@ def _promote(api: httpx.Client, settings: Settings, versions: dict[str, int]) ->
             return
         time.sleep(0.2)
     raise VigieError(
-        "The service does not serve the promoted versions.", remedy="See .vigie/vigie.log."
+        "The service does not serve the promoted versions.",
+        remedy=f"See its log: {settings.state_dir / 'vigie.log'}.",
     )
 
 
@@ -178,7 +249,6 @@ def _show(
     scene: Scene,
     results: Sequence[dict[str, Any]],
     versions: dict[str, int],
-    seconds: float,
 ) -> None:
     first_row = len(scene.healthy) if len(scene.healthy) == SKAB_HEALTHY_ROWS else 0
     rows = _rows([AnomalyDetectionResult.model_validate(result) for result in results])
@@ -196,8 +266,7 @@ def _show(
     out.print(
         f"The fault was in rows {first_row + faulty[0] + 1}–{first_row + faulty[-1] + 1}: "
         f"the alarm was active in {in_alarm[~healthy].mean():.0%} of them, and in "
-        f"{in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows. "
-        f"Total time: {seconds:.0f} s.",
+        f"{in_alarm[healthy].mean():.0%} of the other {int(healthy.sum())} rows.",
         highlight=False,
     )
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 from vigie.cli.environment import service_settings
 from vigie.cli.options import Host, Port
 from vigie.cli.terminal import err, signals_as_exit
+
+if TYPE_CHECKING:
+    from vigie.config import Settings
 
 
 def up(host: Host = None, port: Port = None) -> None:
@@ -15,8 +19,15 @@ def up(host: Host = None, port: Port = None) -> None:
 
     settings = service_settings(host, port)
     err.print("Starting MLflow and the service ...")
-    with signals_as_exit(), mlflow_server(settings) as mlflow, service(settings) as address:
-        err.print(f"Service  {address}/docs")
-        err.print(f"MLflow   {mlflow}")
+    with signals_as_exit(), mlflow_server(settings), service(settings) as address:
+        print_addresses(settings, address)
         err.print("Ctrl-C stops both.")
         signal.pause()
+
+
+def print_addresses(settings: Settings, address: str) -> None:
+    """Print where a person can see the service and the training runs."""
+    from vigie.local import runs_page
+
+    for line in (f"Service  {address}/docs", f"MLflow   {runs_page(settings)}"):
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
