@@ -22,12 +22,13 @@ from vigie.errors import (
     ConflictError,
     OutboxError,
     TrackingError,
+    TrackingRefusedError,
     TrackingUnavailableError,
 )
 from vigie.registry import lookup, stages
 from vigie.registry.server import Server
 from vigie.registry.version import ASKED, SERVING
-from vigie.tracking import artifacts, outbox
+from vigie.tracking import about, artifacts, outbox
 from vigie.tracking.active_runs import OnRegistered, OpenRun
 from vigie.tracking.figure_data import FigureData
 from vigie.tracking.flavors import write_model
@@ -147,6 +148,7 @@ def write(
     if parent is not None:
         goes_into = parent.ref(is_free=not parent.holds_training)
         parent.holds_training = True
+    tags = origin()
     return TrainingEntry(
         experiment=experiment,
         run_name=record.run_name,
@@ -156,12 +158,14 @@ def write(
         params={key: str(value) for key, value in record.params.items()},
         metrics=_metrics(record),
         tags=dict(record.tags),
-        origin=origin(),
+        origin=tags,
         server=server_address,
         content_hash=content_hash,
         started_ms=record.started_ms,
         ended_ms=record.ended_ms,
         stage=record.stage,
+        description=about.of_version(record.model, record.source, record.ended_ms),
+        dataset=about.dataset(record.model, record.source, tags),
     )
 
 
@@ -205,12 +209,13 @@ def send(
     run, is_ours = _run_of(server, entry, training)
     for batch in batches(training):
         server.call(server.client.log_batch, run.run_id, **batch)
+    _log_dataset(server, run, training)
     name_run(entry, path, run)
     artifacts.upload(server, run.run_id, entry.artifacts)
     tags = {"vigie.card_sha256": training.content_hash, **training.tags}
     if training.stage:
         tags[ASKED] = str(training.ended_ms)
-    version = version_of(server, entry, training.model_name, path, run, tags)
+    version = version_of(server, entry, training.model_name, path, run, tags, training.description)
     if training.stage:
         _move(server, training, version, training.stage)
     if is_ours:
@@ -331,6 +336,23 @@ def batches(record: TrainingEntry | ManualValues) -> Iterator[dict[str, Any]]:
         yield {"metrics": metrics[start : start + METRICS_AT_ONCE]}
 
 
+def _log_dataset(server: Server, run: OpenRun, training: TrainingEntry) -> None:
+    """Log the training rows as an input of the run; logged again, the same dataset changes nothing.
+
+    The dataset is no reason to hold a training back.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if not training.dataset:
+        return
+    tags = [InputTag("mlflow.data.context", about.TRAINED_ON)]
+    logged = [DatasetInput(Dataset(**training.dataset), tags)]
+    try:
+        server.call(server.client.log_inputs, run.run_id, logged)
+    except TrackingRefusedError as error:
+        logger.warning("The run of %s has no dataset. %s", training.what, error)
+
+
 def name_run(entry: Entry, artifact_path: str, run: OpenRun) -> None:
     """Replace the entry's name in ``MLmodel``, which was written before the run, by the run id."""
     description = _description(entry, artifact_path)
@@ -347,6 +369,7 @@ def version_of(
     artifact_path: str,
     run: OpenRun,
     tags: Mapping[str, str],
+    description: str = "",
 ) -> int:
     """Return the version that belongs to an entry, created if there is none."""
     versions = server.call(server.client.search_model_versions, f"run_id = '{run.run_id}'")
@@ -355,10 +378,18 @@ def version_of(
             return int(version.version)
     source = f"runs:/{run.run_id}/{artifact_path}"
     with once(entry, "version"):
-        return _register(server, name, source, run.run_id, {**tags, ENTRY: entry.name})
+        tags = {**tags, ENTRY: entry.name}
+        return _register(server, name, source, run.run_id, tags, description)
 
 
-def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> int:
+def _register(
+    server: Server,
+    name: str,
+    source: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    description: str,
+) -> int:
     """Create the next version of a registered model, and the model itself if necessary."""
     from mlflow.exceptions import MlflowException
 
@@ -366,7 +397,8 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
 
     def ensure_model() -> None:
         try:
-            client.create_registered_model(name)
+            described = about.of_model(name) if description else None
+            client.create_registered_model(name, description=described)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -380,6 +412,7 @@ def _register(server: Server, name: str, source: str, run_id: str, tags: Mapping
                 source,
                 run_id=run_id,
                 tags=dict(tags),
+                description=description or None,
                 await_creation_for=0,
             )
             return int(created.version)

@@ -65,6 +65,10 @@ class TrainingEntry:
         Unix time in milliseconds.
     stage : str or None
         The stage to which the version is moved.
+    description : str
+        Of the version.
+    dataset : mapping of str to str
+        The arguments of MLflow's ``Dataset``; empty in entries of older versions of Vigie.
     """
 
     experiment: str
@@ -81,6 +85,8 @@ class TrainingEntry:
     started_ms: int
     ended_ms: int
     stage: str | None = None
+    description: str = ""
+    dataset: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def what(self) -> str:

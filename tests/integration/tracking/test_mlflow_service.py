@@ -113,6 +113,21 @@ def trainings(settings: Settings) -> dict[str, Training]:
     return found
 
 
+def test_a_version_says_what_it_is_and_its_run_names_the_training_rows(trainings):
+    for name, training in trainings.items():
+        model = training.client.get_registered_model(name)
+        assert name in model.description
+        version = training.client.get_model_version(name, str(training.version))
+        assert "trained on 300 healthy rows of 8 sensors" in version.description
+        assert all(f"`{sensor}`" in version.description for sensor in samples.FEATURE_NAMES)
+        [logged] = training.run.inputs.dataset_inputs
+        assert {tag.key: tag.value for tag in logged.tags} == {"mlflow.data.context": "training"}
+        assert json.loads(logged.dataset.profile) == {"num_rows": 300, "num_elements": 2400}
+        columns = json.loads(logged.dataset.schema)["mlflow_colspec"]
+        assert [column["name"] for column in columns] == list(samples.FEATURE_NAMES)
+        assert training.run.data.tags["vigie.data_fingerprint"].startswith(logged.dataset.digest)
+
+
 @pytest.fixture(scope="module")
 def rows() -> np.ndarray:
     """Healthy rows and worse and worse ones."""

@@ -80,6 +80,11 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
         assert all(before <= m.timestamp <= after for m in other)
 
     assert files(client, later.info.run_id) == files(client, at_once.info.run_id)
+    assert later.inputs.dataset_inputs[0].dataset == at_once.inputs.dataset_inputs[0].dataset
+    described = [
+        client.get_model_version("lstm_autoencoder", number).description for number in "12"
+    ]
+    assert described[0].rpartition(" Trained on ")[0] == described[1].rpartition(" Trained on ")[0]
     newest, oldest = MLflowService(settings).list_versions("lstm_autoencoder")
     assert (oldest.version, newest.version) == (1, 2)
     assert newest.run_id == later.info.run_id
