@@ -1,4 +1,4 @@
-"""The folder of local state, ``VIGIE_STATE_DIR``: a check that it is writable."""
+"""A check that a folder is writable, such as that of local state, ``VIGIE_STATE_DIR``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from pathlib import Path
 from vigie.errors import InvalidDataError
 
 
-def require_writable(folder: Path) -> None:
+def require_writable(folder: Path, field: str = "VIGIE_STATE_DIR") -> None:
     """Check that a folder, or the parent in which it would be created, is writable.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    field : str
+        The setting or option that names it.
 
     Raises
     ------
@@ -24,6 +31,6 @@ def require_writable(folder: Path) -> None:
     except OSError as error:
         raise InvalidDataError(
             f"{folder} is not writable ({existing}: {error.strerror}).",
-            field="VIGIE_STATE_DIR",
+            field=field,
             remedy="Set it to a writable folder, or make this one writable.",
         ) from error

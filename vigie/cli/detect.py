@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from vigie.cli.environment import read_settings
 from vigie.cli.options import RowRange, picture_path, print_notes, row_slice
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
@@ -21,6 +22,7 @@ from vigie.tables.options import ReadOptions
 if TYPE_CHECKING:
     from vigie.assessment.stream import Part, Stream
     from vigie.cli.render.verdict import Verdict
+    from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.tables.machines import Machine
     from vigie.tables.reading import Recording
 
@@ -62,6 +64,13 @@ def detect(
     named: list[str],
     rows: RowRange = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model. Repeatable.")] = None,
+    load: Annotated[
+        Path | None,
+        typer.Option(
+            help="Assess by the models in this folder, which `vigie train --save` has written, "
+            "instead of those that serve."
+        ),
+    ] = None,
     output: Annotated[
         Format, typer.Option("--format", help="Events as a table, or every row as CSV or JSON.")
     ] = Format.TABLE,
@@ -90,10 +99,9 @@ def detect(
 
     Exit status: 0 done, 1 error, 2 wrong command line, 3 what --fail-on names was found.
     """
-    from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.tables.machines import open_machines
 
-    service = AnomalyDetectionService()
+    service = _service(load)
 
     def stream(columns: Sequence[str]) -> Stream:
         return service.stream(
@@ -119,6 +127,31 @@ def detect(
             drawn.write(picture_path(picture, verdict.asset))
     if fail_on is not None and any(verdict.reaches(fail_on) for verdict in verdicts):
         raise typer.Exit(FAILED)
+
+
+def _service(folder: Path | None) -> AnomalyDetectionService:
+    """Return a service with the models in a folder, or those of the registry.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is neither.
+    """
+    from vigie.services.anomaly_detection_service import AnomalyDetectionService
+
+    settings = read_settings()
+    if folder is not None:
+        service = AnomalyDetectionService(settings.model_copy(update={"mlflow_enabled": False}))
+        service.load_models(folder)
+        return service
+    if not settings.mlflow_enabled:
+        raise InvalidDataError(
+            "No model can answer: tracking is disabled, so there is no registry.",
+            field="MLFLOW_ENABLED",
+            remedy="Set MLFLOW_ENABLED=true, or give a folder that `vigie train FILE --save "
+            "FOLDER` has written: --load FOLDER.",
+        )
+    return AnomalyDetectionService(settings)
 
 
 Streams = Sequence["tuple[Recording | Machine, Stream]"]

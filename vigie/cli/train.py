@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,15 +23,19 @@ from vigie.cli.options import (
     row_slice,
 )
 from vigie.cli.read_options import reads_a_table
-from vigie.cli.terminal import err, new_sheet, out, progress_bar
-from vigie.errors import InvalidDataError
+from vigie.cli.terminal import err, new_sheet, out, progress_bar, quoted
+from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vigie.config import Settings
     from vigie.detectors.trained import TrainedModel
+    from vigie.services.mlflow_service import MLflowService
     from vigie.tables.table import Table
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Longer than a service's patience, since a command can wait for a slow server."""
@@ -54,15 +59,22 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Move the new versions to Production.")
     ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Also save the models in this folder, for `vigie detect --load`."),
+    ] = None,
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.services.inspection import report_on
+    from vigie.serving import saved
 
+    settings = read_settings(tracking_patience_s=PATIENCE_S)
+    _require_a_place(settings, save)
     table = _read(file, reading, rows, context or (), asset)
     print_notes(table.notes)
     X = chosen_features(table, exclude, feature, context)
-    service = AnomalyDetectionService(read_settings(tracking_patience_s=PATIENCE_S))
+    service = AnomalyDetectionService(settings)
     stage = "Production" if promote else None
     is_recorded = service.mlflow_service.enabled
     source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
@@ -82,8 +94,8 @@ def train(
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
         if result["status"] != "trained":
+            # The reason has been logged.
             failed.append(name)
-            err.print(f"[red]{name} was not trained:[/] {escape(result['error'])}")
             continue
         metrics, version = result["metrics"], result["version"]
         if promote and version is None:
@@ -93,7 +105,7 @@ def train(
                 if service.mlflow_service.enabled
                 else ""
             )
-            err.print(f"[red]{name} is not promoted{later}.[/]")
+            err.print(f"[red]{name} is not promoted{later}.[/]", soft_wrap=True)
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
@@ -105,8 +117,53 @@ def train(
         _print_smallest_steps(models, table.units)
         if not context:
             _propose_context(table.frame, X, exclude or ())
+        _print_pages(service.mlflow_service, outcome)
+    if save is not None and models:
+        saved.save(models, save)
+        command = quoted(["vigie", "detect", "FILE", "--load", str(save)])
+        out.print(f"Saved: {escape(command)} uses these models.", highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _require_a_place(settings: Settings, folder: Path | None) -> None:
+    """Check that the models will be kept.
+
+    Raises
+    ------
+    InvalidDataError
+        If they would be lost.
+    """
+    from vigie.state import require_writable
+
+    if folder is not None:
+        require_writable(folder, "--save")
+    elif not settings.mlflow_enabled:
+        raise InvalidDataError(
+            "Tracking is disabled, so the models would be lost when this command ends.",
+            field="MLFLOW_ENABLED",
+            remedy="Save them with --save FOLDER, or set MLFLOW_ENABLED=true.",
+        )
+
+
+def _print_pages(tracking: MLflowService, outcome: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the addresses of the runs, as far as the server has them and answers."""
+    pages = []
+    for name, result in outcome.items():
+        if (run_id := result.get("run_id")) is None:
+            continue
+        try:
+            page = tracking.run_page(run_id)
+        except TrackingError as error:
+            # An outage has been logged.
+            logger.debug("%s", error)
+            return
+        if page is not None:
+            pages.append((name, page))
+    width = max((len(name) for name, _ in pages), default=0)
+    for name, page in pages:
+        line = f"Run of {name:<{width}}  {page}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_smallest_steps(models: Sequence[TrainedModel], units: Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ from vigie.registry.cache import store
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
+from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
@@ -115,8 +116,8 @@ class AnomalyDetectionService:
         Returns
         -------
         dict of str to dict
-            By name: ``status`` ('trained' or 'failed'), ``metrics`` and ``version`` of a
-            trained detector, ``error`` of a failed one.
+            By name: ``status`` ('trained' or 'failed'), ``metrics``, ``version`` and ``run_id`` of
+            a trained detector, ``error`` of a failed one.
 
         Raises
         ------
@@ -186,6 +187,22 @@ class AnomalyDetectionService:
             finally:
                 process.finish(self._on_registered)
         return outcomes
+
+    def load_models(self, folder: Path) -> None:
+        """Serve the models in a folder, as ``vigie train --save`` writes it.
+
+        With tracking enabled, versions of the registry take their place at the next refresh.
+
+        Raises
+        ------
+        InvalidDataError
+            If there is no model in the folder.
+        ModelRefusedError
+            If a model is damaged, or of an unknown format.
+        """
+        self.served.change(
+            {ModelKey(EVERYTHING, name): model for name, model in saved.load(folder).items()}
+        )
 
     def refuse_a_second_training(self) -> None:
         """Check early that no training is in progress; training itself checks again.

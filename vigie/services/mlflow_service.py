@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vigie.config import Settings
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
-from vigie.registry import cache, lookup, stages
+from vigie.registry import cache, lookup, pages, stages
 from vigie.registry.server import Server
 from vigie.registry.version import Version, stage_name
 from vigie.tracking import background, flavors
@@ -313,6 +313,19 @@ class MLflowService:
     def run_params(self, version: Version) -> dict[str, str]:
         """Return the parameters of a version's run; none if the run no longer exists."""
         return lookup.run_params(self.server, version)
+
+    def run_page(self, run_id: str) -> str | None:
+        """Return the address of MLflow's page of a run; None if the store has no pages.
+
+        Raises
+        ------
+        TrackingError
+            If the server does not answer.
+        """
+        if not self.enabled or not self.server.is_remote:
+            return None
+        run = self.server.call(self.server.client.get_run, run_id)
+        return pages.run_page(self.server.uri, run.info.experiment_id, run_id)
 
     @property
     def outbox(self) -> Outbox:

@@ -61,7 +61,8 @@ class Trained:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as ``train_all_models`` says it."""
-        return {"status": "trained", "version": self.version, "metrics": self.metrics}
+        facts = {"version": self.version, "run_id": self.run_id, "metrics": self.metrics}
+        return {"status": "trained", **facts}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -184,6 +186,19 @@ def offline(shell: Shell) -> dict[str, Finished]:
         "context": ["train", "loaded.csv", "--model", "isolation_forest", "--context", "product"],
         "no such context": ["train", "healthy.csv", "--context", "colour"],
     }
+    for command in commands.values():
+        if command[0] == "train":
+            command += ["--save", "saved"]
+    forest = ["--model", "isolation_forest"]
+    commands |= {
+        "models would be lost": ["train", "healthy.csv"],
+        "no folder to save in": ["train", "healthy.csv", "--save", "healthy.csv"],
+        "saved": ["train", "healthy.csv", "--exclude", "label", *forest, "--save", "kept"],
+        "loaded": ["detect", "fault.csv", "--load", "kept"],
+        "too few rows": ["train", "healthy.csv", "--rows", "1:3", *forest, "--save", "few"],
+        "no folder": ["detect", "fault.csv", "--load", "nowhere"],
+        "no saved model": ["detect", "fault.csv", "--load", "kept/isolation_forest"],
+    }
     return {name: shell.run(*command, MLFLOW_ENABLED="false") for name, command in commands.items()}
 
 
@@ -207,7 +222,11 @@ def offline(shell: Shell) -> dict[str, Finished]:
                 "isolation_forest, one_class_svm, vector_autoregression, lstm_autoencoder",
             ],
         ),
-        ("no model", ["No model can answer", "vigie train"]),
+        ("no model", ["No model can answer", "MLFLOW_ENABLED=true", "--load FOLDER"]),
+        ("models would be lost", ["would be lost", "--save FOLDER", "MLFLOW_ENABLED=true"]),
+        ("no folder to save in", ["--save", "not writable"]),
+        ("no folder", ["no folder nowhere", "--save FOLDER"]),
+        ("no saved model", ["no saved model in kept/isolation_forest", "--save FOLDER"]),
         ("list", ["Tracking is disabled", "MLFLOW_ENABLED=true"]),
     ],
 )
@@ -215,6 +234,44 @@ def test_an_error_says_what_is_wrong_and_what_to_do(offline, command, said):
     error = error_of(offline[command])
     for part in said:
         assert part in error
+
+
+def test_models_are_saved_as_data_and_assess_a_recording_without_mlflow(offline, shell):
+    assert offline["saved"].returncode == 0, offline["saved"].stderr
+    assert "vigie detect FILE --load kept" in words(offline["saved"].stdout)
+    saved = [path for path in (shell.folder / "kept").rglob("*") if path.is_file()]
+    assert {path.suffix for path in saved} == {".json", ".safetensors"}
+    assert offline["loaded"].returncode == 0, offline["loaded"].stderr
+    assert "–300" in offline["loaded"].stdout
+    assert "vibration_kurtosis" in offline["loaded"].stdout
+
+
+def test_a_damaged_saved_model_is_refused_by_its_folder(offline, shell):
+    assert offline["saved"].returncode == 0, offline["saved"].stderr
+    shutil.copytree(shell.folder / "kept", shell.folder / "damaged")
+    arrays = shell.folder / "damaged/isolation_forest/arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:-8] + bytes(8))
+    error = error_of(shell.run("detect", "fault.csv", "--load", "damaged", MLFLOW_ENABLED="false"))
+    assert "damaged/isolation_forest" in error
+    assert "checksum" in error
+
+
+def test_a_training_that_fails_is_explained_once_in_one_line(offline):
+    assert offline["too few rows"].returncode == 1
+    lines = offline["too few rows"].stderr.splitlines()
+    [line] = [line for line in lines if "was not trained" in line]
+    assert re.match(r"\d{4}-\S+ ERROR vigie\.\S+: isolation_forest was not trained\. ", line)
+    assert line.endswith("Training needs at least 4 rows.")
+
+
+def test_log_lines_are_json_on_demand(shell):
+    done = shell.run(
+        *("train", "healthy.csv", "--rows", "1:3", "--model", "one_class_svm", "--save", "few"),
+        MLFLOW_ENABLED="false",
+        VIGIE_LOG_FORMAT="json",
+    )
+    logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [line["level"] for line in logged if "not trained" in line["message"]] == ["ERROR"]
 
 
 @pytest.mark.parametrize("command", ["no such column", "no such detector", "list"])
