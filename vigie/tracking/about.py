@@ -42,7 +42,7 @@ def of_version(model: TrainedModel, source: Mapping[str, Any] | None, ended_ms: 
     names = [_code(name) for name in model.feature_names if name not in model.context_names]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     text = (
-        f"{model.algorithm.replace('_', ' ').capitalize()}, trained on {model.n_samples:,} healthy "
+        f"{_code(model.algorithm)}, trained on {model.n_samples:,} healthy "
         f"rows of {len(names)} sensor{'' if len(names) == 1 else 's'}: "
         f"{', '.join(names[:MOST_NAMED])}{more}."
     )
