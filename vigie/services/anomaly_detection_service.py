@@ -364,7 +364,9 @@ class AnomalyDetectionService:
         return self._not_trained(
             f"No model can answer: none is trained here, and the registry {registry}.",
             algorithms(),
-            "Train with POST /api/v1/anomalies/train, `vigie train FILE` or train_all_models(X).",
+            "Train with POST /api/v1/anomalies/train, `vigie train FILE` or train_all_models(X)."
+            if self.registry.answers
+            else "`vigie doctor` checks the way to it; this process can also train without it.",
         )
 
     def get_model_status(self) -> dict[str, dict[str, Any]]:

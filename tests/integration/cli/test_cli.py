@@ -502,6 +502,17 @@ def test_a_file_is_trained_on_by_its_numbers_and_the_versions_are_promoted(train
         assert model.n_samples == 300
 
 
+def test_a_training_prints_the_address_of_each_run(trained, workplace):
+    client = workplace.tracking.server.client
+    site = workplace.settings.mlflow_tracking_uri
+    for name in ("isolation_forest", "one_class_svm", "vector_autoregression"):
+        run = client.get_run(client.get_model_version(name, "1").run_id)
+        page = f"{site}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        assert page in trained.stdout
+        [logged] = run.inputs.dataset_inputs
+        assert logged.dataset.name == "healthy.csv"
+
+
 def test_a_run_keeps_what_was_understood_of_its_file(trained, workplace, tmp_path):
     assert trained.returncode == 0, trained.stderr
     client = workplace.tracking.server.client
