@@ -75,7 +75,7 @@ def state_of(tracking: MLflowService) -> list[object]:
 
 
 def test_the_demo_prints_what_the_readme_says_and_leaves_the_users_models_alone(
-    tracked, tmp_path, healthy, names
+    tracked, tmp_path, healthy, names, monkeypatch
 ):
     """All that could lead the demo to the user's registry does: variables, `.env`, and ports."""
     own = OneClassSVMService(settings=tracked)
@@ -84,6 +84,7 @@ def test_the_demo_prints_what_the_readme_says_and_leaves_the_users_models_alone(
     tracking.transition_model_stage("one_class_svm", 1, "Production")
     before = state_of(tracking)
 
+    monkeypatch.delenv("VIGIE_DATA", raising=False)
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
