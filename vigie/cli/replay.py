@@ -115,6 +115,7 @@ def run(
         "The demo has ended, and its models are deleted. `vigie demo --keep` leaves them running; "
         "`vigie up` starts a service for your own.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
