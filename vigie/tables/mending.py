@@ -157,9 +157,14 @@ class Mender:
         Without times, an empty row between others is a moment without values.
         """
         rows = (self._cells(line) for line in head[:1])
-        last = next((line for line in reversed(tail) if line.strip()), "")
-        has_times = any(is_time(cell) and not is_number(cell) for row in rows for cell in row)
-        return has_times or self._is_blank(last)
+        if any(is_time(cell) and not is_number(cell) for row in rows for cell in row):
+            return True
+        return not any(map(self._is_blank_between, (head, tail)))
+
+    def _is_blank_between(self, lines: Sequence[str]) -> bool:
+        """Return whether a row without a value stands above one with some."""
+        are_blank = [self._is_blank(line) for line in lines if line.strip()]
+        return are_blank != sorted(are_blank)
 
     def _footers(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:
         """Return the lines below the last row: sums and the like, and single words."""
