@@ -117,9 +117,12 @@ def detect(
         raise InvalidDataError(f"{file} has no rows.", field="FILE")
     streams = [(machine, stream(machine.columns)) for machine in machines]
     _print_lacking(streams[0][1], file)
-    print_notes(machines[0].notes)
+    notes = machines[0].notes
+    print_notes(notes)
     write = _print_events if output is Format.TABLE else partial(_write_rows, output=output)
     verdicts = write(streams, is_drawn=picture is not None)
+    # A long file may show more than its first rows did: a clock that was set back, say.
+    print_notes(note for note in machines[0].notes if note not in notes)
     if picture is not None:
         for verdict in verdicts:
             title = Path(named[0]).name + (f", machine {verdict.asset}" if verdict.asset else "")
