@@ -152,6 +152,9 @@ def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(table, dialect):
         if whole.frame.select_dtypes("number").empty:
             # No training takes a table without numbers.
             return
+        if "Rows without a single value are left out" in whole.notes:
+            # Said, and only at the end, where spreadsheets leave such rows.
+            exact = exact[: len(whole.frame)]
         names = list(table[0]) if dialect.header else list(whole.frame.columns)[-exact.shape[1] :]
         for column, name in zip(exact.T, names, strict=True):
             assert name in whole.frame.columns, (name, list(whole.frame.columns))
