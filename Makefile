@@ -13,7 +13,7 @@ TORCH_BACKEND ?= auto
 FROM := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",\
 	$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)))
 
-.PHONY: demo run setup test test-fast check lock clean
+.PHONY: demo run setup test test-fast check docs lock clean
 
 demo: $(READY)  ## Start everything, train, promote, and find a fault; ends by itself.
 	$(BIN)/vigie demo
@@ -38,16 +38,22 @@ check: $(TOOLS)  ## Lint, check formatting, types and who imports whom.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: export NO_MKDOCS_2_WARNING := 1
+
+docs: $(TOOLS)  ## Build the documentation into build/docs, to be read from disk without a network.
+	$(BIN)/python -m mkdocs build --quiet
+	@echo "Open build/docs/index.html"
+
 COMPILE = $(UV) pip compile pyproject.toml --extra auth --extra postgresql --extra s3 \
 	--python-version 3.11 $(FROM) --no-annotate --no-header --quiet --upgrade-package torch
 
 lock: $(READY)  ## Renew both locks from pyproject.toml.
 	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --extra dev --extra docs --constraints requirements.lock --output-file requirements-dev.lock
 	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock requirements-dev.lock
 
 clean:  ## Remove the environment and all local state.
-	rm -rf $(VENV) .vigie
+	rm -rf $(VENV) .vigie build
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

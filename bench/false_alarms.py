@@ -1,4 +1,6 @@
-"""How many false alarms healthy machines raise, beside those asked for: a table of docs/scores.md.
+"""How many false alarms healthy machines raise, beside those asked for.
+
+Fills the table of docs/concepts/false-alarms.md.
 
 python bench/false_alarms.py [--quick] [--seeds 500:505]
 
@@ -32,7 +34,7 @@ from vigie.detectors.catalogue import checked_names
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "scores.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/concepts/false-alarms.md"
 INTERVAL_S = 60.0
 WATCHED = 100_000
 """Readings of each machine after its training."""
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     text = filled(DOCUMENT.read_text(encoding="utf-8"), "false alarms", block)
     DOCUMENT.write_text(text, encoding="utf-8")
-    console.print(f"docs/{DOCUMENT.name} is written.")
+    console.print(f"{DOCUMENT.name} is written.")
 
 
 def _months(pattern: str, seed: int, train_rows: int) -> list[float]:

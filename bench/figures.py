@@ -199,7 +199,7 @@ def filled(text: str, name: str, block: str) -> str:
     before, found, rest = text.partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise LookupError(f"docs/benchmarks.md has no place for {name}: {start}{end}")
+        raise LookupError(f"The document has no place for {name}: {start}{end}")
     return f"{before}{start}\n{block}\n\n{end}{after}"
 
 

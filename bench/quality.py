@@ -1,4 +1,6 @@
-"""How well Vigie detects, on public data and with its peers beside it: fills docs/benchmarks.md.
+"""How well Vigie detects, on public data and with its peers beside it.
+
+Fills docs/benchmarks/detection.md.
 
 python bench/quality.py [--quick] [--only skab|adbench|cmapss|edge|faults|tep]
                         [--results FILE] [--again]
@@ -60,7 +62,7 @@ from vigie.services.one_class_svm_service import OneClassSVMService
 from vigie.services.vector_autoregression_service import VectorAutoregressionService
 from vigie.tables.reading import read_table
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/benchmarks/detection.md"
 TRAINING_SETTINGS = {
     *("contamination", "calibration_folds", "trend_window", "n_estimators", "max_samples", "nu"),
     *("kernel", "gamma", "encoder_layers", "decoder_layers", "sequence_length", "batch_size"),
@@ -172,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, block in blocks.items():
         text = filled(text, name, block)
     DOCUMENT.write_text(text, encoding="utf-8")
-    console.print(f"docs/{DOCUMENT.name} is written.")
+    console.print(f"{DOCUMENT.name} is written.")
 
 
 class Results:

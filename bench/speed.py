@@ -1,7 +1,8 @@
 """How fast Vigie is, with what a user would pick instead beside it.
 
-``python bench/speed.py`` measures everything and fills docs/benchmarks.md; ``--quick`` takes less
-than two minutes, prints one line a figure and writes nothing; ``--only PART`` measures one part.
+``python bench/speed.py`` measures everything and fills docs/benchmarks/speed.md; ``--quick`` takes
+less than two minutes, prints one line a figure and writes nothing; ``--only PART`` measures one
+part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import figures
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs/benchmarks/speed.md"
 KEPT = Path(".vigie") / "speed.json"
 PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tables", "tracking",
          "startup", "growth")  # fmt: skip

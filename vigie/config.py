@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field(
         "http://localhost:5000", validation_alias="MLFLOW_TRACKING_URI"
     )
-    """Store of runs and models: a server's address, or a database such as sqlite:///x.db."""
+    """Where runs and models are stored: the address of a server, or a database that MLflow opens
+    directly, such as sqlite:///mlflow.db."""
     mlflow_experiment_name: str = Field(
         "anomaly-detection", validation_alias="MLFLOW_EXPERIMENT_NAME", min_length=1
     )
@@ -61,72 +62,110 @@ class Settings(BaseSettings):
     mlflow_enabled: bool = Field(True, validation_alias="MLFLOW_ENABLED")
     """False: no run, no version, no call to MLflow; every tracking method returns silently."""
     tracking_patience_s: float = Field(1.2, gt=0)
-    """How long a training waits until it is recorded, in seconds, before it goes on."""
+    """Seconds that a training waits for its record; then it continues, and the record is completed
+    in the background. A healthy server needs a fifth of that."""
 
     contamination: float = Field(0.01, ge=1e-9, lt=0.5)
-    """Share of healthy readings that may be called anomalous: the false-alarm rate per reading."""
+    """False-alarm rate for each reading, between 0 and 0.5: the share of healthy readings that may
+    be called anomalous. 0.01 is a rate that a hundred training rows can support; lower it once you
+    have more."""
     false_alarms_per_month: float | None = Field(None, gt=0, le=1_000_000)
-    """False alarms that a healthy asset may raise in 30 days, at most; by default the alarm limit
-    follows the contamination. Needs the times of the readings."""
+    """False alarms that a healthy asset may raise in 30 days, at most, such as 1 or 0.5. The limit
+    of an alarm then follows how often readings come, so they need times. Not set, it follows the
+    contamination: about one false alarm in ten thousand readings. Needs 2000 training rows."""
     time_ordered: bool = True
-    """Training rows are in time order: calibrate on contiguous blocks instead of random folds."""
+    """Training rows are in time order. Calibration then holds out stretches of time instead of
+    random rows, so that the slow drift of a machine counts as healthy. False only for rows without
+    order."""
     calibration_folds: int = Field(5, ge=2)
-    """Blocks of the cross-conformal calibration; fewer blocks tolerate slower drift."""
+    """Number of these stretches, at least 2. Fewer and longer ones tolerate slower drift."""
     trend_window: int = Field(20, ge=2)
-    """Readings that are averaged for the state of the asset."""
+    """Readings that are averaged for the state of the asset, at least 2. Twenty make a shift
+    visible that is small against the noise; a clear fault is an alarm after ten to twenty
+    readings."""
     random_state: int = 42
     """Seed of every training: the same data give the same model."""
 
     n_estimators: int = Field(200, gt=0)
+    """Isolation Forest: number of trees. More trees make scores depend less on the seed."""
     max_samples: Share | Literal["auto"] = "auto"
+    """Isolation Forest: rows that each tree sees; a count from 2, a share such as 0.5 (1.0: all),
+    or auto: at most 512."""
     nu: float = Field(0.5, gt=0, lt=1)
+    """One-Class SVM: upper bound on the share of training rows outside of the learned region, and
+    lower bound on the share of support vectors. It does not set the false alarms; the contamination
+    does."""
     kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
+    """One-Class SVM: how two readings are compared; rbf, linear, poly or sigmoid. Only rbf closes
+    the region on all sides."""
     gamma: (
         Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["local", "scale", "auto"]
     ) = "local"
+    """One-Class SVM: how fast similarity decreases with distance; a number, local, scale or auto.
+    scale follows the number and the spread of the sensors; local is three times that."""
     svm_rows: Annotated[int, Field(ge=2)] | Literal["all"] = 4096
+    """One-Class SVM: most rows that the solver uses, spread evenly over the training; a count, or
+    all for the exact solution, whose time grows with the square of the rows."""
     horizons: Horizons = (1, 2, 4)
+    """Vector autoregression: the forecast of a row uses the means of so many last rows."""
     penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    """Vector autoregression: ridge penalty per row, in squared standard deviations; auto picks the
+    one from 0.001 to 10 that forecasts held-out blocks best."""
     encoder_layers: Layers = (32, 16)
+    """LSTM autoencoder: hidden units of the encoder's layers."""
     decoder_layers: Layers = (16, 32)
+    """LSTM autoencoder: hidden units of the decoder's layers."""
     sequence_length: int = Field(10, ge=2)
+    """LSTM autoencoder: consecutive readings judged together, at least 2. A machine is judged so
+    many readings after its start."""
     batch_size: int = Field(32, gt=0)
+    """LSTM autoencoder: sequences in a training step. On a GPU, larger batches cost nothing."""
     epochs: int = Field(20, gt=0)
+    """LSTM autoencoder: passes over the training rows, at most. With some thousand rows or more, a
+    tenth is held out and training ends when that improves no more."""
     learning_rate: float = Field(0.01, gt=0, le=1)
+    """LSTM autoencoder: peak learning rate of the optimizer (Adam)."""
 
     faulty_values: Literal["refuse", "impute"] = "refuse"
-    """A reading with a missing or impossible value: refuse it, or assess it without that sensor."""
+    """What to do with a reading whose value is missing or impossible: refuse it with 422, or
+    impute: judge it without that sensor, and report it under imputed."""
     sensor_ranges: Annotated[dict[str, Range], NoDecode] = Field(default_factory=dict)
     """Physical ranges of sensors, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
-    """Address that the service listens on; 0.0.0.0 for every interface."""
+    """Address that the service listens on; 0.0.0.0 for every interface. The service has no
+    login."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
     root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
     """Path under which a reverse proxy serves the API, such as /vigie. The proxy may strip it or
     not."""
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
-    """Largest request body; a larger one is refused with 413."""
+    """Largest request body in bytes; a larger one is refused with 413."""
     client_patience_s: float = Field(10.0, gt=0)
-    """How long a client may take to send a request; a long one needs a kibibyte a second."""
+    """Seconds that a client may take to send a request, or, for a long one, each 10 KiB of it;
+    otherwise it is refused with 408."""
     registry_poll_s: float = Field(5.0, gt=0)
-    """How often the service checks the registry for another version to serve, in seconds."""
+    """Seconds between two checks of the registry: a promoted version serves that much later at
+    most."""
     state_dir: Path = Path(".vigie")
-    """Local state: cached models, the history, and the embedded MLflow's database."""
+    """Folder of local state: cached models, the history, and the data of the MLflow that `vigie up`
+    starts."""
     history_enabled: bool = True
     """False: readings are not stored, so windows and states exist only within a batch."""
     history_url: str | None = None
-    """SQLAlchemy URL of the history; by default a SQLite file in ``state_dir``."""
+    """SQLAlchemy URL of the history; by default a SQLite file in the state folder. PostgreSQL:
+    postgresql+psycopg://user:password@host/vigie."""
     history_retention_days: float | None = Field(None, gt=0, le=36_500)
-    """Age at which a reading is deleted, in days; by default never. The newest 1000 of each
-    asset stay, so no verdict depends on it."""
+    """Age at which a reading is deleted, in days; by default never. The newest 1000 of each asset
+    stay, so no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
     """A longer pause between two readings of an asset, in seconds, restarts its window."""
     log_format: LogFormat = "text"
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
     data: Path | None = None
-    """Folder of public data sets for the demo and the benchmarks; by default none."""
+    """Folder of public data sets for the demo (SKAB, as skab/) and the benchmarks; by default
+    none."""
 
     @property
     def model_cache(self) -> Path:

@@ -1,4 +1,4 @@
-"""The documents: every snippet runs, every link leads somewhere, every setting stands there.
+"""The documents: every snippet runs, every link leads somewhere, no page is too long.
 
 How the code blocks of a document are read:
 
@@ -9,7 +9,9 @@ How the code blocks of a document are read:
   ``git``) is not run;
 - a ``json`` block shows the answer of the ``bash`` block before it: the same fields, lists by
   their first item or left empty;
-- ``console`` and ``text`` blocks are not run.
+- on Getting started, a ``text`` block shows what the ``vigie`` command before it prints: the same
+  words, whatever the numbers;
+- ``console``, ``text`` and ``ini`` blocks are not run.
 
 Two things differ from what a reader does: the addresses http://localhost:5000 and
 http://localhost:8084 are replaced by those of this test's MLflow server and service, and small
@@ -22,6 +24,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -38,25 +41,38 @@ from typing import Any
 import guide_snippets as original
 import httpx
 import mlflow
+import numpy as np
 import pytest
 
+import vigie
 from vigie import cli
 from vigie.api.problems import STATUS
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
 from vigie.errors import ModelNotFoundError
+from vigie.main import create_app
 from vigie.registry.lookup import pick
 from vigie.services.mlflow_service import MLflowService
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGLISH, FRENCH = ROOT / "docs/guide.md", ROOT / "docs/fr/guide.md"
-DOCUMENTS = (ENGLISH, ROOT / "README.md", ROOT / "docs/tables.md")
-"""Whose snippets run; the French guide holds the same code as the English one."""
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
+ENGLISH, FRENCH = ROOT / "docs/mlflow-guide.md", ROOT / "docs/fr/mlflow-guide.md"
+STARTED = ROOT / "docs/getting-started/index.md"
+RUN_ELSEWHERE = (
+    FRENCH,  # holds the same code as the English one
+    *(  # by test_operations.py, on real stores
+        ROOT / f"docs/{name}.md"
+        for name in ("operations/backup", "how-to/login", "how-to/mlflow-elsewhere")
+    ),
+)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FULL_TABLES = [ROOT / f"docs/benchmarks/{name}.md" for name in ("detection", "speed")]
+LONGEST_PAGE = 2400  # words: ten minutes at 240 a minute
 NOT_RUN = re.compile(r"^(make|docker|git)\b", re.MULTILINE)
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
 )
+LANGUAGES = {"bash", "console", "ini", "json", "python", "text"}
+CRITICALITY = {"low", "medium", "high", "critical"}
 SMALL: dict[str, Any] = {
     "n_estimators": 25,
     "epochs": 2,
@@ -97,12 +113,22 @@ def blocks(document: Path) -> list[Block]:
     ]
 
 
+def is_run(page: Path) -> bool:
+    """Whether the tests below run the snippets of a page."""
+    return page not in RUN_ELSEWHERE and any(
+        block.language in ("bash", "python") for block in blocks(page)
+    )
+
+
 class Reader:
     """Somebody who pastes the blocks of one document, one after the other."""
 
-    def __init__(self, settings: Settings, service: httpx.Client):
+    def __init__(
+        self, settings: Settings, service: httpx.Client, printed: Callable[[], str] | None = None
+    ):
         self.settings = settings
         self.service = service
+        self.printed = printed
         self.namespace: dict[str, Any] = {"__name__": "snippets"}
         self.answer = ""
 
@@ -112,8 +138,12 @@ class Reader:
                 self.python(block)
             case "bash" if not NOT_RUN.search(block.code):
                 self.bash(block)
+            case "text" if self.printed is not None and (printed := self.printed()):
+                assert words(block.code) == words(printed), block
             case "json":
-                assert shows(json.loads(block.code), json.loads(self.answer)), block
+                assert shows(json.loads(block.code), json.loads(self.answer)), (
+                    f"{block}: {self.answer}"
+                )
 
     def python(self, block: Block) -> None:
         code = "\n" * (block.line - 1) + self.addressed(block.code)
@@ -169,6 +199,12 @@ class Reader:
         pytest.fail(f"The service serves {serving}, the registry says {wanted}.")
 
 
+def words(output: str) -> set[str]:
+    """Return the words of an output, without what depends on the machine."""
+    output = re.sub(r"https?://\S+", "", output)
+    return set(re.findall(r"[^\W\d_]{2,}", output)) - CRITICALITY
+
+
 def shows(shown: Any, answer: Any) -> bool:
     """Whether an answer has the fields shown; an empty list or null may stand for what it likes."""
     if isinstance(shown, dict) and isinstance(answer, dict):
@@ -204,18 +240,51 @@ def short(tracked: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     mlflow.set_tracking_uri(None)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+@pytest.mark.parametrize(
+    "document", [page for page in PAGES if page != STARTED and is_run(page)], ids=named
+)
 def test_every_snippet_runs_as_it_stands(
     document: Path, short: Settings, service: httpx.Client
 ) -> None:
-    reader = Reader(short, service)
+    read(document, Reader(short, service))
 
-    def read() -> None:
+
+def test_getting_started_prints_what_it_shows(
+    short: Settings,
+    service: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for file in STARTED.parent.glob("*.csv"):
+        shutil.copy(file, file.name)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in set(SMALL) - {"tracking_patience_s"}:
+        monkeypatch.delenv(f"VIGIE_{name.upper()}")
+
+    read(STARTED, Reader(Settings(), service, lambda: capsys.readouterr().out))
+
+
+def read(document: Path, reader: Reader) -> None:
+    def paste_all() -> None:
+        # Which metrics a training has depends on its rows.
+        np.random.seed(0)
         for block in blocks(document):
             reader.paste(block)
 
     # A context of its own: no run is open in it, and none is the last one.
-    Context().run(read)
+    Context().run(paste_all)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_block_is_of_a_language_that_nobody_runs(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in ROOT.glob("docs/**/*.md") if page not in FULL_TABLES], ids=named
+)
+def test_every_page_is_read_in_ten_minutes(page: Path) -> None:
+    assert len(page.read_text(encoding="utf-8").split()) <= LONGEST_PAGE
 
 
 def test_both_guides_hold_the_same_code() -> None:
@@ -276,37 +345,52 @@ def test_the_original_guides_client_runs_but_for_the_call_that_mlflow_removed(
     assert printed.endswith(("[1]\n", "['1']\n"))
 
 
-@pytest.mark.parametrize("guide", [ENGLISH, FRENCH], ids=named)
-def test_the_tables_name_every_setting_with_its_default(
-    guide: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = re.findall(
-        r"^\| `((?:VIGIE|MLFLOW)_\w+)` \| ([^|]+) \|", guide.read_text(encoding="utf-8"), re.M
-    )
-    variables = {
-        str(field.validation_alias or f"VIGIE_{name.upper()}")
-        for name, field in Settings.model_fields.items()
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation as a site; a broken link fails its build."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_no_page_of_the_site_loads_anything_from_elsewhere(site: Path) -> None:
+    loaded = {
+        (page.name, address)
+        for page in site.rglob("*.html")
+        for address in re.findall(
+            r"<(?:script|img|link|iframe)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\s\">]+)",
+            page.read_text(encoding="utf-8"),
+        )
     }
-    untouched = Settings()
 
-    for name, default in rows:
-        if default.startswith("`"):
-            monkeypatch.setenv(name, default.strip("`"))
+    assert loaded == set()
 
-    assert sorted(name for name, _ in rows) == sorted(variables)
-    assert Settings() == untouched
-    unset = [name for name, default in rows if not default.startswith("`")]
-    assert unset == [
-        "VIGIE_FALSE_ALARMS_PER_MONTH",
-        "VIGIE_ROOT_PATH",
-        "VIGIE_HISTORY_URL",
-        "VIGIE_HISTORY_RETENTION_DAYS",
-        "VIGIE_DATA",
+
+def test_the_site_names_every_setting_command_and_request(site: Path) -> None:
+    def page(name: str) -> str:
+        return (site / f"reference/{name}.html").read_text(encoding="utf-8")
+
+    settings = page("settings")
+    for name, field in Settings.model_fields.items():
+        assert str(field.validation_alias or f"VIGIE_{name.upper()}") in settings
+    commands = [
+        command.name or command.callback.__name__ for command in cli.app.registered_commands
     ]
+    for command in commands:
+        assert f"vigie {command}" in page("command-line")
+    for path in create_app().openapi()["paths"]:
+        assert path in page("rest")
+    for name in vigie.__all__:
+        assert name in page("python")
 
 
 def test_the_architecture_shows_who_may_import_whom_and_which_error_is_which_status() -> None:
-    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    page = "".join(
+        (ROOT / f"docs/architecture/{name}.md").read_text(encoding="utf-8")
+        for name in ("index", "http")
+    )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [layers] = [
         contract["layers"]

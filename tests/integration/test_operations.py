@@ -1,4 +1,4 @@
-"""Vigie on real stores, deployed, copied and brought back by the commands of docs/operations.md."""
+"""Vigie on real stores: deployed, backed up and restored by the commands of the documentation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
 
-PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+PAGES = "\n".join(
+    (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    for page in ("operations/backup.md", "how-to/login.md", "how-to/mlflow-elsewhere.md")
+)
 NAME = "one_class_svm"
 QUICK = {**CHEAP, "mlflow_enabled": True, "tracking_patience_s": 60.0, "state_dir": ".vigie"}
 BENCH = samples.healthy(300)
@@ -55,8 +58,8 @@ def _programs_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def code(heading: str, language: str = "bash") -> str:
-    """Return the code that stands under a heading of the page."""
-    [section] = re.findall(rf"^#+ {heading}\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
+    """Return the code below a heading of the documentation."""
+    [section] = re.findall(rf"^#+ {heading}\n(.*?)(?=^#+ |\Z)", PAGES, re.M | re.S)
     [block] = re.findall(rf"^```{language}\n(.*?)^```$", section, re.M | re.S)
     return str(block)
 
@@ -114,7 +117,7 @@ def versions(settings: Settings) -> list[int]:
     return [found.version for found in MLflowService(settings).list_versions(NAME)]
 
 
-def test_one_machine_that_has_lost_everything_answers_the_same_from_its_copies(
+def test_one_machine_that_has_lost_everything_answers_the_same_from_its_backup(
     running: Running, new_port: Callable[[], int]
 ) -> None:
     port = new_port()
@@ -125,10 +128,10 @@ def test_one_machine_that_has_lost_everything_answers_the_same_from_its_copies(
             answer = answered(service, READINGS)
             # One more, that MLflow knows nothing of yet.
             train(settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"}))
-            shell("Copy one machine")
+            shell("Back up one machine")
 
     shutil.rmtree(".vigie")
-    shell("Bring one machine back")
+    shell("Restore on one machine")
 
     with forked_server(port, Path(".vigie").resolve()), running(settings) as service:
         assert answered(service, READINGS[-1:]) == answer
@@ -163,13 +166,13 @@ def test_on_postgresql_and_s3_an_empty_cache_and_a_lost_database_change_no_answe
         shutil.rmtree(".vigie")
         with running(settings) as service:
             assert answered(service, READINGS[-1:]) == answer
-            shell("Copy PostgreSQL and S3", tools)
+            shell("Back up PostgreSQL and S3", tools)
 
     shutil.rmtree(".vigie")
     for url in (database, history):
         postgresql.empty(url)
     s3.empty(bucket)
-    shell("Bring PostgreSQL and S3 back", tools)
+    shell("Restore PostgreSQL and S3", tools)
 
     with mlflow_as_under("PostgreSQL and S3", port, stores), running(settings) as service:
         assert answered(service, READINGS[-1:]) == answer
@@ -191,7 +194,7 @@ def test_behind_a_login_vigie_signs_in_and_says_what_to_do_where_it_cannot(
     database = history.replace("psycopg", "psycopg2")
     address = f"http://127.0.0.1:{port}"
     example = "postgresql+psycopg2://mlflow:SECRET@db.example/mlflow"
-    Path("auth.ini").write_text(code("Behind a login", "ini").replace(example, database))
+    Path("auth.ini").write_text(code("Start MLflow with a login", "ini").replace(example, database))
     login = {
         "MLFLOW_AUTH_CONFIG_PATH": str(Path("auth.ini").resolve()),
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
@@ -208,7 +211,7 @@ def test_behind_a_login_vigie_signs_in_and_says_what_to_do_where_it_cannot(
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
     settings = Settings(mlflow_tracking_uri=address, history_url=history, **QUICK)
-    with mlflow_as_under("Behind a login", port, login):
+    with mlflow_as_under("Start MLflow with a login", port, login):
         for user, password in (VIGIE, READER):
             made = httpx.post(
                 f"{address}/api/2.0/mlflow/users/create",

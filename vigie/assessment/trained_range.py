@@ -76,6 +76,8 @@ class TrainedRanges:
         self._n_outside += outside.sum(axis=0)
         # A sensor that is outside has values, and only that of such a sensor is reported.
         known = outside.any(axis=0)
+        if not known.any():
+            return
         low, high = np.nanquantile(values[:, known], CENTRAL, axis=0)
         self._low[known] = np.fmin(self._low[known], low)
         self._high[known] = np.fmax(self._high[known], high)

@@ -27,7 +27,7 @@ class Decimal(StrEnum):
 PANEL = "How the file is read (decided from the file unless stated)"
 
 
-SOURCES = "Databases and time series servers (docs/sources.md)"
+SOURCES = "Databases and time series servers (docs/how-to/databases.md)"
 Source = Annotated[
     str,
     typer.Argument(

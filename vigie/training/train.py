@@ -273,7 +273,7 @@ def settings_for(
         raise InvalidDataError(
             f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
             field=str(first["loc"][0]),
-            remedy="See the table of hyper-parameters in docs/guide.md.",
+            remedy="See the hyper-parameters of `Settings`.",
         ) from error
 
 

@@ -29,7 +29,7 @@ ORDINARY, LEAST = 99.5, 10.0
 """A stretch is apart if its least distances (percentile) are beyond ordinary ones (percentile)."""
 APART = 1.5
 """... by this factor. Healthy recordings with drift, seasons or mixed modes stay below 1.35, with
-a mode of their own in a block they are above 2.2; see ``docs/scores.md``."""
+a mode of their own in a block they are above 2.2; see ``docs/concepts/scores.md``."""
 
 
 def blocks(n_rows: int, folds: int) -> Parts:

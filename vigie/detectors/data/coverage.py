@@ -19,7 +19,10 @@ MOST_ROWS = 2048
 SLOW = 0.5
 """Share of a sensor's variance that the curve explains, in a sensor that follows it ..."""
 MOSTLY = 0.5
-"""... and share of the sensors that do, where rows cover no cycle; see ``docs/scores.md``."""
+"""... and share of the sensors that do, where rows cover no cycle.
+
+See ``docs/concepts/scores.md``.
+"""
 
 
 def slow_share(X: Floats) -> float:
