@@ -21,7 +21,7 @@ def serve(settings: Settings) -> None:
     if settings.host not in LOOPBACK:
         logger.warning(
             "Vigie has no login: whoever reaches %s port %d may read, train and change what is "
-            "served. Put a proxy with a login before it (docs/operations.md), or listen on "
+            "served. Put a proxy with a login before it (docs/operations/index.md), or listen on "
             "127.0.0.1 only.",
             settings.host,
             settings.port,
