@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, params
 from fastapi.responses import RedirectResponse
 
 from vigie import __version__
-from vigie.api import document, problems
+from vigie.api import document, pages, problems
 from vigie.api.executor import BatchExecutor
 from vigie.api.middleware import BodyLimit, HeadAsGet, RootPath
 from vigie.api.routes import anomalies, tables
@@ -70,6 +70,8 @@ def create_app(
         # The lookup of an exporter that is not installed costs 5 % of each request's time.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
@@ -86,6 +88,7 @@ def create_app(
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
     app.setup()
+    pages.install(app)
 
     @app.get("/", include_in_schema=False)
     def root(request: Request) -> RedirectResponse:

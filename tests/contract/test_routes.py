@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any
 
@@ -101,5 +102,29 @@ def test_behind_a_proxy_every_route_and_page_is_found(prefix: str, untracked: Se
         assert "/plant/vigie/openapi.json" in (await client.get(f"{prefix}/docs")).text
         document = (await client.get(f"{prefix}/openapi.json")).json()
         assert document["servers"] == [{"url": "/plant/vigie"}]
+
+    asked(app, ask)
+
+
+@pytest.mark.parametrize("root_path", ["", "/plant/vigie"])
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_a_page_loads_everything_from_the_service_itself(
+    page: str, root_path: str, untracked: Settings
+) -> None:
+    app = create_app(untracked.model_copy(update={"root_path": root_path}))
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        shown = await client.get(root_path + page)
+        assert shown.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "://" not in shown.text
+        loaded = re.findall(r"""(?:src|href|spec-url)="([^"]*)"|url: '([^']*)'""", shown.text)
+        addresses = ["".join(groups) for groups in loaded]
+        assert f"{root_path}/openapi.json" in addresses
+        assert any(address.endswith(".js") for address in addresses)
+        for address in addresses:
+            assert address.startswith(f"{root_path}/")
+            file = await client.get(address)
+            assert file.status_code == 200, address
+            assert file.content, address
 
     asked(app, ask)
