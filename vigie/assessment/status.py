@@ -49,11 +49,10 @@ FORECAST_WEIGHT = 4.0
 """Weight of a model that forecasts, relative to 1 for all trends together: its errors are alike in
 every state of a healthy machine, so its p-values hold under drift; those of averages do not."""
 STATES = (
-    *(AssetState.NORMAL, AssetState.WATCH, AssetState.BAD_DATA),
+    *(AssetState.UNKNOWN, AssetState.NORMAL, AssetState.WATCH, AssetState.BAD_DATA),
     *(AssetState.DRIFT, AssetState.UNKNOWN_OPERATING_POINT, AssetState.ALARM),
 )
-"""In order of severity."""
-NORMAL = AssetState.NORMAL
+"""In order of severity; the first one is that of an asset without any evidence yet."""
 
 
 DEFAULT_CONTAMINATION = 0.01
@@ -266,7 +265,7 @@ class StatusSeries:
     entered : ndarray of int of shape (n,)
         The reading at which the asset entered its state; -1 if that was before the first.
     calm : ndarray of int of shape (n,)
-        Consecutive readings without evidence so far, unless the state is normal.
+        Consecutive readings without evidence so far, unless the state is normal or unknown.
     usual : ndarray of shape (n,)
         See ``AssetStatus``.
     """
@@ -329,7 +328,7 @@ class StatusSeries:
         entered, calm, usual = int(self.entered[row]), int(self.calm[row]), float(self.usual[row])
         if entered >= 0:
             return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm, usual)
-        before = self.before or AssetStatus(NORMAL, self.times[0])
+        before = self.before or AssetStatus(AssetState.UNKNOWN, self.times[0])
         return replace(before, calm=calm, usual=usual)
 
 
@@ -407,8 +406,9 @@ def _next_code(code: int, level: int) -> int:
 
     A code is ``OFF_DELAY`` times the index into ``STATES``, plus the calm readings.
     """
-    watch, drift, alarm = (
-        STATES.index(state) for state in (AssetState.WATCH, AssetState.DRIFT, AssetState.ALARM)
+    normal, watch, drift, alarm = (
+        STATES.index(state)
+        for state in (AssetState.NORMAL, AssetState.WATCH, AssetState.DRIFT, AssetState.ALARM)
     )
     state, calm = divmod(code, OFF_DELAY)
     match level:
@@ -428,7 +428,7 @@ def _next_code(code: int, level: int) -> int:
             return OFF_DELAY * max(state, watch)
         case Level.ODD if state <= watch or calm + 1 == OFF_DELAY:
             return OFF_DELAY * watch
-    return 0 if state == 0 or calm + 1 == OFF_DELAY else code + 1
+    return OFF_DELAY * normal if state <= normal or calm + 1 == OFF_DELAY else code + 1
 
 
 class Level(IntEnum):

@@ -276,8 +276,7 @@ def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
     assets = [result.asset for result in results]
     return Rows(
         first=0,
-        # Without evidence, as before the history is there, the state is no event.
-        states=np.array([STATES.index(a.state) if a.state in STATES else 0 for a in assets]),
+        states=np.array([STATES.index(asset.state) for asset in assets]),
         is_anomaly=np.array([result.is_anomaly for result in results]),
         asset_p_values=1.0 - np.array([asset.evidence for asset in assets], dtype=float),
         p_values=1.0 - np.array([result.final_score for result in results], dtype=float),

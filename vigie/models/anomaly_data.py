@@ -185,7 +185,8 @@ class AssetState(StrEnum):
     ALARM = "alarm"
     """The asset needs an inspection."""
     UNKNOWN = "unknown"
-    """The earlier readings cannot be read from the history."""
+    """There is no evidence on the asset yet: too few readings since the first one, or the history
+    cannot be read."""
 
     @property
     def words(self) -> str:

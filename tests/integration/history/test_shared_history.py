@@ -25,6 +25,7 @@ from one_machine import (
 )
 from sqlalchemy import create_engine, text
 
+from vigie.assessment.status import READINGS
 from vigie.errors import VigieError
 from vigie.history.store import History
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
@@ -37,12 +38,12 @@ def test_a_database_that_freezes_holds_no_reading_up(tmp_path, postgresql, caplo
     monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
     monkeypatch.setattr("vigie.history.postgresql.PatientConnection.patience_s", 0.5)
     service = trained(tmp_path, QUICKEST, history_url=postgresql.new_database())
-    requests = readings("pump", FAULTY[:4])
-    before = one_by_one(service, requests[:2])
+    requests = readings("pump", FAULTY[: READINGS + 2])
+    *_, before = service.detect_anomalies_batch(requests[:READINGS])
     with postgresql.frozen(), ThreadPoolExecutor(1) as pool:
-        [frozen] = pool.submit(one_by_one, service, requests[2:3]).result(timeout=30)
-    after = one_by_one(service, requests[3:])
-    assert states([*before, frozen, *after]) == [NORMAL, NORMAL, AssetState.UNKNOWN, NORMAL]
+        [frozen] = pool.submit(one_by_one, service, requests[-2:-1]).result(timeout=30)
+    [after] = one_by_one(service, requests[-1:])
+    assert states([before, frozen, after]) == [NORMAL, AssetState.UNKNOWN, NORMAL]
     [error] = [one for one in caplog.records if one.levelname == "ERROR"]
     assert "Readings are assessed, but not stored" in error.getMessage()
     assert "1 readings were not stored" in caplog.text

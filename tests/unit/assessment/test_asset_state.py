@@ -91,9 +91,26 @@ def asset(request: pytest.FixtureRequest) -> str:
 
 def test_a_healthy_machine_stays_normal(service, asset):
     results = service.detect_anomalies_batch(readings(asset, machine(400, seed=6)))
-    assert set(states(results)) == {NORMAL}
+    assert set(states(results)) == {AssetState.UNKNOWN, NORMAL}
+    assert changes(states(results)) == 1
     assert all(result.asset.began is None for result in results)
     assert all(result.asset.sensors == [] for result in results)
+
+
+def test_until_there_is_evidence_an_asset_is_unknown(service, asset):
+    results = one_by_one(service, readings(asset, HEALTHY[:40]))
+    n_unknown = first(states(results), NORMAL)
+    for place, result in enumerate(results):
+        assert (result.asset.evidence is None) == (place < n_unknown)
+        assert result.asset.state is (AssetState.UNKNOWN if place < n_unknown else NORMAL)
+        assert result.asset.since == at(0 if place < n_unknown else n_unknown)
+
+
+def test_a_pause_does_not_take_back_what_is_known_of_an_asset(service, asset):
+    seconds = [*range(40), *range(10_000, 10_003)]
+    results = one_by_one(service, readings(asset, HEALTHY[:43], seconds))
+    assert [result.asset.evidence for result in results[40:]] == [None] * 3
+    assert states(results[39:]) == [NORMAL] * 4
 
 
 @pytest.mark.parametrize("deviations", [10.0, -40.0, 250.0])
@@ -114,7 +131,7 @@ def test_absurd_readings_far_apart_do_not_add_up(service, asset):
 
 def test_forty_shifted_readings_are_an_alarm(service, asset):
     results = service.detect_anomalies_batch(readings(asset, FAULTY))
-    assert set(states(results[: FAULT.start])) == {NORMAL}
+    assert set(states(results[READINGS : FAULT.start])) == {NORMAL}
     assert FAULT.start < first(states(results), IN_ALARM) < FAULT.start + 20
     assert results[FAULT.stop - 1].asset.state is IN_ALARM
     assert results[FAULT.stop - 1].asset.sensors[0].name == "flow"
@@ -146,7 +163,7 @@ def test_the_alarm_is_that_of_the_asset_that_has_the_fault(service, asset):
     mixed = [either for both in zip(faulty, sound, strict=True) for either in both]
     results = service.detect_anomalies_batch(mixed)
     assert IN_ALARM in states(results[::2])
-    assert set(states(results[1::2])) == {NORMAL}
+    assert set(states(results[1::2])) == {AssetState.UNKNOWN, NORMAL}
 
 
 def test_two_groups_of_sensors_of_an_asset_are_two_histories(service, asset):
@@ -155,7 +172,7 @@ def test_two_groups_of_sensors_of_an_asset_are_two_histories(service, asset):
     mixed = [either for both in zip(faulty, sound, strict=True) for either in both]
     results = one_by_one(service, mixed)
     assert IN_ALARM in states(results[::2])
-    assert set(states(results[1::2])) == {NORMAL}
+    assert set(states(results[1::2])) == {AssetState.UNKNOWN, NORMAL}
 
 
 def test_the_alarm_ends_after_the_fault_and_comes_once(service, asset):
@@ -186,7 +203,7 @@ def test_since_and_began_are_the_readings_own_times(service, asset):
     found, times = states(results), [request["timestamp"] for request in requests]
     assert results[0].asset.since == times[0]
     since = times[0]
-    for result, time, before in zip(results, times, [NORMAL, *found], strict=False):
+    for result, time, before in zip(results, times, [AssetState.UNKNOWN, *found], strict=False):
         since = time if result.asset.state is not before else since
         assert result.asset.since == since
     raised = first(found, IN_ALARM)
@@ -236,7 +253,7 @@ def test_rows_one_by_one_in_batches_and_as_a_file_give_the_same_states(service, 
     for start in range(0, len(requests), at_once):
         results += service.detect_anomalies_batch(requests[start : start + at_once])
     told = [(result.asset.state, result.asset.since, result.asset.began) for result in results]
-    assert {state for state, _, _ in told} == {NORMAL, WATCH, IN_ALARM}
+    assert {state for state, _, _ in told} == {AssetState.UNKNOWN, NORMAL, WATCH, IN_ALARM}
     assert told == expected_states(service, FAULTY)
     judged = service.detect_table(pd.DataFrame(FAULTY, columns=SENSORS))
     evidence = [np.nan if r.asset.evidence is None else r.asset.evidence for r in results]
@@ -453,11 +470,11 @@ def test_a_history_that_comes_back_is_used_again_and_what_it_missed_is_counted(
     monkeypatch.setattr("vigie.services.detection.QUIET_AFTER_FAILURE_S", 0.0)
     folder = tmp_path / "not-yet"
     service = trained(tmp_path, QUICKEST, history_url=f"sqlite:///{folder / 'history.db'}")
-    requests = readings("pump", FAULTY[:3])
+    requests = readings("pump", FAULTY[: 2 + READINGS])
     one_by_one(service, requests[:2])
     folder.mkdir()
-    [result] = one_by_one(service, requests[2:])
-    assert result.asset.state is NORMAL
+    results = one_by_one(service, requests[2:])
+    assert states(results)[-1] is NORMAL
     assert "2 readings were not stored" in caplog.text
     service.close()
 
