@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from vigie.errors import InvalidDataError
+from vigie.faults import told
 from vigie.logs import LogFormat
 
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
@@ -38,11 +40,15 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Settings(BaseSettings):
-    """All settings, with their defaults and units."""
+    """All settings, with their defaults and units.
+
+    Raises
+    ------
+    InvalidDataError
+        If a value cannot be used; ``faults`` has each variable that is at fault.
+    """
 
     model_config = SettingsConfigDict(
-        # Values may contain passwords.
-        hide_input_in_errors=True,
         env_prefix="VIGIE_",
         env_file=".env",
         extra="ignore",
@@ -137,7 +143,7 @@ class Settings(BaseSettings):
     login."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
-    root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
+    root_path: str = ""
     """Path under which a reverse proxy serves the API, such as /vigie. The proxy may strip it or
     not."""
     max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
@@ -166,6 +172,36 @@ class Settings(BaseSettings):
     data: Path | None = None
     """Folder of public data sets for the demo (SKAB, as skab/) and the benchmarks; by default
     none."""
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise self._refused(error) from None
+
+    @classmethod
+    def _refused(cls, error: ValidationError) -> InvalidDataError:
+        messages: dict[str, dict[str, None]] = {}
+        given: dict[str, Any] = {}
+        for fault in error.errors(include_url=False):
+            variable = cls.variable(str(fault["loc"][0]))
+            messages.setdefault(variable, {})[told(fault)] = None
+            whole = len(fault["loc"]) == 1 or variable not in given
+            given[variable] = fault["input"] if whole else given[variable]
+        faults = [
+            # Of a value that may be one of several kinds, each kind has its own message.
+            {
+                "field": variable,
+                "message": f"{'; or: '.join(told)}, but it is {masked(repr(given[variable]))}",
+            }
+            for variable, told in messages.items()
+        ]
+        return InvalidDataError(
+            f"{faults[0]['message']}.",
+            field=faults[0]["field"],
+            remedy="See Reference, Settings in the documentation.",
+            faults=faults,
+        )
 
     @property
     def model_cache(self) -> Path:
@@ -206,7 +242,9 @@ class Settings(BaseSettings):
 
     @field_validator("root_path")
     @classmethod
-    def _differs_from_the_api(cls, value: str) -> str:
+    def _is_a_path_of_its_own(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[^/?#\s]+)*", value):
+            raise ValueError("A path such as /vigie is expected, without / at its end")
         if f"{value}/".startswith("/api/"):
             raise ValueError("/api is the path of the API itself; give another path")
         return value

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from vigie.cli import main
 from vigie.config import Settings, masked
+from vigie.errors import InvalidDataError
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from vigie.config import Settings, masked
 )
 def test_a_history_that_can_be_kept_nowhere_stops_the_start(url, monkeypatch):
     monkeypatch.setenv("VIGIE_HISTORY_URL", url)
-    with pytest.raises(ValidationError, match="history_url"):
+    with pytest.raises(InvalidDataError, match="VIGIE_HISTORY_URL"):
         Settings()
 
 

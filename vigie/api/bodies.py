@@ -97,9 +97,18 @@ async def json_of(request: Request) -> bytes:
 
     Raises
     ------
+    InvalidDataError
+        If its address has a parameter: these routes take none, so it would have no effect.
     HTTPException
         With 415, if they declare anything else.
     """
+    if request.scope["query_string"]:
+        for name in request.query_params:
+            raise InvalidDataError(
+                f"There is no parameter {name[:100]!r}.",
+                field="query",
+                remedy="All values belong into the body; /docs shows the schema with an example.",
+            )
     content_type, encoding = b"", b"identity"
     for name, value in request.scope["headers"]:
         if name == b"content-type":

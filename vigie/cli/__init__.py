@@ -17,7 +17,7 @@ from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sy
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import err, out, print_error
-from vigie.errors import VigieError
+from vigie.errors import InvalidDataError, VigieError
 
 app = typer.Typer(
     cls=Group,
@@ -44,18 +44,9 @@ def main() -> None:
         app()
     except VigieError as error:
         print_error(str(error))
-        sys.exit(1)
-    except ValueError as error:
-        from pydantic import ValidationError
-
-        if not isinstance(error, ValidationError):
-            raise
-        from vigie.config import Settings, masked
-
-        for fault in error.errors():
-            message = fault["msg"].removeprefix("Value error, ")
-            variable = Settings.variable(str(fault["loc"][0]))
-            print_error(f"{variable}: {message}, but it is {masked(repr(fault['input']))}.")
+        more = error.faults[1:] if isinstance(error, InvalidDataError) else ()
+        for fault in more:
+            print_error(f"{fault['field']}: {fault['message']}.")
         sys.exit(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,6 +20,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     Strict,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -27,7 +28,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from vigie.models.from_json import n_strings, nested_within
+from vigie.faults import NO_NUL
+from vigie.models.from_json import n_strings, nested_within, refused
 
 MOST_READINGS = 10_000
 """Most readings of a batch; their verdicts take some ten megabytes."""
@@ -37,8 +39,6 @@ DEEPEST = 32
 """Most levels of nested metadata."""
 
 Value = Annotated[FiniteFloat, Strict()]
-NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL cannot store NUL."""
 _FINITE = TypeAdapter(dict[str, Value | None])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 LONGEST_WORD = 200
@@ -198,6 +198,7 @@ class AnomalyDetectionRequest(BaseModel):
     """One reading of one asset."""
 
     model_config = ConfigDict(
+        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -208,7 +209,7 @@ class AnomalyDetectionRequest(BaseModel):
                     "metadata": {"line": "A"},
                 }
             ]
-        }
+        },
     )
 
     asset_id: Name
@@ -285,6 +286,31 @@ class AnomalyDetectionRequest(BaseModel):
         if self.context:
             n_values += n_strings(self.context)
         return n_keys + n_values + (n_strings(self.metadata) if self.metadata else 0)
+
+
+_READING = TypeAdapter(AnomalyDetectionRequest)
+
+
+def as_readings(
+    requests: Iterable[AnomalyDetectionRequest | Mapping[str, Any]],
+) -> list[AnomalyDetectionRequest]:
+    """Return readings, each of which may be a mapping.
+
+    Raises
+    ------
+    InvalidDataError
+        If one cannot be used; its field begins with its place, if there are several.
+    """
+    requests, readings = list(requests), []
+    for place, request in enumerate(requests):
+        try:
+            readings.append(_READING.validate_python(request))
+        except ValidationError as error:
+            fault = refused(_READING, error, request)
+            if len(requests) > 1:
+                fault.field = f"[{place}].{fault.field}"
+            raise fault from None
+    return readings
 
 
 class SensorContribution(BaseModel):

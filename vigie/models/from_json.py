@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from vigie.errors import InvalidDataError
+from vigie.faults import keys_of, nearest, told
 
 MOST_FAULTS = 20
 """Most errors in one response."""
@@ -18,13 +19,6 @@ LONGEST_PART = 200
 DEEPEST = 200
 """Most levels of a body, the limit of pydantic's parser."""
 TOO_DEEP = f"The JSON is nested more than {DEEPEST} deep"
-
-JSON_MESSAGES = {
-    "dict_type": "Input should be an object",
-    "model_type": "Input should be an object",
-    "list_type": "Input should be an array",
-}
-"""pydantic's messages in terms of JSON instead of Python, by error type."""
 
 Place = tuple[int | str, ...]
 
@@ -71,21 +65,32 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
     try:
         return form.validate_python(document)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise _invalid(
-            [
-                {"field": _place(fault["loc"], document), "message": _message(fault)}
-                for fault in faults[:MOST_FAULTS]
-            ],
-            "Correct this value; /docs shows the schema with an example.",
-        ) from None
+        raise refused(form, error, document) from None
+
+
+def refused(form: TypeAdapter[Any], error: ValidationError, document: Any) -> InvalidDataError:
+    """Return the error for a document that does not fit, with the place of each fault."""
+    faults = error.errors(include_url=False, include_input=False)
+    first = faults[0]
+    remedy = "Correct this value; /docs shows the schema with an example."
+    if first["type"] == "missing":
+        remedy = "Add it; /docs shows the schema with an example."
+    elif first["type"] == "extra_forbidden":
+        remedy = nearest(str(first["loc"][-1]), keys_of(form))
+    return _invalid(
+        [
+            {"field": _place(fault["loc"], document), "message": _message(fault)}
+            for fault in faults[:MOST_FAULTS]
+        ],
+        remedy,
+    )
 
 
 def first_fault(error: ValidationError) -> str:
     """Return the place and the message of the first fault, for a file that Vigie has written."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else fault["msg"]
+    return f"{place}: {told(fault)}" if place else told(fault)
 
 
 def n_strings(value: Any) -> int:
@@ -178,8 +183,7 @@ def _invalid(faults: Sequence[dict[str, str]], remedy: str) -> InvalidDataError:
 
 
 def _message(fault: Mapping[str, Any]) -> str:
-    message: str = JSON_MESSAGES.get(fault["type"], fault["msg"])
-    message = message.removeprefix("Value error, ").rstrip(".")
+    message = told(fault)
     return f"Invalid name: {message}" if fault["loc"][-1:] == ("[key]",) else message
 
 

@@ -26,7 +26,11 @@ from vigie.errors import (
     InvalidDataError,
     NotTrainedError,
 )
-from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult
+from vigie.models.anomaly_data import (
+    AnomalyDetectionRequest,
+    AnomalyDetectionResult,
+    as_readings,
+)
 from vigie.registry.cache import store
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
@@ -254,15 +258,9 @@ class AnomalyDetectionService:
         NotTrainedError
             If no model can answer.
         InvalidDataError
-            If a feature of a reading is missing; none of the readings has been stored.
+            If a reading cannot be used, or lacks a feature; none of the readings has been stored.
         """
-        readings = [
-            item
-            if isinstance(item, AnomalyDetectionRequest)
-            else AnomalyDetectionRequest.model_validate(item)
-            for item in requests
-        ]
-        return self._detection.readings(self._snapshot(), readings)
+        return self._detection.readings(self._snapshot(), as_readings(requests))
 
     def detect_table(
         self, X: Any, times: Times | None = None, faulty_values: str | None = None

@@ -14,7 +14,6 @@ from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from vigie import __version__
 from vigie.assessment.false_alarms import too_short
@@ -267,14 +266,14 @@ def settings_for(
         return settings
     defaults = {} if settings is None else settings.model_dump()
     try:
-        return kind.model_validate({**defaults, **overrides})
-    except ValidationError as error:
-        first = error.errors()[0]
+        return kind(**{**defaults, **overrides})
+    except InvalidDataError as error:
+        argument = {kind.variable(name): name for name in overrides}.get(error.field or "")
         raise InvalidDataError(
-            f"{first['msg'].removeprefix('Value error, ')}, but got {first['input']!r}.",
-            field=str(first["loc"][0]),
+            error.message,
+            field=argument or error.field,
             remedy="See the hyper-parameters of `Settings`.",
-        ) from error
+        ) from None
 
 
 def parameters(algorithm: Algorithm, settings: Settings) -> dict[str, Any]:

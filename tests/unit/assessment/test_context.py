@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from loaded_machine import SENSORS, loads, machine, recording
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from quick_training import CHEAP
 from rich.console import Console
 
@@ -354,7 +354,7 @@ def test_a_word_for_a_number_is_refused(by_load):
 def test_a_value_given_twice_is_refused(by_load):
     reading = as_readings("pump", recording(1, 22))[0]
     reading["context"] = {"load": 0.5}
-    with pytest.raises(ValidationError, match="both as a feature and as context"):
+    with pytest.raises(InvalidDataError, match="both as a feature and as context"):
         by_load.detect_anomaly(reading)
 
 

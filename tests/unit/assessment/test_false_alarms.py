@@ -27,7 +27,6 @@ from one_machine import (
     trained,
 )
 from one_machine import first as first_in
-from pydantic import ValidationError
 from quick_training import CHEAP
 
 from vigie.assessment.assessment import Assessment
@@ -170,7 +169,7 @@ def test_several_readings_of_an_asset_without_times_are_refused_one_is_of_now(as
 
 @pytest.mark.parametrize("asked", [0, -1, float("inf"), float("nan"), "few"])
 def test_a_rate_that_is_none_is_refused(asked):
-    with pytest.raises(ValidationError, match="false_alarms_per_month"):
+    with pytest.raises(InvalidDataError, match="VIGIE_FALSE_ALARMS_PER_MONTH"):
         Settings(false_alarms_per_month=asked)
 
 

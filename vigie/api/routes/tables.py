@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from difflib import get_close_matches
 from email.message import Message
 from functools import partial
 from pathlib import PurePath
@@ -20,6 +19,7 @@ from vigie.api.bodies import JSON
 from vigie.api.problems import UnsupportedBody
 from vigie.api.schemas import Problem
 from vigie.errors import InvalidDataError
+from vigie.faults import nearest
 from vigie.services.inspection_process import inspect_body
 from vigie.tables.options import ReadOptions
 from vigie.tables.report import Report
@@ -129,11 +129,10 @@ def options_of(query: QueryParams) -> ReadOptions:
     for name in dict.fromkeys(query.keys()):
         values = query.getlist(name)
         if name not in OPTIONS and name != FILENAME:
-            near = get_close_matches(name, OPTIONS, n=1)
             raise InvalidDataError(
                 f"There is no parameter {name[:LONGEST_WORD]!r}.",
                 field="query",
-                remedy=f"Did you mean {near[0]}?" if near else f"Known are {', '.join(OPTIONS)}.",
+                remedy=nearest(name, OPTIONS),
             )
         if len(values) > (2 if name == "time" else 1):
             raise InvalidDataError(f"It comes {len(values)} times.", field=name)
