@@ -260,7 +260,8 @@ class AnomalyDetectionService:
         InvalidDataError
             If a reading cannot be used, or lacks a feature; none of the readings has been stored.
         """
-        return self._detection.readings(self._snapshot(), as_readings(requests))
+        readings = as_readings(requests)
+        return self._detection.readings(self._snapshot(), readings)
 
     def detect_table(
         self, X: Any, times: Times | None = None, faulty_values: str | None = None

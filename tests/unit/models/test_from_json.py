@@ -46,7 +46,7 @@ def nested(levels: int) -> str:
     [
         (READING, reading(asset_id=f'"{"a" * 201}"'), "asset_id", "at most 200"),
         (READING, reading(sensor_id=f'"{"a" * 201}"'), "sensor_id", "at most 200"),
-        (READING, reading(asset_id='"a\\u0000b"'), "asset_id", "pattern"),
+        (READING, reading(asset_id='"a\\u0000b"'), "asset_id", "NUL"),
         (READING, reading(features='{"a\\u0000": 1}'), "features.a\x00", "Invalid name"),
         (READING, reading(metadata=nested(DEEPEST + 1)), "metadata", "nested"),
         (READING, reading(metadata='{"a": 1e999}'), "metadata", "JSON"),
@@ -73,6 +73,21 @@ def test_what_is_too_long_too_deep_or_no_number_is_named(form, text, field, said
     error = refused(form, text)
     assert error.field == field
     assert said in error.message
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "field", "remedy"),
+    [
+        (READING, reading(metdata="{}"), "metdata", 'Did you mean "metadata"?'),
+        (BATCH, f"[{ONE}, {reading(Timestamp='null')}]", "[1].Timestamp", '"timestamp"?'),
+        (TRAINING, '{"data": [[1]], "model_name": []}', "model_name", '"model_names"?'),
+        (READING, reading(treshold="0.9"), "treshold", "Known are asset_id, sensor_id, features"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(form, text, field, remedy):
+    error = refused(form, text)
+    assert error.field == field
+    assert remedy in (error.remedy or "")
 
 
 def test_a_name_that_is_too_long_does_not_come_back_whole():
@@ -134,7 +149,7 @@ def test_a_key_that_is_given_twice_is_named_since_nobody_knows_which_one_is_mean
     "text",
     [
         reading(asset_id='"pump \\"7\\""'),
-        reading(more='{"a": "b"}', metadata='{"a": ["b", {"c": null}]}'),
+        reading(metadata='{"a": ["b", {"c": null}]}'),
         reading(sensor_id="null", timestamp="null", metadata="{}"),
         reading(sensor_id='""', timestamp='"2026-01-05T08:00:00Z"'),
         reading(features='{"rms": NaN, "flow": null}'),
