@@ -682,7 +682,7 @@ def test_a_wrong_hyper_parameter_is_refused_by_name(settings, service_class, nam
 
 def test_a_wrong_environment_is_refused_by_name(case, untracked, monkeypatch):
     monkeypatch.setenv(f"VIGIE_{case.own.upper()}", "-1")
-    with pytest.raises(ValueError, match=case.own):
+    with pytest.raises(ValueError, match=f"VIGIE_{case.own.upper()}"):
         case.service()
 
 
