@@ -163,7 +163,7 @@ class Mender:
 
     def _is_blank_between(self, lines: Sequence[str]) -> bool:
         """Return whether a row without a value stands above one with some."""
-        are_blank = [self._is_blank(line) for line in lines if line.strip()]
+        are_blank = [self._is_blank(line) for line in lines if line.strip(" \r\n")]
         return are_blank != sorted(are_blank)
 
     def _footers(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:

@@ -73,8 +73,10 @@ def test_lines_without_readings_are_left_out(file: Path, lines: list[str]):
 def test_an_empty_row_without_times_is_a_moment_without_values(file: Path):
     file.write_text("flow,rms\n1.5,1\n,\n1.7,3\n")
     assert read_table(file).frame["flow"].isna().tolist() == [False, True, False]
-    file.write_text("flow,rms\n1.5,1\n,\n1.7,3\n,\n,\n")
-    assert read_table(file).frame["flow"].isna().tolist() == [False, True, False, True, True]
+    for separator in ",\t":
+        rows = "flow,rms\n1.5,1\n,\n1.7,3\n,\n,\n".replace(",", separator)
+        file.write_text(rows)
+        assert read_table(file).frame["flow"].isna().tolist() == [False, True, False, True, True]
 
 
 def test_a_cell_that_begins_with_a_hash_is_no_comment(file: Path):
