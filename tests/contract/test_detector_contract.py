@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 
 from vigie.config import Settings
 from vigie.detectors.trained import TrainedModel
@@ -974,3 +977,60 @@ def test_a_model_of_single_rows_reconstructs_nothing(settings, tmp_path: Path):
     service.train(ROWS, NAMES)
     with pytest.raises(InvalidDataError, match="reconstructs nothing"):
         service.served.model.reconstruction_error(ROWS)
+
+
+def test_a_service_says_in_one_line_what_it_is(case, untracked, service):
+    assert "not trained" in repr(case.service())
+    said = repr(service)
+    assert said.startswith(f"<{type(service).__name__}(")
+    assert "contamination=0.01" in said
+    assert f"trained on {len(ROWS)} rows of {ROWS.shape[1]}" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda service: pickle.loads(pickle.dumps(service))])
+def test_a_copy_scores_alike(service, copied):
+    assert np.array_equal(copied(service).predict_scores(MIXED), service.predict_scores(MIXED))
+
+
+def test_a_saved_model_scores_alike_in_another_service(case, untracked, service, tmp_path):
+    service.save(tmp_path / "model")
+    other = case.service()
+    other.load(folder=tmp_path / "model")
+    assert np.array_equal(other.predict_scores(MIXED), service.predict_scores(MIXED))
+
+
+def test_a_model_of_another_algorithm_is_refused(service, untracked, tmp_path):
+    service.save(tmp_path / "model")
+    other = IsolationForestService if "forest" not in service.name else OneClassSVMService
+    with pytest.raises(ModelRefusedError, match=service.name):
+        other().load(folder=tmp_path / "model")
+
+
+def test_scikit_learn_clones_it_untrained_and_sets_its_parameters(case, service):
+    copy = clone(service)
+    assert not copy.is_trained
+    assert copy.get_params() == service.get_params()
+    copy.set_params(**{case.own: case.by_keyword})
+    assert copy.get_params()[case.own] == case.by_keyword
+    assert service.get_params()[case.own] != case.by_keyword
+    with pytest.raises(InvalidDataError, match="no such hyper-parameter"):
+        copy.set_params(number_of_trees=3)
+
+
+def test_lower_samples_are_more_unusual_as_in_scikit_learn(service):
+    assert np.array_equal(service.score_samples(MIXED), 1.0 - service.predict_scores(MIXED))
+
+
+def test_a_frame_with_times_is_trained_as_one_without(untracked):
+    frame = pd.DataFrame(ROWS, columns=NAMES)
+    times = pd.date_range("2026-01-05", periods=len(frame), freq="min")
+    plain = IsolationForestService().fit(frame).predict_scores(FRESH)
+    for timed in (frame.assign(when=times), frame.set_axis(times), frame.set_axis(times)[::-1]):
+        assert np.array_equal(IsolationForestService().fit(timed).predict_scores(FRESH), plain)
+
+
+def test_an_anomaly_names_its_sensors(service):
+    reading = dict(zip(NAMES, ROWS[0].tolist(), strict=True)) | {"current": 40.0}
+    assert service.detect_anomaly(reading)["sensors"][0]["name"] == "current"
+    assert service.detect_anomaly(dict(zip(NAMES, ROWS[0].tolist(), strict=True)))["sensors"] == []

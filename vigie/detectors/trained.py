@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -316,6 +316,39 @@ class TrainedModel:
         if not self.reconstructs:
             raise InvalidDataError(f"{self.algorithm} reconstructs nothing.", field="model")
         return self.raw_scores_of_rows(as_matrix(X, self.feature_names, words=self.words).values)
+
+    def sensors(self, row: Floats) -> list[dict[str, Any]]:
+        """Return the sensors that explain one row of shape (n_features,), without a past.
+
+        Returns
+        -------
+        list of dict
+            ``name``, ``share`` of the surprise, ``value``, ``usual``, ``low``, ``high`` (in the
+            row's context) and ``direction``, of each sensor; the largest share first.
+        """
+        rows = row[None]
+        shares = self.explain(self.examples(rows)).shares[0]
+        limits = np.array([self.usual, self.low, self.high])
+        columns: Sequence[int] = ()
+        if self.context is not None:
+            expected, ratio = self.context.expected(rows)
+            limits, columns = (
+                expected + ratio * (limits - self.context.center),
+                self.context.columns,
+            )
+        return [
+            {
+                "name": self.feature_names[column],
+                "share": float(shares[column]),
+                "value": (value := float(row[column])),
+                "usual": float(limits[0, column]),
+                "low": (low := float(limits[1, column])),
+                "high": (high := float(limits[2, column])),
+                "direction": "above" if value > high else "below" if value < low else "within",
+            }
+            for column in np.argsort(-shares, kind="stable").tolist()
+            if column not in columns
+        ]
 
     def save(self, folder: Path) -> str:
         """Write the serving form into a folder and return its content hash."""

@@ -92,8 +92,8 @@ class AnomalyDetectionService:
         context_features: Sequence[str] = (),
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
-        progress: Progress = no_progress,
-        on_trained: Callable[[TrainedModel], None] = lambda model: None,
+        progress: Progress | None = None,
+        on_trained: Callable[[TrainedModel], None] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
 
@@ -141,12 +141,13 @@ class AnomalyDetectionService:
                 self.mlflow_service.recorder,
                 stage=stage,
                 source=source,
-                progress=progress,
+                progress=progress or no_progress,
                 on_note=self.served.note,
             ):
                 outcome = result if isinstance(result, Failed) else result.outcome
                 if isinstance(result, Training):
-                    on_trained(result.served.model)
+                    if on_trained is not None:
+                        on_trained(result.served.model)
                     self.registry.adopt(result.name, result.served)
                     # A version registered before ``adopt`` was noted before the model served.
                     latest = result.served

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
-from vigie.errors import InvalidDataError, NotTrainedError
+from vigie.errors import InvalidDataError, ModelRefusedError, NotTrainedError
+from vigie.faults import nearest
 from vigie.registry import lookup
 from vigie.registry.version import Version
 from vigie.services.mlflow_service import MLflowService
@@ -35,6 +38,12 @@ class DetectorService:
     A subclass defines ``name`` and a constructor with the hyper-parameters as arguments; for other
     algorithms of the catalogue, use ``new_service``. Each hyper-parameter is an attribute; by
     default its value comes from the settings.
+
+    It is also an outlier detector in the manner of scikit-learn: ``fit``, ``get_params``,
+    ``set_params``, ``score_samples`` (lower is more unusual, as there) and ``clone``. As in PyOD,
+    and unlike scikit-learn, ``predict`` returns 1 for an anomaly and 0 for a usual row. It can be
+    pickled and copied; a pickle holds the settings, with the passwords in them, so give others
+    what ``save`` writes.
 
     Attributes
     ----------
@@ -114,7 +123,7 @@ class DetectorService:
         context_features: Sequence[str] = (),
         nested: bool = False,
         stage: str | None = None,
-        progress: Progress = no_progress,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
 
@@ -122,7 +131,8 @@ class DetectorService:
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
             Readings of healthy operation, in time order (or see ``time_ordered`` in the
-            settings).
+            settings). Of a DataFrame, columns with times are no features; rows with the newest
+            time first are turned round.
         feature_names : sequence of str, optional
             Names of the columns; a DataFrame brings its own. By default ``feature_1`` ...
         context_features : sequence of str, optional
@@ -160,7 +170,7 @@ class DetectorService:
             params=self._params,
             threshold=self._threshold,
             stage=stage,
-            progress=progress,
+            progress=progress or no_progress,
         )
         with self._changing:
             self._served = Served(record.model)
@@ -168,6 +178,52 @@ class DetectorService:
             self.mlflow_service.recorder, record, partial(self.note, record.model), nested=nested
         )
         return metrics_of(record)
+
+    def fit(self, X: Any, y: None = None, **options: Any) -> Self:
+        """Train as with ``train``, whose further arguments it takes, and return the service.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Readings of healthy operation.
+        y : None
+            Ignored; scikit-learn passes it.
+        """
+        self.train(X, **options)
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the hyper-parameters by name; ``deep`` changes nothing."""
+        return {name: deepcopy(value) for name, value in self._params.items()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set hyper-parameters for the next training, and return the service.
+
+        Raises
+        ------
+        InvalidDataError
+            If there is no such hyper-parameter, or a value is out of range; none is set then.
+        """
+        present = self.get_params()
+        for name in params:
+            if name not in present:
+                raise InvalidDataError(
+                    f"{self.name} has no such hyper-parameter.",
+                    field=name,
+                    remedy=nearest(name, present),
+                )
+        settings = settings_for(self.algorithm, self.settings, present | params)
+        for name, value in parameters(self.algorithm, settings).items():
+            setattr(self, name, value)
+        return self
+
+    def score_samples(self, X: Any) -> Floats:
+        """Return p for each row of X, shape (n_samples,): the lower, the more unusual.
+
+        The share of healthy readings that are at least as unusual, so ``1 - predict_scores(X)``.
+        scikit-learn's detectors have the same orientation.
+        """
+        return 1.0 - self.predict_scores(X)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return 1 for each anomalous row of X and 0 for the others, shape (n_samples,)."""
@@ -211,7 +267,10 @@ class DetectorService:
         dict
             ``score``, ``is_anomaly``, ``threshold`` and ``prediction`` (0 or 1); for the LSTM
             autoencoder also ``reconstruction_error`` and ``window_filled``: the number of earlier
-            rows of the window that are copies of the reading. Of a model with a context also
+            rows of the window that are copies of the reading. ``sensors`` has, for an anomaly,
+            the sensors that explain it, the largest ``share`` first: a list of dicts with
+            ``name``, ``share``, ``value``, ``usual``, ``low``, ``high`` and ``direction``, as in
+            ``SensorContribution``; otherwise it is empty. Of a model with a context also
             ``unseen``: by name, the values of the context that training has not seen. With any,
             there is no verdict: ``score`` is NaN, and ``prediction`` 0.
 
@@ -232,6 +291,7 @@ class DetectorService:
             "is_anomaly": score > limit,
             "threshold": limit,
             "prediction": int(score > limit),
+            "sensors": model.sensors(row) if score > limit else [],
         }
         if model.reconstructs:
             verdict |= {"reconstruction_error": float(raw[0]), "window_filled": model.window - 1}
@@ -272,19 +332,60 @@ class DetectorService:
             info |= {"version": None, "stage": None}
         return info
 
-    def load(self, stage: str | None = None, version: int | str | None = None) -> Version | None:
-        """Load a registered version in place of the present model.
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder: arrays and a card, data and no code.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Created if it does not exist; a model in it is overwritten.
+
+        Raises
+        ------
+        NotTrainedError
+            If there is no model yet.
+        """
+        self._ready().model.save(Path(folder))
+
+    def load(
+        self,
+        stage: str | None = None,
+        version: int | str | None = None,
+        *,
+        folder: str | Path | None = None,
+    ) -> Version | None:
+        """Load a registered version, or what ``save`` has written, in place of the present model.
 
         Parameters
         ----------
         stage, version : optional
             See ``MLflowService.load_model``.
+        folder : str or Path, optional
+            A folder of ``save``; nothing in it is executed, and the registry is not asked.
 
         Returns
         -------
         Version or None
-            The version; None when tracking is disabled.
+            The version; None from a folder, and when tracking is disabled.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If the registry has no such version.
+        ModelRefusedError
+            If the model is damaged, or one of another algorithm.
         """
+        if folder is not None:
+            model = TrainedModel.load(Path(folder))
+            if model.algorithm != self.algorithm.name:
+                raise ModelRefusedError(
+                    f"The model in {folder} is of {model.algorithm}.",
+                    field="folder",
+                    remedy=f"Load it with the service of {model.algorithm}.",
+                )
+            with self._changing:
+                self._served = Served(model)
+            return None
         if not self.mlflow_service.enabled:
             return None
         server = self.mlflow_service.server
@@ -294,6 +395,67 @@ class DetectorService:
         with self._changing:
             self._served = served
         return picked
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in self._params.items()]
+        if type(self) is DetectorService:
+            given.insert(0, f"name={self.name!r}")
+        state = "not trained"
+        if (served := self._served) is not None:
+            state = f"trained on {served.model.n_samples} rows of {served.model.n_features}"
+            state += "" if served.version is None else f", version {served.version}"
+        return f"<{type(self).__name__}({', '.join(given)}): {state}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: all but the connection to MLflow and the estimator."""
+        state = {**self.__dict__}
+        for name in ("_changing", "mlflow_service", "algorithm"):
+            del state[name]
+        if (served := self._served) is not None:
+            # As after ``load``: the arrays score, and the estimator is for other tools.
+            state["_served"] = replace(served, model=replace(served.model, estimator=None))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.algorithm = algorithm(self.algorithm_name or self.name)
+        self.mlflow_service = MLflowService(self.settings)
+        self._changing = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        # The model is immutable, and the connection to MLflow may be shared.
+        shared = {
+            name: getattr(self, name)
+            for name in ("settings", "algorithm", "mlflow_service", "_served")
+        }
+        own = {name: value for name, value in self.__getstate__().items() if name not in shared}
+        copied.__dict__.update(deepcopy(own, memo) | shared)
+        copied._changing = threading.Lock()
+        return copied
+
+    def __copy__(self) -> Self:
+        return deepcopy(self)
+
+    def __sklearn_clone__(self) -> Self:
+        """Return an untrained service with the same hyper-parameters."""
+        clone = deepcopy(self)
+        clone._served = None
+        return clone
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn asks of an estimator, for example as a step of a pipeline."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.is_trained
 
     def note(self, trained: TrainedModel, **facts: Any) -> None:
         """Set fields of ``served`` for a model, if that is still the present one."""

@@ -332,7 +332,7 @@ class MLflowService:
         """The records to be sent; they go to the server that is configured at that time."""
         return self.recorder.outbox
 
-    def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
+    def sync(self, on_entry: OnEntry | None = None, *, again: bool = False) -> None:
         """Send the outbox, and wait for entries that another process is sending.
 
         See ``vigie.tracking.sync.sync``.

@@ -32,7 +32,7 @@ from vigie.tracking.manual_runs import Manual
 from vigie.tracking.outbox import ARTIFACTS, Entry, Outbox, new_name
 from vigie.tracking.publish import TrainingRecord, write
 from vigie.tracking.records import Metric, Record, TrainingEntry
-from vigie.tracking.sync import WAIT_S, OnEntry, send, sync
+from vigie.tracking.sync import WAIT_S, OnEntry, ignore, send, sync
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -199,7 +199,7 @@ class Recorder:
         if f"mlflow.{'models' if flavor == 'torch' else 'sklearn'}" not in sys.modules:
             background.submit(flavors.take_in, flavor)
 
-    def sync(self, on_entry: OnEntry = lambda entry, outcome: None, *, again: bool = False) -> None:
+    def sync(self, on_entry: OnEntry | None = None, *, again: bool = False) -> None:
         """Send the outbox, and wait for entries that another process is sending.
 
         See ``vigie.tracking.sync.sync``.
@@ -210,7 +210,7 @@ class Recorder:
             If the server does not answer.
         """
         if self.enabled:
-            sync(self.server, self.outbox, on_entry, again=again, within_s=WAIT_S)
+            sync(self.server, self.outbox, on_entry or ignore, again=again, within_s=WAIT_S)
 
     def warn_of_outbox(self) -> None:
         """Log a warning if the outbox is large, or holds old records."""

@@ -35,10 +35,14 @@ SENT_BY_ITSELF_S, SYNC_EVERY_S = 15.0, 60.0
 """Age at which a service sends an entry, and the interval between its attempts, in seconds."""
 
 
+def ignore(entry: Entry, outcome: str) -> None:
+    """Do nothing with the outcome of an entry."""
+
+
 def sync(
     server: Server,
     outbox: Outbox,
-    on_entry: OnEntry = lambda entry, outcome: None,
+    on_entry: OnEntry = ignore,
     *,
     again: bool = False,
     within_s: float = 0.0,

@@ -473,7 +473,7 @@ def test_a_service_without_a_context_answers_as_ever(two_loads):
     )
     rows = recording(3, 45, (0.2, 0.9)).drop(columns="load")
     assert set(service.detect_anomaly(rows.loc[0].to_dict())) == {
-        *("score", "is_anomaly", "threshold", "prediction")
+        *("score", "is_anomaly", "threshold", "prediction", "sensors")
     }
     assert service.unseen_context(rows).tolist() == [False] * 3
     assert service.get_model_info()["context_features"] == []

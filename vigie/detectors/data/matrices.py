@@ -146,7 +146,8 @@ def training_table(
     Parameters
     ----------
     X : array-like or DataFrame of shape (n_samples, n_features), or Table
-        Healthy readings. A ``Table`` is returned as it is.
+        Healthy readings. A ``Table`` is returned as it is. Of a DataFrame, columns with times are
+        left out, and rows with the newest time first are turned round.
     feature_names : sequence of str, optional
         Names of the columns; by default the DataFrame's own, or ``feature_1`` ... A trailing
         ``...`` continues the numbering of the name before it.
@@ -162,6 +163,7 @@ def training_table(
     """
     if isinstance(X, Table):
         return X
+    X = _without_times(X, feature_names)
     columns = _column_names(X)
     if columns is not None and _renames(feature_names, columns):
         X, columns = X.to_numpy(), None
@@ -276,6 +278,34 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
     if columns is None or not hasattr(X, "to_numpy"):
         return None
     return tuple(str(name) for name in columns)
+
+
+def _without_times(X: Any, feature_names: Sequence[Any] | None) -> Any:
+    """Return a DataFrame without its times, in their order; other data as they are.
+
+    Times are columns of the type datetime64, and the index if it is one of times.
+    """
+    if (columns := _column_names(X)) is None:
+        return X
+    is_time = [
+        getattr(kind, "kind", "") == "M" and name not in (feature_names or ())
+        for name, kind in zip(columns, X.dtypes, strict=True)
+    ]
+    clocks = [X.iloc[:, place] for place in np.flatnonzero(is_time).tolist()]
+    if getattr(X.index.dtype, "kind", "") == "M":
+        clocks.append(X.index.to_series())
+    if clocks:
+        X = X.iloc[:, np.flatnonzero(~np.array(is_time))]
+    if len(clocks) != 1 or clocks[0].is_monotonic_increasing:
+        return X
+    if clocks[0].is_monotonic_decreasing:
+        logger.info("The rows are newest first; they are read from the oldest.")
+        return X.iloc[::-1]
+    logger.warning(
+        "The times have gaps or go back, so the rows are taken to be in order. Sort them by time, "
+        "or set VIGIE_TIME_ORDERED=false if they have no order."
+    )
+    return X
 
 
 def _positions(columns: Sequence[str], wanted: Sequence[str]) -> list[int]:
