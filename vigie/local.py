@@ -112,6 +112,13 @@ def runs_page(settings: Settings) -> str:
     return pages.runs_page(base, experiment) or base
 
 
+def own_url(settings: Settings) -> str:
+    """Return the address at which this machine reaches the service."""
+    host = settings.host
+    own = "127.0.0.1" if host in ANY else f"[{host}]" if ":" in host else host
+    return f"http://{own}:{settings.port}"
+
+
 @contextmanager
 def service(settings: Settings) -> Iterator[str]:
     """Run the service as a child process.
@@ -129,9 +136,7 @@ def service(settings: Settings) -> Iterator[str]:
         If the state folder is not writable.
     """
     require_free(settings.port, f"use --port {settings.port + 1} (VIGIE_PORT={settings.port + 1})")
-    host = settings.host
-    own = "127.0.0.1" if host in ANY else f"[{host}]" if ":" in host else host
-    url = f"http://{own}:{settings.port}"
+    host, url = settings.host, own_url(settings)
     require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     # Without -P, Python would run a folder `vigie` in the working directory instead.
@@ -145,7 +150,7 @@ def service(settings: Settings) -> Iterator[str]:
     }
     with running(command, environment, log, log_format=settings.log_format) as process:
         await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
-        yield f"http://{'localhost' if host in (*ANY, *LOOPBACK) else own}:{settings.port}"
+        yield f"http://localhost:{settings.port}" if host in (*ANY, *LOOPBACK) else url
 
 
 def free_ports(n: int) -> list[int]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vigie.services.mlflow_service import MLflowService
 
 
+SERVICE_PATIENCE_S = 3.0
+
+
 def doctor() -> None:
     """Check the local state and MLflow step by step, with a remedy for each failure."""
     failed = False
@@ -48,7 +51,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     from vigie.detectors.catalogue import algorithms
     from vigie.services.mlflow_service import MLflowService
 
+    yield _answered("Settings known?", _settings)
     yield _state(settings)
+    yield _answered("Service running?", lambda: _service(settings))
     if not settings.mlflow_enabled:
         yield Check(
             "Tracking enabled?",
@@ -94,6 +99,32 @@ def _state(settings: Settings) -> Check:
     return Check(question, True, f"in {settings.state_dir.absolute()}.")
 
 
+def _settings() -> str:
+    from vigie.training.variables import unknown_variables
+
+    if sentences := unknown_variables():
+        raise VigieError(" ".join(sentences), remedy="Correct or remove the variable.")
+    return "yes."
+
+
+def _service(settings: Settings) -> str:
+    """Say which versions the service serves; one that does not run is no fault."""
+    import httpx
+
+    from vigie.local import own_url
+
+    url = own_url(settings)
+    try:
+        status = httpx.get(f"{url}/api/v1/anomalies/status", timeout=SERVICE_PATIENCE_S).json()
+        models = {name: model["version"] for name, model in status["models"].items()}
+    except httpx.TransportError:
+        return f"no, none runs at {url} (`vigie up` starts one)."
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"no, what runs at {url} is not Vigie."
+    serving = ", ".join(f"{name} {version}" for name, version in models.items() if version)
+    return f"yes, at {url}; it serves {serving or 'no model yet'}."
+
+
 def _outbox(service: MLflowService) -> str:
     summary = service.outbox.summary()
     if summary.waiting + summary.set_aside == 0:
@@ -135,7 +166,10 @@ def _versions(service: MLflowService, name: str, serving: list[Version]) -> str:
     plural, newest, number = "" if len(versions) == 1 else "s", versions[0].version, serves.version
     count = f"{len(versions)} version{plural}, the newest is {newest}"
     if serves.stage == "Production":
-        return f"{count}; version {number} is in Production and serves."
+        newer = (
+            "" if number == newest else f" `vigie models promote {name} {newest}` takes the newest."
+        )
+        return f"{count}; version {number} is in Production and serves.{newer}"
     which = "the newest" if number == newest else f"version {number}"
     return (
         f"{count}; none is in Production, so {which} serves "
