@@ -7,12 +7,16 @@ the modules that use it: numba checks only the file of the function itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numba
 from numba import types
 from numba.np import linalg
+
+logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -70,13 +74,22 @@ def compiled(
     def decorate(function: Function) -> Function:
         numba.config.SLP_VECTORIZE = int(in_vectors)
         try:
-            kernel: Function = numba.njit(signature, cache=True, **OPTIONS | options)(function)
+            kernel: Any = numba.njit(signature, cache=True, **OPTIONS | options)(function)
         except (OSError, RuntimeError):
-            # Without a writable cache folder, each process compiles again, for some seconds.
+            _say_once("in each process, for want of a folder to keep them (set NUMBA_CACHE_DIR)")
             kernel = numba.njit(signature, **OPTIONS | options)(function)
-        return kernel
+        else:
+            if kernel.stats.cache_misses:
+                _say_once(f"once, and kept in {kernel.stats.cache_path}")
+        found: Function = kernel
+        return found
 
     return decorate
+
+
+@cache
+def _say_once(how: str) -> None:
+    logger.info("Vigie's numerical functions are compiled %s; this takes some seconds.", how)
 
 
 def helper(function: Function) -> Function:
