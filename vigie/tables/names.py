@@ -112,3 +112,9 @@ def names_a_machine(name: object) -> bool:
     wholes = {word for word in found if any(m in word and m != word for m in MACHINE)}
     left = [word for word in found if word not in rest and word not in wholes]
     return bool(left) and all(word in MACHINE for word in left)
+
+
+def with_unit(name: str, unit: str | None) -> str:
+    """Return the name of a column with its unit, unless it ends with that, as "flow [L/min]"."""
+    is_in_name = unit and name.endswith((f"[{unit}]", f"({unit})"))
+    return f"{name}, {unit}" if unit and not is_in_name else name

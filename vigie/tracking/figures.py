@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from vigie.detectors.base import Floats
 from vigie.detectors.power import LARGEST, SMALLEST
 from vigie.detectors.trained import TrainedModel
+from vigie.tables.names import with_unit
 from vigie.tracking.figure_data import FigureData, stride
 
 MOST_SENSORS, MOST_PANELS = 40, 8
@@ -247,8 +248,7 @@ def _reconstruction_error(model: TrainedModel, data: FigureData) -> Figure:
 
 
 def _with_unit(model: TrainedModel, data: FigureData, column: int) -> str:
-    name, unit = _text(model.feature_names[column]), _unit(data, column)
-    return f"{name}, {unit}" if unit else name
+    return with_unit(_text(model.feature_names[column]), _unit(data, column))
 
 
 def _unit(data: FigureData, column: int) -> str:

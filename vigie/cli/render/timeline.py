@@ -14,6 +14,7 @@ from vigie.assessment.timeline import Times
 from vigie.cli.render.sensors import ACCENT, ALERT, INK, WIDTH, label_times, save, text_of
 from vigie.detectors.base import MAX_SURPRISE, Floats
 from vigie.models.anomaly_data import AssetState
+from vigie.tables.names import with_unit
 
 COLOURS = {
     AssetState.ALARM: ALERT,
@@ -206,9 +207,8 @@ class Picture:
         self._shade(axes, bottom, top - bottom)
         self._bars(axes, self.states.get(AssetState.ALARM, ()), top - 0.05 * (top - bottom),
                    0.05 * (top - bottom), color=ALERT)  # fmt: skip
-        unit = self.units.get(name)
-        axes.set_title(text_of(f"{name}, {unit}" if unit else name), fontsize=9, loc="left",
-                       pad=3, color=INK)  # fmt: skip
+        title = text_of(with_unit(name, self.units.get(name)))
+        axes.set_title(title, fontsize=9, loc="left", pad=3, color=INK)
 
     def _shade(self, axes: Any, bottom: float, height: float, with_labels: bool = False) -> None:
         named = ("training", "labelled as faulty") if with_labels else (None, None)
