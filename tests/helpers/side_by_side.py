@@ -142,7 +142,7 @@ def register_at_once(
     try:
         for _ in range(n):
             together.wait(AT_MOST_S)
-            made.append(publish._register(server, name, source, run_id, {}))
+            made.append(publish._register(server, name, source, run_id, {}, ""))
     except BaseException:
         # Nobody shall wait for this one any more.
         together.abort()

@@ -204,7 +204,7 @@ def test_what_the_openapi_document_says_is_true(plant, asked):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
