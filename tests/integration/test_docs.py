@@ -79,7 +79,7 @@ SMALL: dict[str, Any] = {
     "encoder_layers": "8",
     "decoder_layers": "8",
     # A version that comes later than its training is no fault, but the next snippet wants it.
-    "tracking_patience_s": 60,
+    "tracking_patience_s": 300,
 }
 
 
