@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
 import numba
@@ -22,6 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 """No reassociation of sums; only fused multiply-add is allowed."""
+_said: list[str] = []
 
 
 def _import_arraymath() -> None:
@@ -79,17 +79,20 @@ def compiled(
             _say_once("in each process, for want of a folder to keep them (set NUMBA_CACHE_DIR)")
             kernel = numba.njit(signature, **OPTIONS | options)(function)
         else:
-            if kernel.stats.cache_misses:
-                _say_once(f"once, and kept in {kernel.stats.cache_path}")
+            # With NUMBA_DISABLE_JIT, it is the function itself.
+            if (stats := getattr(kernel, "stats", None)) and stats.cache_misses:
+                _say_once(f"once, and kept in {stats.cache_path}")
         found: Function = kernel
         return found
 
     return decorate
 
 
-@cache
 def _say_once(how: str) -> None:
-    logger.info("Vigie's numerical functions are compiled %s; this takes some seconds.", how)
+    """Say how functions are compiled; of several folders, the first."""
+    if not _said:
+        logger.info("Vigie's numerical functions are compiled %s; this takes some seconds.", how)
+    _said.append(how)
 
 
 def helper(function: Function) -> Function:
