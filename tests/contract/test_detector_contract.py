@@ -26,6 +26,7 @@ from vigie.services.isolation_forest_service import IsolationForestService
 from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.one_class_svm_service import OneClassSVMService
 from vigie.services.vector_autoregression_service import VectorAutoregressionService
+from vigie.serving import saved
 
 NAMES = ["temperature", "pressure", "current", "vibration"]
 WINDOW = 6
@@ -1003,8 +1004,16 @@ def test_a_saved_model_scores_alike_in_another_service(case, untracked, service,
 def test_a_model_of_another_algorithm_is_refused(service, untracked, tmp_path):
     service.save(tmp_path / "model")
     other = IsolationForestService if "forest" not in service.name else OneClassSVMService
-    with pytest.raises(ModelRefusedError, match=service.name):
+    with pytest.raises(InvalidDataError, match=service.name):
         other().load(folder=tmp_path / "model")
+
+
+def test_the_command_line_detects_with_what_python_has_saved(service, tmp_path):
+    service.save(tmp_path / "model")
+    found = saved.load(tmp_path / "model")
+    assert np.array_equal(
+        found[service.name].model.predict_scores(MIXED), service.predict_scores(MIXED)
+    )
 
 
 def test_scikit_learn_clones_it_untrained_and_sets_its_parameters(case, service):

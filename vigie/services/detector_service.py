@@ -20,11 +20,12 @@ from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row, training_table
 from vigie.detectors.trained import TrainedModel
-from vigie.errors import InvalidDataError, ModelRefusedError, NotTrainedError
+from vigie.errors import InvalidDataError, NotTrainedError
 from vigie.faults import nearest
 from vigie.registry import lookup
 from vigie.registry.version import Version
 from vigie.services.mlflow_service import MLflowService
+from vigie.serving import saved
 from vigie.serving.follower import open_served
 from vigie.serving.served import Served
 from vigie.training.train import keep_record, metrics_of, parameters, settings_for, train
@@ -333,19 +334,24 @@ class DetectorService:
         return info
 
     def save(self, folder: str | Path) -> None:
-        """Write the model into a folder: arrays and a card, data and no code.
+        """Write the model into a folder, as data without code: arrays and a card.
+
+        ``load(folder=...)`` opens it, and so does ``vigie detect --load FOLDER``.
 
         Parameters
         ----------
         folder : str or Path
-            Created if it does not exist; a model in it is overwritten.
+            Created if it does not exist. It may hold models of several algorithms; one of the same
+            is replaced.
 
         Raises
         ------
         NotTrainedError
             If there is no model yet.
+        InvalidDataError
+            If a file cannot be written.
         """
-        self._ready().model.save(Path(folder))
+        saved.save([self._ready().model], Path(folder))
 
     def load(
         self,
@@ -376,15 +382,15 @@ class DetectorService:
             If the model is damaged, or one of another algorithm.
         """
         if folder is not None:
-            model = TrainedModel.load(Path(folder))
-            if model.algorithm != self.algorithm.name:
-                raise ModelRefusedError(
-                    f"The model in {folder} is of {model.algorithm}.",
+            found = saved.load(Path(folder))
+            if self.algorithm.name not in found:
+                raise InvalidDataError(
+                    f"{folder} has no model of {self.algorithm.name}.",
                     field="folder",
-                    remedy=f"Load it with the service of {model.algorithm}.",
+                    remedy=f"It has {', '.join(found)}.",
                 )
             with self._changing:
-                self._served = Served(model)
+                self._served = found[self.algorithm.name]
             return None
         if not self.mlflow_service.enabled:
             return None
