@@ -24,7 +24,7 @@ SERVICE_PATIENCE_S = 3.0
 
 
 def doctor() -> None:
-    """Check the local state and MLflow step by step, with a remedy for each failure."""
+    """Check settings, local state, the service and MLflow, with a remedy for each failure."""
     failed = False
     for check in examine(read_settings()):
         mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
@@ -53,7 +53,8 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     yield _answered("Settings known?", _settings)
     yield _state(settings)
-    yield _answered("Service running?", lambda: _service(settings))
+    running: dict[str, int | None] = {}
+    yield _answered("Service running?", partial(_service, settings, running))
     if not settings.mlflow_enabled:
         yield Check(
             "Tracking enabled?",
@@ -76,6 +77,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     for version in serving:
         question = f"Artifacts of {version.name} version {version.version} readable?"
         yield _answered(question, partial(_artifacts, service, version))
+    if running:
+        yield _answered("Service up to date?", partial(_up_to_date, settings, serving, running))
 
 
 def _answered(question: str, answer: Callable[[], str]) -> Check:
@@ -107,22 +110,59 @@ def _settings() -> str:
     return "yes."
 
 
-def _service(settings: Settings) -> str:
-    """Say which versions the service serves; one that does not run is no fault."""
+def _service(settings: Settings, running: dict[str, int | None]) -> str:
+    """Say which versions the service serves, and add them to ``running``.
+
+    A service that does not run is no fault.
+    """
     import httpx
 
     from vigie.local import own_url
 
     url = own_url(settings)
     try:
-        status = httpx.get(f"{url}/api/v1/anomalies/status", timeout=SERVICE_PATIENCE_S).json()
-        models = {name: model["version"] for name, model in status["models"].items()}
-    except httpx.TransportError:
+        with httpx.Client(timeout=SERVICE_PATIENCE_S, trust_env=False) as client:
+            status = client.get(f"{url}/api/v1/anomalies/status").json()
+        models = status["models"].items()
+        running |= {name: model["version"] for name, model in models if model["trained"]}
+        problems = [model["problem"] for _, model in models if model["problem"]]
+    except httpx.ConnectError:
         return f"no, none runs at {url} (`vigie up` starts one)."
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"no, what runs at {url} is not Vigie."
-    serving = ", ".join(f"{name} {version}" for name, version in models.items() if version)
-    return f"yes, at {url}; it serves {serving or 'no model yet'}."
+    except httpx.TransportError as error:
+        raise VigieError(
+            f"what runs at {url} does not answer ({type(error).__name__}).",
+            remedy="Look at the log of the service.",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VigieError(
+            f"what runs at {url} is not Vigie.",
+            remedy="Set VIGIE_PORT to the port of the service, or to a free one.",
+        ) from error
+    if not running:
+        raise VigieError(
+            f"yes, at {url}, but no model serves.",
+            remedy=" ".join(problems) or "Train with `vigie train FILE --promote`.",
+        )
+    serving = ", ".join(
+        f"{name} {version or '(not registered)'}" for name, version in running.items()
+    )
+    return f"yes, at {url}; it serves {serving}."
+
+
+def _up_to_date(settings: Settings, serving: list[Version], running: dict[str, int | None]) -> str:
+    """Compare what the service serves with what it should by the registry."""
+    behind = [
+        f"{version.name} {version.version}"
+        for version in serving
+        if running.get(version.name) != version.version
+    ]
+    if behind:
+        raise VigieError(
+            f"no, it does not serve {', '.join(behind)}.",
+            remedy=f"It follows the registry within {settings.registry_poll_s:g} s; if it does "
+            "not, look at its log, and whether it uses the same MLFLOW_TRACKING_URI.",
+        )
+    return "yes, it serves what the registry says."
 
 
 def _outbox(service: MLflowService) -> str:

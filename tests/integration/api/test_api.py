@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from vigie import samples
+from vigie.cli.doctor import examine
 from vigie.config import Settings
 from vigie.services.mlflow_service import MLflowService
 
@@ -774,6 +775,29 @@ def test_one_detector_that_fails_does_not_stop_the_others(plant, healthy):
     found = problem(plant.api.post("/train", json=body), 422, "invalid-data")
     assert found["field"] == "data"
     assert "at least 4 rows" in found["detail"]
+
+
+def test_the_doctor_asks_the_service_what_it_serves_and_names_a_newer_version(plant, healthy):
+    rows = {"data": healthy[:60].tolist(), "feature_names": list(samples.FEATURE_NAMES)}
+    body = rows | {"model_names": ["isolation_forest"]}
+    newest = answer(plant.api.post("/train", json=body))["models"]["isolation_forest"]["version"]
+    settings = plant.settings.model_copy(update={"port": plant.api.base_url.port})
+    checks = {check.question: check for check in examine(settings)}
+    running = checks["Service running?"]
+    assert running.passed
+    for name, (version, _) in plant.serving.items():
+        assert f"{name} {version}" in running.finding
+    assert checks["Service up to date?"].passed
+    promoted = f"`vigie models promote isolation_forest {newest}`"
+    assert promoted in checks["Versions of isolation_forest?"].finding
+
+
+def test_the_doctor_names_the_remedy_for_a_service_without_a_model(untrained):
+    settings = Settings(mlflow_enabled=False, port=untrained.base_url.port)
+    [running] = [check for check in examine(settings) if check.question == "Service running?"]
+    assert not running.passed
+    assert "no model serves" in running.finding
+    assert "vigie train" in running.remedy
 
 
 def test_a_restarted_service_answers_the_same_from_the_registry(

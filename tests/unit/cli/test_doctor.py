@@ -1,0 +1,53 @@
+"""What ``vigie doctor`` says of settings, and of what listens on the port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from vigie.cli.doctor import Check, examine
+from vigie.config import Settings
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """A program that is not Vigie."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"Hello")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def foreign() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), Foreign) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def checks_of(settings: Settings) -> dict[str, Check]:
+    return {check.question: check for check in examine(settings)}
+
+
+def test_the_doctor_fails_for_a_variable_that_sets_nothing(untracked, monkeypatch):
+    monkeypatch.setenv("VIGIE_PROT", "8085")
+    check = checks_of(untracked)["Settings known?"]
+    assert not check.passed
+    assert "VIGIE_PROT" in check.finding
+
+
+def test_the_doctor_tells_no_service_from_another_program(untracked, foreign, new_port):
+    none = checks_of(untracked.model_copy(update={"port": new_port()}))["Service running?"]
+    assert none.passed
+    assert "none runs" in none.finding
+    other = checks_of(untracked.model_copy(update={"port": foreign}))["Service running?"]
+    assert not other.passed
+    assert "not Vigie" in other.finding
+    assert "VIGIE_PORT" in other.remedy
