@@ -192,9 +192,9 @@ class Settings(BaseSettings):
             # Of a value that may be one of several kinds, each kind has its own message.
             {
                 "field": variable,
-                "message": f"{'; or: '.join(told)}, but it is {masked(repr(given[variable]))}",
+                "message": f"{'; or: '.join(of_it)}, but it is {masked(repr(given[variable]))}",
             }
-            for variable, told in messages.items()
+            for variable, of_it in messages.items()
         ]
         return InvalidDataError(
             f"{faults[0]['message']}.",

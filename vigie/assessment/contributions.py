@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vigie.assessment.timeline import Timeline, as_datetime
 from vigie.detectors.base import Floats
-from vigie.detectors.trained import TrainedModel
+from vigie.detectors.trained import TrainedModel, direction
 from vigie.models.anomaly_data import SensorContribution
 
 UNKNOWN = -1
@@ -124,7 +124,7 @@ class Contributions:
             usual=float(self.usual[row, column]),
             low=low,
             high=high,
-            direction="above" if value > high else "below" if value < low else "within",
+            direction=direction(value, low, high),
             readings_ago=None if ago == UNKNOWN else ago,
             when=None if ago == UNKNOWN else as_datetime(self.timeline.times[self.at[row] - ago]),
         )

@@ -201,10 +201,7 @@ class Timeline:
         """
         if model.context is None:
             return lambda judged: judged
-        context = model.context
-        expected, ratio = context.expected(self.rows(model.feature_names, at))
-        expected[:, context.columns] = np.nan
-        return lambda judged: expected + ratio * (judged - context.center)
+        return model.context.readings(self.rows(model.feature_names, at))
 
     def rows(self, names: tuple[str, ...], at: slice | NDArray[np.intp] = slice(None)) -> Floats:
         """Return the rows ``at`` with these sensors, shape (..., n_names)."""

@@ -331,11 +331,7 @@ class TrainedModel:
         limits = np.array([self.usual, self.low, self.high])
         columns: Sequence[int] = ()
         if self.context is not None:
-            expected, ratio = self.context.expected(rows)
-            limits, columns = (
-                expected + ratio * (limits - self.context.center),
-                self.context.columns,
-            )
+            limits, columns = self.context.readings(rows)(limits), self.context.columns
         return [
             {
                 "name": self.feature_names[column],
@@ -344,7 +340,7 @@ class TrainedModel:
                 "usual": float(limits[0, column]),
                 "low": (low := float(limits[1, column])),
                 "high": (high := float(limits[2, column])),
-                "direction": "above" if value > high else "below" if value < low else "within",
+                "direction": direction(value, low, high),
             }
             for column in np.argsort(-shares, kind="stable").tolist()
             if column not in columns
@@ -471,6 +467,11 @@ class TrainedModel:
             **others,
             **facts,
         )
+
+
+def direction(value: float, low: float, high: float) -> str:
+    """Return where a value lies: above, below or within its usual range."""
+    return "above" if value > high else "below" if value < low else "within"
 
 
 def _with_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

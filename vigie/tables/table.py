@@ -30,7 +30,7 @@ class Table:
     Attributes
     ----------
     frame : DataFrame of shape (n_rows, n_columns)
-        Columns of numbers as float64, all others as str or None.
+        Columns of numbers as float64, others as str or None; a clock of text in Arrow's memory.
     times : ndarray of datetime64[us] of shape (n_rows,) or None
         When the rows were measured, in UTC; None if the file has no times.
     clock : tuple of str

@@ -13,6 +13,7 @@ from rich.table import Table as Sheet
 from vigie.assessment.timeline import Times
 from vigie.backtest import DAY_S, Backtest, Confusion, Fault
 from vigie.cli.render import timeline
+from vigie.cli.render.sensors import places
 from vigie.cli.render.times import short_span
 from vigie.detectors.base import Floats
 from vigie.events.gathering import Stretch, stretches
@@ -131,7 +132,7 @@ def write_picture(
     """
     numbers = X.select_dtypes("number")
     values = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-    x = timeline.places(0, len(result.labels), result.times)
+    x = places(0, len(result.labels), result.times)
     blocks = timeline.Blocks()
     blocks.add(x, result.asset, values)
     half = 0.5 if result.times is None else 0.0

@@ -15,6 +15,7 @@ from vigie.errors import InvalidDataError
 from vigie.events.gathering import stretches
 from vigie.tables.machines import Machine
 from vigie.tables.report import ColumnReport, Report
+from vigie.tables.table import Times
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +71,8 @@ def write_picture(report: Report, machines: Sequence[Machine], path: Path) -> No
     down = -(-len(columns) // across)
     figure = Figure(figsize=(WIDTH, 0.95 + PANEL_HEIGHT * max(down, 1.4)), layout="constrained")
     panels = figure.subplots(down, across, sharex=True, squeeze=False).ravel().tolist()
-    x, is_time = _when(machine)
+    times = machine.table.times
+    x, is_time = places(0, machine.n_rows, times), times is not None and len(times) > 0
     gap = _gap_limit(report, is_time)
     for axes, column in zip(panels, columns, strict=False):
         _draw(axes, column, machine, x, gap)
@@ -81,6 +83,14 @@ def write_picture(report: Report, machines: Sequence[Machine], path: Path) -> No
     figure.suptitle(_title(report, machine, len(columns)), fontsize=10, x=0.01, ha="left")
     _add_legend(figure, columns)
     save(figure, path)
+
+
+def places(first: int, n_rows: int, times: Times | None) -> Floats:
+    """Return where rows stand on the axis: days since 1970, or their numbers from 1."""
+    if times is None:
+        return np.arange(first + 1.0, first + 1.0 + n_rows)
+    days: Floats = times.astype("M8[us]").astype(np.int64) / 86_400e6
+    return days
 
 
 def save(figure: Any, path: Path) -> None:
@@ -205,14 +215,6 @@ def _alone(values: Floats) -> NDArray[np.bool_]:
     known = np.isfinite(values)
     before, after = np.append(False, known[:-1]), np.append(known[1:], False)
     return np.asarray(known & ~before & ~after)
-
-
-def _when(machine: Machine) -> tuple[Floats, bool]:
-    """Return where rows stand on the axis: days since 1970 if there are times, or their numbers."""
-    times = machine.table.times
-    if times is None or not len(times):
-        return np.arange(1.0, machine.n_rows + 1), False
-    return times.astype("M8[us]").astype(np.int64) / 86_400e6, True
 
 
 def _gap_limit(report: Report, is_time: bool) -> float:

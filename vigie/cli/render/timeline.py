@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment.timeline import Times
 from vigie.cli.render.sensors import ACCENT, ALERT, INK, WIDTH, label_times, save, text_of
 from vigie.detectors.base import MAX_SURPRISE, Floats
 from vigie.models.anomaly_data import AssetState
@@ -34,14 +33,6 @@ PAUSE = 20.0
 
 Spans = Sequence[tuple[float, float]]
 """Beginnings and ends on the axis."""
-
-
-def places(first: int, n_rows: int, times: Times | None) -> Floats:
-    """Return where rows stand on the axis: days since 1970, or their numbers from 1."""
-    if times is None:
-        return np.arange(first + 1.0, first + 1.0 + n_rows)
-    days: Floats = times.astype("M8[us]").astype(np.int64) / 86_400e6
-    return days
 
 
 class Blocks:

@@ -13,7 +13,8 @@ from vigie.assessment.status import STATES
 from vigie.assessment.stream import Faults, Part, StateCounts
 from vigie.assessment.trained_range import OutOfRange, TrainedRanges
 from vigie.cli.render.rows import event_figures, range_figures
-from vigie.cli.render.timeline import Blocks, Picture, places
+from vigie.cli.render.sensors import places
+from vigie.cli.render.timeline import Blocks, Picture
 from vigie.cli.render.times import short
 from vigie.events.event import Event
 from vigie.events.gathering import Events, Rows
@@ -104,7 +105,7 @@ class Verdict:
         blocks.add(x, assessment.asset_p_values, assessment.rows.values[:, drawn])
 
     def picture(self, title: str, units: Mapping[str, str]) -> Picture:
-        """Return the verdict and the sensors over time; events only as far as they are told."""
+        """Return the verdict and the sensors over time, with the events that are listed."""
         assert self._blocks is not None
         states: dict[AssetState, list[tuple[float, float]]] = {}
         moved: dict[str, float] = {}

@@ -17,7 +17,7 @@ Hastie, Tibshirani, Friedman. The elements of statistical learning, ch. 5 and 9.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,6 +231,16 @@ class Context:
         """
         weights = self.weights(rows)
         return self.center + weights @ self.effects, np.exp(weights @ self.log_ratios)
+
+    def readings(self, rows: Any) -> Callable[[Any], Any]:
+        """Return a function from what ``judged`` returns to what the sensors read in a context.
+
+        The context is that of rows (n, n_features). The function maps arrays whose shape broadcasts
+        with these; the columns of the context to NaN.
+        """
+        expected, ratio = self.expected(rows)
+        expected[:, self.columns] = np.nan
+        return lambda judged: expected + ratio * (judged - self.center)
 
     def as_rows(self, X: Any) -> Any:
         """Return data of shape (n, n_features), which may hold words, as rows with their codes."""
