@@ -42,7 +42,7 @@ def prometheus(port: int, folder: Path, openmetrics: str, login: str = "") -> It
         f"--web.config.file={folder}/web.yml",
     ]
     with running(command, {}, log) as process:
-        await_health("Prometheus", process, f"http://{host}/-/healthy", log)
+        await_health("Prometheus", process, f"http://{host}/-/ready", log)
         yield host
 
 
