@@ -29,6 +29,7 @@ _WITH_THOUSANDS = re.compile(r"[-+−]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _WHOLE = re.compile(r"\s*[-+−]?(\d*|\d{1,3}([. '’\u202f\xa0]\d{3})+)")
 _DECIMAL_COMMA = re.compile(rf"{_WHOLE.pattern},{_DECIMALS.pattern}")
 _NO_TWO_NUMBERS = re.compile(r",0\d|\d\D\d{3},")
+_UNIT = re.compile(r"[\[(].*[\])]$")
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 
@@ -170,14 +171,15 @@ def _mark_within(dialect: Dialect) -> str | None:
 def _is_named_column_of_commas(lines: Sequence[str]) -> bool:
     """Return whether one name stands above numbers with decimal commas, as "rms" above "0,52".
 
-    Above what may be two whole numbers, three words are a title, and no name of a column.
+    Above what may be two whole numbers, several words are a title, and no name of a column.
     """
     some = [line.strip().strip('"') for line in lines[:LAYOUT_LINES] if line.strip()]
     first = next((i for i, line in enumerate(some) if _DECIMAL_COMMA.fullmatch(line)), 0)
     names, readings = some[:first], some[first:]
-    if not names or any(s in names[0] for s in SEPARATORS[:-1]):
+    if not names or any(s in line for line in names for s in SEPARATORS[:-1]):
         return False
-    if len(names[0].split()) > 2 and not any(map(_NO_TWO_NUMBERS.search, readings)):
+    is_title = any(len(_UNIT.sub("", line).split()) > 1 for line in names)
+    if is_title and not any(map(_NO_TWO_NUMBERS.search, readings)):
         return False
     return all(_DECIMAL_COMMA.fullmatch(line) or "," not in line for line in readings)
 

@@ -411,8 +411,13 @@ def test_one_name_above_decimal_commas_is_one_column(file: Path, content: str, v
 
 
 def test_a_title_above_what_may_be_two_columns_is_no_name(file: Path):
-    with pytest.raises(InvalidDataError, match="line 2 has 2 cells"):
-        read(file, "Export of pump 7\n1,2\n3,4\n5,6\n")
+    for title in ("Export of pump 7", "Logger PL-7"):
+        with pytest.raises(InvalidDataError, match="line 2 has 2 cells"):
+            read(file, f"{title}\n1,2\n3,4\n5,6\n")
+    named = read(file, "Logger PL-7\nrms,temp\n1,2\n3,4\n5,6\n")
+    assert named.frame["temp"].tolist() == [2, 4, 6]
+    named = read(file, "Export\nrms,temp\n1,02\n3,04\n5,06\n")
+    assert named.frame["temp"].tolist() == [2, 4, 6]
 
 
 def test_one_sensor_beside_words_is_said_to_be_perhaps_a_long_table(file: Path):
