@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -251,11 +251,10 @@ def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Pat
                     f"{name} exited with status {process.returncode} while starting.",
                     remedy=f"See its log: {log}.",
                 )
-            try:
+            with suppress(httpx.TransportError):
                 if client.get(url).is_success:
                     return
-            except httpx.TransportError:
-                time.sleep(0.1)
+            time.sleep(0.1)
     raise VigieError(
         f"{name} did not answer within {START_TIMEOUT_S:.0f} s.", remedy=f"See its log: {log}."
     )
