@@ -183,11 +183,20 @@ class CsvFile:
         return "," if self.dialect.separator == ";" else "."
 
     def batches(
-        self, names: Collection[str], as_text: Collection[str] = ()
+        self, names: Collection[str], as_text: Collection[str] = (), *, at_once: bool = False
     ) -> Iterator[pa.RecordBatch]:
         """Yield all rows, with the columns of these names; those of ``as_text`` unread.
 
         A column that turns out to hold more than plain numbers comes as text from then on.
+
+        Parameters
+        ----------
+        names : collection of str
+            The columns.
+        as_text : collection of str, optional
+            Those that come as text whatever they hold.
+        at_once : bool, optional
+            Whether all rows are held in memory, so that every core can read some.
 
         Raises
         ------
@@ -199,7 +208,7 @@ class CsvFile:
         while True:
             stray = StrayRows(self, numbered=not threads)
             try:
-                for batch in self._read(wanted, as_text, stray, n_seen, threads):
+                for batch in self._read(wanted, as_text, stray, n_seen, threads, at_once):
                     yield batch
                     n_seen += len(batch)
                 return
@@ -213,13 +222,14 @@ class CsvFile:
         stray: StrayRows,
         n_seen: int,
         threads: bool,
+        at_once: bool,
     ) -> Iterator[pa.RecordBatch]:
         """Yield the rows after the first ``n_seen``; raise ``_Again`` to begin anew."""
         import pyarrow as pa
 
         to_skip = n_seen
         try:
-            with self._open(wanted, as_text, stray, threads) as reader:
+            with self._open(wanted, as_text, stray, threads, at_once) as reader:
                 for batch in reader:
                     part = batch.slice(min(to_skip, len(batch)))
                     to_skip -= len(batch) - len(part)
@@ -259,7 +269,12 @@ class CsvFile:
         )
 
     def _open(
-        self, wanted: Sequence[str], as_text: Collection[str], stray: StrayRows, threads: bool
+        self,
+        wanted: Sequence[str],
+        as_text: Collection[str],
+        stray: StrayRows,
+        threads: bool,
+        at_once: bool,
     ) -> Any:
         import pyarrow as pa
         from pyarrow import csv as pa_csv
@@ -275,30 +290,32 @@ class CsvFile:
         elif self.mender.is_needed:
             source = Lines(source, encoding, self.mender.mend, self.mender.n_above)
             encoding = "utf-8"
+        options = {
+            "read_options": pa_csv.ReadOptions(
+                column_names=cells,
+                skip_rows=self.dialect.skipped_lines,
+                block_size=BLOCK_BYTES,
+                encoding="utf-8" if encoding == "utf-8-sig" else encoding,
+                use_threads=threads,
+            ),
+            "parse_options": pa_csv.ParseOptions(
+                delimiter=self.dialect.separator,
+                quote_char=self.dialect.quote,
+                newlines_in_values=self.has_quotes,
+                invalid_row_handler=stray.handle,
+            ),
+            "convert_options": pa_csv.ConvertOptions(
+                column_types=types,
+                include_columns=list(wanted) or [self.columns[0]],
+                null_values=list(MISSING),
+                strings_can_be_null=False,
+                decimal_point=self.decimal,
+            ),
+        }
         try:
-            return pa_csv.open_csv(
-                source,
-                read_options=pa_csv.ReadOptions(
-                    column_names=cells,
-                    skip_rows=self.dialect.skipped_lines,
-                    block_size=BLOCK_BYTES,
-                    encoding="utf-8" if encoding == "utf-8-sig" else encoding,
-                    use_threads=threads,
-                ),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=self.dialect.separator,
-                    quote_char=self.dialect.quote,
-                    newlines_in_values=self.has_quotes,
-                    invalid_row_handler=stray.handle,
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=list(wanted) or [self.columns[0]],
-                    null_values=list(MISSING),
-                    strings_can_be_null=False,
-                    decimal_point=self.decimal,
-                ),
-            )
+            if at_once:
+                return pa_csv.read_csv(source, **options).to_reader()
+            return pa_csv.open_csv(source, **options)
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):
                 schema = pa.schema([(name, types[name]) for name in wanted])

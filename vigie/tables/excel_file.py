@@ -78,7 +78,7 @@ class ExcelFile:
         )
 
     def batches(
-        self, names: Collection[str], as_text: Collection[str] = ()
+        self, names: Collection[str], as_text: Collection[str] = (), *, at_once: bool = False
     ) -> Iterator[pa.RecordBatch]:
         """Yield all rows, with the columns of these names; their types stay as they are."""
         import pyarrow as pa

@@ -66,7 +66,7 @@ class ParquetFile:
         return Origin("Parquet")
 
     def batches(
-        self, names: Collection[str], as_text: Collection[str] = ()
+        self, names: Collection[str], as_text: Collection[str] = (), *, at_once: bool = False
     ) -> Iterator[pa.RecordBatch]:
         """Yield all rows, with the columns of these names; their types stay as they are."""
         from pyarrow import parquet

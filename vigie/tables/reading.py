@@ -58,9 +58,12 @@ class TableFile(Protocol):
         """What the file is, and why it was understood so."""
 
     def batches(
-        self, names: Collection[str], as_text: Collection[str] = ()
+        self, names: Collection[str], as_text: Collection[str] = (), *, at_once: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """Yield all rows, with the columns of these names; a CSV file's ``as_text`` unread."""
+        """Yield all rows, with the columns of these names.
+
+        Of a CSV file, those of ``as_text`` come unread, and ``at_once`` gives it all cores.
+        """
 
 
 def open_table(path: Path, options: ReadOptions = UNSTATED) -> TableFile:
@@ -440,10 +443,10 @@ def _collected(
     """Return whole columns."""
     import pyarrow as pa
 
-    batches = list(file.batches(names, words))
+    batches = list(file.batches(names, words, at_once=True))
     if len({batch.schema for batch in batches}) > 1:
         # By now the file knows which columns are text.
-        batches = list(file.batches(names, words))
+        batches = list(file.batches(names, words, at_once=True))
     if not batches:
         return {name: pa.chunked_array([], pa.string()) for name in names}
     table = pa.Table.from_batches(batches)
