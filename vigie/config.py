@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -19,6 +20,8 @@ from vigie.errors import InvalidDataError
 from vigie.faults import told
 from vigie.logs import LogFormat
 
+ENV_FILE, ENV_ENCODING = ".env", "utf-8-sig"
+"""Some editors begin a file with a byte order mark; it is no part of the first name."""
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 """Supported databases of the history."""
 SECRETS = (
@@ -50,7 +53,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="VIGIE_",
-        env_file=".env",
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_ENCODING,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -288,6 +292,11 @@ class Settings(BaseSettings):
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"The range of {name} must have its lower end first")
         return value
+
+
+def env_file_names() -> list[str]:
+    """Return the names of the variables in ``.env``."""
+    return list(dotenv_values(ENV_FILE, encoding=ENV_ENCODING))
 
 
 def masked(text: str) -> str:

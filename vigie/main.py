@@ -23,7 +23,7 @@ from vigie.api.middleware import BodyLimit, HeadAsGet, RootPath
 from vigie.api.routes import anomalies, tables
 from vigie.config import Settings
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.training.variables import unknown_variables
+from vigie.training.variables import name_unknown_variables
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for sentence in unknown_variables():
-            logger.warning(sentence)
+        name_unknown_variables()
         # Compile the kernels before the first request, so that none has to wait for it.
         await asyncio.to_thread(service.start)
         _share_the_interpreter()

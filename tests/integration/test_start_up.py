@@ -103,6 +103,7 @@ def test_the_demo_prints_what_the_readme_says_and_leaves_the_users_models_alone(
                 "VIGIE_PORT": str(taken.getsockname()[1]),
                 "VIGIE_STATE_DIR": str(home / "state"),
                 "VIGIE_N_ESTIMATORS": "2",
+                "VIGIE_PROT": "1",
                 "VIGIE_CONTAMINATION": "0.2",
                 "TMPDIR": str(temporary),
                 "COLUMNS": "80",
@@ -120,6 +121,7 @@ def test_the_demo_prints_what_the_readme_says_and_leaves_the_users_models_alone(
                     break
             said = "".join(printed)
             assert "Ctrl-C" in said
+            assert said.count("VIGIE_PROT is no setting") == 1
             [docs] = re.findall(r"Service  (\S+)/docs", said)
             [mlflow] = re.findall(r"MLflow   (\S+)", said)
             assert mlflow.endswith("/#/experiments/1?workflowType=machine_learning")

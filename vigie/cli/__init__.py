@@ -7,9 +7,7 @@ Each command is a function in a module of its own. All modules are imported at t
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,11 +18,6 @@ from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import err, out, print_error
 from vigie.errors import InvalidDataError, VigieError
-
-logger = logging.getLogger(__name__)
-
-SAY_THEMSELVES = ("up", "serve", "doctor", "demo")
-"""Commands that name unknown variables otherwise, or read none."""
 
 app = typer.Typer(
     cls=Group,
@@ -65,30 +58,23 @@ def _version(requested: bool) -> None:
 
 @app.callback()
 def _start(
-    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log debug messages.")] = False,
 ) -> None:
     logs.configure(logs.LateHandler(_log_handler), verbose=verbose)
-    if context.invoked_subcommand not in SAY_THEMSELVES:
-        _warn_of_unknown_variables()
-
-
-def _warn_of_unknown_variables() -> None:
-    if Path(".env").exists() or any(name.startswith("VIGIE_") for name in os.environ):
-        from vigie.training.variables import unknown_variables
-
-        for sentence in unknown_variables():
-            logger.warning(sentence)
 
 
 def _log_handler() -> logging.Handler:
     """Return a handler for people at a terminal, and one for lines elsewhere."""
     from rich.logging import RichHandler
 
-    log_format = read_settings().log_format
+    try:
+        log_format = read_settings().log_format
+    except InvalidDataError:
+        # A command that needs the settings says what is wrong with them.
+        log_format = "text"
     if not err.is_terminal or log_format == "json":
         return logs.to_standard_error(log_format)
     handler = RichHandler(console=err, show_path=False, show_time=False)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from pkgutil import resolve_name
 
-from dotenv import dotenv_values
-
-from vigie.config import Settings
+from vigie.config import Settings, env_file_names
 from vigie.detectors.catalogue import algorithms
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "VIGIE_"
+NAMED = "_VIGIE_NAMED"
+"""Holds the variables that this process or its parent has named."""
 OTHERS = (
     *("VIGIE_SOURCE_USERNAME", "VIGIE_SOURCE_PASSWORD", "VIGIE_SOURCE_TOKEN"),
     "VIGIE_DB_PASSWORD",
@@ -20,17 +25,59 @@ OTHERS = (
 shown."""
 
 
-def unknown_variables() -> list[str]:
-    """Return a sentence for each variable of the environment or ``.env`` that nothing reads."""
+SERVICE_LINK = re.compile(
+    r"(VIGIE(?:_\w+)?)_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)"
+    r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+"""What Kubernetes sets in each pod for a Service, after the Service's name."""
+
+
+def unknown_variables(read: Collection[str] = ()) -> list[str]:
+    """Return a sentence for each variable of the environment or ``.env`` that nothing reads.
+
+    Parameters
+    ----------
+    read : collection of str
+        Variables that are read besides, such as those in the address of a source.
+    """
+    return list(_unknown(read).values())
+
+
+def name_unknown_variables(read: Collection[str] = ()) -> None:
+    """Log each of these sentences, unless this process or its parent has done so.
+
+    Parameters
+    ----------
+    read : collection of str
+        As for ``unknown_variables``.
+    """
+    named = os.environ.get(NAMED, "").split()
+    for name, sentence in _unknown(read).items():
+        if name not in named:
+            logger.warning(sentence)
+            named.append(name)
+    if named:
+        os.environ[NAMED] = " ".join(named)
+
+
+def _unknown(read: Collection[str]) -> dict[str, str]:
     kinds = [Settings, *(resolve_name(a.settings) for a in algorithms().values() if a.settings)]
     known = {kind.variable(field) for kind in kinds for field in kind.model_fields} | {*OTHERS}
     ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
-    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    sentences = []
+    # Settings are read by the names of their fields too, whatever the case.
+    known |= {f"{PREFIX}{field}".upper() for kind in kinds for field in kind.model_fields}
+    known |= {name.upper() for name in read}
+    given = {name.upper() for name in (*os.environ, *env_file_names())}
+    sentences = {}
     for name in sorted(given - known):
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) and not _is_service_link(name, given):
             # The beginning that all have in common makes them no more alike.
             near = get_close_matches(name.removeprefix(PREFIX), ends, n=1)
             meant = f" Did you mean {PREFIX}{near[0]}?" if near else ""
-            sentences.append(f"{name} is no setting, and is ignored.{meant}")
+            sentences[name] = f"{name} is no setting, and is ignored.{meant}"
     return sentences
+
+
+def _is_service_link(name: str, given: Collection[str]) -> bool:
+    link = SERVICE_LINK.fullmatch(name)
+    return link is not None and f"{link[1]}_SERVICE_HOST" in given

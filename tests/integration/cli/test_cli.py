@@ -318,6 +318,43 @@ def test_a_wrong_setting_is_named_by_its_variable(shell, variable, value):
     assert f"'{value}'" in error
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["up"], ["serve"], ["sync"], ["models", "list"]),
+        *(["train", "nowhere.csv"], ["detect", "nowhere.csv"], ["inspect", "nowhere.csv"]),
+        ["backtest", "nowhere.csv", "--labels", "label"],
+    ],
+)
+def test_a_misspelt_setting_is_named_once_before_a_command_works(shell, busy_port, command):
+    environment = {
+        "VIGIE_PORT": str(busy_port),
+        "MLFLOW_TRACKING_URI": f"http://localhost:{busy_port}",
+        "MLFLOW_ENABLED": "false",
+        "VIGIE_PROT": "8085",
+    }
+    done = shell.run(*command, **environment)
+    error = error_of(done)
+    assert error.count("VIGIE_PROT is no setting, and is ignored. Did you mean VIGIE_PORT?") == 1
+    assert error.index("VIGIE_PROT") < error.index("Error:")
+
+
+def test_help_names_no_misspelt_setting_and_the_doctor_lists_it_itself(shell):
+    for arguments in (["train", "--help"], ["doctor", "--help"], ["models", "--help"]):
+        done = shell.run(*arguments, VIGIE_PROT="8085")
+        assert done.returncode == 0
+        assert "VIGIE_PROT" not in done.stdout + done.stderr
+    done = shell.run("doctor", VIGIE_PROT="8085", MLFLOW_ENABLED="false")
+    assert done.stdout.count("VIGIE_PROT") == 1
+    assert "VIGIE_PROT" not in done.stderr
+
+
+def test_a_variable_in_the_address_of_a_source_is_not_called_misspelt(shell):
+    address = "sqlite:///${VIGIE_PLANT}.db"
+    done = shell.run("inspect", address, "--query", "SELECT 1", VIGIE_PLANT="nowhere")
+    assert "is no setting" not in error_of(done)
+
+
 @pytest.fixture
 def busy_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:

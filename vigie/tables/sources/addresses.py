@@ -24,6 +24,11 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
+def named_in(text: str) -> list[str]:
+    """Return the variables that a text names as ``${NAME}``."""
+    return _REFERENCE.findall(text)
+
+
 @dataclass(frozen=True)
 class Address:
     """The URL of a source.
