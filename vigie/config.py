@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from vigie.errors import InvalidDataError
+from vigie.errors import EnvFileError, InvalidDataError
 from vigie.faults import told
 from vigie.logs import LogFormat
 
@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     ------
     InvalidDataError
         If a value cannot be used; ``faults`` has each variable that is at fault.
+    EnvFileError
+        If ``.env`` cannot be read.
     """
 
     model_config = SettingsConfigDict(
@@ -182,6 +184,8 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise self._refused(error) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(error) from error
 
     @classmethod
     def _refused(cls, error: ValidationError) -> InvalidDataError:
@@ -295,8 +299,36 @@ class Settings(BaseSettings):
 
 
 def env_file_names() -> list[str]:
-    """Return the names of the variables in ``.env``."""
-    return list(dotenv_values(ENV_FILE, encoding=ENV_ENCODING))
+    """Return the names of the variables in ``.env``.
+
+    Raises
+    ------
+    EnvFileError
+        If it cannot be read.
+    """
+    try:
+        return list(dotenv_values(ENV_FILE, encoding=ENV_ENCODING))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> EnvFileError:
+    path = Path(ENV_FILE).absolute()
+    if isinstance(error, OSError):
+        return EnvFileError(
+            f"{path} cannot be read ({error.strerror}).",
+            remedy="Allow Vigie to read it, or move it away.",
+        )
+    content = path.read_bytes()
+    try:
+        content.decode(ENV_ENCODING)
+    except UnicodeDecodeError as found:
+        error = found
+    line = content.count(b"\n", 0, error.start) + 1
+    return EnvFileError(
+        f"{path} is not in UTF-8: see line {line} (byte 0x{content[error.start]:02X}).",
+        remedy="Save it as UTF-8, or write that line without accents and other special characters.",
+    )
 
 
 def masked(text: str) -> str:

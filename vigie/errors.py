@@ -4,6 +4,7 @@
 
     VigieError
     ├── InvalidDataError (ValueError)   the data or a parameter cannot be used
+    │   └── EnvFileError                the file of settings, .env, cannot be read
     ├── NotTrainedError (ValueError)    no model can answer yet
     ├── ModelNotFoundError              the registry has no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
@@ -69,6 +70,10 @@ class InvalidDataError(VigieError, ValueError):
     ):
         super().__init__(message, field=field, remedy=remedy)
         self.faults = faults
+
+
+class EnvFileError(InvalidDataError):
+    """``.env`` cannot be read."""
 
 
 class NotTrainedError(VigieError, ValueError):

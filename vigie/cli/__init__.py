@@ -17,7 +17,7 @@ from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sy
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import err, out, print_error
-from vigie.errors import InvalidDataError, VigieError
+from vigie.errors import EnvFileError, InvalidDataError, VigieError
 
 app = typer.Typer(
     cls=Group,
@@ -47,7 +47,7 @@ def main() -> None:
         more = error.faults[1:] if isinstance(error, InvalidDataError) else ()
         for fault in more:
             print_error(f"{fault['field']}: {fault['message']}.")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, EnvFileError) else 1)
 
 
 def _version(requested: bool) -> None:

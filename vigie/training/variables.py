@@ -39,6 +39,11 @@ def unknown_variables(read: Collection[str] = ()) -> list[str]:
     ----------
     read : collection of str
         Variables that are read besides, such as those in the address of a source.
+
+    Raises
+    ------
+    EnvFileError
+        If ``.env`` cannot be read.
     """
     return list(_unknown(read).values())
 

@@ -355,6 +355,23 @@ def test_a_variable_in_the_address_of_a_source_is_not_called_misspelt(shell):
     assert "is no setting" not in error_of(done)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["doctor"], ["up"], ["serve"], ["demo"], ["inspect", "healthy.csv"], ["models", "list"]],
+)
+def test_a_file_of_settings_in_another_encoding_is_named_with_its_line(shell, command):
+    file = shell.folder / ".env"
+    file.write_bytes(b"VIGIE_EPOCHS=2\n# r\xe9glages\n")
+    try:
+        done = shell.run(*command)
+    finally:
+        file.unlink()
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"{file} is not in UTF-8: see line 2" in words(done.stderr)
+    assert "Save it as UTF-8" in words(done.stderr)
+
+
 @pytest.fixture
 def busy_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
