@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -38,6 +39,12 @@ Horizons = Annotated[
 Range = tuple[float | None, float | None]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
+SEE_REFERENCE = "See Reference, Settings in the documentation."
+SERVICE_LINK = (
+    "Kubernetes sets VIGIE_PORT so for a Service named vigie: write `enableServiceLinks: false` "
+    "into the pod's spec, or give the Service another name."
+)
+HOST = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses that only this machine reaches."""
 
@@ -204,10 +211,11 @@ class Settings(BaseSettings):
             }
             for variable, of_it in messages.items()
         ]
+        is_service_link = str(given.get("VIGIE_PORT")).startswith("tcp://")
         return InvalidDataError(
             f"{faults[0]['message']}.",
             field=faults[0]["field"],
-            remedy="See Reference, Settings in the documentation.",
+            remedy=SERVICE_LINK if is_service_link else SEE_REFERENCE,
             faults=faults,
         )
 
@@ -246,6 +254,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 "The port is not a number; in a password, write @ : / as %40 %3A %2F"
             ) from None
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        # Servers take an empty one for every interface.
+        if not (HOST.fullmatch(value) or _is_ipv6(value)):
+            raise ValueError(
+                "A name or an address is expected, without http:// and port, such as 127.0.0.1, "
+                "or 0.0.0.0 for every interface"
+            )
         return value
 
     @field_validator("root_path")
@@ -296,6 +315,14 @@ class Settings(BaseSettings):
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"The range of {name} must have its lower end first")
         return value
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def env_file_names() -> list[str]:

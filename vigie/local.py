@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -12,13 +13,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from vigie import logs
 from vigie.config import LOOPBACK, Settings
-from vigie.errors import ConflictError, TrackingError, VigieError
+from vigie.errors import ConflictError, InvalidDataError, TrackingError, VigieError
 from vigie.logs import LogFormat
 from vigie.registry import pages
 from vigie.state import require_writable
@@ -29,6 +31,7 @@ WATCHDOG = """read nothing
 """Ends the session of process ``$0`` when the pipe closes: SIGTERM first, then SIGKILL."""
 
 ANY = ("0.0.0.0", "::")
+HOST_REMEDY = "Set VIGIE_HOST, or --host, to 127.0.0.1, or to 0.0.0.0 for every interface."
 
 
 @contextmanager
@@ -133,9 +136,9 @@ def service(settings: Settings) -> Iterator[str]:
     ConflictError
         If the port is in use.
     InvalidDataError
-        If the state folder is not writable.
+        If the service cannot listen there, or the state folder is not writable.
     """
-    require_free(settings.port, f"use --port {settings.port + 1} (VIGIE_PORT={settings.port + 1})")
+    require_own(settings)
     host, url = settings.host, own_url(settings)
     require_writable(settings.state_dir)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
@@ -160,22 +163,76 @@ def free_ports(n: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def require_free(port: int, remedy: str) -> None:
-    """Check that a port of this machine is free.
+def require_own(settings: Settings) -> None:
+    """Check that the service can listen at its address; raise as ``require_free`` does."""
+    another = settings.port + 1
+    require_free(settings.port, f"use --port {another} (VIGIE_PORT={another})", settings.host)
+
+
+def require_free(port: int, remedy: str, host: str = "127.0.0.1") -> None:
+    """Check that this machine can listen on a port.
+
+    Parameters
+    ----------
+    port : int
+        The port.
+    remedy : str
+        What else can be done where it is in use.
+    host : str
+        The address, or a name for it.
 
     Raises
     ------
     ConflictError
         If it is in use.
+    InvalidDataError
+        If the host is not an address of this machine, or the port needs special rights.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    refused: OSError | None = None
+    is_free = False
+    for family, address in _addresses(host, port):
         try:
-            probe.bind(("127.0.0.1", port))
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+                is_free = True
         except OSError as error:
-            raise ConflictError(
-                f"Port {port} is in use.", remedy=f"Stop what runs there, or {remedy}."
-            ) from error
+            if error.errno == errno.EADDRINUSE:
+                raise ConflictError(
+                    f"Port {port} is in use.", remedy=f"Stop what runs there, or {remedy}."
+                ) from error
+            refused = error
+    if is_free or refused is None:
+        return
+    if refused.errno == errno.EACCES:
+        raise InvalidDataError(
+            f"Port {port} needs special rights ({refused.strerror}).", remedy=f"Rather {remedy}."
+        ) from refused
+    raise InvalidDataError(
+        f"'{host}' is not an address of this machine ({refused.strerror}).",
+        field="VIGIE_HOST",
+        remedy=HOST_REMEDY,
+    ) from refused
+
+
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """Return the families and the addresses of a host.
+
+    Raises
+    ------
+    InvalidDataError
+        If it has none.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "no name of a host"
+        raise InvalidDataError(
+            f"'{host}' has no address ({reason}).", field="VIGIE_HOST", remedy=HOST_REMEDY
+        ) from error
+    return [(family, address) for family, _, _, _, address in found]
 
 
 @contextmanager

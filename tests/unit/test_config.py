@@ -40,6 +40,25 @@ def test_an_address_without_a_password_is_told_as_it_is():
         assert masked(address) == address
 
 
+@pytest.mark.parametrize("host", ["", " ", "localhost:8084", "http://localhost", "[::1]", "a..b"])
+def test_a_host_that_is_none_is_refused_with_what_is_expected(host, monkeypatch):
+    monkeypatch.setenv("VIGIE_HOST", host)
+    with pytest.raises(InvalidDataError, match=r"VIGIE_HOST: A name or an address .* 127\.0\.0\.1"):
+        Settings()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "pump-7.works.example", "my_host"])
+def test_addresses_and_names_are_hosts(host, monkeypatch):
+    monkeypatch.setenv("VIGIE_HOST", host)
+    assert Settings().host == host
+
+
+def test_the_port_that_kubernetes_sets_is_refused_with_how_to_stop_it(monkeypatch):
+    monkeypatch.setenv("VIGIE_PORT", "tcp://10.0.0.1:8084")
+    with pytest.raises(InvalidDataError, match="enableServiceLinks: false"):
+        Settings()
+
+
 def test_a_setting_that_cannot_be_used_is_said_without_its_password(monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "bob:hunter2@localhost:5000")
     monkeypatch.setattr("sys.argv", ["vigie", "doctor"])

@@ -117,18 +117,22 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
     """
     import httpx
 
-    from vigie.local import own_url
+    from vigie.local import own_url, require_free
 
     url = own_url(settings)
     try:
         with httpx.Client(timeout=SERVICE_PATIENCE_S, trust_env=False) as client:
-            status = client.get(f"{url}/api/v1/anomalies/status").json()
-        models = status["models"].items()
+            answer = client.get(f"{url}/api/v1/anomalies/status")
+        if answer.status_code in (401, 403):
+            return f"what runs at {url} needs a login ({answer.status_code}), so it was not asked."
+        models = answer.json()["models"].items()
         running |= {name: model["version"] for name, model in models if model["trained"]}
         problems = [model["problem"] for _, model in models if model["problem"]]
-    except httpx.ConnectError:
-        return f"no, none runs at {url} (`vigie up` starts one)."
     except httpx.TransportError as error:
+        # Any free port: only the host matters here.
+        require_free(0, "", settings.host)
+        if isinstance(error, httpx.ConnectError):
+            return f"no, none runs at {url} (`vigie up` starts one)."
         raise VigieError(
             f"what runs at {url} does not answer ({type(error).__name__}).",
             remedy="Look at the log of the service.",
@@ -206,15 +210,21 @@ def _versions(service: MLflowService, name: str, serving: list[Version]) -> str:
     plural, newest, number = "" if len(versions) == 1 else "s", versions[0].version, serves.version
     count = f"{len(versions)} version{plural}, the newest is {newest}"
     if serves.stage == "Production":
-        newer = (
-            "" if number == newest else f" `vigie models promote {name} {newest}` takes the newest."
-        )
-        return f"{count}; version {number} is in Production and serves.{newer}"
+        # One that has been in Production was replaced for a reason.
+        newer = [
+            version.version
+            for version in versions
+            if version.version > number
+            and version.stage != "Archived"
+            and version.promoted_ms is None
+        ]
+        advice = f" `vigie models promote {name} {newer[0]}` takes a newer one." if newer else ""
+        return f"{count}; version {number} is in Production and serves.{advice}"
     which = "the newest" if number == newest else f"version {number}"
-    return (
-        f"{count}; none is in Production, so {which} serves "
-        f"(`vigie models promote {name} {number}` promotes it)."
-    )
+    advice = f" (`vigie models promote {name} {number}` promotes it)"
+    if serves.promoted_ms is not None:
+        advice = ", although it has been in Production and was replaced"
+    return f"{count}; none is in Production, so {which} serves{advice}."
 
 
 def _artifacts(service: MLflowService, version: Version) -> str:

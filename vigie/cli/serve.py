@@ -10,10 +10,10 @@ from vigie.cli.terminal import signals_as_exit
 def serve(host: Host = None, port: Port = None) -> None:
     """Run the service, with the MLflow server at MLFLOW_TRACKING_URI."""
     from vigie.api.server import serve as serve_over_http
-    from vigie.local import require_free
+    from vigie.local import require_own
 
     settings = service_settings(host, port)
-    require_free(settings.port, f"use --port {settings.port + 1} (VIGIE_PORT={settings.port + 1})")
+    require_own(settings)
     # After its shutdown, uvicorn raises the signal again that it has received.
     with signals_as_exit():
         serve_over_http(settings)

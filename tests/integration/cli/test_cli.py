@@ -716,3 +716,9 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     done = workplace.vigie("models", "rollback", "one_class_svm")
     assert "version 1 serves again" in done.stdout
     assert in_production() == 1
+    # The doctor advises against no such decision.
+    assert "models promote one_class_svm" not in words(workplace.vigie("doctor").stdout)
+    done = workplace.vigie("train", "healthy.parquet", "--model", "one_class_svm", *chosen)
+    assert done.returncode == 0, done.stderr
+    said = words(workplace.vigie("doctor").stdout)
+    assert "`vigie models promote one_class_svm 3` takes a newer one" in said

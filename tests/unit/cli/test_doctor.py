@@ -10,13 +10,17 @@ import pytest
 
 from vigie.cli.doctor import Check, examine
 from vigie.config import Settings
+from vigie.errors import InvalidDataError
+from vigie.local import service
 
 
 class Foreign(BaseHTTPRequestHandler):
-    """A program that is not Vigie."""
+    """A program that is not Vigie, or a proxy that asks for a login."""
+
+    status = 200
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(self.status)
         self.end_headers()
         self.wfile.write(b"Hello")
 
@@ -51,3 +55,27 @@ def test_the_doctor_tells_no_service_from_another_program(untracked, foreign, ne
     assert not other.passed
     assert "not Vigie" in other.finding
     assert "VIGIE_PORT" in other.remedy
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_doctor_does_not_call_a_service_behind_a_login_another_program(
+    untracked, foreign, monkeypatch, status
+):
+    monkeypatch.setattr(Foreign, "status", status)
+    check = checks_of(untracked.model_copy(update={"port": foreign}))["Service running?"]
+    assert check.passed
+    assert f"needs a login ({status})" in check.finding
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("nosuch.invalid", "has no address"), ("192.0.2.1", "is not an address of this machine")],
+)
+def test_a_host_at_which_no_service_can_listen_is_named(untracked, new_port, host, said):
+    settings = untracked.model_copy(update={"host": host, "port": new_port()})
+    check = checks_of(settings)["Service running?"]
+    assert not check.passed
+    assert f"'{host}' {said}" in check.finding
+    assert "VIGIE_HOST" in check.remedy
+    with pytest.raises(InvalidDataError, match=f"VIGIE_HOST: '{host}' {said}"), service(settings):
+        pass
