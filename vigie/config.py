@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     n_estimators: int = Field(200, gt=0)
     """Isolation Forest: number of trees. More trees make scores depend less on the seed."""
     max_samples: Share | Literal["auto"] = "auto"
-    """Isolation Forest: rows that each tree sees; a count from 2, a share such as 0.5 (1.0: all),
-    or auto: at most 512."""
+    """Isolation Forest: rows that each tree sees; a count from 2, a share with a dot such as 0.5
+    (1.0: all), or auto: at most 512."""
     nu: float = Field(0.5, gt=0, lt=1)
     """One-Class SVM: upper bound on the share of training rows outside of the learned region, and
     lower bound on the share of support vectors. It does not set the false alarms; the contamination
@@ -278,9 +278,15 @@ class Settings(BaseSettings):
 
     @field_validator("max_samples", mode="before")
     @classmethod
-    def _one_is_ambiguous(cls, value: Any) -> Any:
-        if isinstance(value, int) and value == 1:
-            raise ValueError("1 could be a count or a share; give at least 2 rows, or 1.0 for all")
+    def _one_is_a_count(cls, value: Any) -> Any:
+        # As in PyOD: without a dot it is a count, wherever it was written.
+        if (value == 1 and isinstance(value, int)) or (
+            isinstance(value, str) and re.fullmatch(r"\s*\+?0*1\s*", value)
+        ):
+            raise ValueError(
+                "1 is a count, and a tree needs at least 2 rows; a share has a dot, such as 0.5, "
+                "or 1.0 for all rows"
+            )
         return value
 
     @field_validator("horizons")

@@ -67,3 +67,13 @@ def test_a_setting_that_cannot_be_used_is_said_without_its_password(monkeypatch,
     told = capsys.readouterr().err
     assert "MLFLOW_TRACKING_URI" in told
     assert "hunter2" not in told
+
+
+def test_a_number_of_samples_without_a_dot_is_a_count(monkeypatch):
+    for written, meant in (("2", 2), ("512", 512), ("1.0", 1.0), ("0.5", 0.5), ("auto", "auto")):
+        monkeypatch.setenv("VIGIE_MAX_SAMPLES", written)
+        assert repr(Settings().max_samples) == repr(meant)
+    for one in ("1", " 1", "+1", "01"):
+        monkeypatch.setenv("VIGIE_MAX_SAMPLES", one)
+        with pytest.raises(InvalidDataError, match="VIGIE_MAX_SAMPLES: 1 is a count"):
+            Settings()
