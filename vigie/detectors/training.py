@@ -105,6 +105,7 @@ def train(
         If there are too few rows for a window in each fold.
     """
     n_rows = len(table.values)
+    _require_rows(detector, n_rows)
     is_over_time = trend_window > 0 and time_ordered
     over_time = _over_time(detector, trend_window, n_rows) if is_over_time else {}
     enough = {name: part for name, part in over_time.items() if n_rows >= _fewest_rows(part)}
@@ -175,6 +176,20 @@ def _fewest_rows(detector: Detector) -> int:
     return max(4 * (detector.window - context), 3 * detector.window if context else 0)
 
 
+def _require_rows(detector: Detector, n_rows: int) -> None:
+    fewest, window = _fewest_rows(detector), detector.window
+    if n_rows >= fewest:
+        return
+    remedy = f"Training needs at least {fewest} rows"
+    if window > 1 and not _context_rows(detector):
+        # As many rows per window of the calibration as the fewest rows have.
+        shorter = n_rows * window // fewest
+        remedy += f" with sequence_length={window}"
+        if shorter > 1:
+            remedy += f"; or set VIGIE_SEQUENCE_LENGTH={shorter}"
+    raise InvalidDataError(f"{n_rows} rows are too few.", field="data", remedy=f"{remedy}.")
+
+
 def _context_rows(detector: Detector) -> int:
     return detector.context_rows if isinstance(detector, Forecaster) else 0
 
@@ -227,13 +242,6 @@ def _calibrated(
     """Return the calibrated model, and the fit without the last fold."""
     X, window, context = table.judged, detector.window, _context_rows(detector)
     folds = min(folding.folds, len(X) // (2 * (window - context)))
-    if len(X) < (fewest := _fewest_rows(detector)):
-        raise InvalidDataError(
-            f"{len(X)} rows are too few.",
-            field="data",
-            remedy=f"Training needs at least {fewest} rows"
-            + (f" with sequence_length={window}." if window > 1 and not context else "."),
-        )
     scorer = detector.noisy if isinstance(detector, Trend) else detector
     every = -(-len(X) // MOST_CALIBRATED)
     fits = min(algorithm(detector.algorithm).calibration_fits or folds, folds)

@@ -262,6 +262,8 @@ def test_a_training_that_fails_is_explained_once_in_one_line(offline):
     [line] = [line for line in lines if "was not trained" in line]
     assert re.match(r"\d{4}-\S+ ERROR vigie\.\S+: isolation_forest was not trained\. ", line)
     assert line.endswith("Training needs at least 4 rows.")
+    # Nothing was trained, so nothing is said of it.
+    assert "trend" not in offline["too few rows"].stderr
 
 
 def test_log_lines_are_json_on_demand(shell):
