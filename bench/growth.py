@@ -40,8 +40,11 @@ KEPT_ROWS = 50
 COLOURS = {
     "isolation_forest": "#33415c",
     "one_class_svm": "#3a86c8",
+    "vector_autoregression": "#e0a030",
     "lstm_autoencoder": "#d1495b",
 }
+ALONE = "#33415c"
+"""Colour of a curve that is no detector's."""
 
 
 @dataclass(frozen=True)
@@ -238,19 +241,40 @@ def _draw(curves: Sequence[Curve]) -> None:
     panels = list(dict.fromkeys((curve.panel, curve.against) for curve in curves))
     picture = Picture(figsize=(11, 3.0 * -(-len(panels) // 3)), layout="constrained")
     axes = picture.subplots(-(-len(panels) // 3), 3, squeeze=False).ravel()
+    entries: dict[str, Any] = {}
     for axis, (panel, against) in zip(axes, panels, strict=False):
-        for curve in curves:
-            if (curve.panel, curve.against) == (panel, against):
-                colour = COLOURS.get(curve.of, "#33415c")
-                label = curve.of.replace("_", " ")
-                axis.loglog(curve.sizes, curve.costs, "o-", color=colour, label=label, markersize=3)
-        axis.set(title=panel, xlabel=against)
+        drawn = [curve for curve in curves if (curve.panel, curve.against) == (panel, against)]
+        for curve in drawn:
+            colour = COLOURS.get(curve.of, ALONE)
+            [line] = axis.loglog(curve.sizes, curve.costs, "o-", color=colour, markersize=3)
+            if len(drawn) > 1:
+                entries[curve.of.replace("_", " ")] = line
+        of = "" if len(drawn) > 1 else f" ({drawn[0].of.replace('_', ' ')})"
+        axis.set_title(f"{panel}{of}", fontsize=10)
+        axis.set_xlabel(against, fontsize=9)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+        axis.tick_params(labelsize=8)
+        for scale in (axis.xaxis, axis.yaxis):
+            _label_plainly(scale)
     for axis in axes[len(panels) :]:
         axis.remove()
+    picture.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=4, frameon=False
+    )
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(PICTURE, dpi=110)
+
+
+def _label_plainly(scale: Any) -> None:
+    """Label a logarithmic axis with numbers such as 0.1, 20 and 10 000."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = scale.get_view_interval()
+    decades = np.log10(high / low)
+    subs = range(1, 10) if decades < 0.5 else (1, 2, 5) if decades < 2.3 else (1,)
+    scale.set_major_locator(LogLocator(subs=subs, numticks=12))
+    scale.set_major_formatter(lambda value, _: f"{value:,.6g}".replace(",", " "))
+    scale.set_minor_formatter(NullFormatter())
 
 
 def _train_here(name: str, n: int, d: int) -> dict[str, float]:
