@@ -9,7 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from vigie.detectors.data.quality import DataQuality
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import (
     ConflictError,
+    ModelNotFoundError,
     OutboxError,
     TrackingError,
     TrackingRefusedError,
@@ -395,15 +396,18 @@ def _register(
 
     client = server.client
 
-    def ensure_model() -> None:
+    def ensure_model() -> bool:
+        """Return whether the model is new."""
         try:
             described = about.of_model(name) if description else None
             client.create_registered_model(name, description=described)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            return False
+        return True
 
-    server.call(ensure_model)
+    is_new = server.call(ensure_model)
     for left in reversed(range(REGISTERS_TIMES)):
         try:
             created = server.call(
@@ -415,6 +419,8 @@ def _register(
                 description=description or None,
                 await_creation_for=0,
             )
+            if description and not is_new:
+                _describe(server, name)
             return int(created.version)
         except TrackingError as error:
             if NUMBER_TAKEN not in error.message or not left:
@@ -422,6 +428,14 @@ def _register(
             # Nothing was created, so a retry is safe.
             time.sleep(random.uniform(0.0, 0.3))
     raise AssertionError
+
+
+def _describe(server: Server, name: str) -> None:
+    """Describe a registered model that has no description, if the server lets us."""
+    client = server.client
+    with suppress(TrackingError, ModelNotFoundError):
+        if not server.call(client.get_registered_model, name).description:
+            server.call(client.update_registered_model, name, about.of_model(name))
 
 
 def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> None:

@@ -382,6 +382,21 @@ def parent_of(run: Run) -> str | None:
     return parent
 
 
+def test_a_model_without_a_description_gets_one_with_its_next_version(tracked, client):
+    bench = samples.healthy(100)
+    service = new_service("one_class_svm", tracked)
+
+    def described_after(description: str) -> str:
+        client.update_registered_model("one_class_svm", description)
+        service.train(bench.data, bench.feature_names)
+        assert service.mlflow_service.flush(timeout=60)
+        return client.get_registered_model("one_class_svm").description
+
+    client.create_registered_model("one_class_svm")
+    assert "trained by Vigie" in described_after("")
+    assert described_after("Ours.") == "Ours."
+
+
 def test_a_training_goes_into_the_run_that_is_open(client, healthy):
     service = MLflowService()
     opened = service.start_run(run_name="experiment_2024_01_01")
