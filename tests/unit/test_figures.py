@@ -86,3 +86,16 @@ def test_figures_are_drawn_of_data_that_an_earlier_version_kept(models, tmp_path
     write_figures(model, FigureData.load(tmp_path / "old.npz"), tmp_path)
     assert (tmp_path / "score_distribution.png").exists()
     assert not (tmp_path / "training_rows.png").exists()
+
+
+def test_training_rows_stand_at_their_times_where_these_ascend(models, tmp_path):
+    model, scores = models["isolation_forest"], np.linspace(0.0, 0.999, len(ROWS))
+    times = np.datetime64("2026-01-05T08:00", "us") + np.arange(len(ROWS)) * np.timedelta64(1, "m")
+    # A night without readings.
+    times[500:] += np.timedelta64(12, "h")
+    pictures = set()
+    for name, given in (("rows", None), ("times", times), ("backwards", times[::-1])):
+        FigureData.of(model, ROWS, scores, times=given).save(tmp_path / "data.npz")
+        write_figures(model, FigureData.load(tmp_path / "data.npz"), tmp_path / name)
+        pictures.add((tmp_path / name / "training_rows.png").read_bytes())
+    assert len(pictures) == 2

@@ -86,6 +86,7 @@ def train(
             context_features=context or (),
             stage=stage,
             source=source,
+            times=table.times,
             progress=progress,
             on_trained=models.append,
         )

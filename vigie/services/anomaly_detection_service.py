@@ -92,6 +92,7 @@ class AnomalyDetectionService:
         context_features: Sequence[str] = (),
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
+        times: Times | None = None,
         progress: Progress | None = None,
         on_trained: Callable[[TrainedModel], None] | None = None,
     ) -> dict[str, dict[str, Any]]:
@@ -112,6 +113,8 @@ class AnomalyDetectionService:
         source : mapping, optional
             What was understood of the file with the rows, as ``Report.as_dict`` returns it; each
             run keeps it as ``table.json``.
+        times : ndarray of datetime64 of shape (n_samples,), optional
+            When the rows were measured, in UTC, for the figures of each run.
         progress : callable, optional
             Called with the current step and the share of it that is complete.
         on_trained : callable, optional
@@ -132,6 +135,12 @@ class AnomalyDetectionService:
         """
         names = checked_names(model_names)
         table = training_table(X, feature_names, self.settings.sensor_ranges, context_features)
+        if times is not None and len(times) != len(table.values):
+            raise InvalidDataError(
+                f"There are {len(times)} times of {len(table.values)} rows.",
+                field="times",
+                remedy="Give one for each row.",
+            )
         outcomes: dict[str, dict[str, Any]] = {}
         with self._training_lock():
             for result in train_each(
@@ -141,6 +150,7 @@ class AnomalyDetectionService:
                 self.mlflow_service.recorder,
                 stage=stage,
                 source=source,
+                times=times,
                 progress=progress or no_progress,
                 on_note=self.served.note,
             ):

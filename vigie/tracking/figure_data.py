@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
 
+Times = NDArray[np.datetime64]
+
 MOST_OUTLIERS, MOST_ROWS, N_BINS, MOST_RANKS = 200, 5000, 50, 400
 
 
@@ -41,6 +43,9 @@ class FigureData:
         Counts of rows, from 1 to all, and the least score of so many highest ones.
     units : ndarray of str of shape (n_features,)
         Units of the sensors; empty if they are unknown.
+    days : ndarray of shape (n,)
+        When ``rows`` were measured, in days since 1970 in UTC; empty if that is unknown, or if
+        they are not in the order of time.
     """
 
     n_rows: int
@@ -54,6 +59,7 @@ class FigureData:
     ranks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     ranked: Floats = field(default_factory=lambda: np.empty(0))
     units: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
+    days: Floats = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def of(
@@ -62,8 +68,9 @@ class FigureData:
         X: Floats,
         scores: Floats,
         units: Mapping[str, str] | None = None,
+        times: Times | None = None,
     ) -> FigureData:
-        """Sample training rows of shape (n_rows, n_features) and their scores (n_rows,)."""
+        """Sample training rows of shape (n_rows, n_features), their scores and times (n_rows,)."""
         n_outliers = min(int((scores > model.threshold).sum()), MOST_OUTLIERS)
         every, examples = stride(len(X)), model.examples(X)
         ranks = np.unique(np.geomspace(1, len(X), MOST_RANKS).astype(np.int64))
@@ -80,6 +87,7 @@ class FigureData:
             ranks,
             np.sort(np.nan_to_num(scores))[::-1][ranks - 1],
             np.array(of_units, dtype=np.str_),
+            _days(times, every),
         )
 
     def save(self, path: Path) -> None:
@@ -92,6 +100,13 @@ class FigureData:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return cls(**{**arrays, "n_rows": int(arrays["n_rows"])})
+
+
+def _days(times: Times | None, every: int) -> Floats:
+    if times is None or not bool((np.diff(times) >= np.timedelta64(0)).all()):
+        return np.empty(0)
+    days: Floats = times[::every].astype("M8[us]").astype(np.int64) / 86_400e6
+    return days
 
 
 def stride(n_rows: int) -> int:

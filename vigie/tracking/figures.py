@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,6 +22,8 @@ MOST_SENSORS, MOST_PANELS = 40, 8
 DPI, WIDTH = 110, 10.0
 """The width is in inches."""
 LONGEST_NAME = 34
+PAUSE = 20.0
+"""In usual steps: a longer one breaks the line."""
 LEAST_P = 1e-6
 """Beyond one in a million, only the order of p-values is kept."""
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
@@ -116,23 +120,24 @@ def _training_rows(model: TrainedModel, data: FigureData) -> Figure:
     panels = grid.ravel().tolist()
     some = "" if len(shown) == len(sensors) else f" ({len(shown)} of {len(sensors)} sensors)"
     _title(figure, f"{model.algorithm}: the training rows and how unusual they are{some}")
-    rows = 1 + np.arange(0, data.n_rows, stride(data.n_rows))
+    x = _places(data)
     odds = 1.0 / np.maximum(1.0 - data.highest, LEAST_P)
-    panels[0].plot(rows, odds, color=ACCENT, linewidth=0.8, label="training rows")
+    panels[0].plot(*_broken(x, odds), color=ACCENT, linewidth=0.8, label="training rows")
     limit = 1.0 / (1.0 - model.threshold)
     panels[0].axhline(limit, color=ALERT, label=f"threshold, 1 in {limit:,.0f}")
     panels[0].set(yscale="log", ylabel="1 in so many\nhealthy rows")
+    panels[0].yaxis.set_major_formatter(lambda odds, _: f"{odds:,.0f}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   frameon=False)  # fmt: skip
     for column, axes in zip(shown, panels[1:], strict=True):
-        axes.plot(rows, data.rows[:, column], color=ACCENT, linewidth=0.8)
+        axes.plot(*_broken(x, data.rows[:, column]), color=ACCENT, linewidth=0.8)
         axes.set_title(_with_unit(model, data, column), loc="left", fontsize=9, pad=3)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.locator_params(axis="y", nbins=3)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    panels[-1].set(xlabel="row", xlim=(1, max(data.n_rows, 2)))
+    _label_places(panels[-1], data)
     return figure
 
 
@@ -235,16 +240,43 @@ def _loss(model: TrainedModel, data: FigureData) -> Figure:
 def _reconstruction_error(model: TrainedModel, data: FigureData) -> Figure:
     figure, axes = _figure(
         f"{model.algorithm}: reconstruction error over the training rows",
-        "row",
+        "",
         "mean squared error, standard deviations²",
     )
-    rows = 1 + np.arange(0, data.n_rows, stride(data.n_rows))
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(rows, model.raw_scores(data.windows), color=ACCENT, linewidth=0.8,
+    axes.plot(*_broken(_places(data), model.raw_scores(data.windows)), color=ACCENT, linewidth=0.8,
               label="window that ends with the row")  # fmt: skip
     axes.axhline(limit, color=ALERT, label=f"at the threshold: {limit:.3g}")
+    _label_places(axes, data)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _places(data: FigureData) -> Floats:
+    """Return where the sampled rows stand on the axis: days since 1970, or their numbers."""
+    if len(data.days):
+        return data.days
+    return np.arange(1.0, data.n_rows + 1.0, stride(data.n_rows))
+
+
+def _broken(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return places and values with a NaN in each long pause, which breaks a line there."""
+    steps = np.diff(x)
+    usual = np.median(steps) if len(steps) else 0.0
+    pauses = np.flatnonzero(steps > PAUSE * usual) + 1
+    return np.insert(x, pauses, np.nan), np.insert(y, pauses, np.nan)
+
+
+def _label_places(axes: Axes, data: FigureData) -> None:
+    """Label the axis of the rows."""
+    if len(data.days) and data.days[-1] > data.days[0]:
+        locator: Any = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.xaxis.get_offset_text().set_fontsize(8)
+        axes.set(xlabel="time, UTC", xlim=(data.days[0], data.days[-1]))
+    else:
+        axes.set(xlabel="row", xlim=(1, max(data.n_rows, 2)))
 
 
 def _with_unit(model: TrainedModel, data: FigureData, column: int) -> str:

@@ -31,7 +31,7 @@ from vigie.registry.server import Server
 from vigie.registry.version import ASKED, SERVING
 from vigie.tracking import about, artifacts, outbox
 from vigie.tracking.active_runs import OnRegistered, OpenRun
-from vigie.tracking.figure_data import FigureData
+from vigie.tracking.figure_data import FigureData, Times
 from vigie.tracking.flavors import write_model
 from vigie.tracking.outbox import Entry
 from vigie.tracking.records import ManualValues, RunRef, TrainingEntry
@@ -78,6 +78,8 @@ class TrainingRecord:
         Unix time in milliseconds.
     source : mapping or None
         What was understood of the file with the rows, as JSON-compatible values.
+    times : ndarray of datetime64 of shape (n_samples,) or None
+        When the rows were measured, in UTC.
     """
 
     model_name: str
@@ -92,6 +94,7 @@ class TrainingRecord:
     started_ms: int
     ended_ms: int
     source: Mapping[str, Any] | None = None
+    times: Times | None = field(default=None, repr=False)
 
     @property
     def run_name(self) -> str:
@@ -144,7 +147,8 @@ def write(
         record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )
     units = _units(record.source)
-    FigureData.of(record.model, record.X, record.scores, units).save(folder / FIGURE_DATA)
+    data = FigureData.of(record.model, record.X, record.scores, units, record.times)
+    data.save(folder / FIGURE_DATA)
     goes_into = None
     if parent is not None:
         goes_into = parent.ref(is_free=not parent.holds_training)

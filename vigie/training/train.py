@@ -18,6 +18,7 @@ import numpy as np
 from vigie import __version__
 from vigie.assessment.false_alarms import too_short
 from vigie.assessment.status import OF_AVERAGES, OF_CHANGES, OF_FORECASTS
+from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors import training
 from vigie.detectors.base import Algorithm, Floats, Params, Progress, no_progress
@@ -84,6 +85,7 @@ def train(
     threshold: float | None = None,
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
+    times: Times | None = None,
     progress: Progress = no_progress,
 ) -> TrainingRecord:
     """Fit and calibrate a model, and compute its metrics on the training rows.
@@ -108,6 +110,8 @@ def train(
         The stage to which the version is moved.
     source : mapping, optional
         What was understood of the file with the rows, as JSON-compatible values.
+    times : ndarray of datetime64 of shape (n_samples,), optional
+        When the rows were measured, in UTC.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
 
@@ -154,6 +158,7 @@ def train(
         started_ms=started_ms,
         ended_ms=round(time.time() * 1000),
         source=source,
+        times=times,
     )
 
 
@@ -189,6 +194,7 @@ def train_each(
     *,
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
+    times: Times | None = None,
     progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
@@ -208,6 +214,8 @@ def train_each(
         The stage to which each version is moved.
     source : mapping, optional
         What was understood of the file with the rows; it goes into each run.
+    times : ndarray of datetime64 of shape (n_samples,), optional
+        When the rows were measured, in UTC.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
     on_note : callable, optional
@@ -225,7 +233,16 @@ def train_each(
         try:
             entry = algorithm(name)
             own = settings_for(entry, settings)
-            fitted = train(entry, table, own, recorder, stage=stage, source=source, progress=part)
+            fitted = train(
+                entry,
+                table,
+                own,
+                recorder,
+                stage=stage,
+                source=source,
+                times=times,
+                progress=part,
+            )
             training = Training(fitted, on_note)
             keep_record(recorder, fitted, training.note, nested=len(names) > 1)
         except VigieError as error:
