@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Order = Literal["dmy", "mdy", "ymd"]
+Order = Literal["dmy", "mdy", "ymd", "ydm"]
 Span = tuple[int, int]
 """Begin and end of a number in a cell, in bytes."""
 
@@ -50,41 +50,68 @@ OFFSETS = {
 """Minutes ahead of UTC by the name of a zone, of those names that only one zone has."""
 
 _MONTHS = (
-    "jan january januar jänner jaenner janv janvier",
-    "feb february februar febr fev fév févr fevr février fevrier",
-    "mar march mär mrz märz maerz mars",
-    "apr april avr avril",
-    "may mai",
-    "jun june juni juin",
-    "jul july juli juil juillet",
-    "aug august aou aoû aout août",
-    "sep sept september septembre",
-    "oct october okt oktober octobre",
-    "nov november novembre",
-    "dec december dez dezember déc décembre decembre",
+    "jan january januar januari januar januári januára januar januarja jänner jaenner janv janvier "
+    "ene enero gen gennaio janeiro sty stycznia styczeń led ledna leden ian ianuarie tammi "
+    "tammikuuta oca ocak янв января январь",
+    "feb february februar februari februára február febr fev fév févr fevr février fevrier febrero "
+    "febbraio fevereiro luty lutego února únor uno úno februarie helmi helmikuuta şub şubat фев "
+    "февр февраля февраль",
+    "mar march mär mrz märz maerz mars marzo mrt maart março marco marts marec marca marzec bře "
+    "března březen márc március martie maalis maaliskuuta mart мар марта март",
+    "apr april avr avril abr abril aprile kwi kwietnia kwiecień dub dubna duben ápr április "
+    "aprilie huhti huhtikuuta nis nisan апр апреля апрель",
+    "may mai mayo mag maggio mei maio maj maja máj mája május kvě května květen touko "
+    "toukokuuta mayıs май мая",
+    "jun june juni juin junio giu giugno junho cze czerwca czerwiec června červen jún júna június "
+    "iun iunie kesä kesäkuuta haz haziran июн июня июнь",
+    "jul july juli juil juillet julio lug luglio julho lipca lipiec července červenec júl júla "
+    "július iul iulie heinä heinäkuuta tem temmuz июл июля июль",
+    "aug august aou aoû aout août ago agosto augustus augusti sie sierpnia sierpień srpna avg "
+    "augusta augusztus elo elokuuta ağu ağustos авг августа август",
+    "sep sept september septembre septiembre set settembre setembro wrz września wrzesień zář září "
+    "szept szeptember septembra septembrie syys syyskuuta eyl eylül сен сент сентября сентябрь",
+    "oct october okt oktober octobre octubre ott ottobre out outubro paź października października "
+    "październik říj října říjen október októbra octombrie loka lokakuuta eki ekim окт октября "
+    "октябрь",
+    "nov november novembre noviembre novembro listopadu novembra noiembrie noi marras "
+    "marraskuuta kas kasım ноя нояб ноября ноябрь",
+    "dec december dez dezember déc décembre decembre dic diciembre dicembre dezembro gru grudnia "
+    "grudzień prosince prosinec decembra decembrie des desember joulu joulukuuta ara aralık дек "
+    "декабря декабрь",
 )
+"""Of languages that agree: "lis" is October in Croatian and November in Polish, so it is none."""
 MONTHS = {name: i + 1 for i, names in enumerate(_MONTHS) for name in names.split()}
 _DAYS = (
     "mon tue tues wed thu thur thurs fri sat sun",
     "monday tuesday wednesday thursday friday saturday sunday",
     "mo di mi do fr sa so montag dienstag mittwoch donnerstag freitag samstag sonntag",
     "lun mar mer jeu ven sam dim lundi mardi mercredi jeudi vendredi samedi dimanche",
+    "mié jue vie sáb dom lunes martes miércoles jueves viernes sábado domingo gio sab",
+    "lunedì martedì mercoledì giovedì venerdì sabato domenica ma wo vr za zo maandag dinsdag",
+    "woensdag donderdag vrijdag zaterdag zondag seg ter qua qui sex",
 )
 _WEEKDAYS = frozenset(name for names in _DAYS for name in names.split())
 
 _ODD_SPACES = "[\u00a0\u202f\u2009\t]"
 _LETTERS = r"[^\W\d_]"
-_YEAR_FIRST = r"(?P<a>0{4})(?P<mark>[-/.])(?P<b>00?)(?P=mark)(?P<c>00?)"
-_YEAR_LAST = r"(?P<a>00?)(?P<mark>[-/.])(?P<b>00?)(?P=mark)(?P<c>0{4}|00)"
+_MARK = r"(?P<mark>[-/]|\. ?)"
+_YEAR_FIRST = rf"(?P<a>0{{4}}){_MARK}(?P<b>00?)(?P=mark)(?P<c>00?)\.?"
+_YEAR_LAST = rf"(?P<a>00?){_MARK}(?P<b>00?)(?P=mark)(?P<c>0{{4}}|00)\.?"
 _COMPACT = r"(?P<a>0000)(?P<b>00)(?P<c>00)"
 _DAY_NAME_YEAR = (
-    rf"(?P<a>00?)(?:\.|st|nd|rd|th|er)?[-/ .]*(?P<month>{_LETTERS}{{3,9}})\.?[-/ .,]*"
-    r"(?P<c>0{4}|00)"
+    rf"(?P<a>00?)(?:\.|st|nd|rd|th|er|º)?[-/ .]*(?:de )?(?P<month>{_LETTERS}{{3,12}})\.?[-/ .,]*"
+    r"(?:del? )?(?P<c>0{4}|00)"
 )
-_NAME_DAY = rf"(?P<month>{_LETTERS}{{3,9}})\.?[-/ .]*(?P<a>00?)(?:st|nd|rd|th)?"
+_NAME_DAY = rf"(?P<month>{_LETTERS}{{3,12}})\.?[-/ .]*(?P<a>00?)(?:st|nd|rd|th)?"
 _NAME_DAY_YEAR = _NAME_DAY + r"[-/ .,]+(?P<c>0{4})"
-_YEAR_NAME_DAY = rf"(?P<a>0{{4}})[-/ .](?P<month>{_LETTERS}{{3,9}})\.?[-/ .](?P<c>00?)"
-_DATES = (_YEAR_FIRST, _YEAR_LAST, _DAY_NAME_YEAR, _NAME_DAY_YEAR, _YEAR_NAME_DAY, _COMPACT)
+_YEAR_NAME_DAY = rf"(?P<a>0{{4}})[-/. ] ?(?P<month>{_LETTERS}{{3,12}})\.?[-/ .](?P<c>00?)\.?"
+_EAST_ASIAN = r"(?P<a>0{4})[年년] ?(?P<b>00?)[月월] ?(?P<c>00?)[日일]"
+_ORDINAL = r"(?P<a>0{4})-?(?P<of_year>000)"
+_WEEK = r"(?P<a>0{4})-?W(?P<week>00)-?(?P<of_week>0)"
+_DATES = (
+    *(_YEAR_FIRST, _YEAR_LAST, _DAY_NAME_YEAR, _NAME_DAY_YEAR, _YEAR_NAME_DAY, _COMPACT),
+    *(_EAST_ASIAN, _WEEK),
+)
 
 _FRACTION = r"(?:[.,](?P<fraction>0{1,9}))?"
 _COLONS = (
@@ -96,41 +123,55 @@ _UNITS = (
     r"(?P<hour>00?) ?h(?: ?(?P<minute>00)(?: ?(?:m|min|:|') ?"
     rf"(?:(?P<second>00){_FRACTION} ?(?:s|sec|'')?)?)?)?"
 )
+_EAST_ASIAN_CLOCK = (
+    rf"(?P<hour>00?)[时時시点點](?: ?(?P<minute>00?)[分분](?: ?(?P<second>00?){_FRACTION}[秒초])?)?"
+)
 _DIGITS = rf"(?P<hour>00)(?P<minute>00)(?:(?P<second>00){_FRACTION})?"
 _HOUR = r"(?P<hour>00?)"
-_CLOCKS = (_COLONS, _DOTS, _UNITS, _DIGITS, _HOUR)
+_CLOCKS = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _DIGITS, _HOUR)
 
+_WORDS_BETWEEN = "at|à|um|klo|kl|a las?|às|alle|ore|om|o|ob"
 # A colon only after a whole year, as in web logs: in "05 Feb 10:00" it belongs to the time.
-_BETWEEN = r"(?: *[T,;_] *| +|(?<=0{4}):| +- +| +(?:at|à|um) +)"
-_HALF = r"(?: *(?P<half>[ap])\.? ?m\.?)?"
+_BETWEEN = (
+    rf"(?: *[T,;_] *| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_WORDS_BETWEEN})\.? +)"
+)
+_NO_LETTER = rf"(?!{_LETTERS})"
+_BEFORE_NOON, _AFTER_NOON = "上午 午前 오전 ص πμ".split(), "下午 午後 오후 م μμ".split()
+_HALVES = "|".join((*_BEFORE_NOON, *_AFTER_NOON))
+_HALF_FIRST = rf"(?:(?P<half_first>{_HALVES}) *)?"
+_HALF = rf"(?: *(?P<half>[ap](?:\.? ?m)?\.?{_NO_LETTER}|{_HALVES}))?"
+_OCLOCK = rf"(?: ?(?:Uhr|hrs?|hs|uur|u|h){_NO_LETTER}\.?)?"
 _ZONE = (
     r"(?: *(?:(?:UTC|GMT)? ?(?P<sign>[-+−])(?P<zone_hour>00?)(?::?(?P<zone_minute>00))?"
     rf"|(?P<zone>{_LETTERS}{{1,5}}))(?: ?\[[^]]*\]| ?\([^)]*\))?)?"
 )
+_BEHIND = _HALF + _OCLOCK + _ZONE
 _WEEKDAY = rf"(?:(?P<weekday>{_LETTERS}{{2,10}})\.?,? +)?"
 
 
-def _forms() -> Iterator[re.Pattern[str]]:
-    """Yield the forms of times, each as a pattern for shapes."""
-
-    def pattern(text: str) -> re.Pattern[str]:
-        return re.compile(rf" *{text} *", re.IGNORECASE)
-
+@lru_cache(maxsize=1)
+def _forms() -> tuple[re.Pattern[str], ...]:
+    """Return the forms of times, each as a pattern for shapes."""
+    texts = []
     for date in _DATES:
-        yield pattern(_WEEKDAY + date)
-        for clock in _CLOCKS:
-            yield pattern(_WEEKDAY + date + _BETWEEN + clock + _HALF + _ZONE)
-    yield pattern(_COMPACT + "[-T]?" + _DIGITS + _ZONE)
+        texts.append(_WEEKDAY + date)
+        texts += [_WEEKDAY + date + _BETWEEN + _HALF_FIRST + clock + _BEHIND for clock in _CLOCKS]
+    texts.append(_COMPACT + "[-T]?" + _DIGITS + _ZONE)
+    texts.append(_ORDINAL + "(?:T| +)" + f"(?:{_COLONS}){_ZONE}")
+    texts.append(_ORDINAL + "T" + _DIGITS + _ZONE)
+    texts.append(_ORDINAL.replace("-?", "-"))
     # As the Unix command "date" writes it.
-    yield pattern(_WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})")
-    for date in _DATES:
-        yield pattern(_COLONS + _HALF + "[, ] *" + date)
+    texts.append(_WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})")
+    texts += [_COLONS + _HALF + "[, ] *" + date for date in _DATES]
+    return tuple(re.compile(rf" *{text} *", re.IGNORECASE) for text in texts)
 
 
-_FORMS = tuple(_forms())
-_TIMES_OF_DAY = tuple(
-    re.compile(rf" *{clock}{_HALF}{_ZONE} *", re.IGNORECASE) for clock in (_COLONS, _DOTS, _UNITS)
-)
+@lru_cache(maxsize=1)
+def _times_of_day() -> tuple[re.Pattern[str], ...]:
+    """Return the forms of a time of day alone."""
+    clocks = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK)
+    texts = [rf" *{_HALF_FIRST}{clock}{_BEHIND} *" for clock in clocks]
+    return tuple(re.compile(text, re.IGNORECASE) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -145,6 +186,8 @@ class Shape:
         Of the time of day.
     mark : str
         What separates the numbers of the date.
+    of_year, week, of_week : span or None
+        The day of the year; or the week and its day, as ISO 8601 counts them.
     month : int or None
         The month, where it has a name.
     half : {"", "a", "p"}
@@ -169,6 +212,9 @@ class Shape:
     half: str
     sign: int
     zone: str
+    of_year: Span | None = None
+    week: Span | None = None
+    of_week: Span | None = None
 
     @property
     def orders(self) -> tuple[Order, ...]:
@@ -178,6 +224,11 @@ class Shape:
         if self.month is not None:
             return ("dmy", "ymd") if _length(self.c) == 2 else ("dmy",)
         return ("dmy", "mdy", "ymd") if _length(self.c) == 2 else ("dmy", "mdy")
+
+    @property
+    def may_be_ydm(self) -> bool:
+        """Whether the day may stand between the year and the month, which is odd."""
+        return self.orders == ("ymd",) and None not in (self.b, self.c) and bool(self.mark)
 
     @property
     def is_date(self) -> bool:
@@ -225,7 +276,7 @@ class Written:
 @lru_cache(maxsize=4096)
 def shape_of(text: str) -> Shape | None:
     """Return where the numbers stand in cells of a shape; None if those are no times."""
-    for form in _FORMS:
+    for form in _forms():
         if (match := form.fullmatch(text)) and (shape := _shape(match)):
             return shape
     return None
@@ -234,7 +285,7 @@ def shape_of(text: str) -> Shape | None:
 @lru_cache(maxsize=4096)
 def is_time_of_day(text: str) -> bool:
     """Return whether cells of a shape hold a time of day alone."""
-    return any(form.fullmatch(text) for form in _TIMES_OF_DAY)
+    return any(form.fullmatch(text) for form in _times_of_day())
 
 
 def shape_text(cell: str) -> str:
@@ -298,12 +349,12 @@ def read_written(cells: pa.Array, order: Order, zones: Mapping[str, int] = OFFSE
     ----------
     cells : pyarrow.Array of text of shape (n_cells,)
         Text.
-    order : {"dmy", "mdy", "ymd"}
+    order : {"dmy", "mdy", "ymd", "ydm"}
         What the numbers of a date mean, in those shapes that leave it open.
     zones : mapping
         Minutes ahead of UTC by the name of a zone, in lower case.
     """
-    if len(cells) and (quick := _iso(cells)) is not None:
+    if len(cells) and order != "ydm" and (quick := _iso(cells)) is not None:
         return quick
     cells = as_text(cells)
     data, offsets = bytes_of(cells)
@@ -360,6 +411,7 @@ def _shape(match: re.Match[str]) -> Shape | None:
         return first, first + end - begin
 
     sign = found.get("sign") or ""
+    half = (found.get("half") or found.get("half_first") or "").lower()
     return Shape(
         a=span("a"),
         b=span("b"),
@@ -370,11 +422,14 @@ def _shape(match: re.Match[str]) -> Shape | None:
         fraction=span("fraction"),
         zone_hour=span("zone_hour"),
         zone_minute=span("zone_minute"),
-        mark=found.get("mark") or "",
+        mark=(found.get("mark") or "").strip(),
         month=month,
-        half=(found.get("half") or "").lower(),
+        half="a" if half in _BEFORE_NOON else "p" if half in _AFTER_NOON else half[:1],
         sign=0 if not sign else 1 if sign == "+" else -1,
         zone=(found.get("zone") or "").lower(),
+        of_year=span("of_year"),
+        week=span("week"),
+        of_week=span("of_week"),
     )
 
 
@@ -394,16 +449,12 @@ def _read_shape(
             value += data[starts + place] - np.uint8(ord("0"))
         return value
 
-    year, month, day = _date(shape, order, number)
-    first = ((year - 1970) * 12 + month - 1).astype("M8[M]")
-    length = ((first + 1).astype("M8[D]") - first.astype("M8[D]")).astype(np.int64)
-    fits = (month >= 1) & (month <= 12) & (day >= 1) & (day <= length)
-    days = first.astype("M8[D]").astype(np.int64) + day - 1
-
+    days, fits = _days(shape, order, number)
     hour, minute, second = number(shape.hour), number(shape.minute), number(shape.second)
     fits &= (minute < 60) & (second < 60)
     if shape.half:
-        fits &= (hour >= 1) & (hour <= 12)
+        # In Japan, noon is 0 hours in the afternoon.
+        fits &= hour <= 12
         hour = hour % 12 + (12 if shape.half == "p" else 0)
     # 24:00 is how some write the end of a day.
     fits &= (hour < 24) | ((hour == 24) & (minute == 0) & (second == 0))
@@ -421,17 +472,53 @@ def _read_shape(
     return times, fits
 
 
+def _days(
+    shape: Shape, order: Order, number: Numbers
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the days since 1970, and which of them exist."""
+    if shape.week is not None:
+        return _days_of_weeks(number(shape.a), number(shape.week), number(shape.of_week))
+    if shape.of_year is not None:
+        year, day = number(shape.a), number(shape.of_year)
+        first = (year - 1970).astype("M8[Y]")
+        length = (first + 1).astype("M8[D]") - first.astype("M8[D]")
+    else:
+        year, month, day = _date(shape, order, number)
+        first = ((year - 1970) * 12 + month - 1).astype("M8[M]")
+        length = (first + 1).astype("M8[D]") - first.astype("M8[D]")
+    fits = (day >= 1) & (day <= length.astype(np.int64))
+    if shape.of_year is None:
+        fits &= (month >= 1) & (month <= 12)
+    return first.astype("M8[D]").astype(np.int64) + day - 1, fits
+
+
+def _days_of_weeks(
+    year: NDArray[np.int64], week: NDArray[np.int64], day: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the days since 1970 of the weeks of ISO 8601, whose first has 4 January."""
+    fourth = (year - 1970).astype("M8[Y]").astype("M8[D]").astype(np.int64) + 3
+    # 1 January 1970 was a Thursday.
+    monday = fourth - (fourth + 3) % 7 + 7 * (week - 1)
+    thursday = (monday + 3).astype("M8[D]").astype("M8[Y]").astype(np.int64) + 1970
+    return monday + day - 1, (week >= 1) & (day >= 1) & (day <= 7) & (thursday == year)
+
+
 def _date(
     shape: Shape, order: Order, number: Numbers
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return year, month and day."""
-    if order not in shape.orders:
+    if order not in shape.orders and not (order == "ydm" and shape.may_be_ydm):
         order = shape.orders[0]
     a, b, c = number(shape.a), number(shape.b), number(shape.c)
     if shape.month is not None:
         b[:] = shape.month
-    year, month, day = {"dmy": (c, b, a), "mdy": (c, a, b), "ymd": (a, b, c)}[order]
-    span = shape.a if order == "ymd" else shape.c
+    year, month, day = {
+        "dmy": (c, b, a),
+        "mdy": (c, a, b),
+        "ymd": (a, b, c),
+        "ydm": (a, c, b),
+    }[order]
+    span = shape.a if order in ("ymd", "ydm") else shape.c
     if span is not None and _length(span) == 2:
         # As POSIX has it.
         year = year + np.where(year < 69, 2000, 1900)
