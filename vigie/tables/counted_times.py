@@ -12,7 +12,11 @@ from vigie.tables.written_times import DAY, HOUR, MINUTE, SECOND, Written, as_te
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Unit = Literal["s", "ms", "us", "ns", "excel", "matlab", "ymd", "ymdhm", "ymdhms", "ymdhmsf"]
+Since1970 = Literal["s", "ms", "us", "ns"]
+Elsewhere = Literal["labview", "gps", "filetime", "ticks"]
+Days = Literal["excel", "matlab", "mjd", "jd"]
+Calendar = Literal["ymd", "ymdhm", "ymdhms", "ymdhmsf", "yymdhm", "yymdhms"]
+Unit = Since1970 | Elsewhere | Days | Calendar
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 
 PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -20,11 +24,37 @@ LAST = 7_258_118_400
 """The end of what a count since 1970 may mean, in seconds: the year 2200."""
 FIRST = 100_000_000
 """Counts below this many seconds (1973) are those of a clock that began at 0."""
-DAY_ZERO: dict[Unit, int] = {"excel": -25_569, "matlab": -719_529}
-"""What days are counted from (30 December 1899, the year 0), in days since 1970."""
+ELSEWHERE: dict[Unit, tuple[int, int]] = {
+    "labview": (1, -2_082_844_800),
+    "gps": (1, 315_964_800),
+    "filetime": (10**7, -11_644_473_600),
+    "ticks": (10**7, -62_135_596_800),
+}
+"""Counts in a second, and what they begin at in seconds since 1970."""
+LEAP_SECONDS = (599_184_013, 820_108_814, 914_803_215, 1_025_136_016, 1_119_744_017, 1_167_264_018)
+"""GPS seconds at which the clock of GPS went 13, 14, ... 18 seconds ahead of UTC."""
+DAY_ZERO: dict[Unit, float] = {
+    "excel": -25_569,
+    "matlab": -719_529,
+    "mjd": -40_587,
+    "jd": -2_440_587.5,
+}
+"""What days are counted from (such as 30 December 1899, the year 0), in days since 1970."""
 LAST_DAY = 47_482
 """The end of what a count of days may mean, in days since 1970: the year 2100."""
-N_DIGITS: dict[Unit, int] = {"ymd": 8, "ymdhm": 12, "ymdhms": 14, "ymdhmsf": 17}
+N_DIGITS: dict[Unit, int] = {
+    "ymd": 8,
+    "ymdhm": 12,
+    "ymdhms": 14,
+    "ymdhmsf": 17,
+    "yymdhm": 10,
+    "yymdhms": 12,
+}
+SHORT_YEARS: frozenset[Unit] = frozenset(("yymdhm", "yymdhms"))
+MODERN = 946_684_800
+"""The year 2000 in seconds since 1970."""
+LATER = 2_524_608_000
+"""The year 2050 in seconds since 1970: counts that lie behind it can be others."""
 CALENDAR_YEARS = (1970, 2200)
 WORDS: dict[Unit, str] = {
     "s": "seconds since 1970",
@@ -37,6 +67,14 @@ WORDS: dict[Unit, str] = {
     "ymdhm": "yyyymmddhhmm",
     "ymdhms": "yyyymmddhhmmss",
     "ymdhmsf": "yyyymmddhhmmssfff",
+    "yymdhm": "yymmddhhmm",
+    "yymdhms": "yymmddhhmmss",
+    "labview": "seconds since 1904, as LabVIEW counts them",
+    "gps": "seconds since 6 January 1980, as GPS counts them",
+    "filetime": "tenths of a microsecond since 1601, as Windows counts them",
+    "ticks": "tenths of a microsecond since the year 1, as .NET counts them",
+    "mjd": "modified Julian days",
+    "jd": "Julian days",
 }
 
 
@@ -116,11 +154,15 @@ def read_counted(values: Numbers, unit: Unit) -> Written:
         days = np.where(fits, values, 0) + DAY_ZERO[unit]
         times = np.rint(days * 86_400_000.0).astype(np.int64) * 1000
         is_wrong |= ~fits
+    elif unit in ELSEWHERE:
+        times, fits = _since(values, unit)
+        is_wrong |= ~fits
     else:
         times, fits = _since_1970(values, PER_SECOND[unit])
         is_wrong |= ~fits
     times = np.where(is_wrong, 0, times)
-    return Written(times, np.full(len(values), unit in PER_SECOND), is_wrong)
+    is_utc = unit in PER_SECOND or unit in ("labview", "gps", "filetime")
+    return Written(times, np.full(len(values), is_utc), is_wrong)
 
 
 def _since_1970(values: Numbers, per_second: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -129,6 +171,20 @@ def _since_1970(values: Numbers, per_second: int) -> tuple[NDArray[np.int64], ND
     if per_second > SECOND:
         return (values // (per_second // SECOND)).astype(np.int64), fits
     return np.rint(values * (SECOND // per_second)).astype(np.int64), fits
+
+
+def _since(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times that are counted from another start than 1970."""
+    per_second, start = ELSEWHERE[unit]
+    fits = (values >= 0) & (values < (LAST - start) * per_second)
+    values = np.where(fits, values, 0)
+    if per_second > SECOND:
+        times = (values // (per_second // SECOND)).astype(np.int64)
+    else:
+        times = np.rint(values * float(SECOND // per_second)).astype(np.int64)
+    if unit == "gps":
+        times -= (12 + np.searchsorted(LEAP_SECONDS, values, side="right")) * SECOND
+    return times + start * SECOND, fits
 
 
 def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -140,7 +196,7 @@ def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[n
     if unit == "ymdhmsf":
         rest, part = np.divmod(rest, 1000)
         times += part * (SECOND // 1000)
-    if unit in ("ymdhms", "ymdhmsf"):
+    if unit in ("ymdhms", "ymdhmsf", "yymdhms"):
         rest, part = np.divmod(rest, 100)
         fits &= part < 60
         times += part * SECOND
@@ -153,6 +209,8 @@ def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[n
         times += part * HOUR
     rest, day = np.divmod(rest, 100)
     year, month = np.divmod(rest, 100)
+    if unit in SHORT_YEARS:
+        year = np.where(year < 69, year + 2000, -1)
     fits &= (year >= CALENDAR_YEARS[0]) & (year < CALENDAR_YEARS[1])
     fits &= (month >= 1) & (month <= 12)
     first = (np.where(fits, year - 1970, 0) * 12 + month - 1).astype("M8[M]")
@@ -164,7 +222,7 @@ def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[n
 
 def almost_calendar(values: Numbers) -> tuple[Unit, int] | None:
     """Return the unit of dates in digits of which a few do not exist, and the first such row."""
-    for unit in N_DIGITS:
+    for unit in N_DIGITS.keys() - SHORT_YEARS:
         fits = _calendar(np.where(np.isfinite(values), values, 0), unit)[1]
         if 0.9 * len(fits) <= np.count_nonzero(fits) < len(fits):
             return unit, int(np.argmin(fits))
@@ -187,16 +245,66 @@ def unit_of(values: Numbers) -> Unit | None:
     values = values[np.isfinite(values)]
     if not len(values):
         return None
+    if meanings(values):
+        return None
     for unit in N_DIGITS:
         if is_calendar(values, unit):
             return unit
+    days: Unit
+    for days in ("excel", "matlab", "jd"):
+        if could_be_days(values, days) and has_times_of_day(values):
+            return days
+    for unit, (per_second, start) in ELSEWHERE.items():
+        # Smaller counts look like those since 1970.
+        if per_second > SECOND and _is_modern(values / per_second + start):
+            return unit
+    return None if could_be_days(values, "excel") else _count(values)
+
+
+def meanings(values: Numbers) -> tuple[tuple[str, str], ...]:
+    """Return what numbers can count, in words and as ``--time-format`` takes it, if several.
+
+    Parameters
+    ----------
+    values : ndarray of int64 or float64 of shape (n_cells,)
+        Finite numbers.
+    """
+    seconds = (WORDS["s"], "s")
+    has_short_year = is_calendar(values, "yymdhm")
+    short_year = (WORDS["yymdhm"], "%y%m%d%H%M")
     if is_day_and_hour(values):
-        return None
+        others = (short_year,) if has_short_year else ()
+        return seconds, ("yyyymmddhh", "%Y%m%d%H"), *others
+    if has_short_year and values.min() < LATER and not _crosses_hours(values):
+        return seconds, short_year
     if could_be_days(values, "excel"):
-        return "excel" if has_times_of_day(values) else None
-    if could_be_days(values, "matlab") and has_times_of_day(values):
-        return "matlab"
-    return _count(values)
+        if not has_times_of_day(values):
+            return ("seconds", "s"), (WORDS["excel"], "excel")
+        if values.min() >= LATER / 86_400 - DAY_ZERO["excel"]:
+            return (WORDS["excel"], "excel"), (WORDS["mjd"], "mjd")
+    if values.min() >= LATER and _is_modern(values + ELSEWHERE["labview"][1]):
+        return seconds, (WORDS["labview"], "labview")
+    return ()
+
+
+def _is_modern(seconds: Numbers) -> bool:
+    """Return whether counts since 1970 lie between the years 2000 and 2050."""
+    return bool(seconds.min() >= MODERN and seconds.max() < LATER)
+
+
+def _crosses_hours(values: Numbers) -> bool:
+    """Return whether numbers that can all be yymmddhhmm are no seconds since 1970.
+
+    These would have some 60 to 99 in the place of the minutes, if they last for an hour.
+    """
+    return bool(np.ptp(values) >= 3600 and len(np.unique(values)) >= 20)
+
+
+def is_rounded(values: Numbers, unit: Unit) -> bool:
+    """Return whether a count since 1970 has lost its last digits, as in 1.76820E+12 of Excel."""
+    steps = np.diff(values)
+    is_coarse = bool((values % (1000 * PER_SECOND[unit]) == 0).all())
+    return is_coarse and len(steps) > 0 and int(np.count_nonzero(steps == 0)) * 2 > len(steps)
 
 
 def is_calendar(values: Numbers, unit: Unit) -> bool:

@@ -55,7 +55,8 @@ def choose(
     chosen = [column.name for column in others if column.is_feature]
     left_out = [c for c in others if not c.is_feature and c.name not in table.clock]
     if not chosen:
-        said = "; ".join(f"{column.name}: {column.reason}" for column in left_out[:5])
+        clocks = [column for column in others if column.name in table.clock]
+        said = "; ".join(f"{column.name}: {column.reason}" for column in (*left_out, *clocks)[:5])
         raise InvalidDataError(
             f"No column holds readings ({said}).",
             field="FILE",

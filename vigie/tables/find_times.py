@@ -15,8 +15,9 @@ from vigie.tables.counted_times import (
     Numbers,
     Unit,
     could_be_days,
-    is_day_and_hour,
+    has_times_of_day,
     is_elapsed,
+    meanings,
     unit_of,
 )
 from vigie.tables.paired_times import (
@@ -27,6 +28,7 @@ from vigie.tables.paired_times import (
     pair_of,
     some_text,
 )
+from vigie.tables.time_parts import find_milliseconds, find_parts
 from vigie.tables.written_times import (
     Order,
     Written,
@@ -45,33 +47,32 @@ FORWARD: Final = 0
 BACKWARD: Final = 1
 BOTH_WAYS: Final = 2
 
-EXACT = (
-    "timestamp",
-    "datetime",
-    "time",
-    "date",
-    "ts",
-    "zeitstempel",
-    "datumuhrzeit",
-    "zeit",
-    "datum",
-    "uhrzeit",
-    "horodatage",
-    "dateheure",
-    "heure",
-    "fecha",
-    "hora",
-    "datetimeutc",
-    "timestamputc",
-    "timeutc",
+EXACT = tuple(
+    name
+    for names in (
+        "timestamp datetime time date ts zeitstempel datumuhrzeit zeit datum uhrzeit horodatage",
+        "dateheure heure fecha hora fechahora fechayhora tijd tijdstip tijdstempel datumtijd",
+        "dataora ora orario datahora czas godzina čas cas datumačas datum dátum idő időpont",
+        "időbélyeg dátumidő vrijeme tid tidpunkt tidspunkt dato aika päivämäärä aikaleima tarih",
+        "saat zaman время датавремя дата час 时间 日期 日期时间 时间戳",
+        "時間 日時 時刻 日付 시간 일시 날짜 시각 utc",
+    )
+    for name in names.split()
 )
 """Names of columns with times, letters only, the plainest first."""
+IN_TEXT = frozenset((*EXACT, "data", "datumvrijeme", "datumvreme"))
+"""Further names of columns whose text is a time; "data" is English, too."""
 _TIMES = (
-    "time timestamp datetime date ts epoch clock hour utc",
+    "time timestamp datetime date ts epoch clock hour utc gps mjd jd",
     "zeit zeitstempel datum uhrzeit tag",
     "horodatage horodate heure jour fecha hora",
+    "tijd tijdstip ora orario czas godzina čas idő dátum vrijeme tid tidpunkt tidspunkt dato aika",
+    "aika tarih saat zaman время дата час",
 )
 WORDS = frozenset(word for words in _TIMES for word in words.split())
+_SIGNS = re.compile("时间|時間|日時|時刻|日期|日付|时刻|시간|일시|날짜|시각")
+_ZONES = frozenset(("utc", "gmt", "local", "lokal", "locale"))
+"""Words that say which of several clocks it is."""
 _DURATIONS = (
     "duration elapsed runtime run cycle uptime up operating lap since lifetime",
     "dauer laufzeit durée duree",
@@ -107,11 +108,13 @@ class _Found:
     way: Way
 
     @property
-    def rank(self) -> tuple[bool, int, int, bool, int]:
+    def rank(self) -> tuple[bool, bool, int, int, bool, int]:
         """What makes a column the one with the times, the best first."""
         letters = _letters(self.name)
         exact = EXACT.index(letters) if letters in EXACT else len(EXACT)
-        return not self.is_full, exact, self.way, not is_named(self.name), self.place
+        is_utc = is_of_utc(self.name) and exact < len(EXACT) and self.way != BOTH_WAYS
+        named = is_named(self.name)
+        return not self.is_full, not is_utc, exact, self.way, not named, self.place
 
 
 def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, ...]:
@@ -141,18 +144,37 @@ def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, 
     kinds: dict[Holds, list[_Found]] = {"times": [], "dates": [], "clock": []}
     for one in sorted(found, key=lambda one: one.rank):
         kinds[one.holds].append(one)
+    names = _chosen(kinds, columns)
+    return (*names, *find_milliseconds(columns, names)) if names else ()
+
+
+def _chosen(
+    kinds: Mapping[Holds, Sequence[_Found]], columns: Mapping[str, pa.ChunkedArray]
+) -> tuple[str, ...]:
+    """Return the plainest columns of those that hold times, dates and times of day."""
     if kinds["times"]:
         return (kinds["times"][0].name,)
+    parts = find_parts(columns, [one.name for one in kinds["dates"]])
     for date in kinds["dates"]:
         clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
-        if clocks:
+        if clocks and clocks[0].name not in parts:
             return date.name, clocks[0].name
-    return tuple(one.name for one in kinds["dates"][:1] if _changes(columns[one.name]))
+    return parts or tuple(one.name for one in kinds["dates"][:1] if _changes(columns[one.name]))
 
 
 def is_named(name: str) -> bool:
     """Return whether a word in a name says that a column holds times."""
-    return bool(_words(name) & WORDS)
+    return bool(_words(name) & WORDS) or _SIGNS.search(name) is not None
+
+
+def is_plainly_named(name: str) -> bool:
+    """Return whether a name says nothing but that a column holds times."""
+    return _letters(name) in IN_TEXT
+
+
+def is_of_utc(name: str) -> bool:
+    """Return whether a name says that times are UTC."""
+    return bool(_words(name) & {"utc", "gmt"}) and re.search(r"[-+−] ?\d", name) is None
 
 
 def _look_at(name: str, column: pa.ChunkedArray, place: int) -> _Found | None:
@@ -187,7 +209,7 @@ def _may_be_times(name: str, some: pa.ChunkedArray, numbers: Numbers) -> bool:
     if not len(finite):
         return True
     unit = unit_of(finite)
-    is_unclear = unit is None and (is_day_and_hour(finite) or could_be_days(finite, "excel"))
+    is_unclear = unit is None and (bool(meanings(finite)) or could_be_days(finite, "excel"))
     is_counted = unit is not None and not is_elapsed(finite, unit)
     return is_unclear or is_counted or clock_style_of(some, name) is not None
 
@@ -218,9 +240,9 @@ def _look_at_numbers(
     if unit is None:
         # Times of some kind: the user is asked which.
         is_times = is_named(name) and _way(finite) == FORWARD and not _words(name) & SPANS
-        is_unclear = is_day_and_hour(finite) or (
-            could_be_days(finite, "excel") and _is_whole_days(finite)
-        )
+        is_whole = bool((finite == np.rint(finite)).all())
+        is_reading = could_be_days(finite, "excel") and not (is_whole or has_times_of_day(finite))
+        is_unclear = bool(meanings(finite)) and not is_reading
         if is_times and is_unclear:
             return _Found(name, "times", place, is_full, way=FORWARD)
     elif unit == "ymd":
@@ -252,12 +274,17 @@ def _look_at_text(name: str, column: pa.ChunkedArray, place: int) -> _Found | No
     is_clock = bool(clock_style_of(column, name))
     shapes = [shape_of(shape_text(cell)) for cell in cells]
     known = [shape for shape in shapes if shape is not None]
+    if any(shape.of_year and shape.is_date for shape in known) and not is_plainly_named(name):
+        # Numbers of parts and lots look like the days of a year.
+        return None
     if not cells or len(known) < ENOUGH * len(cells):
         return _Found(name, "clock", place, is_full=True, way=BOTH_WAYS) if is_clock else None
     is_full = column.null_count <= 0.05 * len(column)
     orders: Sequence[Order] = max((shape.orders for shape in known), key=len)
     fitting: list[Way] = []
-    for order in orders:
+    for order in (*orders, *(("ydm",) if all(shape.may_be_ydm for shape in known) else ())):
+        if order == "ydm" and fitting:
+            break
         read = read_written(pa.array(cells, pa.string()), order)
         if np.count_nonzero(read.is_wrong) <= (1 - ENOUGH) * len(cells):
             fitting.append(_way(read.times[~read.is_wrong]))
@@ -321,15 +348,16 @@ def _is_even(days: Numbers) -> bool:
     return bool(np.mean(np.abs(steps - np.median(steps)) < 2e-3) > 0.5)
 
 
-def _is_whole_days(days: Numbers) -> bool:
-    """Return whether days as Excel counts them have no time of day."""
-    return bool((days == np.rint(days)).all())
-
-
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-zà-ÿ]", "", name.lower())
+    """Return the letters of a name in lower case, without the words for a zone."""
+    words = _word_list(name)
+    return "".join(word for word in words if word not in _ZONES) or "".join(words)
 
 
 def _words(name: str) -> frozenset[str]:
+    return frozenset(_word_list(name))
+
+
+def _word_list(name: str) -> list[str]:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-    return frozenset(re.findall(r"[a-zà-ÿ]+", apart))
+    return re.findall(r"[^\W\d_]+", apart)

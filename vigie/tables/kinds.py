@@ -52,6 +52,8 @@ CALM, ALTERNATING, SMOOTH = 0.05, -0.3, 0.99
 """Spread of even steps, by their mean; limits of the correlation of a counter's steps."""
 EVEN, EVEN_SHARE = 2.0, 0.95
 """Steps of a clock lie within this factor of the median, in this share of the rows."""
+FEWEST_PARTS = 3
+"""Parts of a date, no finer than a minute, that stand in columns of their own."""
 DROPOUTS = 0.1
 """Share of zeros among the values of a counter."""
 MOST_CLASSES, RUNS_A_ROW = 20, 0.1
@@ -140,6 +142,7 @@ def kinds(frame: pd.DataFrame, clock: Collection[str] = ()) -> list[Column]:
             if found.kind in (Kind.ROW_NUMBER, Kind.CLOCK):
                 starts.update(_starts_anew(values).tolist())
         columns.append(found)
+    columns = _with_parts_of_dates(frame, columns)
     if starts:
         at = np.array(sorted(starts), dtype=np.intp)
         columns = [_at_starts(c, frame.iloc[:, i], at) for i, c in enumerate(columns)]
@@ -417,6 +420,36 @@ def _is_calendar(name: str, x: Floats, low: float, high: float) -> bool:
     # Later is higher, but for the turn of the year, the month or the day.
     turns, rises = np.count_nonzero(steps < 0), steps[steps > 0].sum()
     return bool(least <= low and high <= most and (turns - 1) * (high - low) <= rises)
+
+
+def _with_parts_of_dates(frame: pd.DataFrame, columns: list[Column]) -> list[Column]:
+    """Return the columns, those as clocks that are parts of the date by their names together."""
+    parts = [
+        place
+        for place, column in enumerate(columns)
+        if column.kind in (Kind.SENSOR, Kind.SWITCH, Kind.COUNTER, Kind.CLOCK, Kind.CONSTANT)
+        and _may_be_part(column.name, frame.iloc[:, place])
+    ]
+    coarse = [place for place in parts if names.words(columns[place].name)[0] in names.COARSE]
+    if len(coarse) < FEWEST_PARTS:
+        return columns
+    return [
+        Column(column.name, Kind.CLOCK, "part of the date")
+        if place in parts and column.is_feature
+        else column
+        for place, column in enumerate(columns)
+    ]
+
+
+def _may_be_part(name: str, series: pd.Series[Any]) -> bool:
+    """Return whether a name is the word for a part of the date, and the values lie in its range."""
+    found = names.words(name)
+    if len(found) != 1 or found[0] not in names.CALENDAR or not _is_numeric(series):
+        return False
+    values = _numbers(series)
+    values = values[~np.isnan(values)]
+    least, most = names.CALENDAR[found[0]]
+    return bool(len(values) and least <= values.min() and values.max() <= most)
 
 
 def _turns_once(x: Floats) -> bool:

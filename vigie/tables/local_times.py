@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -121,6 +123,44 @@ def offsets_of(zone: ZoneInfo) -> dict[str, int]:
             ahead = moment.utcoffset() or dt.timedelta()
             found[(moment.tzname() or "").lower()] = round(ahead.total_seconds() / 60)
     return found
+
+
+def zone_in(name: str) -> str | int | None:
+    """Return the zone that the name of a column tells.
+
+    Returns
+    -------
+    str, int or None
+        An IANA name, or minutes ahead of UTC, as of "Time (UTC+01:00)".
+    """
+    place = re.search(r"[A-Z]\w+(?:/[A-Z]\w+)+", name)
+    if place is not None and place[0] in available_timezones():
+        return str(place[0])
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    match = _OFFSET.search(apart)
+    if match is None:
+        return None
+    ahead = int(match["hour"] or 0) * 60 + int(match["minute"] or 0)
+    if ahead > 14 * 60:
+        return None
+    return -ahead if match["sign"] in ("-", "−") else ahead
+
+
+_OFFSET = re.compile(
+    r"(?<![a-z])(?:UTC|GMT)(?![a-z])(?: ?(?P<sign>[-+−]) ?(?P<hour>\d\d?)(?::?(?P<minute>\d\d))?)?",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=256)
+def is_zone_word(word: str) -> bool:
+    """Return whether some zone calls its time by this word, such as "EST"."""
+    wanted = word.lower()
+    return any(
+        (dt.datetime(2026, month, 1, tzinfo=ZoneInfo(zone)).tzname() or "").lower() == wanted
+        for zone in sorted(available_timezones())
+        for month in (1, 7)
+    )
 
 
 @dataclass

@@ -124,15 +124,15 @@ def open_machines(
 
 def _is_in_order(recording: Recording, options: ReadOptions) -> bool:
     """Return whether a file has one row a time, in time order."""
+    start = recording.start()
     try:
-        _ = recording.clock
+        clock, written = recording.clock
+        if not start:
+            return True
+        table = understood(start, recording.file, options, clock=clock, written=written)
     except InvalidDataError:
         # The whole table shows whether it is newest first, or holds several machines.
         return False
-    start = recording.start()
-    if not start:
-        return True
-    table = understood(start, recording.file, options)
     return looks_long(table.frame, table.times) is None
 
 

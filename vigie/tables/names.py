@@ -74,6 +74,8 @@ CALENDAR = {
     **dict.fromkeys(("hundredths", "centiseconds", "hundertstel", "centiemes"), (0, 99)),
 }
 """Parts of a date, with their lowest and highest values."""
+COARSE = _listed("year month day hour minute annee mois jour heure jahr monat tag stunde")
+"""Those that are no finer than a minute."""
 
 
 def words(name: object) -> list[str]:

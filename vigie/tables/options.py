@@ -29,8 +29,9 @@ class TimeOptions:
         Whether the day stands before the month (``--day-first``) or after it (``--month-first``),
         in dates that can be read both ways.
     time_format : str or None
-        Form of the times (``--time-format``): as for ``strptime``, or one of ``s``, ``ms``, ``us``
-        and ``ns`` since 1970, ``excel`` or ``matlab``.
+        Form of the times (``--time-format``): as for ``strptime``, or what numbers count: ``s``,
+        ``ms``, ``us`` and ``ns`` since 1970, ``excel``, ``matlab``, ``mjd``, ``jd``, ``labview``,
+        ``gps``, ``filetime`` or ``ticks``.
     timezone : str or None
         IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
     """
@@ -51,7 +52,7 @@ class ReadOptions:
     sheet : str, optional
         The sheet of a workbook.
     time : sequence of str
-        The column with the time, or two with the date and the time of day.
+        The column with the time; two with the date and the time of day; or those of its parts.
     times : TimeOptions
         How times are written, and their zone.
     long : (tag, value), optional

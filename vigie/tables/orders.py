@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ ORDER_WORDS: dict[Order, str] = {
     "dmy": "day, month, year",
     "mdy": "month, day, year",
     "ymd": "year, month, day",
+    "ydm": "year, day, month",
 }
 LONGEST_STEP = 6 * HOUR
 """Longer steps say nothing about which day follows which."""
@@ -46,8 +47,11 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
     left = [a for a in steps if not any(_is_clearer(steps[b], steps[a]) for b in steps if b != a)]
     if len(left) == 1:
         return left[0], "steps" if len(steps) > 1 else "only"
-    if all(np.array_equal(steps[left[0]], steps[order]) for order in left):
-        return _usual(left, sample), "usual"
+    if all(np.array_equal(ascending[left[0]], ascending[order]) for order in left):
+        return left[0], "only"
+    has_same_steps = all(np.array_equal(steps[left[0]], steps[order]) for order in left)
+    if has_same_steps and "dmy" in left and _has_dots(sample):
+        return "dmy", "usual"
     return None
 
 
@@ -84,13 +88,7 @@ def _is_clearer(steps: Times, others: Times) -> bool:
     return bool(others[differs].min() >= YEARLY > 10 * steps[differs].max())
 
 
-def _usual(orders: Sequence[Order], sample: str) -> Order:
-    """Return the order that is usual for dates that look like one."""
+def _has_dots(sample: str) -> bool:
+    """Return whether dots stand between the numbers of a date: the day is first then everywhere."""
     shape = shape_of(shape_text(sample))
-    if shape is None or shape.mark == ".":
-        return orders[0]
-    # In the United States the month stands first, the clock has 12 hours, and no zeros are added.
-    is_short = shape.mark == "/" and shape.a is not None and shape.a[1] - shape.a[0] == 1
-    if "mdy" in orders and (shape.half or is_short):
-        return "mdy"
-    return orders[0]
+    return shape is not None and shape.mark == "."

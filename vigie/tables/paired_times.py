@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DateStyle = Literal["text", "ymd", "excel", "instants"]
-ClockStyle = Literal["text", "hhmmss", "hhmm", "hour", "days", "clock"]
+ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock"]
 
 NUMBER = re.compile(r" *[-+]?(?:0+|(?!0{14}[.,])0+[.,]0*)(?:e[-+]?0+)? *", re.IGNORECASE)
 """The shapes of numbers; 14 digits before a point are a date and a time of day."""
@@ -53,8 +53,8 @@ class Pair:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        date = _date_text(cells[self.date], self.date_style)
-        clock = _clock_text(cells[1 - self.date], self.clock_style)
+        date = date_text(cells[self.date], self.date_style)
+        clock = clock_text(cells[1 - self.date], self.clock_style)
         empty = pc.or_(pc.equal(pc.utf8_length(date), 0), pc.equal(pc.utf8_length(clock), 0))
         joined = pc.binary_join_element_wise(date, clock, " ")
         return pc.if_else(empty, pa.scalar(None, pa.string()), joined)
@@ -137,7 +137,7 @@ def all_numbers(column: pa.ChunkedArray) -> Numbers | None:
         or pa.types.is_decimal(column.type)
     ):
         return None
-    parts: Any = [numbers_or_nan(_plain(chunk)) for chunk in column.chunks if len(chunk)]
+    parts: Any = [number_cells(chunk) for chunk in column.chunks if len(chunk)]
     return np.concatenate(parts) if parts else None
 
 
@@ -162,6 +162,11 @@ def some_text(column: pa.ChunkedArray) -> list[str]:
     return [cell for cell in cells if cell is not None and cell.strip().lower() not in MISSING]
 
 
+def number_cells(cells: pa.Array) -> Numbers:
+    """Return cells as numbers of shape (n_cells,), nan where they hold none."""
+    return numbers_or_nan(_plain(cells))
+
+
 def _plain(chunk: pa.Array) -> pa.Array:
     """Return an array of text with nulls where it says that there is no value."""
     import pyarrow as pa
@@ -182,7 +187,9 @@ def _style_of_numbers(values: Numbers, widths: set[int], name: str) -> ClockStyl
         return None
     whole = np.rint(values).astype(np.int64)
     if (whole != values).any():
-        return "days" if largest < 1 else None
+        if largest < 1:
+            return "days"
+        return "h.mm" if _are_hours_and_minutes(values, name) else None
     fits_seconds = bool(((whole % 100 < 60) & (whole // 100 % 100 < 60)).all())
     if fits_seconds and (widths == {6} or largest >= 2400):
         return "hhmmss"
@@ -191,7 +198,17 @@ def _style_of_numbers(values: Numbers, widths: set[int], name: str) -> ClockStyl
     return "hhmm" if 100 <= largest < 2400 and (whole % 100 < 60).all() else None
 
 
-def _date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
+def _are_hours_and_minutes(values: Numbers, name: str) -> bool:
+    """Return whether numbers such as 8.41 are times of day, by the name of their column."""
+    minutes = np.rint(values * 100).astype(np.int64)
+    is_exact = np.abs(values * 100 - minutes) < 1e-6
+    is_clock = (minutes % 100 < 60) & (minutes < 2400)
+    named = re.fullmatch(r"(?i)time|zeit|uhrzeit|heure|hora|ora|tijd|kello|aika|tid", name.strip())
+    return named is not None and bool((is_exact & is_clock).all())
+
+
+def date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
+    """Return dates as text; null where there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -199,7 +216,7 @@ def _date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
         return pc.strftime(cells.cast(pa.timestamp("s"), safe=False), "%Y-%m-%d")
     if style == "text":
         return pc.replace_substring_regex(pc.utf8_trim_whitespace(as_text(cells)), _MIDNIGHT, "")
-    values = numbers_or_nan(_plain(cells))
+    values = number_cells(cells)
     is_null = ~np.isfinite(values)
     digits = np.where(is_null, 0, values).astype(np.int64)
     if style == "ymd":
@@ -208,7 +225,8 @@ def _date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
     return pa.array(np.datetime_as_string(days).astype(object), pa.string(), mask=is_null)
 
 
-def _clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
+def clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
+    """Return times of day as text; null where there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -216,13 +234,15 @@ def _clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
         return cells.cast(pa.time64("us")).cast(pa.string())
     if style == "text":
         return pc.utf8_trim_whitespace(as_text(cells))
-    values = numbers_or_nan(_plain(cells))
+    values = number_cells(cells)
     is_null = ~np.isfinite(values)
     values = np.where(is_null, 0, values)
     if style == "days":
         # A day of a double is no finer than a millisecond once Excel has rounded it.
         clock = np.minimum(np.rint(values * 86_400_000.0).astype(np.int64) * 1000, DAY - 1)
         return pa.array(clock, mask=is_null).cast(pa.time64("us")).cast(pa.string())
+    if style == "h.mm":
+        values = np.rint(values * 100)
     text = pa.array(values.astype(np.int64), mask=is_null).cast(pa.string())
     if style == "hour":
         return pc.binary_join_element_wise(pc.utf8_lpad(text, 2, "0"), "00", ":")

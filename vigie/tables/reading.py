@@ -23,6 +23,7 @@ from vigie.tables.cells import (
     to_numpy,
 )
 from vigie.tables.csv_file import CsvFile
+from vigie.tables.doubtful_times import doubts, groups_of_clocks
 from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.origin import Origin
@@ -124,13 +125,24 @@ def understood(
     options: ReadOptions,
     words: Collection[str] = (),
     numbers: Collection[str] = (),
+    clock: tuple[str, ...] | None = None,
+    written: TimeFormat | None = None,
 ) -> Table:
-    """Return the columns of a file as a table; see ``read_table``."""
+    """Return the columns of a file as a table; see ``read_table``.
+
+    Its first rows may be given with the ``clock`` of the whole, and how that is ``written``.
+    """
     import pandas as pd
 
     n_rows = len(next(iter(columns.values()))) if columns else 0
-    clock, times, written = times_of(columns, n_rows, options)
-    notes = [] if written is None else list(written.notes)
+    notes: list[str] = []
+    if clock is not None:
+        cells = [columns[name] for name in clock]
+        times = None if written is None else written.parser().read(cells)
+    else:
+        clock, times, written = times_of(columns, n_rows, options)
+        notes += () if written is None else written.notes
+        notes += doubts(columns, clock, bool(options.time)) if n_rows else ()
     if times is not None and is_newest_first(times):
         columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}
         times = times[::-1]
@@ -208,6 +220,7 @@ class Recording:
         self.columns = self.file.columns
         n_rows = self.file.n_rows
         self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
+        self._doubts: tuple[str, ...] = ()
 
     def read(
         self, names: Collection[str], words: Collection[str] = ()
@@ -272,7 +285,7 @@ class Recording:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the file was understood."""
         written = self.clock[1]
-        return (*self.file.notes, *(written.notes if written else ()))
+        return (*self.file.notes, *(written.notes if written else ()), *self._doubts)
 
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""
@@ -300,6 +313,7 @@ class Recording:
         if not columns:
             return (), None
         clock = clock_of(columns, len(next(iter(columns.values()))), self._options)
+        self._doubts = self._doubts_about(clock)
         if not clock:
             return (), None
         cells = [columns[name] for name in clock]
@@ -309,6 +323,14 @@ class Recording:
                 return clock, settled
             cells = self._whole(clock)
         return clock, understand_times(cells, clock, self._options.times)
+
+    def _doubts_about(self, clock: Sequence[str]) -> tuple[str, ...]:
+        """Return what to say of other columns that may hold times."""
+        columns, is_whole = self._start
+        group = groups_of_clocks(columns, clock)
+        if group and not is_whole:
+            columns = {**columns, **dict(zip(group, self._whole(group), strict=True))}
+        return doubts(columns, clock, bool(self._options.time))
 
     def _settled(self, clock: Sequence[str]) -> TimeFormat | None:
         """Return how times are written, if some rows from all over the file settle it."""

@@ -11,9 +11,11 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables.cells import is_text
+from vigie.tables.find_times import find_clock, is_named
 from vigie.tables.options import ReadOptions
+from vigie.tables.paired_times import all_numbers
 from vigie.tables.table import Times, require_columns
-from vigie.tables.times import TimeFormat, find_clock, read_times, understand_times
+from vigie.tables.times import TimeFormat, has_form, read_times, understand_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,4 +116,30 @@ def clock_of(columns: Mapping[str, Any], n_rows: int, options: ReadOptions) -> t
     if options.time:
         require_columns(columns, options.time, "--time")
         return tuple(options.time)
-    return find_clock(columns, n_rows)
+    found = find_clock(columns, n_rows)
+    form = options.times.time_format
+    if form is None or not n_rows or (len(found) == 1 and has_form(columns[found[0]], form)):
+        return found
+    return found if len(found) > 1 else _with_form(columns, found, form)
+
+
+def _with_form(
+    columns: Mapping[str, pa.ChunkedArray], found: tuple[str, ...], form: str
+) -> tuple[str, ...]:
+    """Return the column with times in the form that the user gives, or else those found.
+
+    Raises
+    ------
+    InvalidDataError
+        If no column has the form.
+    """
+    fits = [name for name, column in columns.items() if has_form(column, form)]
+    # Numbers may mean anything: their name must say that they are times.
+    sure = [name for name in fits if is_named(name) or all_numbers(columns[name]) is None]
+    if sure or found:
+        return (min(sure, key=lambda name: not is_named(name)),) if sure else found
+    raise InvalidDataError(
+        f"No column has times in the form {form!r}.",
+        field="--time-format",
+        remedy="Name the column with --time, and give the form that its cells have.",
+    )

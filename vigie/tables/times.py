@@ -7,6 +7,7 @@ differ, the user is asked.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,26 +20,46 @@ from numpy.typing import NDArray
 from vigie.errors import InvalidDataError
 from vigie.tables.counted_times import (
     DAY_ZERO,
+    ELSEWHERE,
     PER_SECOND,
     WORDS,
     Numbers,
     Unit,
     almost_calendar,
     could_be_days,
-    is_day_and_hour,
     is_elapsed,
+    is_rounded,
+    meanings,
     numbers_or_nan,
     read_counted,
     unit_of,
 )
 from vigie.tables.find_times import find_clock
-from vigie.tables.local_times import Change, LocalClock, changes, offsets_of, written, zone_named
+from vigie.tables.local_times import (
+    Change,
+    LocalClock,
+    changes,
+    is_zone_word,
+    offsets_of,
+    written,
+    zone_in,
+    zone_named,
+)
 from vigie.tables.options import TimeOptions
 from vigie.tables.orders import ORDER_WORDS, chosen
-from vigie.tables.paired_times import Pair, all_numbers, is_text, pair_of, some_text
+from vigie.tables.paired_times import (
+    Pair,
+    all_numbers,
+    is_text,
+    number_cells,
+    pair_of,
+    some_text,
+)
+from vigie.tables.time_parts import Parts, is_milliseconds, parts_of
 from vigie.tables.written_times import (
     DAY,
     HOUR,
+    MILLISECOND,
     MINUTE,
     MISSING,
     OFFSETS,
@@ -56,12 +77,12 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TimeFormat", "TimeParser", "find_clock", "read_times", "understand_times"]
+__all__ = ["TimeFormat", "TimeParser", "find_clock", "has_form", "read_times", "understand_times"]
 
 Kind = Literal["instants", "text", "numbers", "given"]
 Cells = Sequence["pa.Array | pa.ChunkedArray"]
 
-_WITH_DOTS = re.compile(r"\s*\d{1,2}\.\s?\d{1,2}\.")
+_BRACKETED = re.compile(r"[(\[]([A-Z]{3,5})[)\]]")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
@@ -74,23 +95,27 @@ class TimeFormat:
     Attributes
     ----------
     names : tuple of str
-        The columns with the times: one, or a date and a time of day.
+        The columns with the times: one, a date and a time of day, or more parts of a time.
     description : str
         The form in words, such as "day/month/year hours:minutes, local time without a zone".
     notes : tuple of str
         Sentences that the user should read.
     kind : {"instants", "text", "numbers", "given"}
         How the cells are read.
-    order : {"dmy", "mdy", "ymd"}
+    order : {"dmy", "mdy", "ymd", "ydm"}
         What the numbers of a date mean, in cells that leave it open.
     unit : str or None
         What numbers count.
     given : str or None
         The form that the user gave, as for ``strptime``.
-    pair : Pair or None
-        How two columns are put together.
+    pair : Pair, Parts or None
+        How several columns are put together.
+    has_milliseconds : bool
+        Whether the last column holds the milliseconds of the times.
     zone : str or None
         IANA name of the zone of times without one.
+    ahead : int or None
+        Minutes that times without a zone are ahead of UTC, by the name of their column.
     changes : tuple of Change
         Where local times without a zone go back, since a clock was set back.
     repeats : bool
@@ -112,8 +137,10 @@ class TimeFormat:
     order: Order = "ymd"
     unit: Unit | None = None
     given: str | None = None
-    pair: Pair | None = None
+    pair: Pair | Parts | None = None
+    has_milliseconds: bool = False
     zone: str | None = None
+    ahead: int | None = None
     changes: tuple[Change, ...] = ()
     repeats: bool = False
     is_zoned: bool = False
@@ -132,7 +159,15 @@ class TimeFormat:
 
     def read(self, cells: Sequence[pa.Array]) -> Written:
         """Read cells as they are written, before zones and order are looked at."""
-        column = self.column(cells)
+        read = self._read(self.column(cells))
+        if not self.has_milliseconds:
+            return read
+        part = number_cells(cells[-1])
+        fits = (part >= 0) & (part < 1000)
+        micros = np.where(fits, part, 0).astype(np.int64) * MILLISECOND
+        return replace(read, times=read.times + micros, is_wrong=read.is_wrong | ~fits)
+
+    def _read(self, column: pa.Array) -> Written:
         if self.given is not None:
             return _read_given(column, self.given)
         if self.kind == "instants":
@@ -142,7 +177,8 @@ class TimeFormat:
         return read_written(as_text(column), self.order, self.zones)
 
     def column(self, cells: Sequence[pa.Array]) -> pa.Array:
-        """Return the cells as one array."""
+        """Return the cells as one array, without the milliseconds."""
+        cells = cells[:-1] if self.has_milliseconds else cells
         return cells[0] if self.pair is None else self.pair.joined(cells)
 
     @property
@@ -210,6 +246,7 @@ class TimeParser:
         is_local = ~read.is_zoned
         if is_local.any():
             times[is_local] = self._in_utc(read.times[is_local], np.flatnonzero(is_local))
+            times[is_local] -= (self.format.ahead or 0) * MINUTE
         self._check(times)
         self.n_rows += len(times)
         self.last = int(times[-1]) if len(times) else self.last
@@ -308,7 +345,8 @@ def read_times(
     Parameters
     ----------
     cells : sequence of pyarrow.ChunkedArray of shape (n_rows,)
-        One column, or two with a date and a time of day: text, numbers or times.
+        One column, two with a date and a time of day, or one for each part of a time: text,
+        numbers or times.
     names : sequence of str
         Their names.
     options : TimeOptions
@@ -327,12 +365,13 @@ def read_times(
         If the columns hold no times, times that do not ascend, or times with several meanings
         that differ.
     """
-    zone = zone_named(options.timezone).key if options.timezone else None
-    base = replace(_draft(cells, names, options), zone=zone)
+    base = _with_zone(_draft(cells, names, options), options)
     readings, faults = _readings(base, cells, options)
     order, note = _order(base, cells, readings)
     read = readings[order]
     found = replace(base, order=order, notes=(*base.notes, *note))
+    if read.is_zoned.any():
+        found = replace(found, ahead=None)
     _require_one_kind_of_zone(found, read)
     found = _with_changes(found, read)
     is_open = options.day_first is None and len(readings) > 1
@@ -340,13 +379,13 @@ def read_times(
         found,
         is_zoned=bool(read.is_zoned.any()),
         open_orders=read.orders,
-        is_settled=not (is_open or zone or found.changes) and base.kind != "numbers",
+        is_settled=not (is_open or found.zone or found.changes) and base.kind != "numbers",
     )
     parser = found.parser()
     times = parser.settle(read)
     found = replace(
         found,
-        notes=(*found.notes, *parser.notes),
+        notes=(*found.notes, *parser.notes, *_notes_on_zone(found, read), *_future(found, times)),
         reason="" if note else _why(order, readings, faults, options),
         description=_described(found, cells),
     )
@@ -358,19 +397,24 @@ def _draft(
 ) -> TimeFormat:
     """Return how the cells are read, before the order of a date is known."""
     base = TimeFormat(tuple(names))
-    if len(cells) == 2:
-        pair = pair_of(cells, names)
+    if len(cells) > 1 and is_milliseconds(names[-1], cells[-1]):
+        base = replace(base, has_milliseconds=True)
+        cells, names = cells[:-1], names[:-1]
+    if len(cells) > 1:
+        pair = (pair_of(cells, names) if len(cells) == 2 else None) or parts_of(cells, names)
         if pair is None:
+            are = "The two columns are" if len(cells) == 2 else f"The {len(cells)} columns are"
             raise InvalidDataError(
-                "The two columns are no date and time of day, or could be either.",
+                f"{are} no date and time of day, or could be either.",
                 field=base.label,
-                remedy="Write them as 2026-01-05 and 08:00:00, or name one column with both.",
+                remedy="Write them as 2026-01-05 and 08:00:00, or name one column with both; or "
+                "those of the year, month, day, hour and minute, whose names say so.",
             )
         base = replace(base, pair=pair)
-    elif len(cells) != 1:
+    elif not cells:
         raise InvalidDataError(
-            f"{len(cells)} columns are named for the time.",
-            field=base.label,
+            "No column is named for the time.",
+            field="--time",
             remedy="Name one, or two: a date and a time of day.",
         )
     if options.time_format is not None:
@@ -378,6 +422,45 @@ def _draft(
     if base.pair is not None:
         return base
     return _draft_of_one(base, cells[0])
+
+
+def _with_zone(form: TimeFormat, options: TimeOptions) -> TimeFormat:
+    """Return the format with the zone that the user states, or else the name of a column."""
+    if options.timezone:
+        return replace(form, zone=zone_named(options.timezone).key)
+    for name in form.names:
+        zone = zone_in(name)
+        if isinstance(zone, str):
+            return replace(form, zone=zone)
+        if zone is not None:
+            return replace(form, ahead=zone)
+    return form
+
+
+def _notes_on_zone(form: TimeFormat, read: Written) -> Iterator[str]:
+    """Yield a note if the name of a column tells a zone that is open."""
+    if form.zone is not None or form.ahead is not None or read.is_zoned.any():
+        return
+    words = [word for name in form.names for word in _BRACKETED.findall(name)]
+    for word in words:
+        if word.lower() not in OFFSETS and not is_zone_word(word):
+            continue
+        yield (
+            f"{form.label} names the zone {word}, which several places have, or only in winter: "
+            "its times are taken as UTC. Name the place with --timezone, such as Europe/Paris."
+        )
+
+
+def _future(form: TimeFormat, times: NDArray[np.datetime64]) -> Iterator[str]:
+    """Yield a note if numbers are times to come, as those that count something else are."""
+    if form.kind != "numbers" or not len(times):
+        return
+    in_a_year = np.datetime64(dt.datetime.now(dt.UTC).replace(tzinfo=None), "us") + 366 * DAY
+    if times[-1] > in_a_year:
+        yield (
+            f"The times lie in the future, up to {written(int(times[-1].astype(np.int64)))}. If "
+            "the numbers count something else, say what with --time-format."
+        )
 
 
 def _draft_of_one(base: TimeFormat, column: pa.ChunkedArray) -> TimeFormat:
@@ -429,8 +512,22 @@ def _draft_of_numbers(base: TimeFormat, numbers: Numbers) -> TimeFormat:
                 remedy="Correct or remove the row.",
             )
         return replace(base, kind="numbers", unit=unit)
+    words = {word.lower() for word in re.findall(r"[^\W\d_]+", base.label)}
+    if "mjd" in words and could_be_days(finite, "mjd"):
+        return replace(base, kind="numbers", unit="mjd")
     unit_found = unit_of(finite)
-    if unit_found is not None:
+    could_mean = meanings(finite)
+    if unit_found == "s" and "gps" in words and not is_elapsed(finite, "s"):
+        could_mean = ((WORDS["s"], "s"), (WORDS["gps"], "gps"))
+    elif unit_found is not None:
+        is_count = unit_found in PER_SECOND and not is_elapsed(finite, unit_found)
+        if is_count and is_rounded(finite, unit_found):
+            raise InvalidDataError(
+                f"{_shown(finite[0])} comes in many rows: the numbers have lost their last digits, "
+                "as in a spreadsheet, and tell no times.",
+                field=base.label,
+                remedy="Export the times with all of their digits.",
+            )
         notes = (
             (
                 "The numbers count from a start, not from 1970: they are taken as seconds, and "
@@ -440,22 +537,24 @@ def _draft_of_numbers(base: TimeFormat, numbers: Numbers) -> TimeFormat:
             else ()
         )
         return replace(base, kind="numbers", unit=unit_found, notes=notes)
-    if is_day_and_hour(finite):
-        meant, remedy = "seconds since 1970 or yyyymmddhh", "s or --time-format %Y%m%d%H"
-    elif could_be_days(finite, "excel"):
-        meant, remedy = f"seconds or {WORDS['excel']}", "s or --time-format excel"
-    else:
+    if not could_mean:
         raise InvalidDataError(
-            f"Numbers from {finite.min():.15g} to {finite.max():.15g} are no times in seconds, "
-            "milliseconds, microseconds or nanoseconds since 1970.",
+            f"Numbers from {_shown(finite.min())} to {_shown(finite.max())} are no times in "
+            "seconds, milliseconds, microseconds or nanoseconds since 1970.",
             field=base.label,
             remedy=HOW_TO_WRITE,
         )
     raise InvalidDataError(
-        f"{finite[0]:.15g} in row 1 can be {meant}.",
+        f"{_shown(finite[0])} in row 1 can be {' or '.join(words for words, _ in could_mean)}.",
         field=base.label,
-        remedy=f"Say which with --time-format {remedy}.",
+        remedy="Say which with "
+        + " or ".join(f"--time-format {option}" for _, option in could_mean)
+        + ".",
     )
+
+
+def _shown(number: Any) -> str:
+    return f"{number:.15g}"
 
 
 def _refuse_leading_zeros(base: TimeFormat, column: pa.ChunkedArray) -> None:
@@ -488,8 +587,7 @@ def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> 
 
     if base.pair is None and pa.types.is_timestamp(cells[0].type):
         return replace(base, kind="instants")
-    unit: Unit | None = next((unit for unit in (*PER_SECOND, *DAY_ZERO) if unit == form), None)
-    if unit is not None:
+    if (unit := _unit_named(form)) is not None:
         if base.pair is not None or all_numbers(cells[0]) is None:
             raise InvalidDataError(
                 f"{base.label} does not hold numbers, which {WORDS[unit]} are.",
@@ -505,6 +603,39 @@ def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> 
         )
     _require_form(form)
     return replace(base, kind="given", given=form)
+
+
+def _unit_named(form: str) -> Unit | None:
+    """Return what numbers count by ``--time-format``; None for a form as for ``strptime``."""
+    return next((unit for unit in (*PER_SECOND, *DAY_ZERO, *ELSEWHERE) if unit == form), None)
+
+
+def has_form(column: pa.ChunkedArray, form: str) -> bool:
+    """Return whether some cells of a column have the form of ``--time-format``.
+
+    Raises
+    ------
+    InvalidDataError
+        If the form is none.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        return True
+    if not len(column):
+        return False
+    rows = np.unique(np.linspace(0, len(column) - 1, 64).astype(int))
+    some = pa.array([column[int(row)].as_py() for row in rows], column.type)
+    if _unit_named(form):
+        return all_numbers(pa.chunked_array([some])) is not None
+    _require_form(form)
+    if not (is_text(column.type) or all_numbers(pa.chunked_array([some])) is not None):
+        return False
+    present = np.asarray(
+        [cell is not None and str(cell).strip() != "" for cell in some.to_pylist()]
+    )
+    is_wrong = _read_given(some, form).is_wrong
+    return bool(present.any() and np.mean(is_wrong[present]) <= 0.1)
 
 
 def _require_form(form: str) -> None:
@@ -545,6 +676,11 @@ def _readings(
             readings[order] = read
         else:
             faults[order] = fault
+    if not readings and options.day_first is None and not seen - {first}:
+        # Nobody writes so by custom: it must fit all rows, and ascend.
+        read, fault = _read_all(replace(base, order="ydm"), cells)
+        if fault is None and len(read.times) > 1 and (np.diff(read.times) >= 0).all():
+            return {"ydm": read}, faults
     if not readings:
         best = max(faults.values(), key=lambda fault: fault.row)
         _refuse_cell(replace(base, order=first), best, options, len(faults) > 1)
@@ -568,7 +704,11 @@ def _why(
     ]
     if refused:
         return f"{said}: {', and '.join(refused)}"
-    return f"{said}: in another order, the times do not ascend" if len(readings) > 1 else ""
+    if len(readings) < 2:
+        return ""
+    if not any((np.diff(read.times) < -HOUR).any() for read in readings.values()):
+        return f"{said}, as is usual with dots"
+    return f"{said}: in another order, the times do not ascend"
 
 
 @dataclass(frozen=True)
@@ -611,6 +751,8 @@ def _fault(
     # Of two columns, either may be empty, and their text together is then, too.
     cell = form.column(piece)[row].as_py()
     text = "" if cell is None or cell != cell else str(cell).strip()
+    if form.has_milliseconds and not np.isfinite(number_cells(piece[-1].slice(row, 1)))[0]:
+        text = ""
     return _Fault(n_rows + row, "" if text.lower() in MISSING else text)
 
 
@@ -641,8 +783,12 @@ def _refuse_cell(
         remedy = "Give the form that all rows have with --time-format."
     elif shape is not None and shape.zone and shape.zone not in form.zones:
         zone = shape.zone.upper()
-        what = f"The zone {zone} of {fault.cell!r} in {place} is not known, or one of several."
-        remedy = "Name it with --timezone, such as America/New_York."
+        if form.zone is not None and is_zone_word(shape.zone):
+            what = f"{form.zone} calls no time {zone}, as {fault.cell!r} in {place} does."
+            remedy = "Name a place that does with --timezone."
+        elif is_zone_word(shape.zone):
+            what = f"The zone {zone} of {fault.cell!r} in {place} is one of several."
+            remedy = "Name a place that has it with --timezone, such as America/New_York."
     elif shape is not None and options is not None and options.day_first is not None:
         option = "--day-first" if options.day_first else "--month-first"
         what, remedy = f"{fault.cell!r} in {place} does not go with {option}.", "Leave it out."
@@ -679,17 +825,17 @@ def _order(
             remedy=f"Say {_remedies(times)}.",
         )
     order, reason = found
+    if order == "ydm":
+        return order, (
+            f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}: in another order, some "
+            "do not exist.",
+        )
     others = {other: values for other, values in times.items() if other != order}
     note = f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}"
     if reason == "steps":
         return order, (
             f"{note}, since the steps between rows are then even. If that is wrong, "
             f"say {_remedies(others)}.",
-        )
-    # With dots between the numbers, the day stands first everywhere.
-    if reason == "usual" and not (order == "dmy" and _WITH_DOTS.match(sample)):
-        return order, (
-            f"{note}; the values do not tell. If that is wrong, say {_remedies(others)}.",
         )
     return order, ()
 
@@ -842,17 +988,27 @@ def _described(form: TimeFormat, cells: Cells) -> str:
         what = _shape_in_words(shape, form.order) if shape else "date and time"
     if form.unit in PER_SECOND:
         return what
+    if form.has_milliseconds:
+        what = f"{what}, and milliseconds"
     if form.is_zoned:
         return f"{what}, with a zone"
+    if form.ahead is not None:
+        sign, (hours, minutes) = "-" if form.ahead < 0 else "+", divmod(abs(form.ahead), 60)
+        offset = f"{sign}{hours:02}:{minutes:02}" if form.ahead else ""
+        return f"{what}, UTC{offset} by the name of the column"
     return f"{what}, local time {f'of {form.zone}' if form.zone else 'without a zone'}"
 
 
 def _shape_in_words(shape: Shape, order: Order) -> str:
     """Return the form of cells in words, such as "day/month/year hours:minutes"."""
     names = {"d": "day", "m": "month", "y": "year"}
-    if order not in shape.orders:
+    if order not in shape.orders and order != "ydm":
         order = shape.orders[0]
     date = (shape.mark or " ").join(names[letter] for letter in order)
+    if shape.week is not None:
+        date = "year-week-day"
+    elif shape.of_year is not None:
+        date = "year-day of the year"
     clock = [
         word
         for word, span in (

@@ -28,6 +28,7 @@ Numbers = Callable[[Span | None], NDArray[np.int64]]
 
 SECOND = 1_000_000
 """In microseconds, as all times here."""
+MILLISECOND = SECOND // 1000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -132,11 +133,9 @@ _CLOCKS = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _DIGITS, _HOUR)
 
 _WORDS_BETWEEN = "at|à|um|klo|kl|a las?|às|alle|ore|om|o|ob"
 # A colon only after a whole year, as in web logs: in "05 Feb 10:00" it belongs to the time.
-_BETWEEN = (
-    rf"(?: *[T,;_] *| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_WORDS_BETWEEN})\.? +)"
-)
+_BETWEEN = rf"(?: *[T,;_] *| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_WORDS_BETWEEN})\.? +)"
 _NO_LETTER = rf"(?!{_LETTERS})"
-_BEFORE_NOON, _AFTER_NOON = "上午 午前 오전 ص πμ".split(), "下午 午後 오후 م μμ".split()
+_BEFORE_NOON, _AFTER_NOON = ["上午", "午前", "오전", "ص", "πμ"], ["下午", "午後", "오후", "م", "μμ"]
 _HALVES = "|".join((*_BEFORE_NOON, *_AFTER_NOON))
 _HALF_FIRST = rf"(?:(?P<half_first>{_HALVES}) *)?"
 _HALF = rf"(?: *(?P<half>[ap](?:\.? ?m)?\.?{_NO_LETTER}|{_HALVES}))?"
@@ -149,29 +148,34 @@ _BEHIND = _HALF + _OCLOCK + _ZONE
 _WEEKDAY = rf"(?:(?P<weekday>{_LETTERS}{{2,10}})\.?,? +)?"
 
 
-@lru_cache(maxsize=1)
-def _forms() -> tuple[re.Pattern[str], ...]:
-    """Return the forms of times, each as a pattern for shapes."""
-    texts = []
+def _forms() -> Iterator[str]:
+    """Yield the forms of times, each as a pattern for shapes."""
     for date in _DATES:
-        texts.append(_WEEKDAY + date)
-        texts += [_WEEKDAY + date + _BETWEEN + _HALF_FIRST + clock + _BEHIND for clock in _CLOCKS]
-    texts.append(_COMPACT + "[-T]?" + _DIGITS + _ZONE)
-    texts.append(_ORDINAL + "(?:T| +)" + f"(?:{_COLONS}){_ZONE}")
-    texts.append(_ORDINAL + "T" + _DIGITS + _ZONE)
-    texts.append(_ORDINAL.replace("-?", "-"))
+        yield _WEEKDAY + date
+        for clock in _CLOCKS:
+            yield _WEEKDAY + date + _BETWEEN + _HALF_FIRST + clock + _BEHIND
+    yield _COMPACT + "[-T]?" + _DIGITS + _ZONE
+    yield _ORDINAL + "(?:T| +)" + _COLONS + _ZONE
+    yield _ORDINAL + "T" + _DIGITS + _ZONE
+    yield _ORDINAL.replace("-?", "-")
     # As the Unix command "date" writes it.
-    texts.append(_WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})")
-    texts += [_COLONS + _HALF + "[, ] *" + date for date in _DATES]
-    return tuple(re.compile(rf" *{text} *", re.IGNORECASE) for text in texts)
+    yield _WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})"
+    for date in _DATES:
+        yield _COLONS + _HALF + "[, ] *" + date
 
 
-@lru_cache(maxsize=1)
-def _times_of_day() -> tuple[re.Pattern[str], ...]:
-    """Return the forms of a time of day alone."""
-    clocks = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK)
-    texts = [rf" *{_HALF_FIRST}{clock}{_BEHIND} *" for clock in clocks]
-    return tuple(re.compile(text, re.IGNORECASE) for text in texts)
+_FORMS = tuple(_forms())
+_TIMES_OF_DAY = tuple(
+    _HALF_FIRST + clock + _BEHIND for clock in (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK)
+)
+_FEWEST_DIGITS = 4
+"""In a date, such as 1.1.26."""
+
+
+@lru_cache(maxsize=128)
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return the pattern of a form: most files need few of them."""
+    return re.compile(rf" *{text} *", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -276,8 +280,10 @@ class Written:
 @lru_cache(maxsize=4096)
 def shape_of(text: str) -> Shape | None:
     """Return where the numbers stand in cells of a shape; None if those are no times."""
-    for form in _forms():
-        if (match := form.fullmatch(text)) and (shape := _shape(match)):
+    if text.count("0") < _FEWEST_DIGITS:
+        return None
+    for form in _FORMS:
+        if (match := _pattern(form).fullmatch(text)) and (shape := _shape(match)):
             return shape
     return None
 
@@ -285,7 +291,7 @@ def shape_of(text: str) -> Shape | None:
 @lru_cache(maxsize=4096)
 def is_time_of_day(text: str) -> bool:
     """Return whether cells of a shape hold a time of day alone."""
-    return any(form.fullmatch(text) for form in _times_of_day())
+    return any(_pattern(form).fullmatch(text) for form in _TIMES_OF_DAY)
 
 
 def shape_text(cell: str) -> str:

@@ -31,6 +31,8 @@ AT_ONCE = 2
 """Files that are inspected at once; others wait."""
 LONGEST_WORD, LONGEST_NAME = 200, 120
 """Characters of an option, and of a file's name."""
+MOST_TIMES = 8
+"""Columns with the parts of a time."""
 OPEN = "application/octet-stream"
 EXTENSIONS = {
     "text/csv": ".csv",
@@ -134,7 +136,7 @@ def options_of(query: QueryParams) -> ReadOptions:
                 field="query",
                 remedy=nearest(name, OPTIONS),
             )
-        if len(values) > (2 if name == "time" else 1):
+        if len(values) > (MOST_TIMES if name == "time" else 1):
             raise InvalidDataError(f"It comes {len(values)} times.", field=name)
         if longest := [v for v in values if len(v) > LONGEST_WORD or "\x00" in v]:
             raise InvalidDataError(f"{longest[0][:20]!r}... is no usable value.", field=name)

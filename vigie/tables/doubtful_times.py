@@ -1,0 +1,255 @@
+"""What a user should know of columns that may hold times, beside those that are read as such."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigie.errors import InvalidDataError
+from vigie.tables.counted_times import FIRST
+from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
+from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
+from vigie.tables.written_times import is_time_of_day, read_written, shape_of, shape_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Columns = Mapping[str, "pa.ChunkedArray"]
+
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
+_MOST = 0.9
+"""Share of cells that show what a column holds."""
+
+
+def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str, ...]:
+    """Return what to say of columns that may hold times, but are not read.
+
+    Parameters
+    ----------
+    columns : mapping of pyarrow.ChunkedArray of shape (n_rows,)
+        All columns.
+    clock : sequence of str
+        Those that are read as the times.
+    is_stated : bool
+        Whether the user names these.
+
+    Raises
+    ------
+    InvalidDataError
+        If a column plainly has dates in a form that is not known, or values beside each other
+        have times of their own.
+    """
+    if not clock:
+        return tuple(_of_unread(columns))
+    others = [name for name in groups_of_clocks(columns, clock) if name not in clock]
+    notes = [note for name in others for note in _of_own_times(columns, clock[0], name, is_stated)]
+    return (*notes, *_of_choice(columns, clock), *_of_bare_date(columns, clock))
+
+
+def groups_of_clocks(columns: Columns, clock: Sequence[str]) -> list[str]:
+    """Return the columns with times if each stands before values of its own; else none.
+
+    Their names are alike ("Time1", "Time2"), or are those of their values ("Pump Timestamp",
+    "Pump Value").
+    """
+    if len(clock) != 1 or not is_named(clock[0]):
+        return []
+    names = list(columns)
+    alike = [name for name in names if is_named(name) and _stem(name) == _stem(clock[0])]
+    of_values = [a for a, b in pairwise(names) if is_named(a) and _is_of(a, b)]
+    for group in (alike, of_values):
+        places = [names.index(name) for name in group]
+        # Behind each one, the last too, stands a value.
+        is_apart = all(b - a > 1 for a, b in pairwise([*places, len(names)]))
+        if clock[0] in group and len(group) > 1 and is_apart:
+            return group
+    return []
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[\W\d_]", "", name).lower()
+
+
+def _is_of(name: str, value: str) -> bool:
+    """Return whether the name of times begins as that of the values behind them."""
+    begin = re.match(r"(?P<tag>.+?)[\W_]+(?:time ?stamp|date ?time|time|zeit\w*)\W*$", name, re.I)
+    return begin is not None and value.startswith(begin["tag"]) and not is_named(value)
+
+
+def _of_own_times(columns: Columns, clock: str, other: str, is_stated: bool) -> Iterator[str]:
+    """Yield a note if a second column of times differs from the first.
+
+    Raises
+    ------
+    InvalidDataError
+        If it does, and the user does not name the first.
+    """
+    import pyarrow.compute as pc
+
+    first, second = (_decoded(columns[name]) for name in (clock, other))
+    if first.type == second.type and pc.all(pc.equal(first, second)).as_py():
+        return
+    a, b = _numbers(first), _numbers(second)
+    if a is None or b is None:
+        return
+    ahead = b - a
+    is_known = np.isfinite(ahead)
+    if not is_known.any():
+        return
+    steps = np.abs(np.diff(a[np.isfinite(a)]))
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+    differs = np.abs(ahead - ahead[is_known][0]) > usual / 2
+    if not differs.any():
+        if np.ptp(ahead[is_known]):
+            yield (
+                f"{other} has other times than {clock} in some rows, by less than half a step: the "
+                f"values of a row count as measured at {clock}"
+            )
+        return
+    row = int(np.argmax(differs))
+    said = (
+        f"{other} has times of its own: in row {row + 1} it is {second[row].as_py()}, and {clock} "
+        f"is {first[row].as_py()}"
+    )
+    if is_stated:
+        yield f"{said}. The values of {other} count as measured at {clock}, and should not be used."
+        return
+    raise InvalidDataError(
+        f"{said}. The values of a row are not of one time.",
+        field=f"{clock} and {other}",
+        remedy="Export them with one column of times for all; or read the values of one alone: "
+        f"--time with its column, such as {clock!r}, and --feature with its values.",
+    )
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with text in the plain type of strings."""
+    import pyarrow as pa
+
+    return column.cast(pa.string()) if is_text(column.type) else column
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
+    """Return times as numbers that grow with them, nan where there is none."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        micros = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        return np.asarray(micros.cast(pa.float64()).to_numpy(), np.float64)
+    numbers = all_numbers(column)
+    if numbers is not None:
+        return np.asarray(numbers, np.float64)
+    if not is_text(column.type):
+        return None
+    # Whether the day or the month is first, equal times are equal.
+    text = column.combine_chunks()
+    readings = [read_written(text, order) for order in ("dmy", "mdy")]
+    read = min(readings, key=lambda read: np.count_nonzero(read.is_wrong))
+    return np.where(read.is_wrong, np.nan, read.times.astype(np.float64))
+
+
+def _of_choice(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
+    """Yield a note if times are read from a clock of UTC, not from a local one."""
+    if not any(map(is_of_utc, clock)):
+        return
+    others = [
+        name
+        for name, column in columns.items()
+        if name not in clock and is_plainly_named(name) and _are_times(column)
+    ]
+    if others:
+        yield (
+            f"The times are read from {' and '.join(clock)}, which is UTC, not from {others[0]}. "
+            f"--time chooses another column"
+        )
+
+
+def _are_times(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        return True
+    cells = some_text(column)
+    return bool(cells) and all(shape_of(shape_text(cell)) is not None for cell in cells)
+
+
+def _of_bare_date(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
+    """Yield a note if times have no time of day, and a column that may hold it is not read."""
+    unread = [
+        (name, cells)
+        for name, column in columns.items()
+        if name not in clock
+        and is_plainly_named(name)
+        and _may_be_times(cells := some_text(column))
+    ]
+    if unread and len(clock) == 1 and date_style_of(columns[clock[0]]) is not None:
+        name, cells = unread[0]
+        yield (
+            f"{clock[0]} is read without a time of day: {name} is not understood, such as "
+            f"{cells[0]!r}. Name both with --time, or give the form of both with --time-format"
+        )
+
+
+def _of_unread(columns: Columns) -> Iterator[str]:
+    """Yield a note if a column is named as times are, and the rows have none.
+
+    Raises
+    ------
+    InvalidDataError
+        If its cells are dates of some form.
+    """
+    for name, column in columns.items():
+        if not is_plainly_named(name) or column.null_count == len(column):
+            continue
+        column = _decoded(column)
+        cells = some_text(column)
+        numbers = all_numbers(column)
+        if numbers is not None:
+            yield from _of_counts(name, numbers[np.isfinite(numbers)])
+        elif _are_times_of_day(column, cells):
+            yield (
+                f"{name} holds a time of day, but no date: rows count as evenly spaced. --time "
+                "names the column with the date, too"
+            )
+        elif _may_be_times(cells):
+            if np.mean([_YEAR.search(cell) is not None for cell in cells]) >= _MOST:
+                unknown = [c for c in cells if shape_of(shape_text(c)) is None] or cells
+                row = column.index(unknown[0]).as_py() + 1
+                raise InvalidDataError(
+                    f"{unknown[0]!r} in row {row} is no time in a known form.",
+                    field=name,
+                    remedy="Give its form with --time-format, such as '%d.%m.%Y %H:%M', or write "
+                    "the times as 2026-01-05T08:00:00Z. --time names another column.",
+                )
+            yield (
+                f"{name} is not understood as a time, such as {cells[0]!r}: rows count as evenly "
+                "spaced. --time-format gives its form"
+            )
+
+
+def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
+    import pyarrow as pa
+
+    is_written = bool(cells) and all(is_time_of_day(shape_text(cell)) for cell in cells)
+    return is_written or pa.types.is_time(column.type)
+
+
+def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[str]:
+    """Yield a note if large numbers ascend, but count from no start that is known."""
+    if len(numbers) > 1 and numbers.min() >= FIRST and (np.diff(numbers) >= 0).all():
+        yield (
+            f"{name} is not understood as a time, since {numbers[0]:.15g} is none of our days: "
+            "rows count as evenly spaced. --time-format says what it counts"
+        )
+
+
+def _may_be_times(cells: Sequence[str]) -> bool:
+    """Return whether nearly all cells have several numbers, but are not how long something took."""
+    fits = [len(re.findall(r"\d+", c)) > 1 and _DURATION.match(c) is None for c in cells]
+    return bool(cells) and float(np.mean(fits)) >= _MOST

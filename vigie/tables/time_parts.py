@@ -1,0 +1,280 @@
+"""Put times together whose parts stand in columns of their own: year, month, day, hour, ..."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vigie.tables.counted_times import Numbers
+from vigie.tables.paired_times import (
+    ClockStyle,
+    DateStyle,
+    all_numbers,
+    clock_style_of,
+    clock_text,
+    date_style_of,
+    date_text,
+    is_text,
+    number_cells,
+    some_text,
+)
+from vigie.tables.written_times import SECOND, shape_of, shape_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Role = Literal[
+    "date", "year", "month", "day", "of_year", "hour", "hhmm", "minute", "second", "clock"
+]
+
+_NAMES: dict[Role, str] = {
+    "year": "year yyyy yy yr jahr jaar année annee año ano anno rok rok év år vuosi yıl 年",
+    "month": "month mm mon mo monat maand mois mes mês mese měsíc miesiąc mjesec hónap 月",
+    "day": "day dd dy tag dag jour día dia giorno den dzień dan nap dayofmonth dom 日",
+    "of_year": "doy dayofyear yday jday julianday ordinalday",
+    "hour": "hour hours hh hr h stunde std uur heure hora ora godzina hodina sat óra 时",
+    "hhmm": "hhmm",
+    "minute": "minute minutes min mi mn minuut minuto minuta perc 分",
+    "second": "second seconds sec ss s sekunde seconde segundo secondo sekunda 秒",
+}
+_ROLES: dict[str, Role] = {name: role for role, names in _NAMES.items() for name in names.split()}
+_RANGES: dict[Role, tuple[int, float]] = {
+    "month": (1, 12),
+    "day": (1, 31),
+    "of_year": (1, 366),
+    "hour": (0, 24),
+    "hhmm": (0, 2400),
+    "minute": (0, 59),
+    "second": (0, 60),
+}
+_MILLISECONDS_NAMES = (
+    "ms msec msecs millis millisecond milliseconds millitm timems timemillis 毫秒",
+    "millisekunde millisekunden milliseconde millisecondes milisegundo milisegundos millisecondi",
+)
+_MILLISECONDS = frozenset(name for names in _MILLISECONDS_NAMES for name in names.split())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the columns of the parts of a time are put together.
+
+    Attributes
+    ----------
+    roles : tuple of str
+        What each column holds.
+    date_style, clock_style : str
+        How a whole date or time of day among them is written.
+    """
+
+    roles: tuple[Role, ...]
+    date_style: DateStyle = "text"
+    clock_style: ClockStyle = "text"
+
+    def joined(self, cells: Sequence[pa.Array]) -> pa.Array:
+        """Return the columns as text in one; null where any has no value."""
+        import pyarrow.compute as pc
+
+        of = dict(zip(self.roles, cells, strict=True))
+        if "date" in of:
+            date = date_text(of["date"], self.date_style)
+        else:
+            year = number_cells(of["year"])
+            year = np.where(year < 69, year + 2000, np.where(year < 100, year + 1900, year))
+            days = [_padded(number_cells(of[role]), width) for role, width in _WIDTHS if role in of]
+            date = pc.binary_join_element_wise(_padded(year, 4), *days, "-")
+        if "clock" in of:
+            clock = clock_text(of["clock"], self.clock_style)
+        elif "hhmm" in of:
+            hour, minute = np.divmod(number_cells(of["hhmm"]), 100)
+            clock = pc.binary_join_element_wise(_padded(hour, 2), _padded(minute, 2), ":")
+        elif "hour" in of:
+            clock = self._clock(of)
+        else:
+            return date
+        return pc.binary_join_element_wise(date, clock, " ")
+
+    def _clock(self, of: Mapping[Role, pa.Array]) -> pa.Array:
+        import pyarrow.compute as pc
+
+        hour = number_cells(of["hour"])
+        minute = number_cells(of["minute"]) if "minute" in of else np.zeros(len(hour))
+        parts = [_padded(hour, 2), _padded(minute, 2)]
+        if "second" in of:
+            micros = np.rint(number_cells(of["second"]) * SECOND)
+            whole, rest = np.divmod(micros, SECOND)
+            second = _padded(whole, 2)
+            if (rest > 0).any():
+                second = pc.binary_join_element_wise(second, _padded(rest, 6), ".")
+            parts.append(second)
+        return pc.binary_join_element_wise(*parts, ":")
+
+
+_WIDTHS: tuple[tuple[Role, int], ...] = (("month", 2), ("day", 2), ("of_year", 3))
+
+
+def find_parts(columns: Mapping[str, pa.ChunkedArray], dates: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that make up a time by their names; none if they do not.
+
+    Parameters
+    ----------
+    columns : mapping of pyarrow.ChunkedArray of shape (n_rows,)
+        All columns.
+    dates : sequence of str
+        Those that hold a date.
+    """
+    of = _roles_of(list(columns))
+    if "year" not in of or not ({"month", "day"} <= of.keys() or "of_year" in of):
+        if not (dates and {"hour", "minute"} <= of.keys()):
+            return ()
+        of = {"date": dates[0], **of}
+    wanted: list[Role]
+    if "date" in of:
+        wanted = ["date"]
+    else:
+        wanted = ["year", "month", "day"] if {"month", "day"} <= of.keys() else ["year", "of_year"]
+    if "hour" in of:
+        wanted += ["hour", *_following(of)]
+    elif "hhmm" in of:
+        wanted.append("hhmm")
+    names = [of[role] for role in wanted]
+    return tuple(names) if parts_of([columns[name] for name in names], names) else ()
+
+
+def _following(of: Mapping[Role, str]) -> list[Role]:
+    if "minute" not in of:
+        return []
+    return ["minute", "second"] if "second" in of else ["minute"]
+
+
+def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | None:
+    """Return how columns are put together to a time; None if they are no parts of one."""
+    of = _roles_of(names)
+    date_style: DateStyle | None = None
+    clock_style: ClockStyle | None = None
+    roles: list[Role] = []
+    for column, name in zip(cells, names, strict=True):
+        role = next((role for role, known in of.items() if known == name), None)
+        if role is not None and _fits(column, role):
+            roles.append(role)
+        elif date_style is None and (date_style := date_style_of(column)):
+            roles.append("date")
+        elif clock_style is None and (clock_style := clock_style_of(column, name)):
+            roles.append("clock")
+        else:
+            return None
+    held = frozenset(roles)
+    is_day = held & {"date", "year", "month", "day", "of_year"} in (
+        {"date"},
+        {"year", "month", "day"},
+        {"year", "of_year"},
+    )
+    is_clock = held & {"hour", "hhmm", "minute", "second", "clock"} in (
+        *(set(), {"clock"}, {"hhmm"}, {"hour"}),
+        *({"hour", "minute"}, {"hour", "minute", "second"}),
+    )
+    if len(roles) != len(held) or not (is_day and is_clock):
+        return None
+    return Parts(tuple(roles), date_style or "text", clock_style or "text")
+
+
+def _roles_of(names: Sequence[str]) -> dict[Role, str]:
+    """Return which column holds which part, by its name; of several, the first."""
+    of: dict[Role, str] = {}
+    for name in names:
+        letters = "".join(re.findall(r"[^\W\d_]+", name)).lower()
+        role = _ROLES.get(letters)
+        # In "MM DD hh mm" the second is the minute.
+        if letters == "mm" and "hour" in of:
+            role = "minute"
+        if role is not None:
+            of.setdefault(role, name)
+    return of
+
+
+def _fits(column: pa.ChunkedArray, role: Role) -> bool:
+    """Return whether all values of a column can be a part of a time."""
+    numbers = all_numbers(column)
+    finite = np.empty(0) if numbers is None else numbers[np.isfinite(numbers)]
+    if not len(finite):
+        return False
+    low, high = finite.min(), finite.max()
+    is_whole = role == "second" or bool((finite == np.rint(finite)).all())
+    if role == "year":
+        return is_whole and (0 <= low <= high <= 99 or 1970 <= low <= high <= 2100)
+    least, most = _RANGES[role]
+    return is_whole and bool(least <= low and high <= most)
+
+
+def find_milliseconds(
+    columns: Mapping[str, pa.ChunkedArray], clock: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the column with the milliseconds of times in whole seconds; none without one.
+
+    Within a second, they must go the same way in every row.
+    """
+    for name, column in columns.items():
+        if name in clock or not is_milliseconds(name, column):
+            continue
+        cells = [columns[one] for one in clock]
+        numbers = all_numbers(column)
+        if numbers is None or not _has_whole_seconds(cells[-1]):
+            continue
+        steps = np.diff(numbers)[_repeats(cells)]
+        if (steps >= 0).all() or (steps <= 0).all():
+            return (name,)
+    return ()
+
+
+def is_milliseconds(name: str, column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds the milliseconds of times, by its name and its values."""
+    if "".join(re.findall(r"[^\W\d_]+", name)).lower() not in _MILLISECONDS:
+        return False
+    numbers = all_numbers(column)
+    return numbers is not None and are_milliseconds(numbers)
+
+
+def are_milliseconds(numbers: Numbers) -> bool:
+    """Return whether all numbers are whole, and from 0 to 999."""
+    return bool(((numbers == np.rint(numbers)) & (numbers >= 0) & (numbers < 1000)).all())
+
+
+def _has_whole_seconds(column: pa.ChunkedArray) -> bool:
+    """Return whether times have seconds, but no part of one."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        times = column.cast(pa.timestamp("us"), safe=False).drop_null().to_numpy().astype(np.int64)
+        return bool((times % SECOND == 0).all())
+    if not is_text(column.type):
+        return False
+    # A time of day alone has a form once a date stands before it.
+    texts = [shape_text(cell) for cell in some_text(column)]
+    shapes = [shape_of(text) or shape_of(f"0000-00-00 {text}") for text in texts]
+    return bool(shapes) and all(shape and shape.second and not shape.fraction for shape in shapes)
+
+
+def _repeats(cells: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which rows, but for the first, have the same cells as the row before."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    same = np.ones(max(len(cells[0]) - 1, 0), np.bool_)
+    for column in cells:
+        whole = (column.cast(pa.string()) if is_text(column.type) else column).combine_chunks()
+        equal = pc.fill_null(pc.equal(whole[1:], whole[:-1]), False)
+        same &= equal.to_numpy(zero_copy_only=False)
+    return same
+
+
+def _padded(numbers: Numbers, width: int) -> pa.Array:
+    """Return whole numbers as text of a width; null where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_null = ~np.isfinite(numbers)
+    whole = np.where(is_null, 0, numbers).astype(np.int64)
+    return pc.utf8_lpad(pa.array(whole, mask=is_null).cast(pa.string()), width, "0")
