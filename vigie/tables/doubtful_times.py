@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
-from vigie.tables.counted_times import FIRST
+from vigie.tables.counted_times import FIRST, could_be_days
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
 from vigie.tables.written_times import is_time_of_day, read_written, shape_of, shape_text
@@ -23,6 +23,7 @@ Columns = Mapping[str, "pa.ChunkedArray"]
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
+_DATE = re.compile(r"(?:date?|datum|fecha|dato|dátum|päivä|tarih|дата|日期)", re.IGNORECASE)
 _MOST = 0.9
 """Share of cells that show what a column holds."""
 
@@ -106,10 +107,11 @@ def _of_own_times(columns: Columns, clock: str, other: str, is_stated: bool) -> 
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     differs = np.abs(ahead - ahead[is_known][0]) > usual / 2
     if not differs.any():
-        if np.ptp(ahead[is_known]):
+        if ahead[is_known].any():
+            how = "by less than half a step" if np.ptp(ahead[is_known]) else "all by the same"
             yield (
-                f"{other} has other times than {clock} in some rows, by less than half a step: the "
-                f"values of a row count as measured at {clock}"
+                f"{other} has other times than {clock}, {how}: the values of a row count as "
+                f"measured at {clock}"
             )
         return
     row = int(np.argmax(differs))
@@ -241,11 +243,14 @@ def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
 
 
 def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[str]:
-    """Yield a note if large numbers ascend, but count from no start that is known."""
-    if len(numbers) > 1 and numbers.min() >= FIRST and (np.diff(numbers) >= 0).all():
+    """Yield a note if numbers ascend, but it is not known what they count or write."""
+    if len(numbers) < 2 or (np.diff(numbers) < 0).any():
+        return
+    is_date = _DATE.match(name) is not None and numbers.min() >= 10_000
+    if is_date or numbers.min() >= FIRST or could_be_days(numbers, "excel"):
         yield (
-            f"{name} is not understood as a time, since {numbers[0]:.15g} is none of our days: "
-            "rows count as evenly spaced. --time-format says what it counts"
+            f"{name} is not understood as a time, such as {numbers[0]:.15g}: rows count as evenly "
+            "spaced. --time-format says what it counts, or how it writes dates"
         )
 
 

@@ -22,8 +22,8 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DateStyle = Literal["text", "ymd", "excel", "instants"]
-ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock"]
+DateStyle = Literal["text", "ymd", "excel", "instants", "as_it_is"]
+ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock", "as_it_is"]
 
 NUMBER = re.compile(r" *[-+]?(?:0+|(?!0{14}[.,])0+[.,]0*)(?:e[-+]?0+)? *", re.IGNORECASE)
 """The shapes of numbers; 14 digits before a point are a date and a time of day."""
@@ -212,6 +212,8 @@ def date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if style == "as_it_is":
+        return _as_it_is(cells)
     if style == "instants":
         return pc.strftime(cells.cast(pa.timestamp("s"), safe=False), "%Y-%m-%d")
     if style == "text":
@@ -230,6 +232,8 @@ def clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if style == "as_it_is":
+        return _as_it_is(cells)
     if style == "clock":
         return cells.cast(pa.time64("us")).cast(pa.string())
     if style == "text":
@@ -247,3 +251,15 @@ def clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
     if style == "hour":
         return pc.binary_join_element_wise(pc.utf8_lpad(text, 2, "0"), "00", ":")
     return pc.utf8_lpad(text, 6 if style == "hhmmss" else 4, "0")
+
+
+def _as_it_is(cells: pa.Array) -> pa.Array:
+    """Return cells as text; whole numbers with the zeros that they lack at their beginning."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if is_text(cells.type):
+        return pc.utf8_trim_whitespace(as_text(cells))
+    digits = cells.cast(pa.int64(), safe=False).cast(pa.string())
+    longest = pc.max(pc.utf8_length(digits)).as_py() or 0
+    return pc.utf8_lpad(digits, longest + longest % 2, "0")

@@ -115,8 +115,29 @@ def read_table(
     """
     file = open_table(path, options)
     with _readable(path):
-        columns = _slice(_collected(file, file.columns, words), rows, path)
-    return understood(columns, file, options, words, numbers)
+        whole = _collected(file, file.columns, words)
+        columns = _slice(whole, rows, path)
+    try:
+        return understood(columns, file, options, words, numbers)
+    except InvalidDataError:
+        # All rows may tell what the times of some leave open.
+        known = _clock_of_all(whole, options) if rows != slice(None) else None
+        if known is None:
+            raise
+        return understood(columns, file, options, words, numbers, *known)
+
+
+def _clock_of_all(
+    columns: Mapping[str, pa.ChunkedArray], options: ReadOptions
+) -> tuple[tuple[str, ...], TimeFormat] | None:
+    """Return the columns that hold the time and how it is written; None if that is not clear."""
+    n_rows = len(next(iter(columns.values()))) if columns else 0
+    try:
+        clock = clock_of(columns, n_rows, options)
+        cells = [columns[name] for name in clock]
+        return (clock, understand_times(cells, clock, options.times)) if clock else None
+    except InvalidDataError:
+        return None
 
 
 def understood(
@@ -130,7 +151,7 @@ def understood(
 ) -> Table:
     """Return the columns of a file as a table; see ``read_table``.
 
-    Its first rows may be given with the ``clock`` of the whole, and how that is ``written``.
+    Some of its rows may be given with the ``clock`` of all, and how that is ``written``.
     """
     import pandas as pd
 
@@ -142,7 +163,7 @@ def understood(
     else:
         clock, times, written = times_of(columns, n_rows, options)
         notes += () if written is None else written.notes
-        notes += doubts(columns, clock, bool(options.time)) if n_rows else ()
+    notes += doubts(columns, clock, bool(options.time)) if n_rows else ()
     if times is not None and is_newest_first(times):
         columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}
         times = times[::-1]
@@ -322,7 +343,13 @@ class Recording:
             if settled is not None:
                 return clock, settled
             cells = self._whole(clock)
-        return clock, understand_times(cells, clock, self._options.times)
+        try:
+            return clock, understand_times(cells, clock, self._options.times)
+        except InvalidDataError:
+            known = _clock_of_all(self._columns_of_all(clock), self._options)
+            if known is None:
+                raise
+            return known
 
     def _doubts_about(self, clock: Sequence[str]) -> tuple[str, ...]:
         """Return what to say of other columns that may hold times."""
@@ -421,11 +448,18 @@ class Recording:
         return formats
 
     def _whole(self, names: Sequence[str]) -> list[pa.ChunkedArray]:
-        """Return whole columns."""
+        """Return the requested rows of columns."""
         with _readable(self.path):
             columns = _collected(self.file, names)
         columns = _slice(columns, slice(self.first, self._stop), self.path)
         return [columns[name] for name in names]
+
+    def _columns_of_all(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        """Return columns with all rows of the file, if only some are requested; else nothing."""
+        if not self.first and self._stop is None:
+            return {}
+        with _readable(self.path):
+            return _collected(self.file, names)
 
     def _parts(self, names: Sequence[str], words: Collection[str]) -> Iterator[dict[str, pa.Array]]:
         """Yield the requested rows in parts of about ``AT_A_TIME``."""

@@ -402,6 +402,8 @@ def _draft(
         cells, names = cells[:-1], names[:-1]
     if len(cells) > 1:
         pair = (pair_of(cells, names) if len(cells) == 2 else None) or parts_of(cells, names)
+        if pair is None and len(cells) == 2 and options.time_format is not None:
+            pair = Pair(0, "as_it_is", "as_it_is")
         if pair is None:
             are = "The two columns are" if len(cells) == 2 else f"The {len(cells)} columns are"
             raise InvalidDataError(
