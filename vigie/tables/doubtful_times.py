@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
-from vigie.tables.counted_times import FIRST, could_be_days
+from vigie.tables.counted_times import FIRST, could_be_days, is_calendar
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
 from vigie.tables.written_times import is_time_of_day, read_written, shape_of, shape_text
@@ -219,6 +219,9 @@ def _of_unread(columns: Columns) -> Iterator[str]:
                 f"{name} holds a time of day, but no date: rows count as evenly spaced. --time "
                 "names the column with the date, too"
             )
+        elif len(set(cells)) == 1 and shape_of(shape_text(cells[0])) is not None:
+            # One day for all rows tells nothing, but is understood.
+            continue
         elif _may_be_times(cells):
             if np.mean([_YEAR.search(cell) is not None for cell in cells]) >= _MOST:
                 unknown = [c for c in cells if shape_of(shape_text(c)) is None] or cells
@@ -246,7 +249,8 @@ def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> I
     """Yield a note if numbers ascend, but it is not known what they count or write."""
     if len(numbers) < 2 or (np.diff(numbers) < 0).any():
         return
-    is_date = _DATE.match(name) is not None and numbers.min() >= 10_000
+    is_date = _DATE.match(name) is not None and not is_calendar(numbers, "ymd")
+    is_date = is_date and numbers.min() >= 10_000
     if is_date or numbers.min() >= FIRST or could_be_days(numbers, "excel"):
         yield (
             f"{name} is not understood as a time, such as {numbers[0]:.15g}: rows count as evenly "

@@ -154,7 +154,8 @@ def _chosen(
     """Return the plainest columns of those that hold times, dates and times of day."""
     if kinds["times"]:
         return (kinds["times"][0].name,)
-    parts = find_parts(columns, [one.name for one in kinds["dates"]])
+    named = [one.name for one in kinds["clock"] if is_named(one.name)]
+    parts = find_parts(columns, [one.name for one in kinds["dates"]], named)
     for date in kinds["dates"]:
         clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
         if clocks and clocks[0].name not in parts:

@@ -116,15 +116,17 @@ class Parts:
 _WIDTHS: tuple[tuple[Role, int], ...] = (("month", 2), ("day", 2), ("of_year", 3))
 
 
-def find_parts(columns: Mapping[str, pa.ChunkedArray], dates: Sequence[str]) -> tuple[str, ...]:
+def find_parts(
+    columns: Mapping[str, pa.ChunkedArray], dates: Sequence[str], clocks: Sequence[str]
+) -> tuple[str, ...]:
     """Return the columns that make up a time by their names; none if they do not.
 
     Parameters
     ----------
     columns : mapping of pyarrow.ChunkedArray of shape (n_rows,)
         All columns.
-    dates : sequence of str
-        Those that hold a date.
+    dates, clocks : sequence of str
+        Those that hold a whole date, or a whole time of day.
     """
     of = _roles_of(list(columns))
     if "year" not in of or not ({"month", "day"} <= of.keys() or "of_year" in of):
@@ -141,6 +143,8 @@ def find_parts(columns: Mapping[str, pa.ChunkedArray], dates: Sequence[str]) -> 
     elif "hhmm" in of:
         wanted.append("hhmm")
     names = [of[role] for role in wanted]
+    if "hour" not in of and "hhmm" not in of:
+        names += [name for name in clocks if name not in names][:1]
     return tuple(names) if parts_of([columns[name] for name in names], names) else ()
 
 

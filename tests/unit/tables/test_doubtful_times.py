@@ -95,6 +95,8 @@ def test_what_is_named_like_a_time_and_is_none_is_noted(
     "cells",
     [
         np.arange(len(ROWS)) * 0.5,
+        ["2026-11-30"] * len(ROWS),
+        [20261130] * len(ROWS),
         [f"0 days 00:{i // 60:02}:{i % 60:02}" for i in range(len(ROWS))],
         ["early", "late", "night"] * (len(ROWS) // 3),
     ],

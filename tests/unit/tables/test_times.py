@@ -425,6 +425,15 @@ _DATES = (
     "%d/%m/%y %m/%d/%y %d.%m.%y %y-%m-%d %y/%m/%d %d-%b-%Y %d-%b-%y",
 )
 DATES = [form for forms in _DATES for form in forms.split()]
+DATES += [
+    "%d. %m. %Y",
+    "%d.%m.%Y.",
+    "%Y. %m. %d.",
+    "%Y年%m月%d日",
+    "%G-W%V-%u",
+    "%Y-%j",
+    "%Y-%d-%m",
+]
 CLOCKS = {
     "%H:%M": 60,
     "%H:%M:%S": 1,
@@ -436,6 +445,8 @@ CLOCKS = {
     "%H.%M": 60,
     "%H.%M.%S": 1,
     "%H%M%S": 1,
+    "%H:%M Uhr": 60,
+    "%H:%M:%Sh": 1,
 }
 ZONES = {"": 0, "Z": 0, "+01:00": 60, "-0530": -330, " CEST": 120}
 
@@ -690,6 +701,14 @@ def test_an_hour_and_a_minute_beside_a_date_are_its_time_of_day():
     rows = pd.date_range("2026-11-30", periods=200, freq="7min")
     values = {"Date": rows.strftime("%d.%m.%Y"), **parts_of(rows, Hour="hour", Minute="minute")}
     assert clock(**values) == ("Date", "Hour", "Minute")
+    assert is_same(read(*values.values(), names=tuple(values))[1], rows)
+
+
+def test_a_time_of_day_beside_year_month_and_day_goes_with_them():
+    rows = pd.date_range("2026-11-30", periods=200, freq="7min")
+    values = parts_of(rows, Year="year", Month="month", Day="day")
+    values["Time"] = rows.strftime("%H:%M")
+    assert clock(**values) == tuple(values)
     assert is_same(read(*values.values(), names=tuple(values))[1], rows)
 
 
