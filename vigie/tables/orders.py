@@ -55,6 +55,14 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
     return None
 
 
+def chosen_year_first(readings: Mapping[Order, Times]) -> tuple[Order, Reason]:
+    """Return the order of dates with the year first, in which the month is second by custom."""
+    usual: Order | None = next((order for order in readings if order != "ydm"), None)
+    if usual is None or _is_clearer(np.diff(readings["ydm"]), np.diff(readings[usual])):
+        return "ydm", "steps"
+    return usual, "only"
+
+
 def _ascends(times: Times) -> bool:
     """Return whether times ascend, but for a clock that is set back."""
     return not (np.diff(times) < -HOUR).any()

@@ -46,7 +46,7 @@ from vigie.tables.local_times import (
     zone_named,
 )
 from vigie.tables.options import TimeOptions
-from vigie.tables.orders import ORDER_WORDS, chosen
+from vigie.tables.orders import ORDER_WORDS, chosen, chosen_year_first
 from vigie.tables.paired_times import (
     Pair,
     all_numbers,
@@ -678,15 +678,21 @@ def _readings(
             readings[order] = read
         else:
             faults[order] = fault
-    if not readings and options.day_first is None and not seen - {first}:
+    is_year_first = base.kind == "text" and options.day_first is None and not seen - {first}
+    if is_year_first and (not readings or _jumps(readings[first].times)):
         # Nobody writes so by custom: it must fit all rows, and ascend.
         read, fault = _read_all(replace(base, order="ydm"), cells)
         if fault is None and len(read.times) > 1 and (np.diff(read.times) >= 0).all():
-            return {"ydm": read}, faults
+            readings["ydm"] = read
     if not readings:
         best = max(faults.values(), key=lambda fault: fault.row)
         _refuse_cell(replace(base, order=first), best, options, len(faults) > 1)
     return readings, faults
+
+
+def _jumps(times: NDArray[np.int64]) -> bool:
+    """Return whether a step is as long as a month, as where the day is taken for the month."""
+    return len(times) > 1 and bool(np.diff(times).max() > 27 * DAY)
 
 
 def _why(
@@ -817,7 +823,7 @@ def _order(
     """
     times = {order: read.times for order, read in readings.items()}
     sample = _cell(base, cells, 0)
-    found = chosen(times, sample)
+    found = chosen_year_first(times) if "ydm" in times else chosen(times, sample)
     if found is None:
         row, meant = _difference(times)
         raise InvalidDataError(
@@ -830,7 +836,7 @@ def _order(
     if order == "ydm":
         return order, (
             f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}: in another order, some "
-            "do not exist.",
+            "do not exist, or follow each other by months.",
         )
     others = {other: values for other, values in times.items() if other != order}
     note = f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}"
