@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from vigie.errors import InvalidDataError
 from vigie.tables.layout import Layout, find_layout, is_number, is_time
+from vigie.tables.numbers import MISSING, is_written
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 SNIFFED_CHARACTERS = 6_000
@@ -143,6 +144,10 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         # The detector knows no decimal commas: "60,5;1,5" may be three cells to it.
         tried = _split(lines, n_above, other, dialect.quote)
         is_named = tried.layout.has_header or not dialect.layout.has_header
+        # What was taken for names may be the first row, as "1 358 454,9;940 512,8".
+        # Words of a title are taken for names between spaces.
+        is_named = is_named or tried.skipped_lines < dialect.skipped_lines
+        is_named = is_named or dialect.separator == " "
         if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
@@ -160,6 +165,7 @@ def _mark_within(dialect: Dialect) -> str | None:
     if layout.has_header and not dialect.is_sentence:
         return None
     rows = [row for row in dialect.rows[:LAYOUT_LINES] if any(cell.strip() for cell in row)]
+    rows = [row for row in rows if len(row) > 1 or row[0].strip() not in MISSING]
     if all(_WITH_THOUSANDS.fullmatch(",".join(row).strip()) for row in rows):
         return "."
     is_decimal = all(
@@ -342,9 +348,14 @@ def _n_comments(lines: Sequence[str]) -> int:
 
 
 def _left_in_cells(dialect: Dialect) -> list[str]:
-    """Return the separators that stand between digits within the first readings' cells."""
-    others = (s for s in SEPARATORS[1:-1] if s != dialect.separator)
+    """Return the separators that stand between digits within the first readings' cells.
+
+    A comma may be a decimal mark there, unless it makes no number of what spaces separate.
+    """
     cells = [cell for row in dialect.rows[:SNIFFED_LINES] for cell in row]
+    others = [s for s in SEPARATORS[1:-1] if s != dialect.separator]
+    if dialect.separator == " " and any(is_number(c) and not is_written(c) for c in cells):
+        others.append(",")
     return [s for s in others if any(re.search(rf"\d{re.escape(s)}([-+\d]|$)", c) for c in cells)]
 
 

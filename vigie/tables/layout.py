@@ -245,7 +245,14 @@ def _is_numbered_header(lines: Sequence[Cells], first: int) -> bool:
     if len(cells) < 2 or not all(cell.isdigit() for cell in cells):
         return False
     numbers = list(map(int, cells))
-    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return False
+    if not lines[0][0].strip():
+        return True
+    # A row of switches may be 0, 1: where such cells stand in each column, it is a reading.
+    below = [line for line in lines[1:] if len(line) == len(cells)]
+    columns = [{line[i].strip() for line in below} for i in range(len(cells))]
+    return not all(cell in column for cell, column in zip(cells, columns, strict=True))
 
 
 def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[str]:
@@ -263,11 +270,16 @@ def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[
 
 def _other_length(at: int, n_names: int, first: int, width: int) -> InvalidDataError:
     return InvalidDataError(
-        f"Line {at + 1} names {n_names} columns, but line {first + 1} has {width} cells.",
+        f"Line {at + 1} names {_counted(n_names, 'column')}, but line {first + 1} has "
+        f"{_counted(width, 'cell')}.",
         field="FILE",
         remedy="Give each column a name, and each row as many cells; put quotes round cells that "
         "hold a separator.",
     )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _counts_rows(rows: Sequence[Cells], width: int) -> bool:

@@ -226,6 +226,11 @@ def matching(shapes: Shapes) -> dict[NumberFormat, int]:
     }
 
 
+def is_written(cell: str) -> bool:
+    """Return whether a cell is a whole number in one of the formats, and nothing else."""
+    return any(re.fullmatch(written.pattern, cell) for written in FORMATS)
+
+
 @lru_cache(maxsize=100_000)
 def _reads(written: NumberFormat, shape: str) -> bool:
     return re.fullmatch(written.pattern, shape) is not None

@@ -143,6 +143,30 @@ def test_semicolons_separate_cells_with_decimal_commas_and_spaces_without_names(
     assert frame["column 2"].tolist() == [947.1581, 1041.96, 1144.638]
 
 
+def test_spaces_in_numbers_are_not_taken_for_those_between_cells(file: Path):
+    file.write_text("1 358 454,9;940 512,8;\n1 801 310,7;2 336 356,2;\n2 908 837,2;2 087 765,1;\n")
+    assert read_table(file).frame["column 1"].tolist() == [1358454.9, 1801310.7, 2908837.2]
+    rows = ["10 152.71,38 794.22", "26 428.37,44 406.86", "18 055.37,14 811.85"]
+    file.write_text("\n".join(["Site: hall 3", "", "Recorded by A. B.", *rows, ""]))
+    with pytest.raises(InvalidDataError, match="Line 3 names 1 column, but line 4 has 2 cells"):
+        read_table(file)
+    file.write_text("\n".join(["Recorded by A. B.", *(f"{row},15 052.81" for row in rows), ""]))
+    assert read_table(file).frame["column 2"].tolist() == [38794.22, 44406.86, 14811.85]
+
+
+def test_a_first_row_of_switches_is_no_line_of_numbered_names(file: Path):
+    file.write_text("0;1\n1;1\n1;0\n0;0\n")
+    assert read_table(file).frame["column 1"].tolist() == [0, 1, 1, 0]
+    file.write_text("0;1\n61;12\n62;13\n")
+    assert list(read_table(file).frame.columns) == ["0", "1"]
+
+
+def test_numbers_with_commas_and_a_word_below_are_not_taken_for_two_columns(file: Path):
+    file.write_text("34147,01\n39859,42\n33965,24\n#N/A\n")
+    with pytest.raises(InvalidDataError, match="'34147,01' may be one number, or 2 columns"):
+        read_table(file)
+
+
 def test_bytes_that_are_no_text_are_refused_with_their_line(file: Path):
     file.write_bytes(b"flow,rms\n1.5,1\n\0\0\0\0\n")
     with pytest.raises(InvalidDataError, match="Line 3 holds bytes that are no text"):
