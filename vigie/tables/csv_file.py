@@ -11,7 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vigie.errors import InvalidDataError
 from vigie.tables import text
-from vigie.tables.dialect import COMMENT, find_dialect, separator_reasons
+from vigie.tables.dialect import (
+    COMMENT,
+    find_dialect,
+    parsed_separator,
+    separator_reasons,
+    without_spaces,
+)
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.mending import Mender
 from vigie.tables.numbers import (
@@ -26,6 +32,8 @@ from vigie.tables.numbers import (
 )
 from vigie.tables.options import CsvOptions, Mark
 from vigie.tables.origin import Origin
+from vigie.tables.other_files import refuse_other
+from vigie.tables.program_formats import changed, changes_of
 from vigie.tables.stated import require_encoding
 
 if TYPE_CHECKING:
@@ -38,7 +46,6 @@ MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_WEB_PAGE = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"column \d+|.*\.\d+")
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
@@ -81,11 +88,14 @@ class CsvFile:
                 f"{path} is empty.", field="FILE", remedy="Give a table with names and readings."
             )
         content = text.decoded(sample, self.encoding)
-        _refuse_web_page(content)
+        refuse_other(sample, content)
         lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         _refuse_binary(lines)
+        self._changes = changes_of(lines)
+        if self._changes:
+            lines = [changed(line, self._changes) for line in lines]
         self.dialect = find_dialect(lines, options.separator, options.decimal)
         readings = lines[self.dialect.skipped_lines :]
         self.has_quotes = any(self.dialect.quote in line for line in readings)
@@ -173,7 +183,8 @@ class CsvFile:
             # Characters of UTF-16 and UTF-32 begin at multiples of their size.
             file.seek(max(size - TAIL_BYTES, 0) // 4 * 4)
             tail = file.read()
-        return _LINE_END.split(text.decoded(tail, self.encoding.removesuffix("-sig")))[1:]
+        lines = _LINE_END.split(text.decoded(tail, self.encoding.removesuffix("-sig")))[1:]
+        return [changed(line, self._changes) for line in lines]
 
     @property
     def _usual_mark(self) -> Mark | None:
@@ -285,11 +296,8 @@ class CsvFile:
         types = {name: pa.float64() if name in numbers else pa.string() for name in self.columns}
         source: Any = text.open_bytes(self.path)
         encoding = self.encoding
-        if self.dialect.separator == " ":
-            source, encoding = Lines(source, encoding, _single_spaced), "utf-8"
-        elif self.mender.is_needed:
-            source = Lines(source, encoding, self.mender.mend, self.mender.n_above)
-            encoding = "utf-8"
+        if self.is_changed:
+            source, encoding = Lines(source, encoding, self.plain_line, self.mender.n_above), "utf-8"
         options = {
             "read_options": pa_csv.ReadOptions(
                 column_names=cells,
@@ -299,7 +307,7 @@ class CsvFile:
                 use_threads=threads,
             ),
             "parse_options": pa_csv.ParseOptions(
-                delimiter=self.dialect.separator,
+                delimiter=parsed_separator(self.dialect.separator),
                 quote_char=self.dialect.quote,
                 newlines_in_values=self.has_quotes,
                 invalid_row_handler=stray.handle,
@@ -321,6 +329,18 @@ class CsvFile:
                 schema = pa.schema([(name, types[name]) for name in wanted])
                 return pa.RecordBatchReader.from_batches(schema, [])
             raise
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether lines are changed before they are parsed."""
+        return bool(self._changes) or self.dialect.is_spaced or self.mender.is_needed
+
+    def plain_line(self, line: str) -> str:
+        """Return a line as it is parsed."""
+        line = changed(line.rstrip("\n"), self._changes)
+        if self.dialect.is_spaced:
+            return without_spaces(line, self.dialect.separator)
+        return self.mender.mend(line) if self.mender.is_needed else line
 
     def _shapes_of(self, rows: Sequence[Sequence[str]]) -> list[Shapes]:
         """Return the shapes of each column in the first rows."""
@@ -385,7 +405,7 @@ class StrayRows:
     def __init__(self, file: CsvFile, numbered: bool):
         self.file, self.numbered = file, numbered
         self.found = self.can_mend = False
-        self._last_line = _last_line(file) if numbered else ""
+        self._last_line, self._is_cut_off = _last_line(file) if numbered else ("", False)
         self._wrong: tuple[int, int, str] | None = None
 
     def handle(self, row: Any) -> str:
@@ -407,23 +427,31 @@ class StrayRows:
         """Return the error that names the first wrong line."""
         number, n_cells, content = self._wrong or (0, 0, "")
         has = "1 cell" if n_cells == 1 else f"{n_cells} cells"
+        n_usual = self.file.dialect.layout.n_cells
+        if self._is_cut_off and content == self._last_line and n_cells < n_usual:
+            return InvalidDataError(
+                f"Line {number}, the last one, has {has}, the others have {n_usual}: "
+                f"{content[:80]!r}. The file seems to be cut off.",
+                field="FILE",
+                remedy="Copy or export it again, or remove this line.",
+            )
         return InvalidDataError(
-            f"Line {number} has {has}, the others have {self.file.dialect.layout.n_cells}: "
-            f"{content[:80]!r}.",
+            f"Line {number} has {has}, the others have {n_usual}: {content[:80]!r}.",
             field="FILE",
             remedy="Give each row one cell for each column; put quotes round cells that hold a "
             "separator.",
         )
 
 
-def _last_line(file: CsvFile) -> str:
-    """Return the last line that is not empty."""
+def _last_line(file: CsvFile) -> tuple[str, bool]:
+    """Return the last line that is not empty, and whether the file ends in the middle of it."""
     tail = b""
     with text.open_bytes(file.path) as source:
         while block := bytes(source.read(1 << 20)):
             tail = (tail + block)[-(1 << 16) :]
-    lines = [line.strip() for line in _LINE_END.split(text.decoded(tail, file.encoding))]
-    return next((line for line in reversed(lines) if line), "")
+    lines = _LINE_END.split(text.decoded(tail, file.encoding))
+    plain = (file.plain_line(line).strip() for line in reversed(lines))
+    return next((line for line in plain if line), ""), bool(lines[-1])
 
 
 def _refuse_binary(lines: Sequence[str]) -> None:
@@ -439,13 +467,8 @@ def _refuse_binary(lines: Sequence[str]) -> None:
         raise InvalidDataError(
             f"Line {at + 1} holds bytes that are no text: {lines[at][:40]!r}.",
             field="FILE",
-            remedy="Give the CSV file itself, unpacked, and remove damaged lines from it.",
+            remedy="Remove damaged lines; a file of another program, export as CSV.",
         )
-
-
-def _single_spaced(line: str) -> str:
-    """Return a line with one space in place of several, and none at its ends."""
-    return re.sub(r"[ \t]+", " ", line.strip())
 
 
 class Lines(io.RawIOBase):
@@ -473,13 +496,3 @@ class Lines(io.RawIOBase):
         size = len(self._rest) if size < 0 else size
         answer, self._rest = self._rest[:size], self._rest[size:]
         return answer
-
-
-def _refuse_web_page(content: str) -> None:
-    """Raise if a file is a web page, as a server answers in place of a file."""
-    if _WEB_PAGE.match(content):
-        raise InvalidDataError(
-            "It is a web page, not a table.",
-            field="FILE",
-            remedy="Look at it in a browser: a login or an error may stand in place of the file.",
-        )

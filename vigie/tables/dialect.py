@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from vigie.errors import InvalidDataError
 from vigie.tables.layout import Layout, find_layout, is_number, is_time
 from vigie.tables.numbers import MISSING, is_written
+from vigie.tables.program_formats import head_of
 
 SEPARATORS = (",", ";", "\t", "|", " ")
 SNIFFED_CHARACTERS = 6_000
@@ -31,6 +32,9 @@ _WHOLE = re.compile(r"\s*[-+−]?(\d*|\d{1,3}([. '’\u202f\xa0]\d{3})+)")
 _DECIMAL_COMMA = re.compile(rf"{_WHOLE.pattern},{_DECIMALS.pattern}")
 _NO_TWO_NUMBERS = re.compile(r",0\d|\d\D\d{3},")
 _UNIT = re.compile(r"[\[(].*[\])]$")
+_SEVERAL_SPACES = re.compile(r"[ \t]{2,}")
+ALIGNED = "  "
+"""Two spaces or more separate cells, which may hold single ones."""
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
 
 
@@ -41,7 +45,7 @@ class Dialect:
     Attributes
     ----------
     separator : str
-        Between two cells; a space stands for one or several.
+        Between two cells; a space stands for one or several, two for at least two.
     quote : str
         Round cells that may hold separators.
     layout : Layout
@@ -60,6 +64,11 @@ class Dialect:
     skipped_lines: int
     rows: list[list[str]]
     is_sentence: bool = False
+
+    @property
+    def is_spaced(self) -> bool:
+        """Whether spaces separate the cells."""
+        return not self.separator.strip(" ")
 
     @property
     def description(self) -> str:
@@ -96,14 +105,31 @@ def find_dialect(
     .. [1] van den Burg, G. J. J., Nazábal, A. and Sutton, C. (2019). Wrangling messy CSV files by
        detecting row and type patterns. Data Mining and Knowledge Discovery, 33, 1799-1820.
     """
-    n_above = _n_comments(lines)
-    if match := _SEPARATOR_LINE.fullmatch(lines[n_above]):
+    head = head_of(lines)
+    n_above = head.n_lines or _n_comments(lines)
+    if match := _SEPARATOR_LINE.fullmatch(lines[n_above] if n_above < len(lines) else ""):
         n_above, separator = n_above + 1, separator or match.group(1)
+    separator = separator or head.separator
+    if head.names:
+        # Names in a comment right above the readings are found.
+        lines = [*lines[: n_above - 1], f"#{head.names}", *lines[n_above:]]
+    dialect = _dialect_below(lines, n_above, separator, decimal)
+    if not head.note:
+        return dialect
+    layout = dialect.layout
+    return replace(dialect, layout=replace(layout, notes=(head.note, *layout.notes)))
+
+
+def _dialect_below(
+    lines: Sequence[str], n_above: int, separator: str | None, decimal: str | None
+) -> Dialect:
+    """Return the dialect of a file below the lines that are skipped."""
     if separator is not None:
         separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
         return _split(lines, n_above, separator, _quote(lines, ""))
     dialect = _detected_dialect(lines, n_above)
     if (mark := _mark_within(dialect)) is None:
+        _refuse_pairs(dialect)
         return dialect
     if decimal is None:
         cell = ",".join(dialect.rows[0])
@@ -131,7 +157,7 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         found, quote = _detected(table, candidates)
         if found is None or (found == " " and _are_grouped(table)):
             continue
-        tried = _split(lines, n_above, found, quote)
+        tried = (_spaced if found == " " else _split)(lines, n_above, found, quote)
         if found == " " and _is_date_and_more(tried):
             continue
         if tried.layout.has_header or dialect is None or found == " ":
@@ -147,7 +173,7 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         # What was taken for names may be the first row, as "1 358 454,9;940 512,8".
         # Words of a title are taken for names between spaces.
         is_named = is_named or tried.skipped_lines < dialect.skipped_lines
-        is_named = is_named or dialect.separator == " "
+        is_named = is_named or dialect.is_spaced
         if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
@@ -172,6 +198,51 @@ def _mark_within(dialect: Dialect) -> str | None:
         len(row) == 2 and _WHOLE.fullmatch(row[0]) and _DECIMALS.fullmatch(row[1]) for row in rows
     )
     return "," if is_decimal else None
+
+
+def _refuse_pairs(dialect: Dialect) -> None:
+    """Check that commas do not both separate cells and stand within numbers, as in "12,5,13,7".
+
+    Digits behind a decimal mark are as many in each row, and take all values.
+
+    Raises
+    ------
+    InvalidDataError
+        If they may, without names that would tell.
+    """
+    layout = dialect.layout
+    if dialect.separator != "," or layout.has_header:
+        return
+    rows = [row for row in dialect.rows[:LAYOUT_LINES] if len(row) == layout.n_cells]
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    while columns and any(is_time(cell) and not is_number(cell) for cell in columns[0]):
+        columns.pop(0)
+    if len(columns) < 4 or len(columns) % 2 or len(rows) < 2:
+        return
+    pairs = list(zip(columns[::2], columns[1::2], strict=True))
+    if all(_may_be_decimals(whole, digits) for whole, digits in pairs):
+        raise InvalidDataError(
+            f"{','.join(rows[0])!r} may be {len(columns)} numbers, or {len(pairs)} with decimal "
+            "commas.",
+            field="FILE",
+            remedy="Say --separator ',' for the first; for the second, write it with semicolons "
+            "between the cells.",
+        )
+
+
+def _may_be_decimals(whole: Sequence[str], digits: Sequence[str]) -> bool:
+    """Return whether a column may be the digits behind the decimal comma of another."""
+    sizes = set(map(len, digits))
+    if not all(map(_WHOLE.fullmatch, whole)) or not all(map(str.isdigit, digits)):
+        return False
+    different = len(set(digits))
+    if len(sizes) > 1 or different == 1:
+        return False
+    [size] = sizes
+    numbers = list(map(int, digits))
+    if size == 1:
+        return 2 * different > min(len(digits), 10)
+    return 2 * (max(numbers) - min(numbers)) > 10**size or any(d[0] == "0" for d in digits)
 
 
 def _is_named_column_of_commas(lines: Sequence[str]) -> bool:
@@ -227,7 +298,7 @@ def separator_reasons(
 
 
 def _in_words(separator: str) -> str:
-    names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+    names = {ALIGNED: "several spaces", ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
     return names.get(separator, repr(separator))
 
 
@@ -296,6 +367,41 @@ def _sniffed(lines: Sequence[str]) -> str:
     return "\n".join([*chosen, ""])
 
 
+def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
+    """Split lines at spaces: at several in a row, if these make as many names as cells.
+
+    Raises
+    ------
+    InvalidDataError
+        If names of several words make as many cells as dates with a time of day.
+    """
+    try:
+        aligned = _split(lines, n_above, ALIGNED, quote)
+    except InvalidDataError:
+        return _split(lines, n_above, separator, quote)
+    layout = aligned.layout
+    # A single cell is a line below the table.
+    is_even = all(len(row) == layout.n_cells for row in aligned.rows if len(row) > 1)
+    if layout.n_cells > 1 and layout.has_header and is_even:
+        return aligned
+    try:
+        single = _split(lines, n_above, separator, quote)
+    except InvalidDataError as error:
+        remedy = "Write it with semicolons between the cells."
+        raise InvalidDataError(error.message, field=error.field, remedy=remedy) from error
+    names = lines[single.skipped_lines - 1] if single.skipped_lines else ""
+    n_named = len(_SEVERAL_SPACES.split(names.strip()))
+    if single.layout.has_header and 1 < n_named < single.layout.n_cells:
+        raise InvalidDataError(
+            f"Line {single.skipped_lines} may name {n_named} columns, or "
+            f"{single.layout.n_cells}: {names.strip()!r}.",
+            field="FILE",
+            remedy="Write it with semicolons between the cells, or say --separator space if "
+            "each word names a column.",
+        )
+    return single
+
+
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
     """Split lines into cells, and find the table in them."""
     rows, ends = _cells(lines[n_above:], separator, quote)
@@ -316,19 +422,18 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
 
 
 def _with_line(note: str, n_above: int) -> str:
-    """Return a note whose line counts from the first of the file."""
-    return re.sub(r"^Line (\d+)", lambda match: f"Line {int(match[1]) + n_above}", note)
+    """Return a note whose lines count from the first of the file."""
+    if not note.startswith("Line"):
+        return note
+    return re.sub(r"\d+", lambda match: str(int(match[0]) + n_above), note)
 
 
 def _cells(lines: Sequence[str], separator: str, quote: str) -> tuple[list[list[str]], list[int]]:
     """Split lines into cells; also return the number of the last line of each row."""
-    if separator == " ":
-        lines = [line.strip() for line in lines]
+    if separator.isspace():
+        lines = [without_spaces(line, separator) for line in lines]
     reader = csv.reader(
-        io.StringIO("\n".join(lines)),
-        delimiter=separator,
-        quotechar=quote,
-        skipinitialspace=separator == " ",
+        io.StringIO("\n".join(lines)), delimiter=parsed_separator(separator), quotechar=quote
     )
     rows, ends = [], []
     try:
@@ -340,6 +445,20 @@ def _cells(lines: Sequence[str], separator: str, quote: str) -> tuple[list[list[
     except csv.Error as error:
         raise InvalidDataError(f"Line {reader.line_num}: {error}.", field="FILE") from error
     return rows, ends
+
+
+def parsed_separator(separator: str) -> str:
+    """Return the single character that separates the cells of changed lines."""
+    return "\t" if separator == ALIGNED else separator
+
+
+def without_spaces(line: str, separator: str) -> str:
+    """Return a line with one separator in place of several spaces, and none at its ends."""
+    if separator == "\t":
+        return line
+    if separator == ALIGNED:
+        return _SEVERAL_SPACES.sub("\t", line.strip())
+    return re.sub(r"[ \t]+", " ", line.strip())
 
 
 def _n_comments(lines: Sequence[str]) -> int:
@@ -354,7 +473,7 @@ def _left_in_cells(dialect: Dialect) -> list[str]:
     """
     cells = [cell for row in dialect.rows[:SNIFFED_LINES] for cell in row]
     others = [s for s in SEPARATORS[1:-1] if s != dialect.separator]
-    if dialect.separator == " " and any(is_number(c) and not is_written(c) for c in cells):
+    if dialect.is_spaced and any(is_number(c) and not is_written(c) for c in cells):
         others.append(",")
     return [s for s in others if any(re.search(rf"\d{re.escape(s)}([-+\d]|$)", c) for c in cells)]
 
@@ -395,4 +514,4 @@ def _is_one_column(dialect: Dialect, lines: Sequence[str]) -> bool:
         return True
     above = lines[dialect.skipped_lines - 1] if dialect.skipped_lines else ""
     is_name = bool(above.strip()) and dialect.separator not in above.strip()
-    return dialect.separator == " " and not layout.has_header and is_name
+    return dialect.is_spaced and not layout.has_header and is_name

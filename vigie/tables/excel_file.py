@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vigie.errors import InvalidDataError
 from vigie.tables.layout import Layout, find_layout
-from vigie.tables.numbers import NumberOptions
+from vigie.tables.mending import n_footers
+from vigie.tables.numbers import NumberOptions, is_written
+from vigie.tables.options import Mark
 from vigie.tables.origin import Origin
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ class ExcelFile:
         The workbook.
     sheet : str, optional
         The name of the sheet; by default the first one with numbers.
+    decimal : {".", ","}, optional
+        The decimal mark of numbers that are text.
 
     Raises
     ------
@@ -38,7 +42,7 @@ class ExcelFile:
         If it cannot be opened, there is no such sheet, or the sheet holds no table.
     """
 
-    def __init__(self, path: Path, sheet: str | None = None):
+    def __init__(self, path: Path, sheet: str | None = None, decimal: Mark | None = None):
         from python_calamine import CalamineError, CalamineWorkbook
 
         self.path = path
@@ -48,7 +52,7 @@ class ExcelFile:
                 others = [name for name in book.sheet_names if name != self.sheet]
         except CalamineError as error:
             raise InvalidDataError(
-                f"{path} cannot be opened as a workbook: {error}.",
+                f"{path} cannot be opened as a workbook.",
                 field="FILE",
                 remedy="Save it anew as .xlsx, without a password.",
             ) from error
@@ -59,8 +63,18 @@ class ExcelFile:
         if others and sheet is None:
             self.notes.append(f"Read the sheet {self.sheet!r}; --sheet names another one")
         self._rows = [row for row in rows[self.layout.first :] if any(c != "" for c in row)]
+        self._leave_out_footers()
         self.n_rows: int | None = len(self._rows)
-        self.numbers = NumberOptions()
+        self.numbers = NumberOptions(stated=decimal)
+
+    def _leave_out_footers(self) -> None:
+        """Leave out sums and single words below the last row, and say so."""
+        last = [[_text(cell) for cell in row] for row in self._rows[-LAYOUT_ROWS:]]
+        n_below = n_footers(last)
+        if n_below:
+            shown = [" ".join(filter(None, row))[:30] for row in last[-n_below:][:3]]
+            self.notes.append(f"Left out below the last row: {', '.join(map(repr, shown))}")
+            del self._rows[-n_below:]
 
     @property
     def description(self) -> str:
@@ -92,7 +106,10 @@ class ExcelFile:
 
 
 def _chosen(book: Any, path: Path, sheet: str | None) -> tuple[str, list[list[Any]]]:
-    """Return the sheet that the user names, or the first with a number, and its rows."""
+    """Return the sheet that the user names, or the first with numbers, and its rows.
+
+    Numbers that are text count where no sheet has others.
+    """
     if sheet is not None:
         if sheet not in book.sheet_names:
             raise InvalidDataError(
@@ -101,11 +118,24 @@ def _chosen(book: Any, path: Path, sheet: str | None) -> tuple[str, list[list[An
                 remedy=f"Its sheets are: {', '.join(map(repr, book.sheet_names))}.",
             )
         return sheet, book.get_sheet_by_name(sheet).to_python(skip_empty_area=True)
-    for name in book.sheet_names:
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=True)
-        if sum(isinstance(cell, float) for row in rows[:LAYOUT_ROWS] for cell in row) > 1:
-            return name, rows
-    raise InvalidDataError(f"No sheet of {path} holds numbers.", field="FILE")
+    sheets = {n: book.get_sheet_by_name(n).to_python(skip_empty_area=True) for n in book.sheet_names}
+    for is_one in (_is_number, _is_number_as_text):
+        for name, rows in sheets.items():
+            if sum(is_one(cell) for row in rows[:LAYOUT_ROWS] for cell in row) > 1:
+                return name, rows
+    raise InvalidDataError(
+        f"No sheet of {path} holds numbers.",
+        field="FILE",
+        remedy=f"Its sheets are: {', '.join(map(repr, book.sheet_names))}.",
+    )
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, float)
+
+
+def _is_number_as_text(cell: Any) -> bool:
+    return isinstance(cell, str) and is_written(cell.strip())
 
 
 def _text(cell: Any) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 
 from vigie.errors import InvalidDataError
+from vigie.tables.find_times import is_named
 from vigie.tables.numbers import MISSING
 
 Cells = Sequence[str]
@@ -89,8 +90,14 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
         names = tuple(f"column {i + 1}" for i in range(width))
         notes.append("No names above the readings: the columns are numbered")
         return Layout(names, first, n_cells, has_header=False, notes=tuple(notes))
-    at = _line_of_names(lines, head, width)
+    at = _line_of_names(lines, head, width, kinds)
     cells = _names_for(lines, at, first, width)
+    groups = [i for i in head if i != at and not _is_units(lines[i])]
+    if (joined := _joined(cells, at, {i: lines[i] for i in groups})) is not None:
+        group, cells = joined
+        notes.append(f"Lines {min(at, group) + 1} and {max(at, group) + 1} name the columns together")
+        head = [i for i in head if i != group]
+        at = max(at, group)
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
     units = {
         n: m["unit"].strip() for n in names if (m := _IN_NAME.match(n)) and _is_unit(m["unit"])
@@ -105,14 +112,55 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
     return Layout(names, first, n_cells, units, notes=tuple(notes))
 
 
-def _line_of_names(lines: Sequence[Cells], head: Sequence[int], width: int) -> int:
+def _line_of_names(
+    lines: Sequence[Cells], head: Sequence[int], width: int, kinds: Sequence[str]
+) -> int:
     """Return the line with the most different cells: of several, the first.
 
-    Of lines with a single cell it is the last without a unit, since any title is as long.
+    A line whose words name the time above the times is rather one of names than what a logger
+    writes of itself. Of lines with a single cell it is the last without a unit, since any title is
+    as long.
     """
+    if len(head) > 1 and "time" in kinds:
+        place = kinds.index("time")
+        timed = [i for i in head if place < len(lines[i]) and is_named(lines[i][place])]
+        plain = [i for i in timed if not any(is_number(c) or is_time(c) for c in lines[i])]
+        head = plain or timed or head
     if width == 1:
         return next((i for i in reversed(head) if not _is_units(lines[i])), head[-1])
     return max(head, key=lambda i: (len({cell.strip() for cell in lines[i]} - {""}), -i))
+
+
+def _joined(
+    cells: Sequence[str], at: int, others: Mapping[int, Cells]
+) -> tuple[int, list[str]] | None:
+    """Return names with those of their groups, where they alone do not tell the columns apart.
+
+    A group stands above its first column only, or above each, as "Motor" and "Pump" above the
+    "Temp" of both.
+
+    Returns
+    -------
+    (int, list of str) or None
+        The other line, and the names; None if no line tells the columns apart.
+    """
+    bare = [cell.strip() for cell in cells]
+    if "" not in bare and len(set(bare)) == len(bare):
+        return None
+    for i, other in others.items():
+        if len(other) != len(bare):
+            continue
+        groups, names = (other, bare) if i < at else (bare, other)
+        joined: list[str] = []
+        group = ""
+        for above, name in zip(groups, names, strict=True):
+            group = above.strip() or group
+            parts = dict.fromkeys(filter(None, (group, name.strip())))
+            joined.append(" ".join(parts))
+        is_below = any(name.strip() for name in names)
+        if is_below and "" not in joined and len(set(joined)) == len(joined):
+            return i, joined
+    return None
 
 
 def _usual_length(lines: Sequence[Cells]) -> int:
@@ -181,9 +229,16 @@ def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
             break
         above.insert(0, i)
     # A title has few cells; units may have few, too, but stand below the names.
-    while above and n_cells > 2 and 2 * sum(bool(c.strip()) for c in lines[above[0]]) < n_cells:
+    while above and n_cells > 2 and _is_title(lines[above[0]], n_cells):
         above.pop(0)
     return above
+
+
+def _is_title(cells: Cells, n_cells: int) -> bool:
+    """Return whether few cells are filled, but for names of groups, which leave out the first."""
+    n_filled = sum(bool(cell.strip()) for cell in cells)
+    is_group = n_filled > 1 and not cells[0].strip()
+    return 2 * n_filled < n_cells and not is_group
 
 
 def _is_logger_line(cells: Cells) -> bool:

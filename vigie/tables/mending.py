@@ -7,6 +7,7 @@ long as a row, and sums below the last row.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ _FOOTERS = """
 """
 FOOTERS = frozenset(_FOOTERS.split())
 """Words before the numbers below a table."""
+_WORD = re.compile(r"[^\W\d_]+")
 MOST_FOOTERS = 10
 MOST_COMMENTS = 0.1
 """Share of the lines: in a column of numbers such as "#12", all begin so."""
@@ -44,8 +46,8 @@ class Mender:
         Lines below the last row.
     drops : bool
         Whether lines without readings are left out.
-    drops_blank, drops_comments : bool
-        Whether rows without a single value are, and lines that begin with #.
+    drops_blank, drops_comments, drops_marks : bool
+        Whether rows without a single value are, lines that begin with #, and those of WinCC.
     trims : bool
         Whether separators are added to the ends of rows, or removed from there.
     """
@@ -60,6 +62,7 @@ class Mender:
     drops: bool = False
     drops_blank: bool = False
     drops_comments: bool = False
+    drops_marks: bool = False
     trims: bool = False
 
     @property
@@ -80,13 +83,16 @@ class Mender:
         list of str
             Notes on them.
         """
-        if self.separator == " ":
+        if not self.separator.strip(" "):
             return []
         notes = []
         lines = [*head, *tail]
         if any(map(self._is_blank, lines)) and self._may_drop_blank(head, tail):
             self.drops_blank = True
             notes.append("Rows without a single value are left out")
+        if any(map(is_mark, lines)):
+            self.drops_marks = True
+            notes.append("Lines of WinCC that begin with $RT_ are left out")
         if 0 < sum(map(self._is_comment, lines)) <= MOST_COMMENTS * len(lines):
             self.drops_comments = True
             notes.append("Lines that begin with # are left out")
@@ -105,6 +111,7 @@ class Mender:
         if self.drops and (
             (self.drops_blank and self._is_blank(line))
             or (self.drops_comments and self._is_comment(line))
+            or (self.drops_marks and is_mark(line))
             or self._is_header(line)
             or line.strip() in self.footers
         ):
@@ -124,7 +131,7 @@ class Mender:
 
     def can_trim(self, line: str) -> bool:
         """Return whether a row has the right number of cells once it is trimmed."""
-        return self.separator != " " and self._count(self.trimmed(line)) == self.n_cells
+        return bool(self.separator.strip(" ")) and self._count(self.trimmed(line)) == self.n_cells
 
     def _count(self, line: str) -> int:
         """Return the number of cells of a line; 0 if a cell goes on in the next line."""
@@ -181,12 +188,39 @@ class Mender:
     def _is_footer(self, line: str, rows: Sequence[Sequence[str]]) -> bool:
         if line.count(self.quote) % 2:
             return False
-        cells = [cell.strip() for cell in self._cells(line)]
-        if len(cells) != self.n_cells:
-            return False
-        place = next((i for i, cell in enumerate(cells) if cell), 0)
-        if cells[place].lower().strip(" :.") not in FOOTERS:
-            return False
-        above = [row[place] for row in rows if len(row) == self.n_cells and row[place].strip()]
-        read = [cell for cell in above if is_number(cell) or is_time(cell)]
-        return len(read) > REASONABLE * len(above)
+        cells = self._cells(line)
+        return len(cells) == self.n_cells and is_footer(cells, rows)
+
+
+def is_mark(line: str) -> bool:
+    """Return whether a line is one that WinCC writes for itself, such as the number of rows."""
+    return line.lstrip('" ').startswith("$RT_")
+
+
+def is_footer(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether a row is a sum or the like, where other rows have a number or a time."""
+    place = next((i for i, cell in enumerate(cells) if cell.strip()), 0)
+    words = _WORD.findall(cells[place].lower())
+    # "Total", "Grand total" and "Total (40 rows)".
+    if not words or FOOTERS.isdisjoint((words[0], words[-1])):
+        return False
+    above = [row[place] for row in rows if len(row) == len(cells) and row[place].strip()]
+    read = [cell for cell in above if is_number(cell) or is_time(cell)]
+    return len(read) > REASONABLE * len(above)
+
+
+def n_footers(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many of the last rows are sums and the like, or have a word in their only cell."""
+    n_below = 0
+    while n_below < min(MOST_FOOTERS, len(rows) - 1):
+        row, above = rows[-1 - n_below], rows[: len(rows) - 1 - n_below]
+        present = [cell for cell in row if cell.strip()]
+        is_single = len(row) > 1 and len(present) == 1
+        is_word = is_single and not is_number(present[0]) and not is_time(present[0])
+        place = row.index(present[0]) if present else 0
+        n_read = sum(is_number(r[place]) or is_time(r[place]) for r in above)
+        is_odd = is_word and 2 * n_read > len(above)
+        if not (is_odd or is_footer(row, above)):
+            break
+        n_below += 1
+    return n_below

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +29,7 @@ from vigie.tables.doubtful_times import doubts, groups_of_clocks
 from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.origin import Origin
+from vigie.tables.other_files import refuse_damaged
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
 from vigie.tables.sampled_rows import sampled_rows
 from vigie.tables.table import Table, Times
@@ -79,9 +82,12 @@ def open_table(path: Path, options: ReadOptions = UNSTATED) -> TableFile:
         extension = path.suffix.lower()
         if extension in parquet_file.EXTENSIONS or parquet_file.is_parquet(path):
             return parquet_file.ParquetFile(path)
-        if extension in excel_file.EXTENSIONS or text.is_workbook(path):
-            return excel_file.ExcelFile(path, options.sheet)
-        return CsvFile(path, options.csv)
+        if text.is_workbook(path):
+            return excel_file.ExcelFile(path, options.sheet, options.csv.decimal)
+        file = CsvFile(path, options.csv)
+        if extension in excel_file.EXTENSIONS:
+            file.notes.append(f"It is no workbook, though called {extension}, but text")
+        return file
 
 
 def read_table(
@@ -185,6 +191,8 @@ def understood(
         formats[name] = column.written
         if column.note:
             notes.append(column.note)
+    if (note := _sum_below(data, clock)) is not None:
+        notes.append(note)
     return Table(
         frame=pd.DataFrame(data, copy=False),
         times=times,
@@ -196,6 +204,20 @@ def understood(
         written=written,
         origin=file.origin,
     )
+
+
+def _sum_below(data: Mapping[str, Any], clock: Collection[str]) -> str | None:
+    """Return a note if the last row is the sum of all others, in each column of numbers."""
+    n_summed = 0
+    for name, values in data.items():
+        if name in clock or getattr(values, "dtype", None) != np.float64 or len(values) < 3:
+            continue
+        above = values[:-1]
+        total = np.nansum(above)
+        if not np.isclose(values[-1], total, rtol=1e-6) or np.abs(above).max(initial=0) == 0:
+            return None
+        n_summed += 1
+    return "The last row is the sum of all others: remove it if it is no reading" if n_summed else None
 
 
 class Recording:
@@ -579,7 +601,10 @@ def _readable(path: Path) -> Iterator[None]:
             field="FILE",
             remedy="Say --encoding NAME, such as shift_jis, or save it as CSV UTF-8.",
         ) from error
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        kind = "Parquet" if parquet_file.is_parquet(path) else text.packing(path)
+        if kind is not None:
+            refuse_damaged(path, kind)
         raise InvalidDataError(
             f"{path} cannot be read: {str(error).strip().rstrip('.')}.",
             field="FILE",

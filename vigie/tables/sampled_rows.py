@@ -33,8 +33,7 @@ def sampled_rows(file: CsvFile) -> list[list[str]] | None:
         text.packing(file.path)
         or file.encoding not in ENCODINGS
         or file.has_quotes
-        or file.mender.is_needed
-        or dialect.separator == " "
+        or file.is_changed
     ):
         return None
     first, last = BLOCK_BYTES, file.path.stat().st_size - TAIL_BYTES

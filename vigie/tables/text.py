@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vigie.errors import InvalidDataError
+from vigie.tables.other_files import refuse_damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_OF_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that macOS and Windows put into folders."""
 SAMPLE_BYTES = 1 << 20
 PACKED = {
     b"\x1f\x8b": "gzip",
@@ -44,7 +47,7 @@ def is_workbook(path: Path) -> bool:
         return True
     if not start.startswith(b"PK\x03\x04"):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with _archive(path) as archive:
         return not {"[Content_Types].xml", "mimetype"}.isdisjoint(archive.namelist())
 
 
@@ -60,13 +63,14 @@ def open_bytes(path: Path) -> IO[bytes] | pa.NativeFile:
 
     kind = packing(path)
     if kind == "zip":
-        archive = zipfile.ZipFile(path)
-        members = [name for name in archive.namelist() if not name.endswith("/")]
+        archive = _archive(path)
+        members = [name for name in archive.namelist() if not _is_no_file(name)]
         if len(members) != 1:
+            listed = f": {', '.join(members[:5])}" if members else ""
             raise InvalidDataError(
-                f"{path} holds {len(members)} files: {', '.join(members[:5])}.",
+                f"{path} holds {len(members)} files{listed}.",
                 field="FILE",
-                remedy="Unpack it, and name one of them.",
+                remedy="Unpack it, and name one of them." if members else "Pack the table anew.",
             )
         return archive.open(members[0])
     if kind == "xz":
@@ -74,6 +78,19 @@ def open_bytes(path: Path) -> IO[bytes] | pa.NativeFile:
 
         return lzma.open(path, "rb")
     return pa.input_stream(str(path), compression=kind, buffer_size=SAMPLE_BYTES)
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        refuse_damaged(path, "zip")
+
+
+def _is_no_file(name: str) -> bool:
+    """Return whether an entry of an archive is a folder, or what a system keeps of its own."""
+    base = name.rsplit("/", 1)[-1]
+    return not base or base in _OF_SYSTEMS or name.startswith("__MACOSX/") or base[:2] == "._"
 
 
 def read_sample(path: Path) -> bytes:
