@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from vigie.tables.dialect import (
     separator_reasons,
     without_spaces,
 )
+from vigie.tables.encodings import UNSURE
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.mending import Mender
 from vigie.tables.numbers import (
@@ -47,6 +49,8 @@ BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBERED = re.compile(r"column \d+|.*\.\d+")
+_NO_LINE_END = ("straddl", "out of sync", "larger than block size")
+"""Words of pyarrow about a cell or a line without an end."""
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -82,12 +86,18 @@ class CsvFile:
         if options.encoding is not None:
             require_encoding(options.encoding)
         sample = text.read_sample(path)
-        self.encoding = options.encoding or text.encoding_of(sample)
+        self.encoding, of_encoding = options.encoding or "", ""
+        if not self.encoding:
+            self.encoding, of_encoding = text.encoding_of(sample)
         if not sample.strip():
             raise InvalidDataError(
                 f"{path} is empty.", field="FILE", remedy="Give a table with names and readings."
             )
+        self._options = options
         content = text.decoded(sample, self.encoding)
+        if options.encoding is not None and "\ufffd" in content:
+            # The names are not read again.
+            self._require_decodable(sample)
         refuse_other(sample, content)
         lines = _LINE_END.split(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
@@ -101,7 +111,10 @@ class CsvFile:
         self.has_quotes = any(self.dialect.quote in line for line in readings)
         layout = self.dialect.layout
         self.columns, self.units, self.notes = layout.names, layout.units, list(layout.notes)
-        self._options, self._first_lines = options, lines[:COMPARED_LINES]
+        if of_encoding:
+            self.notes.append(of_encoding)
+        self._first_lines = lines[:COMPARED_LINES]
+        self._is_ascii = sample.isascii()
         self._has_mark = any(map(sample.startswith, text.MARKS))
         self.mender = self._mender(lines, layout.first > 0 and layout.has_header)
         head = lines[self.dialect.skipped_lines :]
@@ -246,6 +259,8 @@ class CsvFile:
                     to_skip -= len(batch) - len(part)
                     if len(part):
                         yield part
+        except UnicodeDecodeError as error:
+            raise self._undecodable() from error
         except pa.ArrowInvalid as error:
             if stray.can_mend and not self.mender.trims:
                 self.mender.trims = True
@@ -261,8 +276,13 @@ class CsvFile:
         """Read a column as text that is no plain column of numbers after all."""
         if "Empty CSV file" in message:
             return
-        if "UTF8" in message and self.encoding == "utf-8":
-            self.encoding = "cp1252"
+        if "UTF8" in message and self.encoding.startswith("utf-8"):
+            if self._options.encoding is not None or not self._is_ascii:
+                raise self._undecodable()
+            self.encoding = UNSURE
+            self.notes.append(
+                f"Bytes that are no UTF-8 are read as {UNSURE}; --encoding NAME sets another one"
+            )
             return
         column = _COLUMN.search(message)
         if column is None:
@@ -272,9 +292,40 @@ class CsvFile:
         if len(self._plain) == before:
             raise self._unreadable(message)
 
-    def _unreadable(self, message: str) -> InvalidDataError:
+    def _require_decodable(self, sample: bytes) -> None:
+        try:
+            codecs.getincrementaldecoder(self.encoding)().decode(sample)
+        except UnicodeDecodeError as error:
+            raise self._undecodable() from error
+
+    def _undecodable(self) -> InvalidDataError:
+        """Return the error that names the first line that is not in the encoding."""
+        encoding = self.encoding
+        decoder = codecs.getincrementaldecoder(encoding)()
+        number, found = 1, ""
+        with text.open_bytes(self.path) as source:
+            while not found and (block := bytes(source.read(BLOCK_BYTES))):
+                try:
+                    number += decoder.decode(block).count("\n")
+                except UnicodeDecodeError as error:
+                    before = error.object[: error.start].decode(encoding, errors="replace")
+                    number += before.count("\n")
+                    found = f" holds the byte {error.object[error.start]:#x}, which"
         return InvalidDataError(
-            f"{self.path} cannot be read: {message.rstrip('.')}.",
+            f"Line {number}{found} is no text in {encoding}.",
+            field="FILE",
+            remedy="Say --encoding NAME, such as cp1252, cp850 or shift_jis, or save it as CSV UTF-8.",
+        )
+
+    def _unreadable(self, message: str) -> InvalidDataError:
+        if any(words in message for words in _NO_LINE_END):
+            return InvalidDataError(
+                f"{self.path} has a line of more than {BLOCK_BYTES >> 20} MiB.",
+                field="FILE",
+                remedy="Close the quotation mark that is left open in it, or remove it.",
+            )
+        return InvalidDataError(
+            f"{self.path} cannot be read as a table.",
             field="FILE",
             remedy="Give a table with one row a line, and its names in the first.",
         )

@@ -404,7 +404,7 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
 
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
     """Split lines into cells, and find the table in them."""
-    rows, ends = _cells(lines[n_above:], separator, quote)
+    rows, ends = _cells(lines[n_above:], separator, quote, n_above)
     layout = find_layout(rows[:LAYOUT_LINES])
     if n_above and not layout.has_header:
         # numpy writes the names as the last comment.
@@ -428,7 +428,9 @@ def _with_line(note: str, n_above: int) -> str:
     return re.sub(r"\d+", lambda match: str(int(match[0]) + n_above), note)
 
 
-def _cells(lines: Sequence[str], separator: str, quote: str) -> tuple[list[list[str]], list[int]]:
+def _cells(
+    lines: Sequence[str], separator: str, quote: str, n_above: int = 0
+) -> tuple[list[list[str]], list[int]]:
     """Split lines into cells; also return the number of the last line of each row."""
     if separator.isspace():
         lines = [without_spaces(line, separator) for line in lines]
@@ -443,7 +445,12 @@ def _cells(lines: Sequence[str], separator: str, quote: str) -> tuple[list[list[
             if len(rows) >= MOST_ROWS:
                 break
     except csv.Error as error:
-        raise InvalidDataError(f"Line {reader.line_num}: {error}.", field="FILE") from error
+        opened = n_above + (ends[-1] if ends else 0) + 1
+        raise InvalidDataError(
+            f"A cell that begins in line {opened} does not end.",
+            field="FILE",
+            remedy="Close the quotation mark that is left open there, or remove it.",
+        ) from error
     return rows, ends
 
 

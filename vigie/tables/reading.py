@@ -594,13 +594,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except InvalidDataError:
         raise
-    except UnicodeDecodeError as error:
-        raise InvalidDataError(
-            f"{path} is not written in the encoding {error.encoding}: byte {error.start + 1} is no "
-            "character of it.",
-            field="FILE",
-            remedy="Say --encoding NAME, such as shift_jis, or save it as CSV UTF-8.",
-        ) from error
     except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         kind = "Parquet" if parquet_file.is_parquet(path) else text.packing(path)
         if kind is not None:

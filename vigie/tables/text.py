@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import zipfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from vigie.errors import InvalidDataError
+from vigie.tables.encodings import legacy_encoding
 from vigie.tables.other_files import refuse_damaged
 
 if TYPE_CHECKING:
@@ -99,39 +100,20 @@ def read_sample(path: Path) -> bytes:
         return bytes(file.read(SAMPLE_BYTES))
 
 
-def encoding_of(sample: bytes) -> str:
-    """Return the encoding of a text by its mark and its content.
-
-    What is neither marked nor valid UTF-8 is taken for Windows-1252, which Excel writes in Western
-    Europe, unless charset-normalizer finds another script in it.
-    """
+def encoding_of(sample: bytes) -> tuple[str, str]:
+    """Return the encoding of a text by its mark and its content, and a note where it is not sure."""
     for mark, name in MARKS.items():
         if sample.startswith(mark):
-            return name
+            return name, ""
     zeros = [sample[start : 1 << 12 : 2].count(0) for start in (0, 1)]
     if max(zeros) > len(sample[: 1 << 12]) // 5:
-        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", ""
     try:
         # The sample may end within a character.
         codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
-        return _legacy_encoding(sample)
-    return "utf-8"
-
-
-def _legacy_encoding(sample: bytes) -> str:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(sample[: 1 << 16]).best()
-    if best is not None and best.coherence > 0 and _is_other_script(best):
-        return str(best.encoding)
-    return "cp1252"
-
-
-def _is_other_script(match: Any) -> bool:
-    """Return whether a text has letters beyond those of Western Europe."""
-    letters = [c for c in str(match) if c.isalpha() and not c.isascii()]
-    return sum(ord(c) > 0x24F for c in letters) > len(letters) // 2
+        return legacy_encoding(sample)
+    return "utf-8", ""
 
 
 def decoded(sample: bytes, encoding: str) -> str:

@@ -173,13 +173,6 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(file: Path):
         read_table(file)
 
 
-def test_another_encoding_is_asked_for(file: Path):
-    file.write_bytes("時刻,温度\n2024-01-01,1.5\n2024-01-02,2.5\n".encode("shift_jis"))
-    with pytest.raises(InvalidDataError) as error:
-        read_table(file)
-    assert "--encoding" in str(error.value.remedy)
-
-
 def test_a_parquet_file_may_have_any_name_but_each_column_its_own(file: Path):
     pd.DataFrame({"a": [1.5, 2.5], "b": [3.5, 4.5]}).to_parquet(file)
     assert read_table(file).frame["a"].tolist() == [1.5, 2.5]
