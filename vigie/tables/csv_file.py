@@ -35,8 +35,15 @@ from vigie.tables.numbers import (
 from vigie.tables.options import CsvOptions, Mark
 from vigie.tables.origin import Origin
 from vigie.tables.other_files import refuse_other
-from vigie.tables.program_formats import changed, changes_of
+from vigie.tables.program_formats import (
+    BYTE_ORDER_MARK,
+    Change,
+    changed,
+    changes_of,
+    without_mark,
+)
 from vigie.tables.stated import require_encoding
+from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +56,7 @@ BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBERED = re.compile(r"column \d+|.*\.\d+")
+_FIRST_OF_MARK = BYTE_ORDER_MARK.encode()[0]
 _NO_LINE_END = ("straddl", "out of sync", "larger than block size")
 """Words of pyarrow about a cell or a line without an end."""
 _COLUMN = re.compile(r"In CSV column #(\d+)")
@@ -103,7 +111,7 @@ class CsvFile:
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         _refuse_binary(lines)
-        self._changes = changes_of(lines)
+        self._changes: list[Change] = changes_of(lines)
         if self._changes:
             lines = [changed(line, self._changes) for line in lines]
         self.dialect = find_dialect(lines, options.separator, options.decimal)
@@ -257,6 +265,9 @@ class CsvFile:
                 for batch in reader:
                     part = batch.slice(min(to_skip, len(batch)))
                     to_skip -= len(batch) - len(part)
+                    if self._has_mark_within(part):
+                        self._changes.append(without_mark)
+                        raise _Again(is_stray=False)
                     if len(part):
                         yield part
         except UnicodeDecodeError as error:
@@ -272,9 +283,26 @@ class CsvFile:
             self._widen(str(error), wanted)
             raise _Again(is_stray=False) from error
 
+    def _has_mark_within(self, batch: pa.RecordBatch) -> bool:
+        """Return whether a row begins with the mark of an encoding, as where files were joined."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        first = self.columns[0]
+        if first not in batch.schema.names or without_mark in self._changes:
+            return False
+        cells = batch.column(first)
+        # Few cells have a byte as large as its first one.
+        if cells.type != pa.string() or bytes_of(cells)[0].max(initial=0) < _FIRST_OF_MARK:
+            return False
+        return bool(pc.any(pc.starts_with(cells, BYTE_ORDER_MARK)).as_py())
+
     def _widen(self, message: str, wanted: Sequence[str]) -> None:
         """Read a column as text that is no plain column of numbers after all."""
         if "Empty CSV file" in message:
+            return
+        if BYTE_ORDER_MARK in message and without_mark not in self._changes:
+            self._changes.append(without_mark)
             return
         if "UTF8" in message and self.encoding.startswith("utf-8"):
             if self._options.encoding is not None or not self._is_ascii:
@@ -314,7 +342,7 @@ class CsvFile:
         return InvalidDataError(
             f"Line {number}{found} is no text in {encoding}.",
             field="FILE",
-            remedy="Say --encoding NAME, such as cp1252, cp850 or shift_jis, or save it as CSV UTF-8.",
+            remedy="Say --encoding NAME, such as cp850 or shift_jis, or save it as CSV UTF-8.",
         )
 
     def _unreadable(self, message: str) -> InvalidDataError:
@@ -348,7 +376,10 @@ class CsvFile:
         source: Any = text.open_bytes(self.path)
         encoding = self.encoding
         if self.is_changed:
-            source, encoding = Lines(source, encoding, self.plain_line, self.mender.n_above), "utf-8"
+            source, encoding = (
+                Lines(source, encoding, self.plain_line, self.mender.n_above),
+                "utf-8",
+            )
         options = {
             "read_options": pa_csv.ReadOptions(
                 column_names=cells,

@@ -298,7 +298,14 @@ def separator_reasons(
 
 
 def _in_words(separator: str) -> str:
-    names = {ALIGNED: "several spaces", ",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+    names = {
+        ALIGNED: "several spaces",
+        ",": "commas",
+        ";": "semicolons",
+        "\t": "tabs",
+        "|": "bars",
+        " ": "spaces",
+    }
     return names.get(separator, repr(separator))
 
 

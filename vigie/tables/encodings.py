@@ -146,7 +146,11 @@ def _of_script(lines: bytes) -> str | None:
         word = re.compile(f"[{small}]*")
         words = [w for w in _words(text) if w != "µ"]
         letters = "".join(words).lower()
-        are_words = all(word.fullmatch(w.lower()) and (w.isupper() or w[1:].islower()) for w in words if len(w) > 1)
+        are_words = all(
+            word.fullmatch(w.lower()) and (w.isupper() or w[1:].islower())
+            for w in words
+            if len(w) > 1
+        )
         if len(letters) >= FEWEST_LETTERS and are_words:
             shares[encoding] = sum(c in common for c in letters) / len(letters)
     best = max(shares, key=lambda encoding: shares[encoding], default=None)

@@ -118,7 +118,9 @@ def _chosen(book: Any, path: Path, sheet: str | None) -> tuple[str, list[list[An
                 remedy=f"Its sheets are: {', '.join(map(repr, book.sheet_names))}.",
             )
         return sheet, book.get_sheet_by_name(sheet).to_python(skip_empty_area=True)
-    sheets = {n: book.get_sheet_by_name(n).to_python(skip_empty_area=True) for n in book.sheet_names}
+    sheets = {
+        n: book.get_sheet_by_name(n).to_python(skip_empty_area=True) for n in book.sheet_names
+    }
     for is_one in (_is_number, _is_number_as_text):
         for name, rows in sheets.items():
             if sum(is_one(cell) for row in rows[:LAYOUT_ROWS] for cell in row) > 1:

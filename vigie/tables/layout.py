@@ -95,7 +95,9 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
     groups = [i for i in head if i != at and not _is_units(lines[i])]
     if (joined := _joined(cells, at, {i: lines[i] for i in groups})) is not None:
         group, cells = joined
-        notes.append(f"Lines {min(at, group) + 1} and {max(at, group) + 1} name the columns together")
+        notes.append(
+            f"Lines {min(at, group) + 1} and {max(at, group) + 1} name the columns together"
+        )
         head = [i for i in head if i != group]
         at = max(at, group)
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])

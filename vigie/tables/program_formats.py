@@ -113,7 +113,11 @@ def head_of(lines: Sequence[str]) -> Head:
     words = [line.strip().strip('"') for line in lines[:FIRST_LINES]]
     if words[0] == "#NAMES":
         at = next((i for i, word in enumerate(words) if word.startswith("#ROWS")), 0)
-        return Head(at + 1, lines[1], note="Lines of Ignition are above the readings") if at else Head()
+        return (
+            Head(at + 1, lines[1], note="Lines of Ignition are above the readings")
+            if at
+            else Head()
+        )
     if words[0] == "ASCII" and len(words) > 3 and len(words[1]) == 1:
         mark = words[1]
         if all(line.count(mark) + 1 == len(_FASTLOAD) for line in lines[3:FIRST_LINES] if line):

@@ -213,11 +213,14 @@ def _sum_below(data: Mapping[str, Any], clock: Collection[str]) -> str | None:
         if name in clock or getattr(values, "dtype", None) != np.float64 or len(values) < 3:
             continue
         above = values[:-1]
-        total = np.nansum(above)
-        if not np.isclose(values[-1], total, rtol=1e-6) or np.abs(above).max(initial=0) == 0:
+        total = above.sum()
+        total = np.nansum(above) if np.isnan(total) else total
+        if not np.isclose(values[-1], total, rtol=1e-6) or not above.any():
             return None
         n_summed += 1
-    return "The last row is the sum of all others: remove it if it is no reading" if n_summed else None
+    return (
+        "The last row is the sum of all others: remove it if it is no reading" if n_summed else None
+    )
 
 
 class Recording:

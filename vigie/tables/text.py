@@ -101,7 +101,7 @@ def read_sample(path: Path) -> bytes:
 
 
 def encoding_of(sample: bytes) -> tuple[str, str]:
-    """Return the encoding of a text by its mark and its content, and a note where it is not sure."""
+    """Return the encoding of a text by its mark and content, and a note where it is not sure."""
     for mark, name in MARKS.items():
         if sample.startswith(mark):
             return name, ""

@@ -87,7 +87,7 @@ def test_bytes_that_no_language_has_are_said(file: Path):
 def test_a_byte_that_is_no_character_is_refused_with_its_line(file: Path):
     write(file, "時刻,温度,流量", "shift_jis")
     for encoding in ("cp1252", "utf-8", "utf-8-sig"):
-        with pytest.raises(InvalidDataError, match="Line 1 holds the byte 0x.*Say --encoding"):
+        with pytest.raises(InvalidDataError, match=r"Line 1 holds the byte 0x.*Say --encoding"):
             read_table(file, ReadOptions(csv=CsvOptions(encoding=encoding)))
     rows = [f"{row},ok" for row in ROWS] * 3000
     file.write_bytes("\n".join(["time,flow,rms,state", *rows, ""]).encode() + b"1,2,3,\xe4\n")
@@ -103,7 +103,9 @@ def test_late_bytes_of_a_plain_file_are_said(file: Path):
     file.write_bytes("\n".join(["flow,rms,state", *rows, "1.5,2.5,Gerät", ""]).encode("cp1252"))
     table = read_table(file)
     assert table.frame["state"].iloc[-1] == "Gerät"
-    assert any(note.startswith("Bytes that are no UTF-8 are read as cp1252") for note in table.notes)
+    assert any(
+        note.startswith("Bytes that are no UTF-8 are read as cp1252") for note in table.notes
+    )
 
 
 def test_a_quotation_mark_that_is_left_open_is_named(file: Path):

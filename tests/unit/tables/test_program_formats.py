@@ -143,7 +143,9 @@ def test_decimal_commas_between_commas_are_not_taken_for_columns(file: Path, tim
 
 
 def test_whole_numbers_between_commas_need_no_names(file: Path):
-    frame = read(file, [f"{900 + i % 3},{480 + i % 7},{12 + i % 5},{50 - i % 4}" for i in range(30)])
+    frame = read(
+        file, [f"{900 + i % 3},{480 + i % 7},{12 + i % 5},{50 - i % 4}" for i in range(30)]
+    )
     assert frame["column 4"].tolist() == [50 - i % 4 for i in range(30)]
 
 
@@ -229,5 +231,18 @@ def test_numbers_that_are_text_in_all_sheets_are_found(tmp_path: Path):
     table = read_table(path, ReadOptions(csv=CsvOptions(decimal=",")))
     assert table.frame["flow"].tolist() == [1.25] * 30
     workbook(path, Info=[["Export", "by A"]])
-    with pytest.raises(InvalidDataError, match="No sheet .* holds numbers. Its sheets are: 'Info'"):
+    with pytest.raises(
+        InvalidDataError, match=r"No sheet .* holds numbers. Its sheets are: 'Info'"
+    ):
         read_table(path)
+
+
+@pytest.mark.parametrize("first", ["time", "flow"])
+def test_a_mark_of_the_encoding_far_below_is_left_out(file: Path, first: str):
+    times = pd.date_range("2024-02-05", periods=60_000, freq="s").strftime("%Y-%m-%d %H:%M:%S")
+    rows = [
+        f"{time},{i % 9}.5" if first == "time" else f"{i % 9}.5,7" for i, time in enumerate(times)
+    ]
+    rows[55_000] = f"\ufeff{rows[55_000]}"
+    frame = read(file, ["time,flow" if first == "time" else "flow,rms", *rows])
+    assert frame["flow"].tolist() == [i % 9 + 0.5 for i in range(60_000)]

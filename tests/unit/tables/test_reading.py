@@ -120,7 +120,7 @@ def test_a_row_with_another_number_of_cells_is_refused_with_its_line(file: Path)
         read(file, "flow,rms\n1.5,2\n1.6,3\n1.7,2,3\n1.8,4\n")
     with pytest.raises(InvalidDataError, match="Line 4 has 1 cell, the others have 2"):
         read(file, "flow,rms\n1.5,2\n1.6,3\n1.7\n")
-    with pytest.raises(InvalidDataError, match="Line 4, the last one, has 1 cell.*cut off"):
+    with pytest.raises(InvalidDataError, match=r"Line 4, the last one, has 1 cell.*cut off"):
         read(file, "flow,rms\n1.5,2\n1.6,3\n1.7")
 
 
