@@ -55,7 +55,7 @@ class Dialect:
     rows : list of list of str
         The first readings, split into cells.
     is_sentence : bool
-        Whether a space follows each separator of the names, as in a sentence.
+        Whether a space follows each separator of the names, as in a sentence, or none is there.
     """
 
     separator: str
@@ -424,7 +424,7 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     layout = replace(layout, notes=notes)
     # Units of one column may stand between its name and its readings.
     names = next((row for row in reversed(rows[: layout.first]) if len(row) > 1), [])
-    is_sentence = bool(names) and all(cell.startswith(" ") for cell in names[1:])
+    is_sentence = all(cell.startswith(" ") for cell in names[1:])
     return Dialect(separator, quote, layout, skipped, rows[layout.first :], is_sentence)
 
 

@@ -167,6 +167,14 @@ def test_numbers_with_commas_and_a_word_below_are_not_taken_for_two_columns(file
         read_table(file)
 
 
+def test_one_name_above_numbers_with_commas_does_not_make_row_numbers_of_them(file: Path):
+    file.write_text("Recorded by A. B.\nT7\n2,53E+04\n3,32E+04\n#N/A\n")
+    with pytest.raises(InvalidDataError, match=r"'2,53E\+04' may be one number, or 2 columns"):
+        read_table(file)
+    file.write_text("flow\n1,20.5\n2,21.5\n3,22.5\n")
+    assert read_table(file).frame["flow"].tolist() == [20.5, 21.5, 22.5]
+
+
 def test_bytes_that_are_no_text_are_refused_with_their_line(file: Path):
     file.write_bytes(b"flow,rms\n1.5,1\n\0\0\0\0\n")
     with pytest.raises(InvalidDataError, match="Line 3 holds bytes that are no text"):

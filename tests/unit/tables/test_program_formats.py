@@ -231,9 +231,7 @@ def test_numbers_that_are_text_in_all_sheets_are_found(tmp_path: Path):
     table = read_table(path, ReadOptions(csv=CsvOptions(decimal=",")))
     assert table.frame["flow"].tolist() == [1.25] * 30
     workbook(path, Info=[["Export", "by A"]])
-    with pytest.raises(
-        InvalidDataError, match=r"No sheet .* holds numbers. Its sheets are: 'Info'"
-    ):
+    with pytest.raises(InvalidDataError, match=r"No sheet .* numbers. Its sheets are: 'Info'"):
         read_table(path)
 
 
