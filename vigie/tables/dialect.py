@@ -160,6 +160,8 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         tried = (_spaced if found == " " else _split)(lines, n_above, found, quote)
         if found == " " and _is_date_and_more(tried):
             continue
+        if tried.is_spaced and (better := _other_than_spaces(lines, n_above, tried)) is not None:
+            return better
         if tried.layout.has_header or dialect is None or found == " ":
             dialect = tried
         if tried.layout.has_header:
@@ -177,6 +179,42 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         if is_named and tried.layout.n_cells > 1 and not _left_in_cells(tried):
             return tried
     return dialect
+
+
+def _other_than_spaces(lines: Sequence[str], n_above: int, spaced: Dialect) -> Dialect | None:
+    """Return the dialect that makes numbers of all cells with spaces in them; None if none does.
+
+    Raises
+    ------
+    InvalidDataError
+        If commas may be decimal marks between spaces, or separate cells.
+    """
+    for other in SEPARATORS[:-1]:
+        try:
+            tried = _split(lines, n_above, other, spaced.quote)
+        except InvalidDataError:
+            continue
+        if tried.layout.n_cells < 2 or not _is_clean(tried):
+            continue
+        if other != "," or not _is_clean(spaced):
+            return tried
+        raise InvalidDataError(
+            f"{lines[tried.skipped_lines]!r} may be {tried.layout.n_cells} numbers with commas "
+            f"between them, or {spaced.layout.n_cells} with spaces.",
+            field="FILE",
+            remedy="Say --separator ',', or --separator space.",
+        )
+    return None
+
+
+def _is_clean(dialect: Dialect) -> bool:
+    """Return whether the first cells are whole numbers, times and missing values."""
+    rows = [row for row in dialect.rows[:LAYOUT_LINES] if any(cell.strip() for cell in row)]
+    cells = {cell.strip() for row in rows for cell in row}
+    is_even = len(set(map(len, rows))) == 1
+    return is_even and all(
+        c in MISSING or is_written(c) or (is_time(c) and "," not in c) for c in cells
+    )
 
 
 def _mark_within(dialect: Dialect) -> str | None:

@@ -154,6 +154,13 @@ def test_spaces_in_numbers_are_not_taken_for_those_between_cells(file: Path):
     assert read_table(file).frame["column 2"].tolist() == [38794.22, 44406.86, 14811.85]
 
 
+def test_tabs_and_commas_separate_numbers_with_spaces_in_them(file: Path):
+    file.write_text("Logger PL-7\n1 296 563,87\t1 648 412,03\t\n3 047 197,75\t3 242 800,15\t\n")
+    assert read_table(file).frame["column 2"].tolist() == [1648412.03, 3242800.15]
+    file.write_text("47 008,17 339,16 676\n54 158,NaN,30 088\n25 497,---,28 251\n")
+    assert read_table(file).frame["column 1"].tolist() == [47008, 54158, 25497]
+
+
 def test_a_first_row_of_switches_is_no_line_of_numbered_names(file: Path):
     file.write_text("0;1\n1;1\n1;0\n0;0\n")
     assert read_table(file).frame["column 1"].tolist() == [0, 1, 1, 0]
