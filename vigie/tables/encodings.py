@@ -58,6 +58,7 @@ _WESTERN = {
     "Portuguese": "áâãàçéêíóôõú",
     "Italian": "àèéìòù",
     "Nordic": "åäöæøé",
+    "Dutch": "ëïéèöü",
 }
 _CENTRAL = {
     "Polish": "ąćęłńóśźż",
@@ -71,6 +72,7 @@ _TURKISH = {"Turkish": "çğıöşü"}
 _BALTIC = {"Lithuanian": "ąčęėįšųūž", "Latvian": "āčēģīķļņšūž", "Estonian": "äõöüšž"}
 _ODD = {
     # Such letters in such places are those of another language in a wrong encoding.
+    "Dutch": r"(?<![aeiouAEIOU])[ëï]",
     "French": r"[èê](?![bcdfglmnprstvx])|i[êë]|ù(?<!où)|à\B|œ(?!u)|(?<![aeoué])[ëï]",
     "Italian": r"[àèéìòù]\B",
     "Portuguese": r"ã(?![oe\b])\B|õ(?!e)",

@@ -64,6 +64,7 @@ def test_letters_tell_the_encoding_which_is_said(file: Path, names: str, encodin
         "Ora,Velocità,Umidità",
         "Data,Vazão,Vibrações",
         "Tid,Måling,Strøm",
+        "Tijd,Temp °C,Coëfficiënt",
         "ZEIT,ÜBERDRUCK,Ø Rohr – innen",
     ],
 )
