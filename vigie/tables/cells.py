@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ from vigie.tables.numbers import (
     matching,
 )
 from vigie.tables.paired_times import is_text as is_text_type
+from vigie.tables.spelling import DRESSES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,14 +41,17 @@ class TextColumn:
         Whether it is a column of numbers, or of true and false.
     words : bool
         Whether some cells are words.
-    note : str
-        A sentence on cells that are read as missing; empty if there are none.
+    odd : dict of str to int
+        Cells of a column of numbers that are none, and counts; a kind of cell by its first one.
+    notes : tuple of str
+        Sentences on cells that are read otherwise than they stand there.
     """
 
     written: NumberFormat
     is_numeric: bool
     words: bool
-    note: str = ""
+    odd: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -61,24 +66,65 @@ class TextColumn:
         """
         shapes = Shapes()
         shapes.add(as_strings(cells))
-        if shapes.is_switch:
-            return cls(NumberFormat(), True, words=True)
         written = decide(shapes, name, options)
         if written is None:
             is_empty = shapes.n_present == 0
-            return cls(NumberFormat(), is_numeric=is_empty or is_known, words=not is_empty)
-        n_numbers = matching(shapes)[replace(written, unit="")]
+            notes = tuple(_note_on_units(name, shapes))
+            return cls(NumberFormat(), is_empty or is_known, words=not is_empty, notes=notes)
+        if written.switches:
+            return cls(written, True, words=True)
+        n_numbers = matching(shapes)[NumberFormat(written.decimal, written.thousands)]
         odd = {
             shapes.first[shape][1]: n
             for shape, n in shapes.counts.items()
-            if not re.fullmatch(written.pattern, shape) and not is_switched(shape)
+            if not re.fullmatch(written.pattern, shape)
         }
         if 2 * n_numbers <= shapes.n_present and not is_known:
             return cls(written, False, words=True)
-        note = ""
+        notes = (*_notes_on_dresses(name, shapes), *_note_on_bare(name, shapes, written))
+        return cls(written, True, words=bool(odd), odd=odd, notes=notes)
+
+    @property
+    def has_switch(self) -> bool:
+        """Whether words such as on and off stand among the numbers."""
+        return any(map(is_switched, self.odd))
+
+    def note_on_odd(self, name: str, *, keeps_switches: bool = False) -> Iterator[str]:
+        """Yield a note on the cells that are read as missing, if there are any."""
+        odd = {
+            cell: n for cell, n in self.odd.items() if not (keeps_switches and is_switched(cell))
+        }
         if odd:
-            note = f"{name}: {examples(odd)} in {sum(odd.values())} rows read as missing"
-        return cls(written, True, words=bool(odd), note=note)
+            yield f"{name}: {examples(odd)} in {_rows(sum(odd.values()))} read as missing"
+
+
+def _notes_on_dresses(name: str, shapes: Shapes) -> Iterator[str]:
+    for number, (cell, n) in shapes.dressed.items():
+        dress = DRESSES[number]
+        if dress.is_told:
+            plain = re.sub(dress.worn, dress.plain, cell)
+            such = "" if n == 1 else " and others like it"
+            yield f"{name}: {cell!r}{such} in {_rows(n)} read as {plain}"
+
+
+def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
+    if written.lacks_unit:
+        yield (
+            f"{name}: {shapes.first_with('')!r}, and each number without a unit in "
+            f"{_rows(shapes.units[''])}, read as {written.unit}"
+        )
+
+
+def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:
+    """Yield a note on a column of numbers that is text, since it has no unit of its own."""
+    units = sorted(shapes.units, key=lambda unit: -shapes.units[unit])
+    if len(units) > 1 and 2 * sum(shapes.units.values()) > shapes.n_present:
+        first, second = map(shapes.first_with, units[:2])
+        yield f"{name} has several units, as in {first!r} and {second!r}, and is left out"
+
+
+def _rows(n: int) -> str:
+    return "1 row" if n == 1 else f"{n:,} rows"
 
 
 def is_text(cells: Cells) -> bool:

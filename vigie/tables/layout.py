@@ -11,20 +11,15 @@ from itertools import count, pairwise
 from vigie.errors import InvalidDataError
 from vigie.tables.find_times import is_named
 from vigie.tables.numbers import MISSING
+from vigie.tables.spelling import dress_of
+from vigie.tables.units import UNITS
 
 Cells = Sequence[str]
 
 _UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
 _IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
-UNITS = {
-    *("°C", "°F", "K", "degC", "degF", "C", "F", "bar", "mbar", "Pa", "hPa", "kPa", "MPa", "psi"),
-    *("A", "mA", "V", "mV", "kV", "W", "kW", "MW", "kWh", "MWh", "VA", "kVA", "Hz", "kHz", "rpm"),
-    *("1/min", "min-1", "U/min", "tr/min", "mm/s", "m/s", "m/s2", "m/s²", "g", "mm", "cm", "m"),
-    *("µm", "um", "l/min", "L/min", "l/s", "m3/h", "m³/h", "kg/h", "t/h", "kg", "t", "N", "kN"),
-    *("Nm", "%", "ppm", "s", "ms", "min", "h", "-", "1", "[-]", "UTC", "deg", "rad", "rad/s"),
-    *("dB", "dBA", "µS/cm", "pH", "Ohm", "Ω", "kOhm", "%RH", "RPM", "Bar", "PSI", "l", "L", "m3"),
-}
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eEdD][-+]?\d+)?")
+_BEFORE_UNIT = re.compile(rf"{_NUMBER.pattern.replace(' ', '')}\s*(?P<unit>\D+.*)")
 _TIME = re.compile(r"\d{1,4}[-/.:hT ]\d{1,2}([-/.:hT ,]|$)")
 
 
@@ -110,7 +105,8 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
             stated = zip(names, lines[i], strict=False)
             units |= {name: _bare_unit(cell) for name, cell in stated if cell.strip()}
         elif i in head:
-            notes.append(f"Line {i + 1} holds no reading and is passed over")
+            lacks = "no time" if any(map(is_number, lines[i])) else "no reading"
+            notes.append(f"Line {i + 1} holds {lacks} and is passed over")
     return Layout(names, first, n_cells, units, notes=tuple(notes))
 
 
@@ -194,7 +190,12 @@ def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
     # have none.
     if next((cell for cell, kind in found if kind == "time"), "") in ("text", "number"):
         return False
-    counted = [cell == kind for cell, kind in found if kind in ("number", "time") and cell]
+    # A single cell may have a unit, as may names such as "24 V".
+    counted = [
+        kind_of_cell == kind
+        for (kind_of_cell, kind), cell in zip(found, line, strict=True)
+        if kind in ("number", "time") and kind_of_cell and not _has_unit(cell)
+    ]
     return 2 * sum(counted) > len(counted)
 
 
@@ -213,7 +214,19 @@ def _kind(cell: str) -> str:
     cell = cell.strip()
     if cell in MISSING:
         return ""
-    return "number" if is_number(cell) else "time" if is_time(cell) else "text"
+    if is_number(cell) or _is_dressed(cell):
+        return "number"
+    return "time" if is_time(cell) else "text"
+
+
+def _is_dressed(cell: str) -> bool:
+    """Return whether a cell is a number such as "0.061-"; "(1)" may number a column."""
+    return dress_of(cell) is not None and not cell.strip("()").isdigit()
+
+
+def _has_unit(cell: str) -> bool:
+    match = _BEFORE_UNIT.fullmatch(cell.strip())
+    return match is not None and match["unit"].strip() in UNITS
 
 
 def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
@@ -376,7 +389,8 @@ def _is_units(cells: Cells) -> bool:
 
 
 def _is_unit(cell: str) -> bool:
-    return cell.strip() in UNITS or _UNIT.fullmatch(cell.strip()) is not None
+    cell = cell.strip()
+    return cell in UNITS or (_UNIT.fullmatch(cell) is not None and not _is_dressed(cell))
 
 
 def _bare_unit(cell: str) -> str:

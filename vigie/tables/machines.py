@@ -185,6 +185,8 @@ def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
     words, values = sorted(names, key=lambda name: table.frame[name].dtype != object)
     is_mixed = table.frame[words].dtype == object and table.frame[values].dtype != object
     if is_mixed and 1 < table.frame[words].nunique() <= len(table.frame) // 2:
+        if not table.frame[words].str.contains("[^\\W\\d_]", regex=True).any():
+            return  # "3.05*" is a number with a mark, and no name.
         yield (
             f"If {words} names the sensor whose value {values} is, say "
             f"--long {shlex.quote(f'{words}:{values}')}"
@@ -193,7 +195,7 @@ def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
 
 def _note_on_rates(table: Table) -> Iterator[str]:
     """Yield a note if sensors are recorded less often than the rows."""
-    if rates := mixed_rates(table.frame, table.times):
+    if rates := mixed_rates(table.recorded, table.times):
         yield (
             f"{_listed(list(rates))} recorded less often than the rows: --hold "
             f"{duration(max(rates.values()))} holds the last value"

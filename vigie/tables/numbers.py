@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,15 @@ from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
 from vigie.tables.options import Mark
+from vigie.tables.spelling import (
+    APOSTROPHES,
+    CURRENCIES,
+    SPACES,
+    dress_of,
+    in_plain_digits,
+    undressed,
+)
+from vigie.tables.units import FACTORS, UNITS
 from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 
 MISSING = (
-    "", "-", "--", "---", "----", "?", "*", ".", "_", "x", "X",
+    "", "-", "--", "---", "----", "–", "—", "−", "?", "*", ".", "_", "x", "X",
     "nan", "NaN", "NAN", "-nan", "-NaN", "1.#QNAN", "-1.#IND", "1.#IND", "-1.#QNAN",
     "NA", "N/A", "n/a", "na", "n.a.", "N.A.", "<NA>", "#NA", "k.A.", "n.v.", "s.o.", "n.d.", "N.D.",
     "null", "NULL", "Null", "None", "NONE", "none", "nil", "NIL",
@@ -44,29 +53,46 @@ MISSING = (
     "Arc Off-line", "[-11059] No Good Data For Calculation", "OPEN CIRCUIT", "Sensor Fail",
 )  # fmt: skip
 """Cells that stand for a missing value, as historians, loggers and spreadsheets write it."""
-SWITCHED_ON = ("true", "on", "wahr", "vrai", "verdadero", "vero")
-SWITCHED_OFF = ("false", "off", "falsch", "faux", "falso")
-SPACES = " \u00a0\u202f\u2009"
-APOSTROPHES = "'’"
+_SWITCHED = """
+    true:false on:off yes:no wahr:falsch ein:aus an:aus ja:nein vrai:faux marche:arrêt marche:arret
+    oui:non verdadero:falso encendido:apagado sí:no si:no vero:falso acceso:spento sì:no
+    verdadeiro:falso ligado:desligado sim:não aan:uit waar:onwaar prawda:fałsz wł:wył tak:nie
+    zap:vyp ano:ne till:från på:av til:fra açık:kapalı açik:kapali evet:hayır doğru:yanlış
+    вкл:выкл вкл.:выкл. истина:ложь да:нет 开:关 開:關 是:否 オン:オフ 入:切 켜짐:꺼짐
+"""
+SWITCHED_ON = frozenset(pair.split(":")[0] for pair in _SWITCHED.split())
+SWITCHED_OFF = frozenset(pair.split(":")[1] for pair in _SWITCHED.split())
+"""Words of a switch, in lower case; those that stand for on in one language are off in none."""
 MOST_SHAPES = 5_000
 """A column with more different shapes is text."""
 
-_NUMBER_LIKE = re.compile(r"[-+−]?[.,]?[90]")
+_NUMBER_LIKE = re.compile(r"[-+]?[.,]?[90]")
 # Fortran writes 1.5D-03.
-_SIGN, _EXPONENT = r"[-+−]?", r"(?:[eEdD][-+]?\d+)?"
+_SIGN, _EXPONENT = r"[-+]?", r"(?:[eEdD][-+]?\d+)?"
+# The digits of "m3/h" and "min-1" are those of a unit; those of "10h30" are not.
+_IN_UNIT = r"(?:(?<=m)9|(?<=[COH])9|(?<=NO)9|(?<=SO)9|(?<=min)-9|(?<=[sm])-9)(?![90])"
 _WITH_UNIT = re.compile(
-    rf"[-+−]?[.,]?[90][90.,{APOSTROPHES}{SPACES}]*(?:[eEdD][-+]?[90]+)?\s*"
-    r"(?P<unit>(?![eEdD][-+]?[90])[^\W\d_][^90]*|[%°µΩ][^90]*)"
+    rf"[-+]?[.,]?[90][90.,{APOSTROPHES}{SPACES}]*(?:[eEdD][-+]?[90]+)?\s*"
+    rf"(?P<unit>(?![eEdD][-+]?[90])(?:[^\W\d_]|[%°µΩ{CURRENCIES}])(?:{_IN_UNIT}|[^90])*)"
 )
+_BARE = re.compile(rf"[-+90.,eEdD{APOSTROPHES}{SPACES}]+")
+MANY_GROUPED = 0.05
+"""Share of the numbers that have a thousands mark, in a column where any may have it."""
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How numbers are written: the decimal mark, the thousands mark, and a unit behind each."""
+    """How numbers are written: the decimal mark, the thousands mark, and a unit behind them.
+
+    With ``lacks_unit``, it may be absent. With ``switches``, words such as on and off count as 1
+    and 0.
+    """
 
     decimal: Mark = "."
     thousands: str | None = None
     unit: str = ""
+    lacks_unit: bool = False
+    switches: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -82,9 +108,14 @@ class NumberFormat:
             mark = f"[{SPACES}]" if self.thousands == " " else re.escape(self.thousands)
             if self.thousands == "'":
                 mark = f"[{APOSTROPHES}]"
-            digits = rf"(?:\d{{1,3}}|[1-9]\d{{0,2}}(?:{mark}\d{{3}})+)"
+            grouped = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+"
+            if self.thousands == ",":
+                # In India, 1,23,400 is written.
+                grouped = rf"(?:{grouped}|[1-9]\d?(?:,\d{{2}})+,\d{{3}})"
+            digits = rf"(?:\d{{1,3}}|{grouped})"
         exponent = _EXPONENT if self.thousands is None else ""
-        unit = rf"\s*{re.escape(self.unit)}" if self.unit else ""
+        unit = rf"(?:\s*{_unit_pattern(self.unit)})" if self.unit else ""
+        unit += "?" if self.lacks_unit else ""
         return rf"\s*{_SIGN}(?:{digits}(?:{point}\d*)?|{point}\d+){exponent}{unit}\s*"
 
     def __str__(self) -> str:
@@ -95,6 +126,8 @@ class NumberFormat:
         return said + (f", unit {self.unit}" if self.unit else "")
 
 
+SWITCHES = NumberFormat(switches=True)
+"""Words such as on and off, and numbers."""
 FORMATS: tuple[NumberFormat, ...] = (
     NumberFormat("."),
     NumberFormat(","),
@@ -122,6 +155,8 @@ class Shapes:
         Number of cells, and of those that are missing.
     overflow : bool
         Whether there are so many shapes that the column is text.
+    dressed : dict of int to (str, int)
+        By way to dress a number, as "(0.061)", the first cell that has it, and their number.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -129,6 +164,7 @@ class Shapes:
     n_rows: int = 0
     n_missing: int = 0
     overflow: bool = False
+    dressed: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def add(self, cells: pa.Array | pa.ChunkedArray) -> None:
         """Count the next cells of the column, of type string."""
@@ -137,9 +173,12 @@ class Shapes:
 
         for chunk in cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]:
             trimmed = pc.utf8_trim_whitespace(chunk)
-            codes, masks = (None, []) if self.overflow else _masked(trimmed)
+            if self.overflow:
+                plain, codes, masks = trimmed, None, list[str]()
+            else:
+                plain, codes, masks = self._in_plain_spelling(trimmed)
             if codes is None or chunk.null_count or not _MISSING_MASKS.isdisjoint(masks):
-                missing = pc.is_in(pc.fill_null(trimmed, ""), value_set=pa.array(MISSING))
+                missing = pc.is_in(pc.fill_null(plain, ""), value_set=pa.array(MISSING))
                 rows = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
             else:
                 rows = np.arange(len(chunk))
@@ -147,6 +186,16 @@ class Shapes:
                 self._count(codes[rows], masks, trimmed, rows)
             self.n_missing += len(chunk) - len(rows)
             self.n_rows += len(chunk)
+
+    def _in_plain_spelling(self, cells: pa.Array) -> tuple[pa.Array, NDArray[np.int32], list[str]]:
+        """Return cells written plainly, the codes of their masks, and these; note what differs."""
+        plain, codes, masks, worn = _plainly_spelt(cells)
+        if worn is not None:
+            for number in np.unique(worn[worn >= 0]).tolist():
+                rows = np.flatnonzero(worn == number)
+                cell, n = self.dressed.get(number, (cells[int(rows[0])].as_py(), 0))
+                self.dressed[number] = (cell, n + len(rows))
+        return plain, codes, masks
 
     def _count(
         self,
@@ -170,19 +219,67 @@ class Shapes:
 
     @cached_property
     def numeric(self) -> dict[str, int]:
-        """Shapes that begin as a number does, without a unit that all of them have, and counts."""
-        numeric = ((s, n) for s, n in self.counts.items() if is_number_like(s))
-        return {self.without_unit(shape): n for shape, n in numeric}
+        """Shapes that begin as a number does, without the unit of the column, and counts."""
+        numeric = Counter[str]()
+        for shape, n in self.counts.items():
+            if is_number_like(shape):
+                numeric[self.without_unit(shape)] += n
+        return numeric
+
+    @cached_property
+    def bare(self) -> dict[str, int]:
+        """Those of ``numeric`` that have nothing behind the number, and counts."""
+        return {shape: n for shape, n in self.numeric.items() if _BARE.fullmatch(shape)}
+
+    @cached_property
+    def units(self) -> dict[str, int]:
+        """What stands behind numbers, nothing included, and counts; a digit of it is a 9."""
+        units = Counter[str]()
+        for shape, n in self.counts.items():
+            if is_number_like(shape):
+                match = _WITH_UNIT.fullmatch(shape)
+                units[match["unit"] if match else ""] += n
+        return units
 
     @cached_property
     def unit(self) -> str:
-        """The unit that stands behind every number; empty if there is none, or several."""
-        units = set()
-        for shape in self.counts:
-            if is_number_like(shape):
-                match = _WITH_UNIT.fullmatch(shape)
-                units.add(match["unit"] if match else "")
-        return units.pop() if len(units) == 1 else ""
+        """The unit of the numbers, which stands behind most of them; empty if there is none.
+
+        Behind a few of them it is one only if it is known as such: "R" may be a flag.
+        """
+        named = {unit: n for unit, n in self.units.items() if unit}
+        if not named:
+            return ""
+        unit = max(named, key=lambda unit: named[unit])
+        n_bare = self.units.get("", 0)
+        is_known = self._as_written(unit) in UNITS.difference(FACTORS)
+        is_usual = 2 * (named[unit] + n_bare) > sum(self.units.values())
+        return unit if is_usual and (is_known or named[unit] >= n_bare) else ""
+
+    @property
+    def may_lack_unit(self) -> bool:
+        """Whether a number without the unit has it all the same; "987" is less than "1.09 K"."""
+        return self._as_written(self.unit) not in FACTORS
+
+    @property
+    def unit_as_written(self) -> str:
+        """The unit with its digits, such as m3/h."""
+        return self._as_written(self.unit)
+
+    def _as_written(self, unit: str) -> str:
+        """Return a unit with its digits, as the first cell has it."""
+        if "9" not in unit:
+            return unit
+        cell = next(cell for shape, (_, cell) in self.first.items() if shape.endswith(unit))
+        return cell[-len(unit) :]
+
+    def first_with(self, unit: str) -> str:
+        """Return the first number that has a unit, or none, if the unit is empty."""
+        for shape, (_, cell) in self.first.items():
+            match = _WITH_UNIT.fullmatch(shape)
+            if is_number_like(shape) and (match["unit"] if match else "") == unit:
+                return cell
+        return ""
 
     @cached_property
     def words(self) -> dict[str, int]:
@@ -202,15 +299,16 @@ class Shapes:
     def is_switch(self) -> bool:
         """Whether all cells are true or false, on or off, 1 or 0."""
         cells = {shape.lower() for shape in self.counts}
-        return bool(cells.difference(_DIGITS)) and cells <= {*SWITCHED_ON, *SWITCHED_OFF, *_DIGITS}
+        return bool(cells.difference(_DIGITS)) and cells <= _SWITCH_WORDS.union(_DIGITS)
 
 
 _DIGITS = ("9", "0")
+_SWITCH_WORDS = SWITCHED_ON | SWITCHED_OFF
 
 
 def is_switched(cell: str) -> bool:
-    """Return whether a cell is true or false, on or off, which count as numbers."""
-    return cell.lower() in (*SWITCHED_ON, *SWITCHED_OFF)
+    """Return whether a cell is true or false, on or off, in some language."""
+    return cell.lower() in _SWITCH_WORDS
 
 
 def is_number_like(shape: str) -> bool:
@@ -247,7 +345,7 @@ def decimal_of(shapes: Shapes) -> Mark | None:
 
 def is_marked(shapes: Shapes) -> bool:
     """Return whether a number has a point or a comma; whole numbers prove neither."""
-    return any(mark in shape for shape in shapes.numeric for mark in ".,")
+    return any(mark in shape for shape in shapes.bare for mark in ".,")
 
 
 def _possible(reads: Mapping[NumberFormat, int], shapes: Shapes) -> list[NumberFormat]:
@@ -300,6 +398,8 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
     InvalidDataError
         If the column mixes two formats, or its cells can be read in two ways.
     """
+    if shapes.is_switch:
+        return SWITCHES
     reads = matching(shapes)
     if options.stated is not None:
         reads = {written: n for written, n in reads.items() if written.decimal == options.stated}
@@ -310,7 +410,13 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
         possible = [_chosen(possible, shapes, name, options)]
     written = possible[0]
     _refuse_mixture(shapes, name, written)
-    return NumberFormat(written.decimal, written.thousands, shapes.unit)
+    _refuse_stray_groups(shapes, name, written, is_stated=options.stated is not None)
+    return NumberFormat(
+        written.decimal,
+        written.thousands,
+        shapes.unit_as_written,
+        lacks_unit=bool(shapes.unit) and shapes.may_lack_unit and "" in shapes.units,
+    )
 
 
 def _chosen(
@@ -323,13 +429,15 @@ def _chosen(
     InvalidDataError
         If nothing tells them apart.
     """
-    marks = [mark for mark in ".," if any(mark in shape for shape in shapes.numeric)]
+    marks = [mark for mark in ".," if any(mark in shape for shape in shapes.bare)]
     if len(marks) > 1:
-        return possible[0]  # and the others are refused as a mixture
+        # Each stands before three digits only: the rarer one is refused as a stray.
+        counts = {m: sum(n for s, n in shapes.bare.items() if m in s) for m in marks}
+        return max(possible, key=lambda written: counts[written.decimal])
     [mark] = marks
     # In every cell, it is a decimal mark where such files have it; but "1.012" beside "987" may be
     # a thousand and twelve.
-    everywhere = all(mark in shape for shape in shapes.numeric)
+    everywhere = all(mark in shape for shape in shapes.bare)
     if len(options.proven) == 1:
         [decimal] = options.proven
     elif everywhere and options.usual == mark:
@@ -341,7 +449,9 @@ def _chosen(
 
 def _two_ways(shapes: Shapes, name: str, mark: str) -> InvalidDataError:
     row, cell = next(
-        shapes.first[shape] for shape in shapes.first if mark in shape and is_number_like(shape)
+        shapes.first[shape]
+        for shape in shapes.first
+        if mark in shape and shapes.without_unit(shape) in shapes.bare
     )
     plain = cell.replace(mark, "")
     return InvalidDataError(
@@ -359,20 +469,48 @@ def _refuse_mixture(shapes: Shapes, name: str, written: NumberFormat) -> None:
         if not is_number_like(shape) or _reads(written, bare):
             continue
         if any(_reads(other, bare) for other in FORMATS):
-            row, cell = shapes.first[shape]
-            raise InvalidDataError(
-                f"{cell!r} in row {row + 1} is written otherwise than the other numbers of the "
-                f"column ({written}).",
-                field=f"data.{name}",
-                remedy="Write all numbers of a column alike, or leave the column out.",
-            )
+            raise _otherwise(shapes, shape, name, written)
+
+
+def _refuse_stray_groups(
+    shapes: Shapes, name: str, written: NumberFormat, *, is_stated: bool
+) -> None:
+    """Raise if a few cells are numbers with a thousands mark where it may be a decimal mark.
+
+    "1.632" among numbers such as "1,633" is one written with the other decimal mark. No doubt is
+    left where a cell has both marks, or two of thousands; and hardly any where many cells are
+    grouped, and the others have as many digits as are possible without a group.
+    """
+    mark = written.thousands
+    if mark is None or mark not in ".,":
+        return
+    grouped = {shape: n for shape, n in shapes.bare.items() if mark in shape}
+    if any(written.decimal in shape or shape.count(mark) > 1 for shape in grouped):
+        return
+    others = [s for s in shapes.bare if s not in grouped and _reads(written, s)]
+    has_decimals = any(written.decimal in shape for shape in others)
+    if not others or (is_stated and not has_decimals):
+        return
+    n_digits = max(len(re.sub("[^90].*", "", shape.lstrip("+-"))) for shape in others)
+    n_grouped, n_numbers = sum(grouped.values()), sum(shapes.bare.values())
+    is_rare = n_grouped < MANY_GROUPED * n_numbers
+    if (is_rare or n_digits < 3) if has_decimals else (is_rare and n_digits < 3):
+        stray = next(s for s in shapes.counts if shapes.without_unit(s) in grouped)
+        raise _otherwise(shapes, stray, name, replace(written, thousands=None))
+
+
+def _otherwise(shapes: Shapes, shape: str, name: str, written: NumberFormat) -> InvalidDataError:
+    row, cell = shapes.first[shape]
+    return InvalidDataError(
+        f"{cell!r} in row {row + 1} is written otherwise than the other numbers of the column "
+        f"({written}).",
+        field=f"data.{name}",
+        remedy="Write all numbers of a column alike, or leave the column out.",
+    )
 
 
 def parse(cells: pa.Array | pa.ChunkedArray, written: NumberFormat) -> pa.Array | pa.ChunkedArray:
-    """Return the numbers in cells of text, as float64; null where a cell is none.
-
-    True and false, on and off count as 1 and 0.
-    """
+    """Return the numbers in cells of text, as float64; null where a cell is none."""
     import pyarrow as pa
 
     if isinstance(cells, pa.ChunkedArray):
@@ -386,14 +524,13 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
 
     if pa.types.is_dictionary(cells.type):
         cells = pc.cast(cells, pa.string())
-    text = pc.utf8_trim_whitespace(cells)
-    codes, masks = _masked(text)
+    text, codes, masks, _ = _plainly_spelt(pc.utf8_trim_whitespace(cells))
     of_mask = [_shape(mask) for mask in masks]
     is_number = np.array([re.fullmatch(written.pattern, s) is not None for s in of_mask], bool)
     if not is_number.all():
         text = pc.if_else(pa.array(_by_code(is_number, codes)), text, None)
     if written.unit:
-        text = pc.replace_substring_regex(text, f"{re.escape(written.unit)}$", "")
+        text = pc.replace_substring_regex(text, f"{_unit_pattern(written.unit)}$", "")
         text = pc.utf8_trim_whitespace(text)
     if written.thousands in (",", "."):
         text = pc.replace_substring(text, written.thousands, "")
@@ -404,16 +541,34 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
         text = pc.replace_substring(text, ",", ".")
     if any(shape.startswith("+") for shape in of_mask):
         text = pc.replace_substring_regex(text, r"^\+", "")
-    if any("−" in shape for shape in of_mask):
-        text = pc.replace_substring(text, "−", "-")
     if any(letter in shape for shape in of_mask for letter in "dD"):
         text = pc.replace_substring_regex(text, "[dD]", "e")
     numbers = pc.cast(text, pa.float64())
-    for value, words in ((1.0, SWITCHED_ON), (0.0, SWITCHED_OFF)):
+    for value, words in ((1.0, SWITCHED_ON), (0.0, SWITCHED_OFF)) if written.switches else ():
         is_word = np.array([shape.lower() in words for shape in of_mask], bool)
         if is_word.any():
             numbers = pc.if_else(pa.array(_by_code(is_word, codes)), value, numbers)
     return numbers
+
+
+def _unit_pattern(unit: str) -> str:
+    """Return a pattern for a unit, for Python and for Arrow; its digits may be any."""
+    return re.sub("[0-9]", r"\\d", re.escape(unit))
+
+
+def _plainly_spelt(
+    cells: pa.Array,
+) -> tuple[pa.Array, NDArray[np.int32], list[str], NDArray[np.int64] | None]:
+    """Return cells written plainly, with their masks, and what they wore; None for nothing."""
+    cells = in_plain_digits(cells)
+    codes, masks = _masked(cells)
+    dresses = [dress_of(mask) for mask in masks]
+    if all(dress is None for dress in dresses):
+        return cells, codes, masks, None
+    of_mask = np.array([-1 if dress is None else dress for dress in dresses], np.int64)
+    worn = np.append(of_mask, -1)[codes]
+    cells = undressed(cells, worn)
+    return cells, *_masked(cells), worn
 
 
 def _by_code(of_mask: NDArray[np.bool_], codes: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -451,19 +606,14 @@ def _behind_sign(
     """Return where the digits of each cell may begin, and where it ends, without empty cells."""
     at, ends = begins[:-1].astype(np.int64), begins[1:].astype(np.int64)
     at, ends = at[at < ends], ends[at < ends]
-    minus = "−".encode()
     first = data[at]
-    is_long = (first == minus[0]) & (ends - at > len(minus))
-    if is_long.any():
-        for place, byte in enumerate(minus):
-            is_long &= data[np.minimum(at + place, len(data) - 1)] == byte
-    return at + np.where(is_long, len(minus), (first == ord("-")) | (first == ord("+"))), ends
+    return at + ((first == ord("-")) | (first == ord("+"))), ends
 
 
 @lru_cache(maxsize=100_000)
 def _shape(mask: str) -> str:
     """Return the shape of cells with a mask."""
-    return re.sub("9{4,}", "9999", re.sub("^([-+−]?)0+", r"\g<1>0", mask))
+    return re.sub("9{4,}", "9999", re.sub("^([-+]?)0+", r"\g<1>0", mask))
 
 
 _MISSING_MASKS = frozenset(re.sub("[0-9]", "9", text) for text in MISSING)

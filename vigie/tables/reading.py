@@ -26,12 +26,13 @@ from vigie.tables.cells import (
 )
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
-from vigie.tables.numbers import NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.numbers import SWITCHES, NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.origin import Origin
 from vigie.tables.other_files import refuse_damaged
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
 from vigie.tables.sampled_rows import sampled_rows
+from vigie.tables.shape import looks_long
 from vigie.tables.table import Table, Times
 from vigie.tables.times import TimeFormat, TimeParser, understand_times
 
@@ -176,6 +177,8 @@ def understood(
         notes.append("The rows are newest first; they are read, and counted, from the oldest")
     data: dict[str, Any] = {}
     formats: dict[str, NumberFormat] = {}
+    odd: dict[str, int] = {}
+    mixed: dict[str, TextColumn] = {}
     for name, cells in columns.items():
         if not is_text(cells):
             data[name] = as_floats(cells)
@@ -184,17 +187,27 @@ def understood(
             data[name] = as_they_are(cells)
             continue
         column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
+        notes += column.notes
         if not column.is_numeric or (name in words and column.words):
             data[name] = as_objects(cells)
             continue
         data[name] = to_numpy(parse(cells, column.written))
         formats[name] = column.written
-        if column.note:
-            notes.append(column.note)
+        if column.has_switch:
+            mixed[name] = column
+        else:
+            notes += column.note_on_odd(name)
+        odd[name] = sum(column.odd.values())
+    frame = pd.DataFrame(data, copy=False)
+    if mixed:
+        states = _states(frame, times, {name: columns[name] for name in mixed}, options)
+        frame = frame.assign(**states)
+        for name, column in mixed.items():
+            notes += column.note_on_odd(name, keeps_switches=name in states)
     if (note := _sum_below(data, clock)) is not None:
         notes.append(note)
     return Table(
-        frame=pd.DataFrame(data, copy=False),
+        frame=frame,
         times=times,
         clock=clock,
         units=file.units | {name: f.unit for name, f in formats.items() if f.unit},
@@ -203,6 +216,7 @@ def understood(
         notes=(*file.notes, *notes),
         written=written,
         origin=file.origin,
+        unread=odd,
     )
 
 
@@ -221,6 +235,26 @@ def _sum_below(data: Mapping[str, Any], clock: Collection[str]) -> str | None:
     return (
         "The last row is the sum of all others: remove it if it is no reading" if n_summed else None
     )
+
+
+def _states(
+    frame: pd.DataFrame,
+    times: Times | None,
+    mixed: Mapping[str, pa.ChunkedArray],
+    options: ReadOptions,
+) -> dict[str, Any]:
+    """Return columns of numbers and of words such as on and off, with 1 and 0 for these.
+
+    Only where a column holds the values of all sensors: a temperature is not 0 where the machine
+    is off.
+    """
+    read = {
+        name: np.where(np.isnan(frame[name]), to_numpy(parse(cells, SWITCHES)), frame[name])
+        for name, cells in mixed.items()
+    }
+    long = options.long or looks_long(frame.assign(**read), times)
+    value = long[1] if isinstance(long, tuple) else long and long.value
+    return {name: values for name, values in read.items() if name == value}
 
 
 class Recording:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -295,9 +296,11 @@ def report_of(
         _column(whole, place, column, machines, frozen) for place, column in enumerate(found)
     )
     largest = max(machines, key=lambda machine: machine.n_rows)
-    slow = {} if options.hold else mixed_rates(whole.frame[features], whole.times)
-    if by is not None and not options.hold:
-        slow = mixed_rates(largest.table.frame[features], largest.table.times)
+    slow: dict[str, timedelta] = {}
+    if not options.hold:
+        judged = whole if by is None else largest.table
+        recorded = [name for name in judged.recorded.columns if name in features]
+        slow = mixed_rates(judged.frame[recorded], judged.times)
     labels = tuple(_labels(whole.frame, found))
     hold = duration(max(slow.values())) if slow else None
     report = Report(
@@ -338,6 +341,7 @@ def _together(table: Table, machines: Sequence[Machine]) -> Table:
         machines[0].table.clock,
         table.units,
         table.formats,
+        unread=table.unread,
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vigie.errors import InvalidDataError
 from vigie.tables import names
 from vigie.tables.kinds import Kind, kinds
+from vigie.tables.numbers import SWITCHED_OFF, SWITCHED_ON
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ REGULAR, CHANGED = 0.9, 0.9
 """Share of the gaps near the usual one; share of the values that differ from the one before."""
 LONGEST_GAP = 0.25
 """Share of the empty cells of a sensor recorded by change that one gap may have."""
-STATES = {"on": 1.0, "true": 1.0, "off": 0.0, "false": 0.0}
+STATES = dict.fromkeys(SWITCHED_ON, 1.0) | dict.fromkeys(SWITCHED_OFF, 0.0)
 
 
 # Long format

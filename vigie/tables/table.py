@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Times = NDArray[np.datetime64]
 
+SPOILT = 0.1
+"""Share of the missing cells of a column in which something stands."""
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -47,6 +50,8 @@ class Table:
         How the times are written; None if the file has none.
     origin : Origin or None
         The file, and why it was read so; None for a table from elsewhere.
+    unread : dict of str to int
+        Cells that are missing although something stands there, by column.
     """
 
     frame: pd.DataFrame
@@ -58,6 +63,17 @@ class Table:
     notes: tuple[str, ...] = ()
     written: TimeFormat | None = None
     origin: Origin | None = None
+    unread: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def recorded(self) -> pd.DataFrame:
+        """The columns whose empty cells are just that: in others, a value to hold is not known."""
+        spoilt = [
+            name
+            for name, n in self.unread.items()
+            if name in self.frame and n > SPOILT * self.frame[name].isna().sum()
+        ]
+        return self.frame.drop(columns=spoilt)
 
     @cached_property
     def kinds(self) -> list[Column]:

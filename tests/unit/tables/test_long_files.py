@@ -69,6 +69,17 @@ def test_a_late_row_at_fault_is_named(tmp_path: Path, cell: str, message: str):
         times_of(written(tmp_path, times))
 
 
+def test_a_late_number_with_the_other_decimal_mark_is_named(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    numbers = [f"{1 + i % 700 / 1000:.3f}".replace(".", ",") for i in range(N_ROWS)]
+    numbers[50_000] = "1.632"
+    times = MOMENTS.strftime("%Y-%m-%d %H:%M:%S")
+    lines = [f"{time};{a};1,5;some more" for time, a in zip(times, numbers, strict=True)]
+    path.write_text("\n".join(["time;a;b;remark", *lines, ""]))
+    with pytest.raises(InvalidDataError, match=r"'1\.632' in row 50001 is written otherwise"):
+        times_of(path)
+
+
 def test_a_late_row_in_another_form_is_read_as_the_order_of_rows_has_it(tmp_path: Path):
     times = MOMENTS.strftime("%Y-%m-%d %H:%M:%S").tolist()
     times[50_000] = "06/02/2024 17:20:00"

@@ -36,6 +36,23 @@ def read(cells: list[str], **known) -> list[float | None]:
         (["12 °C", "13.5 °C"], [12, 13.5]),
         (["50%", "61%"], [50, 61]),
         ([" 1.5 ", "2"], [1.5, 2]),
+        (["0.061-", "3.5"], [-0.061, 3.5]),
+        (["(0.061)", "3.5"], [-0.061, 3.5]),
+        (["–0.061", "—3", "－2.5"], [-0.061, -3, -2.5]),
+        (["- 0.061", "+ 61.3"], [-0.061, 61.3]),
+        (["~3", "≈ 2.5", "1"], [3, 2.5, 1]),
+        (["€ 3", "-€2.5", "- $ 1"], [3, -2.5, None]),
+        (["1,23,400.0", "1,00,00,000", "987"], [123_400, 10_000_000, 987]),
+        (["３．５", "－２．５"], [3.5, -2.5]),
+        (["٣٫٥", "١٬٢٣٤٫٥"], [3.5, 1234.5]),
+        (["3.5 m3/h", "2.5 m3/h"], [3.5, 2.5]),
+        (["1480 min-1", "1481min-1"], [1480, 1481]),
+        (["50 % r.F.", "51.5 % r.F."], [50, 51.5]),
+        (["61.3 °C", "61.4", "61.5"], [61.3, 61.4, 61.5]),
+        (["61.3 °C", "61.4 °C", "142 °F"], [61.3, 61.4, None]),
+        (["1.09 K", "987", "988"], [None, 987, 988]),
+        (["1.09 K", "1.1 K", "987"], [1.09, 1.1, None]),
+        (["12 R", "13", "14"], [None, 13, 14]),
     ],
 )
 def test_the_cells_of_a_column_tell_how_its_numbers_are_written(cells, numbers):
@@ -61,24 +78,41 @@ def test_two_formats_in_one_column_are_refused_with_the_row():
         read(["1,234.5", "1234.5", "1,5"])
 
 
-@pytest.mark.parametrize("cells", [["2024-01-01", "2024-01-02"], ["A7", "B2"], ["10h30"], ["", ""]])
+@pytest.mark.parametrize(
+    ("cells", "stray"),
+    [
+        (["1,633", "1,640", "1.632"], "1.632"),
+        (["0,987", *["1,633"] * 50, "1.632"], "1.632"),
+        (["163,5", *["163,3"] * 50, "1.632"], "1.632"),
+        ([*["7"] * 50, "1.632"], "1.632"),
+        (["0.987", *["1.633"] * 50, "1,632"], "1,632"),
+    ],
+)
+def test_a_single_number_with_the_other_decimal_mark_is_refused_with_its_row(cells, stray):
+    known = {"proven": frozenset(",")} if cells[0] == "7" else {}
+    with pytest.raises(InvalidDataError, match=rf"'{stray}' in row {len(cells)} is written other"):
+        read(cells, **known)
+
+
+def test_a_thousand_with_its_mark_fits_where_others_are_nearly_as_large():
+    assert read(["998,5", "1.002", "999,5", "1.001"]) == [998.5, 1002, 999.5, 1001]
+    assert read(["1.002,5", *["3,5"] * 50, "1.632"])[-1] == 1632
+
+
+@pytest.mark.parametrize(
+    "cells", [["2024-01-01", "2024-01-02"], ["A7", "B2"], ["10h30"], ["5m30"], ["", ""]]
+)
 def test_times_and_words_are_no_numbers(cells):
     shapes = Shapes()
     shapes.add(pa.array(cells))
     assert decide(shapes, "x", NumberOptions()) is None
 
 
-def test_true_and_false_count_as_one_and_zero():
-    shapes = Shapes()
-    shapes.add(pa.array(["True", "FALSE", "on", "Off", ""]))
-    assert shapes.is_switch
-    cells = pa.array(["True", "FALSE", "on", "Off", ""])
-    assert parse(cells, decide(shapes, "x", NumberOptions()) or _plain()).to_pylist() == [
-        1, 0, 1, 0, None,
-    ]  # fmt: skip
-
-
-def _plain():
-    from vigie.tables.numbers import NumberFormat
-
-    return NumberFormat()
+@pytest.mark.parametrize(
+    "words",
+    ["True FALSE", "on Off", "Ein Aus", "Marche Arrêt", "Açık Kapalı", "Вкл Выкл", "开 关",
+     "Wahr Falsch", "Vrai Faux", "ja nein", "OUI NON", "yes no"],
+)  # fmt: skip
+def test_words_of_a_switch_count_as_one_and_zero(words: str):
+    on, off = words.split()
+    assert read([on, off, "", on, "0"]) == [1, 0, None, 1, 0]

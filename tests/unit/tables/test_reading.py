@@ -15,8 +15,8 @@ import pytest
 from vigie.errors import InvalidDataError
 from vigie.tables.features import choose, labels_of
 from vigie.tables.kinds import left_out_line
-from vigie.tables.machines import read_machines
-from vigie.tables.options import CsvOptions, ReadOptions, TimeOptions
+from vigie.tables.machines import by_machine, read_machines
+from vigie.tables.options import UNSTATED, CsvOptions, ReadOptions, TimeOptions
 from vigie.tables.reading import Recording, read_table
 from vigie.tables.table import Table
 
@@ -217,7 +217,7 @@ def test_words_for_a_missing_value_are_missing(file: Path):
 def test_other_words_among_numbers_are_missing_and_said(file: Path):
     table = read(file, "flow,rms\n1.5,1\nkaputt,2\n1.7,3\n1.8,4\n")
     assert table.frame["flow"].isna().tolist() == [False, True, False, False]
-    assert table.notes == ("flow: 'kaputt' in 1 rows read as missing",)
+    assert table.notes == ("flow: 'kaputt' in 1 row read as missing",)
 
 
 def test_a_sensor_that_the_model_knows_is_a_number_wherever_it_can_be_read_as_one(file: Path):
@@ -372,10 +372,36 @@ def test_exponents_of_fortran_are_numbers(file: Path):
     assert table.frame["vacuum"].tolist() == [1.5e-3, 250.0, 35.0]
 
 
-def test_on_and_off_among_numbers_are_not_said_to_be_missing(file: Path):
-    table = read(file, "flow,rms\n1.5,1\nON,2\nOFF,3\n1.8,4\n1.9,5\n")
-    assert table.frame["flow"].tolist() == [1.5, 1.0, 0.0, 1.8, 1.9]
-    assert table.notes == ()
+def test_on_and_off_among_numbers_are_no_ones_and_zeros(file: Path):
+    table = read(file, "warm,rms\n61.5,1\nON,2\nOFF,3\n61.8,4\n61.9,5\n")
+    np.testing.assert_array_equal(table.frame["warm"], [61.5, np.nan, np.nan, 61.8, 61.9])
+    assert table.notes == ("warm: 'ON', 'OFF' in 2 rows read as missing",)
+
+
+def test_on_and_off_beside_numbers_are_values_of_a_table_with_one_value_a_row(file: Path):
+    rows = [
+        f"2026-01-12 08:{i:02d}:00,{tag},{value}"
+        for i in range(20)
+        for tag, value in (("flow", 1.5), ("warm", 61.5), ("pump", ["off", "on"][i % 2]))
+    ]
+    [machine] = by_machine(read(file, "\n".join(["time,tag,value", *rows])), UNSTATED)
+    assert machine.table.frame["pump"].tolist() == [0.0, 1.0] * 10
+
+
+def test_what_looks_like_a_number_with_a_mark_is_not_to_be_held(file: Path):
+    rows = [
+        f"2026-01-12 08:{i:02d}:00,{1.5 + i / 10:.1f}{'' if i % 5 < 3 else '?!'}" for i in range(60)
+    ]
+    [machine] = by_machine(read(file, "\n".join(["time,flow", *rows])), UNSTATED)
+    assert machine.notes == ("flow: '1.8?!' in 24 rows read as missing",)
+
+
+@pytest.mark.parametrize("rest", ["", ",2.5"])
+def test_a_first_row_with_a_unit_is_read(file: Path, rest: str):
+    rows = [f"{i}{' sec' if i == 0 else ''},{i % 7}.5{rest}" for i in range(30)]
+    table = read(file, "\n".join(["elapsed,flow,p"[: 12 + 2 * len(rest[:1])], *rows]))
+    assert table.frame["elapsed"].tolist() == [float(i) for i in range(30)]
+    assert table.notes == ("elapsed: '1', and each number without a unit in 29 rows, read as sec",)
 
 
 def test_whole_numbers_prove_no_decimal_mark(file: Path):
