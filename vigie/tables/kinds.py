@@ -17,6 +17,8 @@ The values decide; a name breaks ties only. The rules, for columns of numbers:
   the form of a saw-tooth, such as the wear of a tool, whose whole range the training has seen.
 - A *label* is 0 in most rows, in few runs, and named like a label. A digital tag with two values
   is a *switch*, which is a sensor.
+- A *code* is whole numbers under a name such as "StatusWord", or qualities of OPC under one such as
+  "Temp_Quality"; one that is 0 or 1 is a switch.
 - An *identifier* changes exactly where the row numbers or the clock start anew; or is made of whole
   numbers and named like an identifier; or holds large numbers that are all different, evenly
   spread and without order.
@@ -34,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.tables import names
+from vigie.tables.qualities import is_code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +86,7 @@ class Kind(StrEnum):
     CONSTANT = "constant"
     EMPTY = "empty"
     LABEL = "label"
+    CODE = "code"
     IDENTIFIER = "identifier"
     TEXT = "text"
 
@@ -93,6 +97,7 @@ _COMMON_REASON = {
     Kind.COUNTER: "counters",
     Kind.CONSTANT: "always the same value",
     Kind.LABEL: "labels",
+    Kind.CODE: "qualities and codes",
     Kind.IDENTIFIER: "identifiers",
 }
 
@@ -259,6 +264,8 @@ def _of_numbers(name: str, values: Floats) -> Column:
     if is_whole and _is_label(name, x, low, high):
         two = "0/1" if high == 1 else "mostly 0"
         return Column(name, Kind.LABEL, f"{two} and named like a label")
+    if is_whole and low >= 0 and is_code(name, x):
+        return Column(name, Kind.CODE, f"whole numbers such as {_plain(high)}, named like a code")
     is_two = bool(np.all((x == low) | (x == high)))
     if is_whole and _is_calendar(name, x, low, high) and (not is_two or _turns_once(x)):
         return Column(name, Kind.CLOCK, "part of the date")

@@ -8,13 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vigie.errors import InvalidDataError
 from vigie.tables.options import ReadOptions
-from vigie.tables.reading import AT_A_TIME, Recording, read_table, understood
+from vigie.tables.qualities import Quality, may_name_a_quality, names_a_quality, quality_of
+from vigie.tables.reading import (
+    AT_A_TIME,
+    Recording,
+    read_table,
+    understood,
+    without_sentinels,
+)
+from vigie.tables.sentinels import note
 from vigie.tables.shape import (
     LongFormat,
     by_asset,
     hold,
+    long_format,
     looks_by_asset,
     looks_long,
     mixed_rates,
@@ -173,20 +184,26 @@ def _shaped(machine: Machine, options: ReadOptions) -> Machine:
             )
         held = hold(table.frame, table.times, options.hold)
         return replace(machine, table=replace(table, frame=held))
-    notes = (*table.notes, *_note_on_rates(table), *_note_on_long(table, long))
+    notes = (
+        *table.notes,
+        *_note_on_rates(table),
+        *(() if machine.asset is not None else _note_on_long(table, long)),
+        *_notes_on_qualities(table),
+    )
     return replace(machine, table=replace(table, notes=notes))
 
 
 def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
     """Yield a note if a table with one sensor and one column of words may be in long format."""
     names = [name for name in table.frame.columns if name not in table.clock]
-    if long is not None or len(names) != 2 or table.times is None:
+    if long is not None or len(names) != 2 or table.times is None or any(":" in n for n in names):
         return
     words, values = sorted(names, key=lambda name: table.frame[name].dtype != object)
     is_mixed = table.frame[words].dtype == object and table.frame[values].dtype != object
     if is_mixed and 1 < table.frame[words].nunique() <= len(table.frame) // 2:
-        if not table.frame[words].str.contains("[^\\W\\d_]", regex=True).any():
-            return  # "3.05*" is a number with a mark, and no name.
+        # "3.05*" is a number with a mark, and no name.
+        if names_a_quality(words) or not table.frame[words].str.contains("[^\\W\\d_]").any():
+            return
         yield (
             f"If {words} names the sensor whose value {values} is, say "
             f"--long {shlex.quote(f'{words}:{values}')}"
@@ -206,9 +223,7 @@ def _long_format(table: Table, options: ReadOptions) -> LongFormat | None:
     if options.long is None:
         return looks_long(table.frame, table.times)
     require_columns(table.frame.columns, options.long, "--long")
-    tag, value = options.long
-    others = [name for name in table.frame.columns if name not in (tag, value, *table.clock)]
-    return LongFormat(tag, value, tuple(others))
+    return long_format(table.frame, *options.long, table.clock)
 
 
 def _pivoted(table: Table, long: LongFormat) -> Table:
@@ -225,9 +240,51 @@ def _pivoted(table: Table, long: LongFormat) -> Table:
         f"One value a row: {long.tag} names the sensor, {long.value} is its value; put together "
         f"into {len(frame)} rows of {frame.shape[1]} sensors",
     ]
+    unread = dict[str, int]()
+    if long.quality is None:
+        notes += _notes_on_unknown(table, long)
+    if long.quality is not None and (quality := quality_of(table.frame[long.quality])) is not None:
+        notes += _notes_on_quality(long.quality, quality)
+        spoilt = table.frame.loc[quality.is_bad, long.tag].value_counts()
+        unread = {str(tag): int(n) for tag, n in spoilt.items()}
     if n_repeated := repeated(table.frame, table.times, long):
         notes.append(f"{n_repeated} values of a sensor were replaced by later ones of their time")
-    return replace(table, frame=frame, times=times, clock=(), notes=tuple(notes))
+    frame, found = without_sentinels(frame)
+    notes += [note(name, values) for name, values in found.items()]
+    unread |= {tag: unread.get(tag, 0) + sum(values.values()) for tag, values in found.items()}
+    return replace(table, frame=frame, times=times, clock=(), notes=tuple(notes), unread=unread)
+
+
+def _notes_on_quality(name: str, quality: Quality) -> Iterator[str]:
+    if quality.n_bad:
+        n = "1 value" if quality.n_bad == 1 else f"{quality.n_bad:,} values"
+        yield f"{n} left missing, since {name} is not good there, such as {quality.example!r}"
+    if quality.unknown:
+        yield f"{name}: {quality.unknown!r} is not known, and its values are kept"
+
+
+def _notes_on_unknown(table: Table, long: LongFormat) -> Iterator[str]:
+    """Yield notes on columns that may tell how good a value is, in a way that is not known."""
+    for name in long.others:
+        if may_name_a_quality(name) and name not in table.clock:
+            found = table.frame[name].dropna().unique()
+            if len(found) > 1 and table.frame[name].dtype == np.float64:
+                yield (
+                    f"{name} may tell how good a value is, but not how: all are kept, such as "
+                    f"where it is {found[0]:g} and {found[1]:g}"
+                )
+
+
+def _notes_on_qualities(table: Table) -> Iterator[str]:
+    """Yield notes on the qualities of a table with a column for each sensor."""
+    for name in map(str, table.frame.columns):
+        quality = quality_of(table.frame[name]) if names_a_quality(name) else None
+        if quality is not None and quality.n_bad:
+            rows = "1 row" if quality.n_bad == 1 else f"{quality.n_bad:,} rows"
+            yield (
+                f"{name} is not good in {rows}, such as {quality.example!r}: the values there are "
+                "read as they stand"
+            )
 
 
 def _listed(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from vigie.errors import InvalidDataError
-from vigie.tables import excel_file, parquet_file, text
+from vigie.tables import excel_file, parquet_file, sentinels, text
 from vigie.tables.cells import (
     TextColumn,
     as_floats,
@@ -206,6 +206,9 @@ def understood(
             notes += column.note_on_odd(name, keeps_switches=name in states)
     if (note := _sum_below(data, clock)) is not None:
         notes.append(note)
+    frame, found = without_sentinels(frame, clock)
+    notes += [sentinels.note(name, values) for name, values in found.items()]
+    odd |= {name: odd.get(name, 0) + sum(values.values()) for name, values in found.items()}
     return Table(
         frame=frame,
         times=times,
@@ -235,6 +238,20 @@ def _sum_below(data: Mapping[str, Any], clock: Collection[str]) -> str | None:
     return (
         "The last row is the sum of all others: remove it if it is no reading" if n_summed else None
     )
+
+
+def without_sentinels(
+    frame: pd.DataFrame, clock: Collection[str] = ()
+) -> tuple[pd.DataFrame, dict[str, dict[float, int]]]:
+    """Return columns without numbers that stand for missing ones, and these by column."""
+    found = {}
+    for place, name in enumerate(map(str, frame.columns)):
+        series = frame.iloc[:, place]
+        if name not in clock and series.dtype == np.float64:
+            found[name] = sentinels.sentinels(series.to_numpy())
+    found = {name: values for name, values in found.items() if values}
+    read = {name: sentinels.without(frame[name].to_numpy(), of) for name, of in found.items()}
+    return (frame.assign(**read) if read else frame), found
 
 
 def _states(
@@ -298,6 +315,7 @@ class Recording:
         self.first, self._stop = rows.start or 0, rows.stop
         self.file = open_table(path, options)
         self.columns = self.file.columns
+        self._with_sentinels = set[str]()
         n_rows = self.file.n_rows
         self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
         self._doubts: tuple[str, ...] = ()
@@ -352,9 +370,18 @@ class Recording:
             if parser is not None:
                 parser, times = self._next_times(parser, [columns[name] for name in clock])
             n_yielded += 1
-            yield pd.DataFrame(data, copy=False), times
+            yield self._told(*without_sentinels(pd.DataFrame(data, copy=False))), times
         if not n_yielded:
             yield pd.DataFrame({name: np.empty(0) for name in wanted}), None
+
+    def _told(self, frame: pd.DataFrame, found: Mapping[str, Mapping[float, int]]) -> pd.DataFrame:
+        """Note what was left out of the next rows, once for each column, and return these."""
+        for name, values in found.items():
+            if name not in self._with_sentinels:
+                self._with_sentinels.add(name)
+                listed = ", ".join(f"{value:.10g}" for value in values)
+                self.file.notes.append(f"{name}: {listed} read as missing")
+        return frame
 
     @property
     def units(self) -> dict[str, str]:

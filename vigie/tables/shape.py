@@ -23,6 +23,8 @@ from vigie.errors import InvalidDataError
 from vigie.tables import names
 from vigie.tables.kinds import Kind, kinds
 from vigie.tables.numbers import SWITCHED_OFF, SWITCHED_ON
+from vigie.tables.qualities import may_name_a_quality, names_a_quality, quality_of
+from vigie.tables.units import UNITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +70,14 @@ class LongFormat:
         The column with its value.
     others : tuple of str
         All other columns, which a pivoted table does not have.
+    quality : str or None
+        The one of these that says which values are bad.
     """
 
     tag: str
     value: str
     others: tuple[str, ...] = ()
+    quality: str | None = None
 
 
 def looks_long(frame: pd.DataFrame, times: Times | None) -> LongFormat | None:
@@ -103,9 +108,19 @@ def looks_long(frame: pd.DataFrame, times: Times | None) -> LongFormat | None:
         # One sensor of several machines.
         is_machine = names.names_a_machine(tag) and not names.ends_with(value, names.VALUE)
         if is_named or (_rows_a_time(times) >= ROWS_A_TIME and not is_machine):
-            others = tuple(str(name) for name in frame.columns if name not in (tag, value))
-            return LongFormat(str(tag), str(value), others)
+            return long_format(frame, str(tag), str(value))
     return None
+
+
+def long_format(
+    frame: pd.DataFrame, tag: str, value: str, clock: Collection[str] = ()
+) -> LongFormat:
+    """Return the columns of a table with one value a row, whose tag and value are known."""
+    others = [str(name) for name in frame.columns if name not in (tag, value, *clock)]
+    told = [name for name in others if may_name_a_quality(name) and quality_of(frame[name])]
+    # One that is named so says more than a status.
+    told.sort(key=lambda name: not names_a_quality(name))
+    return LongFormat(tag, value, tuple(others), told[0] if told else None)
 
 
 def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataFrame, Times]:
@@ -148,8 +163,8 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
             remedy="Export the tags at common times, or fewer of them.",
         )
     table = np.full((len(moments), len(tags)), np.nan)
-    # A row without a value overwrites none.
-    counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times)
+    # A row without a value overwrites none, and neither does a bad one.
+    counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times) & ~bad_rows(frame, long)
     table[rows[counts], codes[counts]] = values[counts]
     known = ~np.isnat(moments)
     columns = [_written(tag) for tag in tags]
@@ -158,8 +173,14 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
 
 def repeated(frame: pd.DataFrame, times: Times, long: LongFormat) -> int:
     """Return how many values of a long table ``pivot`` drops for a later one of their time."""
-    counts = ~np.isnan(_as_numbers(frame[long.value]))
+    counts = ~np.isnan(_as_numbers(frame[long.value])) & ~bad_rows(frame, long)
     return _n_repeated(times[counts], [frame.loc[counts, long.tag]])
+
+
+def bad_rows(frame: pd.DataFrame, long: LongFormat) -> NDArray[np.bool_]:
+    """Return the rows of a long table whose value is bad or uncertain, shape (n_rows,)."""
+    quality = None if long.quality is None else quality_of(frame[long.quality])
+    return np.zeros(len(frame), bool) if quality is None else quality.is_bad
 
 
 def _may_be_tag(frame: pd.DataFrame, name: Any) -> bool:
@@ -179,7 +200,10 @@ def _is_named_tag(name: Any) -> bool:
 
 
 def _value_of(frame: pd.DataFrame, tag: Any) -> Any:
-    """Return the one column that holds values; None if there is none, or several."""
+    """Return the one column that holds values; None if there is none, or several.
+
+    Of several beside a column that is named like a tag, it is the one that is named like a value.
+    """
     others = frame.drop(columns=tag)
     found = []
     for name, column in zip(others.columns, kinds(others), strict=True):
@@ -189,9 +213,11 @@ def _value_of(frame: pd.DataFrame, tag: Any) -> Any:
             if is_value and _share_of_numbers(series) >= NUMBERS:
                 found.append(name)
         elif column.is_feature or (column.kind is Kind.LABEL and is_value):
-            is_quality = names.ends_with(name, names.QUALITY)
+            is_quality = may_name_a_quality(name)
             if is_value or not (is_quality or _follows_from(series, frame[tag])):
                 found.append(name)
+    if len(found) > 1 and _is_named_tag(tag):
+        found = [name for name in found if names.ends_with(name, names.VALUE)]
     return found[0] if len(found) == 1 else None
 
 
@@ -316,6 +342,8 @@ def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
         return False
     if _is_clock(frame, name) or not series.notna().all():
         return False
+    if not _is_number(series) and UNITS.issuperset(series.unique()):
+        return False  # "unit" is no machine there.
     return bool(2 <= series.nunique() <= len(frame) / ROWS_A_TAG)
 
 

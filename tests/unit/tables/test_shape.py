@@ -109,7 +109,7 @@ def test_an_export_of_a_historian_is_seen():
         }
     )
     found = looks_long(export, times)
-    assert found == LongFormat("TagName", "vValue", ("Quality", "Unit"))
+    assert found == LongFormat("TagName", "vValue", ("Quality", "Unit"), quality="Quality")
 
 
 def test_tags_may_be_numbers():
