@@ -28,6 +28,7 @@ from vigie.tables.csv_file import CsvFile
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
 from vigie.tables.numbers import SWITCHES, NumberFormat, NumberOptions, Shapes, decide, parse
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
+from vigie.tables.orientation import refuse_parts_of_a_day, refuse_times_as_columns
 from vigie.tables.origin import Origin
 from vigie.tables.other_files import refuse_damaged
 from vigie.tables.row_times import clock_of, is_newest_first, times_of
@@ -163,6 +164,10 @@ def understood(
     import pandas as pd
 
     n_rows = len(next(iter(columns.values()))) if columns else 0
+    refuse_times_as_columns(list(columns))
+    if n_rows and not file.origin.has_header:
+        # "05.01.2026" begins as a number does, and may not be seen as a name.
+        refuse_times_as_columns([str(cells[0]) for cells in columns.values()])
     notes: list[str] = []
     if clock is not None:
         cells = [columns[name] for name in clock]
@@ -170,6 +175,8 @@ def understood(
     else:
         clock, times, written = times_of(columns, n_rows, options)
         notes += () if written is None else written.notes
+    if times is not None:
+        refuse_parts_of_a_day(list(columns), clock, times)
     notes += doubts(columns, clock, bool(options.time)) if n_rows else ()
     if times is not None and is_newest_first(times):
         columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}

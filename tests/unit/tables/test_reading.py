@@ -404,6 +404,38 @@ def test_a_first_row_with_a_unit_is_read(file: Path, rest: str):
     assert table.notes == ("elapsed: '1', and each number without a unit in 29 rows, read as sec",)
 
 
+@pytest.mark.parametrize(
+    ("names", "first", "message"),
+    [
+        ([f"2026-01-12 08:{i:02d}:00" for i in range(30)], "sensor", "columns are times"),
+        ([f"{i:02d}.01.2026" for i in range(1, 31)], "sensor", "columns are times"),
+        ([f"{i:02d}:00" for i in range(24)], "date", "columns are times of day"),
+        ([str(i) for i in range(24)], "date", "columns are parts of a day"),
+        ([f"H{i}" for i in range(1, 25)], "date", "columns are parts of a day"),
+        (
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"],
+            "year",
+            "columns are months",
+        ),
+    ],
+)
+def test_times_as_columns_are_refused(file: Path, names: list[str], first: str, message: str):
+    heads = {
+        "sensor": [f"TI{i}" for i in range(20)],
+        "date": [f"2026-01-{i:02d}" for i in range(1, 21)],
+        "year": [str(1990 + i) for i in range(20)],
+    }[first]
+    rows = [";".join([head, *(f"{len(head)}.{i}" for i in range(len(names)))]) for head in heads]
+    with pytest.raises(InvalidDataError, match=rf"{message}, such as .*Turn the table"):
+        read(file, "\n".join([";".join([first, *names]), *rows]))
+
+
+def test_sensors_that_are_counted_are_no_hours(file: Path):
+    rows = [f"2026-01-12 08:{i:02d}:00" + ",1.5" * 24 for i in range(30)]
+    table = read(file, "\n".join([",".join(["time", *map(str, range(24))]), *rows]))
+    assert table.frame.shape == (30, 25)
+
+
 def test_whole_numbers_prove_no_decimal_mark(file: Path):
     table = read(file, "n;p\n" + "".join(f"{i};1,{100 + i}\n" for i in range(20)))
     assert table.frame["p"].iloc[:2].tolist() == [1.1, 1.101]
