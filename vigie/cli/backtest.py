@@ -64,7 +64,8 @@ def backtest(
     from vigie.cli.render.backtest import sentences, sheet, write_picture
     from vigie.tables.machines import read_machines
 
-    machines = read_machines(file, reading, words=[*(context or ()), *([labels] if labels else [])])
+    words = [*(context or ()), *([labels] if labels else [])]
+    machines = read_machines(file, reading, words=words, ignored=exclude or ())
     print_notes(machines[0].notes)
     if clash := {labels, *reading.time}.intersection(feature or ()):
         raise InvalidDataError(
@@ -128,15 +129,14 @@ def _backtest(
 
 def _propose_labels(table: Table) -> None:
     """Name the columns that look like labels."""
-    from vigie.tables.kinds import Kind
+    from vigie.tables.kinds import Kind, without_changepoints
 
-    for column in table.kinds:
-        if column.kind is Kind.LABEL:
-            option = f"--labels {shlex.quote(column.name)}"
-            err.print(
-                f"{column.name} looks like labels ({column.reason}). To compare with them: "
-                f"{option}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+    labels = {column.name: column for column in table.kinds if column.kind is Kind.LABEL}
+    for name in without_changepoints(list(labels)):
+        option = f"--labels {shlex.quote(name)}"
+        err.print(
+            f"{name} looks like labels ({labels[name].reason}). To compare with them: {option}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

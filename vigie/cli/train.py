@@ -71,7 +71,7 @@ def train(
 
     settings = read_settings(tracking_patience_s=PATIENCE_S)
     _require_a_place(settings, save)
-    table = _read(file, reading, rows, context or (), asset)
+    table = _read(file, reading, rows, context or (), exclude or (), asset)
     print_notes(table.notes)
     X = chosen_features(table, exclude, feature, context)
     service = AnomalyDetectionService(settings)
@@ -226,7 +226,12 @@ def _said(step: float) -> str:
 
 
 def _read(
-    file: Path, reading: ReadOptions, rows: str | None, context: Sequence[str], asset: str | None
+    file: Path,
+    reading: ReadOptions,
+    rows: str | None,
+    context: Sequence[str],
+    exclude: Sequence[str],
+    asset: str | None,
 ) -> Table:
     """Read the rows of one machine.
 
@@ -237,7 +242,7 @@ def _read(
     """
     from vigie.tables.machines import read_machines
 
-    machines = read_machines(file, reading, rows=row_slice(rows), words=context)
+    machines = read_machines(file, reading, rows=row_slice(rows), words=context, ignored=exclude)
     if asset is None and len(machines) == 1:
         return machines[0].table
     for machine in machines:

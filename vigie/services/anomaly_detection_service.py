@@ -346,11 +346,13 @@ class AnomalyDetectionService:
             needed = "; ".join(
                 f"{name} needs {', '.join(c)}" for name, c in missing_columns.items()
             )
+            # Without a single sensor there is nothing to judge.
+            has_some = any(columns.intersection(model.feature_names) for model in models.values())
+            impute = ", or replace missing sensors by their usual values: --faulty impute"
             raise InvalidDataError(
                 f"No model can assess the file, since columns are missing: {needed}.",
                 field="FILE",
-                remedy="Name the columns as in training, or replace missing sensors by their "
-                "usual values: --faulty impute.",
+                remedy=f"Name the columns as in training{impute if has_some else ''}.",
             )
         return Stream(
             replace(answering.ensemble, models=able or models),

@@ -154,6 +154,15 @@ def kinds(frame: pd.DataFrame, clock: Collection[str] = ()) -> list[Column]:
     return columns
 
 
+def without_changepoints(labels: Sequence[str]) -> list[str]:
+    """Return the names of labels without those that mark the beginning of a fault only.
+
+    Such as the column ``changepoint`` of SKAB; it is kept where no other label is.
+    """
+    lasting = [name for name in labels if not names.has(name, names.CHANGEPOINT)]
+    return lasting or list(labels)
+
+
 def left_out_line(columns: Iterable[Column]) -> str | None:
     """Return one line that names the columns that are no features, and why; None if all are.
 

@@ -97,6 +97,7 @@ def read_machines(
     rows: slice = slice(None),
     words: Collection[str] = (),
     numbers: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> list[Machine]:
     """Read a whole file, one table for each machine in it; for the parameters see ``read_table``.
 
@@ -106,7 +107,7 @@ def read_machines(
         If it cannot be read without a guess, or plainly holds several machines that no option
         tells apart.
     """
-    table = read_table(path, options, rows=rows, words=words, numbers=numbers)
+    table = read_table(path, options, rows=rows, words=words, numbers=numbers, ignored=ignored)
     return list(by_machine(table, options, rows.start or 0))
 
 
@@ -127,20 +128,24 @@ def open_machines(
         Takes the columns of the file; returns those that models know as numbers, and as words.
     """
     recording = Recording(path, rows, options)
-    if not (options.by or options.long or options.hold) and _is_in_order(recording, options):
-        return [recording]
     numbers, words = known(recording.columns)
-    return read_machines(path, options, rows=rows, words=words, numbers=numbers)
+    ignored = set(recording.columns).difference(numbers)
+    is_part = not (options.by or options.long or options.hold)
+    if is_part and _is_in_order(recording, options, ignored):
+        return [recording]
+    return read_machines(path, options, rows=rows, words=words, numbers=numbers, ignored=ignored)
 
 
-def _is_in_order(recording: Recording, options: ReadOptions) -> bool:
+def _is_in_order(recording: Recording, options: ReadOptions, ignored: Collection[str]) -> bool:
     """Return whether a file has one row a time, in time order."""
     start = recording.start()
     try:
         clock, written = recording.clock
         if not start:
             return True
-        table = understood(start, recording.file, options, clock=clock, written=written)
+        table = understood(
+            start, recording.file, options, ignored=ignored, clock=clock, written=written
+        )
     except InvalidDataError:
         # The whole table shows whether it is newest first, or holds several machines.
         return False

@@ -17,6 +17,8 @@ from vigie.tables.numbers import MISSING
 _FOOTERS = """
     sum total subtotal mean average avg min max minimum maximum median std stdev count rows
     summe gesamt mittel mittelwert durchschnitt anzahl somme moyenne médiane mediane nombre
+    summen gesamtsumme mittelwerte standardabweichung promedio media suma totale somma toplam
+    ortalama итого всего сумма среднее σ ø 合计 总计 平均 平均值 最大值 最小值 合計
 """
 FOOTERS = frozenset(_FOOTERS.split())
 """Words before the numbers below a table."""

@@ -21,6 +21,7 @@ LABEL = _listed(
     "anomalie etiquette panne defaut defaillance cible classe",
     "storung stoerung fehler ausfall defekt zielwert klasse kennzeichnung",
 )
+CHANGEPOINT = _listed("changepoint changepoints")
 COUNTER = _listed(
     "count counts counter total totals totalizer cumulative hours hrs runtime odometer mileage",
     "energy kwh mwh wh batch lot cycle cycles starts pieces",

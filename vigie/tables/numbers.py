@@ -8,6 +8,7 @@ millions of cells has a few shapes, and they tell decimal from thousands marks.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -505,7 +506,8 @@ def _otherwise(shapes: Shapes, shape: str, name: str, written: NumberFormat) -> 
         f"{cell!r} in row {row + 1} is written otherwise than the other numbers of the column "
         f"({written}).",
         field=f"data.{name}",
-        remedy="Write all numbers of a column alike, or leave the column out.",
+        remedy="Write all numbers of a column alike, or train without it: --exclude "
+        f"{shlex.quote(name)}.",
     )
 
 

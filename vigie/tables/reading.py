@@ -99,6 +99,7 @@ def read_table(
     rows: slice = slice(None),
     words: Collection[str] = (),
     numbers: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> Table:
     """Read a whole file.
 
@@ -115,6 +116,8 @@ def read_table(
     numbers : collection of str
         Columns that are numbers wherever a cell is one, and missing elsewhere. Another column of
         text is one of numbers if more than half of its cells are.
+    ignored : collection of str
+        Columns that are text where their numbers cannot be read without a guess.
 
     Raises
     ------
@@ -126,13 +129,13 @@ def read_table(
         whole = _collected(file, file.columns, words)
         columns = _slice(whole, rows, path)
     try:
-        return understood(columns, file, options, words, numbers)
+        return understood(columns, file, options, words, numbers, ignored)
     except InvalidDataError:
         # All rows may tell what the times of some leave open.
         known = _clock_of_all(whole, options) if rows != slice(None) else None
         if known is None:
             raise
-        return understood(columns, file, options, words, numbers, *known)
+        return understood(columns, file, options, words, numbers, ignored, *known)
 
 
 def _clock_of_all(
@@ -154,6 +157,7 @@ def understood(
     options: ReadOptions,
     words: Collection[str] = (),
     numbers: Collection[str] = (),
+    ignored: Collection[str] = (),
     clock: tuple[str, ...] | None = None,
     written: TimeFormat | None = None,
 ) -> Table:
@@ -193,7 +197,13 @@ def understood(
         if name in clock:
             data[name] = as_they_are(cells)
             continue
-        column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
+        try:
+            column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
+        except InvalidDataError:
+            if name not in ignored:
+                raise
+            data[name] = as_objects(cells)
+            continue
         notes += column.notes
         if not column.is_numeric or (name in words and column.words):
             data[name] = as_objects(cells)

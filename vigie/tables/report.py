@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.tables import names
-from vigie.tables.kinds import Column, Kind
+from vigie.tables.kinds import Column, Kind, without_changepoints
 from vigie.tables.options import UNSTATED, ReadOptions
 from vigie.tables.origin import Origin
 from vigie.tables.report_words import summary
@@ -405,7 +405,8 @@ def _labels(frame: pd.DataFrame, columns: Sequence[Column]) -> list[Label]:
             if 2 <= len(counts) <= MOST_LABELS and frame.iloc[:, place].notna().all():
                 # A recording is healthy most of the time.
                 labels.append(Label(column.name, tuple(map(str, counts.index[1:]))))
-    return labels
+    lasting = without_changepoints([label.column for label in labels])
+    return [label for label in labels if label.column in lasting]
 
 
 # Times

@@ -25,7 +25,8 @@ def summary(report: Report) -> list[str]:
         lines.append("No column holds the time: rows count as evenly spaced")
     if report.by is not None:
         lines.append(_of_assets(report))
-    lines.append(_of_faults(report))
+    if report.features:
+        lines.append(_of_faults(report))
     return [f"{line}." for line in lines]
 
 
@@ -108,6 +109,8 @@ def _of_faults(report: Report) -> str:
     features = report.features
     n_missing = sum(column.n_missing for column in features)
     text = "No value is missing"
+    if any(column.n_missing for column in report.columns):
+        text = "No value of a sensor is missing"
     if n_missing:
         worst = max(features, key=lambda column: column.n_missing)
         share = n_missing / (report.n_rows * len(features))

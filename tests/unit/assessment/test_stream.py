@@ -376,6 +376,9 @@ def test_a_model_whose_columns_are_missing_is_not_asked_and_named():
     with pytest.raises(InvalidDataError, match=f"one_class_svm needs {NAMES[1]}") as caught:
         service.stream(NAMES[:1], "impute", require_columns=True)
     assert "--faulty impute" in caught.value.remedy
+    with pytest.raises(InvalidDataError) as caught:
+        service.stream(["Vibration", "Druck"], "impute", require_columns=True)
+    assert caught.value.remedy == "Name the columns as in training."
     assert set(service.stream(NAMES[:1], "impute").ensemble.models) == {
         "isolation_forest",
         "one_class_svm",

@@ -430,6 +430,23 @@ def test_times_as_columns_are_refused(file: Path, names: list[str], first: str, 
         read(file, "\n".join([";".join([first, *names]), *rows]))
 
 
+def test_a_column_that_is_left_out_may_mix_formats(file: Path):
+    file.write_text("flow;rms\n1,5;2,25\n1.5;2,5\n3,5;2,75\n")
+    with pytest.raises(InvalidDataError, match=r"'1\.5' in row 2.*--exclude flow"):
+        read_machines(file, UNSTATED)
+    [machine] = read_machines(file, UNSTATED, ignored=["flow"])
+    assert machine.table.frame["rms"].tolist() == [2.25, 2.5, 2.75]
+    assert machine.table.frame["flow"].tolist() == ["1,5", "1.5", "3,5"]
+
+
+@pytest.mark.parametrize("word", ["Summe", "Mittelwert", "Итого", "合计", "Ø", "Gesamtsumme"])
+def test_a_row_of_sums_at_the_end_is_left_out_and_said(file: Path, word: str):
+    rows = [f"12.01.2026 08:{i:02d};1,5;{i % 7}" for i in range(40)]
+    table = read(file, "\n".join(["Zeit;p;n", *rows, f"{word};60,0;120"]))
+    assert len(table.frame) == 40
+    assert any(f"below the last row: '{word};60,0;120'" in note for note in table.notes)
+
+
 def test_sensors_that_are_counted_are_no_hours(file: Path):
     rows = [f"2026-01-12 08:{i:02d}:00" + ",1.5" * 24 for i in range(30)]
     table = read(file, "\n".join([",".join(["time", *map(str, range(24))]), *rows]))

@@ -115,6 +115,21 @@ def test_labels_lead_to_a_backtest_and_to_a_training_on_the_rows_before_them(pat
     )
 
 
+def test_a_label_of_whole_faults_comes_before_one_of_their_beginnings(path: Path) -> None:
+    change = np.isin(np.arange(N), [400, 450]) * 1.0
+    fault = ((np.arange(N) >= 400) & (np.arange(N) < 450)) * 1.0
+    report = reported(table(changepoint=change, anomaly=fault), path)
+    assert [label.column for label in report.labels] == ["anomaly"]
+    assert report.commands[-1][-1] == "anomaly"
+    alone = reported(table(changepoint=change), path)
+    assert [label.column for label in alone.labels] == ["changepoint"]
+
+
+def test_an_empty_column_is_no_value_that_is_missing_from_a_sensor(path: Path) -> None:
+    report = reported(table(spare=np.nan), path)
+    assert report.summary[-1] == "No value of a sensor is missing, and no sensor is frozen."
+
+
 def test_labels_in_words_lead_to_a_backtest_with_the_rarer_words(path: Path) -> None:
     report = reported(table(fault=["ok"] * 500 + ["leak"] * 100), path)
     assert report.commands[-1][3:] == ("--labels", "fault", "--fault-word", "leak")
