@@ -73,6 +73,8 @@ _TIME = re.compile(r"\s*(\d{1,4}([-/.])\d{1,2}\2\d{1,4}(?!\d)|\d{1,2}:\d{2}(?!\d
 _PART_OF_A_SECOND = re.compile(r"\b1/(10{1,6}) ?s")
 SHOWN_WORDS, SHOWN_LETTERS = 3, 24
 SHOWN_NAMES = 3
+MOST_TEXTS = 1000
+"""Different texts of a column that are looked at."""
 
 
 class Kind(StrEnum):
@@ -204,29 +206,29 @@ def _of_text(name: str, series: pd.Series[Any]) -> Column:
         return Column(name, Kind.CLOCK, "times") if series.notna().any() else _empty(name)
     codes, found = pd.factorize(series)
     n_values = int((codes >= 0).sum())
-    texts = [str(word) for word in found]
+    n_texts, texts = len(found), [str(word) for word in found[:MOST_TEXTS]]
     if not texts:
         return _empty(name)
-    if len(texts) == 1 and n_values > 1:
+    if n_texts == 1 and n_values > 1:
         return Column(name, Kind.CONSTANT, f"always {_short(texts[0])}")
     if all(_TIME.match(text) for text in texts[:100]):
         return Column(name, Kind.CLOCK, f"times: {_short(texts[0])} ...")
-    if n_values >= FEWEST and len(texts) == n_values:
+    if n_values >= FEWEST and n_texts == n_values:
         return Column(
             name, Kind.IDENTIFIER, f"text, different in every row: {_short(texts[0])} ..."
         )
     if names.names_a_machine(name) or names.ends_with(name, names.IDENTIFIER):
-        return Column(name, Kind.IDENTIFIER, f"names: {_examples(texts)}")
-    is_number = pd.to_numeric(pd.Series(texts[:1000]), errors="coerce").notna().to_numpy()
-    if len(texts) > 2 and is_number.mean() > 0.5 and not is_number.all():
-        others = [text for text, number in zip(texts, is_number, strict=False) if not number]
-        return Column(name, Kind.TEXT, f"text among numbers: {_examples(others)}")
-    return Column(name, Kind.TEXT, f"text: {_examples(texts)}")
+        return Column(name, Kind.IDENTIFIER, f"names: {_examples(texts, n_texts)}")
+    is_number = pd.to_numeric(pd.Series(texts), errors="coerce").notna().to_numpy()
+    if n_texts > 2 and is_number.mean() > 0.5 and not is_number.all():
+        others = [text for text, number in zip(texts, is_number, strict=True) if not number]
+        return Column(name, Kind.TEXT, f"text among numbers: {_examples(others, len(others))}")
+    return Column(name, Kind.TEXT, f"text: {_examples(texts, n_texts)}")
 
 
-def _examples(texts: Sequence[str]) -> str:
+def _examples(texts: Sequence[str], n_texts: int) -> str:
     shown = ", ".join(map(_short, texts[:SHOWN_WORDS]))
-    return shown + (f" and {len(texts) - SHOWN_WORDS} more" if len(texts) > SHOWN_WORDS else "")
+    return shown + (f" and {n_texts - SHOWN_WORDS} more" if n_texts > SHOWN_WORDS else "")
 
 
 def _short(text: str) -> str:

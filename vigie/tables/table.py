@@ -73,7 +73,7 @@ class Table:
             for name, n in self.unread.items()
             if name in self.frame and n > SPOILT * self.frame[name].isna().sum()
         ]
-        return self.frame.drop(columns=spoilt)
+        return self.frame.drop(columns=spoilt) if spoilt else self.frame
 
     @cached_property
     def kinds(self) -> list[Column]:
