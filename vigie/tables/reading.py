@@ -35,7 +35,8 @@ from vigie.tables.row_times import clock_of, is_newest_first, times_of
 from vigie.tables.sampled_rows import sampled_rows
 from vigie.tables.shape import looks_long
 from vigie.tables.table import Table, Times
-from vigie.tables.times import TimeFormat, TimeParser, understand_times
+from vigie.tables.time_format import TimeFormat
+from vigie.tables.times import TimeParser, understand_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +176,7 @@ def understood(
     notes: list[str] = []
     if clock is not None:
         cells = [columns[name] for name in clock]
-        times = None if written is None else written.parser().read(cells)
+        times = None if written is None else TimeParser(written).read(cells)
     else:
         clock, times, written = times_of(columns, n_rows, options)
         notes += () if written is None else written.notes
@@ -368,7 +369,7 @@ class Recording:
         wanted = [name for name in self.columns if name in names]
         sensors = [name for name in wanted if name not in words]
         clock, times_written = self.clock
-        parser = None if times_written is None else times_written.parser()
+        parser = None if times_written is None else TimeParser(times_written)
         formats = self._formats(sensors)
         n_yielded = 0
         for columns in self._parts([*wanted, *clock], words):
@@ -502,7 +503,7 @@ class Recording:
                 raise
         clock = parser.format.names
         whole = self._whole(clock)
-        again = understand_times(whole, clock, self._options.times).parser()
+        again = TimeParser(understand_times(whole, clock, self._options.times))
         again.read([column.slice(0, n_rows) for column in whole])
         if again.last != last:
             raise InvalidDataError(

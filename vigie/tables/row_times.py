@@ -15,7 +15,8 @@ from vigie.tables.find_times import find_clock, is_named
 from vigie.tables.options import ReadOptions
 from vigie.tables.paired_times import all_numbers
 from vigie.tables.table import Times, require_columns
-from vigie.tables.times import TimeFormat, has_form, read_times, understand_times
+from vigie.tables.time_format import TimeFormat
+from vigie.tables.times import TimeParser, has_form, read_times, understand_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +95,7 @@ def _times_by_group(
     written = understand_times(of(largest), clock, options.times)
     times = np.empty(len(numbers), "M8[us]")
     for bound in bounds:
-        times[order[slice(*bound)]] = written.parser().read(of(bound))
+        times[order[slice(*bound)]] = TimeParser(written).read(of(bound))
     return times, written
 
 

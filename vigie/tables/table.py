@@ -15,7 +15,7 @@ from vigie.errors import InvalidDataError
 from vigie.tables.kinds import Column, kinds
 from vigie.tables.numbers import NumberFormat
 from vigie.tables.origin import Origin
-from vigie.tables.times import TimeFormat
+from vigie.tables.time_format import TimeFormat
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -30,17 +30,12 @@ from vigie.tables.counted_times import (
     is_elapsed,
     is_rounded,
     meanings,
-    numbers_or_nan,
-    read_counted,
     unit_of,
 )
-from vigie.tables.find_times import find_clock
 from vigie.tables.local_times import (
-    Change,
     LocalClock,
     changes,
     is_zone_word,
-    offsets_of,
     written,
     zone_in,
     zone_named,
@@ -51,25 +46,28 @@ from vigie.tables.paired_times import (
     Pair,
     all_numbers,
     is_text,
-    number_cells,
     pair_of,
     some_text,
 )
-from vigie.tables.time_parts import Parts, is_milliseconds, parts_of
+from vigie.tables.time_format import (
+    Cells,
+    Fault,
+    TimeFormat,
+    aligned,
+    cell_of,
+    described,
+    fault_in,
+    read_given,
+)
+from vigie.tables.time_parts import is_milliseconds, parts_of
 from vigie.tables.written_times import (
     DAY,
     HOUR,
-    MILLISECOND,
     MINUTE,
-    MISSING,
     OFFSETS,
     Order,
-    Shape,
     Written,
-    as_text,
     is_time_of_day,
-    pieces,
-    read_written,
     shape_of,
     shape_text,
 )
@@ -77,114 +75,10 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TimeFormat", "TimeParser", "find_clock", "has_form", "read_times", "understand_times"]
-
-Kind = Literal["instants", "text", "numbers", "given"]
-Cells = Sequence["pa.Array | pa.ChunkedArray"]
-
 _BRACKETED = re.compile(r"[(\[]([A-Z]{3,5})[)\]]")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
-
-
-@dataclass(frozen=True)
-class TimeFormat:
-    """What the times of a table mean.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The columns with the times: one, a date and a time of day, or more parts of a time.
-    description : str
-        The form in words, such as "day/month/year hours:minutes, local time without a zone".
-    notes : tuple of str
-        Sentences that the user should read.
-    kind : {"instants", "text", "numbers", "given"}
-        How the cells are read.
-    order : {"dmy", "mdy", "ymd", "ydm"}
-        What the numbers of a date mean, in cells that leave it open.
-    unit : str or None
-        What numbers count.
-    given : str or None
-        The form that the user gave, as for ``strptime``.
-    pair : Pair, Parts or None
-        How several columns are put together.
-    has_milliseconds : bool
-        Whether the last column holds the milliseconds of the times.
-    zone : str or None
-        IANA name of the zone of times without one.
-    ahead : int or None
-        Minutes that times without a zone are ahead of UTC, by the name of their column.
-    changes : tuple of Change
-        Where local times without a zone go back, since a clock was set back.
-    repeats : bool
-        Whether several rows have one time.
-    is_zoned : bool
-        Whether the cells name a zone.
-    open_orders : frozenset of str
-        The orders that the numbers of some dates leave open.
-    is_settled : bool
-        Whether further rows, if they can be read and ascend, cannot change what the times mean.
-    reason : str
-        Why the numbers of a date have this order, if others were possible at first.
-    """
-
-    names: tuple[str, ...]
-    description: str = ""
-    notes: tuple[str, ...] = ()
-    kind: Kind = "text"
-    order: Order = "ymd"
-    unit: Unit | None = None
-    given: str | None = None
-    pair: Pair | Parts | None = None
-    has_milliseconds: bool = False
-    zone: str | None = None
-    ahead: int | None = None
-    changes: tuple[Change, ...] = ()
-    repeats: bool = False
-    is_zoned: bool = False
-    open_orders: frozenset[Order] = frozenset()
-    is_settled: bool = False
-    reason: str = ""
-
-    def parser(self) -> TimeParser:
-        """Return a parser for the rows of one file, from its first."""
-        return TimeParser(self)
-
-    @property
-    def label(self) -> str:
-        """The columns, as messages name them."""
-        return " and ".join(self.names)
-
-    def read(self, cells: Sequence[pa.Array]) -> Written:
-        """Read cells as they are written, before zones and order are looked at."""
-        read = self._read(self.column(cells))
-        if not self.has_milliseconds:
-            return read
-        part = number_cells(cells[-1])
-        fits = (part >= 0) & (part < 1000)
-        micros = np.where(fits, part, 0).astype(np.int64) * MILLISECOND
-        return replace(read, times=read.times + micros, is_wrong=read.is_wrong | ~fits)
-
-    def _read(self, column: pa.Array) -> Written:
-        if self.given is not None:
-            return _read_given(column, self.given)
-        if self.kind == "instants":
-            return _read_instants(column)
-        if self.kind == "numbers":
-            return read_counted(numbers_or_nan(column), self.unit or "s")
-        return read_written(as_text(column), self.order, self.zones)
-
-    def column(self, cells: Sequence[pa.Array]) -> pa.Array:
-        """Return the cells as one array, without the milliseconds."""
-        cells = cells[:-1] if self.has_milliseconds else cells
-        return cells[0] if self.pair is None else self.pair.joined(cells)
-
-    @property
-    def zones(self) -> Mapping[str, int]:
-        """Minutes ahead of UTC by the names of zones; those of the user's zone come first."""
-        return OFFSETS if self.zone is None else {**OFFSETS, **offsets_of(ZoneInfo(self.zone))}
 
 
 class TimeParser:
@@ -232,9 +126,9 @@ class TimeParser:
             from 1 over all parts.
         """
         parts = []
-        for piece in _aligned(cells):
+        for piece in aligned(cells):
             read = self.format.read(piece)
-            if fault := _fault(self.format, piece, read, self.n_rows):
+            if fault := fault_in(self.format, piece, read, self.n_rows):
                 _refuse_cell(self.format, fault)
             self._require_same_form(read)
             parts.append(self.settle(read))
@@ -381,13 +275,13 @@ def read_times(
         open_orders=read.orders,
         is_settled=not (is_open or found.zone or found.changes) and base.kind != "numbers",
     )
-    parser = found.parser()
+    parser = TimeParser(found)
     times = parser.settle(read)
     found = replace(
         found,
         notes=(*found.notes, *parser.notes, *_notes_on_zone(found, read), *_future(found, times)),
         reason="" if note else _why(order, readings, faults, options),
-        description=_described(found, cells),
+        description=described(found, cells),
     )
     return found, times
 
@@ -636,7 +530,7 @@ def has_form(column: pa.ChunkedArray, form: str) -> bool:
     present = np.asarray(
         [cell is not None and str(cell).strip() != "" for cell in some.to_pylist()]
     )
-    is_wrong = _read_given(some, form).is_wrong
+    is_wrong = read_given(some, form).is_wrong
     return bool(present.any() and np.mean(is_wrong[present]) <= 0.1)
 
 
@@ -655,7 +549,7 @@ def _require_form(form: str) -> None:
 
 def _readings(
     base: TimeFormat, cells: Cells, options: TimeOptions
-) -> tuple[dict[Order, Written], dict[Order, _Fault]]:
+) -> tuple[dict[Order, Written], dict[Order, Fault]]:
     """Return the times by each order of the numbers of a date that fits all rows.
 
     Of each of the others, the first cell that it does not fit.
@@ -666,7 +560,7 @@ def _readings(
         If none does; it names the row that the best of them reaches.
     """
     readings: dict[Order, Written] = {}
-    faults: dict[Order, _Fault] = {}
+    faults: dict[Order, Fault] = {}
     first: Order = "mdy" if options.day_first is False else "dmy"
     seen: set[Order] = {first}
     for order in (first, *(order for order in ORDER_WORDS if order != first)):
@@ -698,7 +592,7 @@ def _jumps(times: NDArray[np.int64]) -> bool:
 def _why(
     order: Order,
     readings: Mapping[Order, Written],
-    faults: Mapping[Order, _Fault],
+    faults: Mapping[Order, Fault],
     options: TimeOptions,
 ) -> str:
     """Return why the numbers of a date have an order; empty if no other was possible."""
@@ -719,54 +613,23 @@ def _why(
     return f"{said}: in another order, the times do not ascend"
 
 
-@dataclass(frozen=True)
-class _Fault:
-    """A cell without a time.
-
-    Attributes
-    ----------
-    row : int
-        Counted from 0.
-    cell : str
-        What it holds; empty if that is nothing.
-    """
-
-    row: int
-    cell: str
-
-
-def _read_all(form: TimeFormat, cells: Cells) -> tuple[Written, _Fault | None]:
+def _read_all(form: TimeFormat, cells: Cells) -> tuple[Written, Fault | None]:
     """Return the times up to the first cell without one, and that cell."""
     parts: list[Written] = []
     n_rows = 0
     fault = None
-    for piece in _aligned(cells):
+    for piece in aligned(cells):
         read = form.read(piece)
         parts.append(read)
-        if fault := _fault(form, piece, read, n_rows):
+        if fault := fault_in(form, piece, read, n_rows):
             break
         n_rows += len(read.times)
     return Written.of(parts), fault
 
 
-def _fault(
-    form: TimeFormat, piece: Sequence[pa.Array], read: Written, n_rows: int
-) -> _Fault | None:
-    """Return the first cell without a time; ``n_rows`` rows lie before the piece."""
-    if not read.is_wrong.any():
-        return None
-    row = int(np.argmax(read.is_wrong))
-    # Of two columns, either may be empty, and their text together is then, too.
-    cell = form.column(piece)[row].as_py()
-    text = "" if cell is None or cell != cell else str(cell).strip()
-    if form.has_milliseconds and not np.isfinite(number_cells(piece[-1].slice(row, 1)))[0]:
-        text = ""
-    return _Fault(n_rows + row, "" if text.lower() in MISSING else text)
-
-
 def _refuse_cell(
     form: TimeFormat,
-    fault: _Fault,
+    fault: Fault,
     options: TimeOptions | None = None,
     has_orders: bool = False,
 ) -> NoReturn:
@@ -822,12 +685,12 @@ def _order(
         If several meanings make sense, and the steps between the rows differ.
     """
     times = {order: read.times for order, read in readings.items()}
-    sample = _cell(base, cells, 0)
+    sample = cell_of(base, cells, 0)
     found = chosen_year_first(times) if "ydm" in times else chosen(times, sample)
     if found is None:
         row, meant = _difference(times)
         raise InvalidDataError(
-            f"{_cell(base, cells, row)!r} in row {row + 1} can be {' or '.join(meant)}, and the "
+            f"{cell_of(base, cells, row)!r} in row {row + 1} can be {' or '.join(meant)}, and the "
             "other rows do not tell which.",
             field=base.label,
             remedy=f"Say {_remedies(times)}.",
@@ -938,93 +801,3 @@ def _refuse_order(form: TimeFormat, before: int, time: int, row: int) -> NoRetur
         field=form.label,
         remedy=remedy,
     )
-
-
-def _read_instants(column: pa.Array) -> Written:
-    import pyarrow as pa
-
-    zone = getattr(column.type, "tz", None)
-    times = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
-    is_wrong = times.is_null().to_numpy(zero_copy_only=False)
-    values = times.fill_null(0).to_numpy(zero_copy_only=False)
-    return Written(values, np.full(len(column), zone is not None), is_wrong)
-
-
-def _read_given(column: pa.Array, form: str) -> Written:
-    """Read times in the form that the user gave."""
-    import pandas as pd
-    import pyarrow as pa
-
-    if pa.types.is_floating(column.type):
-        column = column.cast(pa.int64(), safe=False)
-    text = column.cast(pa.string()).to_pandas().str.strip()
-    has_zone = "%z" in form or "%Z" in form
-    times = pd.DatetimeIndex(pd.to_datetime(text, format=form, errors="coerce", utc=has_zone))
-    is_wrong = np.asarray(times.isna())
-    values = times.tz_localize(None).to_numpy().astype("M8[us]").astype(np.int64)
-    return Written(np.where(is_wrong, 0, values), np.full(len(text), has_zone), is_wrong)
-
-
-def _aligned(cells: Cells) -> Iterator[list[pa.Array]]:
-    """Yield the rows of all columns together, some at a time."""
-    import pyarrow as pa
-
-    if len(cells) == 1:
-        yield from ([piece] for piece in pieces(cells[0]))
-        return
-    whole = [cell.combine_chunks() if isinstance(cell, pa.ChunkedArray) else cell for cell in cells]
-    yield from (list(row) for row in zip(*map(pieces, whole), strict=True))
-
-
-def _cell(form: TimeFormat, cells: Cells, row: int) -> str:
-    """Return what a row holds, as text."""
-    here = [cell.slice(row, 1) for cell in cells]
-    columns = next(_aligned(here), None)
-    return "" if columns is None else str(form.column(columns)[0].as_py() or "")
-
-
-def _described(form: TimeFormat, cells: Cells) -> str:
-    """Return the form in words."""
-    if form.given is not None:
-        what = f"in the form {form.given}"
-    elif form.kind == "instants":
-        what = "date and time"
-    elif form.unit is not None:
-        what = WORDS[form.unit]
-    else:
-        shape = shape_of(shape_text(_cell(form, cells, 0)))
-        what = _shape_in_words(shape, form.order) if shape else "date and time"
-    if form.unit in PER_SECOND:
-        return what
-    if form.has_milliseconds:
-        what = f"{what}, and milliseconds"
-    if form.is_zoned:
-        return f"{what}, with a zone"
-    if form.ahead is not None:
-        sign, (hours, minutes) = "-" if form.ahead < 0 else "+", divmod(abs(form.ahead), 60)
-        offset = f"{sign}{hours:02}:{minutes:02}" if form.ahead else ""
-        return f"{what}, UTC{offset} by the name of the column"
-    return f"{what}, local time {f'of {form.zone}' if form.zone else 'without a zone'}"
-
-
-def _shape_in_words(shape: Shape, order: Order) -> str:
-    """Return the form of cells in words, such as "day/month/year hours:minutes"."""
-    names = {"d": "day", "m": "month", "y": "year"}
-    if order not in shape.orders and order != "ydm":
-        order = shape.orders[0]
-    date = (shape.mark or " ").join(names[letter] for letter in order)
-    if shape.week is not None:
-        date = "year-week-day"
-    elif shape.of_year is not None:
-        date = "year-day of the year"
-    clock = [
-        word
-        for word, span in (
-            ("hours", shape.hour),
-            ("minutes", shape.minute),
-            ("seconds", shape.second),
-        )
-        if span
-    ]
-    text = f"{date} {':'.join(clock)}".strip()
-    return f"{text} AM/PM" if shape.half else text

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigie.errors import InvalidDataError
+from vigie.tables.find_times import find_clock
 from vigie.tables.options import TimeOptions
-from vigie.tables.times import TimeFormat, find_clock, understand_times
+from vigie.tables.time_format import TimeFormat
+from vigie.tables.times import TimeParser, understand_times
 
 DAYS = pd.date_range("2024-02-01", periods=2000, freq="5min")
 """From 1 to 7 February, so that day and month can be mistaken for each other."""
@@ -38,7 +40,7 @@ def read(
 ) -> tuple[TimeFormat, pd.DatetimeIndex]:
     cells = columns(*values)
     found = understand_times(cells, names[: len(cells)], TimeOptions(**said))
-    return found, pd.DatetimeIndex(found.parser().read(cells))
+    return found, pd.DatetimeIndex(TimeParser(found).read(cells))
 
 
 def refusal(*values: Any, **said: Any) -> str:
@@ -337,15 +339,15 @@ def test_several_rows_may_have_one_time():
 def test_parts_are_read_as_the_whole(said: dict[str, str], length: int):
     (cells,) = columns(IN_PARIS.strftime("%d/%m/%Y %H:%M"))
     found = pickle.loads(pickle.dumps(understand_times([cells], ["t"], TimeOptions(**said))))
-    whole = found.parser().read([cells])
-    parser = found.parser()
+    whole = TimeParser(found).read([cells])
+    parser = TimeParser(found)
     parts = [parser.read([cells[i : i + length]]) for i in range(0, len(cells), length)]
     assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_a_row_is_counted_over_all_parts():
     (cells,) = columns(MORNING.strftime(LOCAL))
-    parser = understand_times([cells], ["t"], TimeOptions()).parser()
+    parser = TimeParser(understand_times([cells], ["t"], TimeOptions()))
     parser.read([cells[:10]])
     with pytest.raises(InvalidDataError, match="row 12"):
         parser.read([pa.array([str(MORNING[10]), "x"])])
@@ -548,7 +550,7 @@ def test_a_clock_is_set_back_in_the_nights_of_some_zone(zone, begin):
     cells = pa.chunked_array([pa.array(moments.strftime("%Y-%m-%d %H:%M:%S"))])
     found = understand_times([cells], ["time"], TimeOptions())
     assert len(found.changes) == 1
-    times = found.parser().read([cells])
+    times = TimeParser(found).read([cells])
     assert (np.diff(times) == np.timedelta64(5, "m")).all()
 
 
