@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -188,57 +189,59 @@ def understood(
         times = times[::-1]
         notes.append("The rows are newest first; they are read, and counted, from the oldest")
     data: dict[str, Any] = {}
-    formats: dict[str, NumberFormat] = {}
-    odd: dict[str, int] = {}
-    mixed: dict[str, TextColumn] = {}
+    texts: dict[str, TextColumn] = {}
     for name, cells in columns.items():
         if not is_text(cells):
             data[name] = as_floats(cells)
-            continue
-        if name in clock:
+        elif name in clock:
             data[name] = as_they_are(cells)
-            continue
-        try:
-            column = TextColumn.of(name, cells, file.numbers, is_known=name in numbers)
-        except InvalidDataError:
-            if name not in ignored:
-                raise
-            data[name] = as_objects(cells)
-            continue
-        notes += column.notes
-        if not column.is_numeric or (name in words and column.words):
-            data[name] = as_objects(cells)
-            continue
-        data[name] = to_numpy(parse(cells, column.written))
-        formats[name] = column.written
-        if column.has_switch:
-            mixed[name] = column
         else:
-            notes += column.note_on_odd(name)
-        odd[name] = sum(column.odd.values())
+            column = _text_column(
+                name, cells, file, is_known=name in numbers, is_read=name not in ignored
+            )
+            notes += () if column is None else column.notes
+            if column is None or not column.is_numeric or (name in words and column.words):
+                data[name] = as_objects(cells)
+            else:
+                data[name] = to_numpy(parse(cells, column.written))
+                texts[name] = column
     frame = pd.DataFrame(data, copy=False)
-    if mixed:
-        states = _states(frame, times, {name: columns[name] for name in mixed}, options)
-        frame = frame.assign(**states)
-        for name, column in mixed.items():
-            notes += column.note_on_odd(name, keeps_switches=name in states)
+    mixed = {name: columns[name] for name, column in texts.items() if column.has_switch}
+    states = _states(frame, times, mixed, options) if mixed else {}
+    frame = frame.assign(**states) if states else frame
+    for name, column in texts.items():
+        notes += column.note_on_odd(name, keeps_switches=name in states)
     if (note := _sum_below(data, clock)) is not None:
         notes.append(note)
-    frame, found = without_sentinels(frame, clock)
-    notes += [sentinels.note(name, values) for name, values in found.items()]
-    odd |= {name: odd.get(name, 0) + sum(values.values()) for name, values in found.items()}
+    frame, marks = without_sentinels(frame, clock)
+    notes += [sentinels.note(name, values) for name, values in marks.items()]
+    unread = Counter({name: sum(column.odd.values()) for name, column in texts.items()})
+    unread.update({name: sum(values.values()) for name, values in marks.items()})
+    units = {name: column.written.unit for name, column in texts.items() if column.written.unit}
     return Table(
         frame=frame,
         times=times,
         clock=clock,
-        units=file.units | {name: f.unit for name, f in formats.items() if f.unit},
-        formats=formats,
+        units=file.units | units,
+        formats={name: column.written for name, column in texts.items()},
         description=file.description,
         notes=(*file.notes, *notes),
         written=written,
         origin=file.origin,
-        unread=odd,
+        unread=unread,
     )
+
+
+def _text_column(
+    name: str, cells: pa.ChunkedArray, file: TableFile, *, is_known: bool, is_read: bool
+) -> TextColumn | None:
+    """Return how a column of text is to be read; None if it is not read, and needs a guess."""
+    try:
+        return TextColumn.of(name, cells, file.numbers, is_known=is_known)
+    except InvalidDataError:
+        if is_read:
+            raise
+        return None
 
 
 def _sum_below(data: Mapping[str, Any], clock: Collection[str]) -> str | None:
