@@ -64,6 +64,27 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What sensors read in some rows, and what is usual there.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The sensors.
+    values : ndarray of shape (n_rows, n_sensors)
+        What they read; NaN where that is missing or impossible.
+    usual, low, high : ndarray of shape (n_rows, n_sensors)
+        Median and usual range in training, given the context; NaN of a sensor that none judges.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    usual: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
 class Assessment:
     """The assessment of ``n`` consecutive rows of an asset.
 
@@ -114,6 +135,14 @@ class Assessment:
     def asset_p_values(self) -> Floats:
         """p-value of the asset at each reading; NaN while there are too few rows; (n,)."""
         return self.evidence.p_values
+
+    @property
+    def is_at_floor(self) -> NDArray[np.bool_]:
+        """Where the asset is as unusual as so few training rows can tell, or more; (n,)."""
+        found: NDArray[np.bool_] = np.isclose(
+            self.asset_p_values, self.ensemble.least_p_value, rtol=1e-6, atol=0.0
+        )
+        return found
 
     @property
     def alarm_limit(self) -> float:
@@ -215,6 +244,11 @@ class Assessment:
 
     def began(self, row: int) -> np.datetime64:
         """Return when the sensor that drives an alarm changed, given the row that raised it."""
+        moment: np.datetime64 = self.timeline.times[self.scores.first + self.began_row(row)]
+        return moment
+
+    def began_row(self, row: int) -> int:
+        """Return the row at which the change of ``began`` is; negative before the first row."""
         if row not in self._began:
             stop = self.scores.first + row + 1
             start = stop - min(CHANGE_ROWS, int(self.timeline.rows_since_gap[stop - 1]))
@@ -225,7 +259,7 @@ class Assessment:
                 margin = 2.0 * (sensor.high - sensor.low)
                 clipped = np.clip(values, sensor.low - margin, sensor.high + margin)
                 start += status.change_point(np.where(np.isnan(clipped), sensor.usual, clipped))
-            self._began[row] = self.timeline.times[start]
+            self._began[row] = start - self.scores.first
         return self._began[row]
 
     def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
@@ -240,6 +274,21 @@ class Assessment:
             if name in self.scores.trends and (trend := model.trend) is not None
         ]
         return self._explained_by(trends, self.scores.trends, rows).by_row(rows)
+
+    def measured(self, rows: Rows) -> Measured:
+        """Return what the sensors read in these rows, and what is usual there."""
+        at = np.asarray(rows, dtype=np.intp)
+        names, values = self.rows.sensors.names, self.rows.usable[at]
+        usual, low, high = (np.full(values.shape, np.nan) for _ in range(3))
+        for model in self.ensemble.models.values():
+            columns = self.timeline.sensors.columns(model.feature_names)
+            first = np.isnan(usual[:, columns])
+            if not first.any():
+                continue
+            given = self.timeline.in_context(model, self.scores.first + at)
+            for known, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
+                known[:, columns] = np.where(first, given(fact), known[:, columns])
+        return Measured(names, values, usual, low, high)
 
     def frozen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that are frozen at these readings, with equal shares, by row."""
@@ -320,7 +369,7 @@ class Assessment:
         return faults
 
     @cached_property
-    def _began(self) -> dict[int, np.datetime64]:
+    def _began(self) -> dict[int, int]:
         return {}
 
     def _contributions(self, rows: Rows) -> Contributions:

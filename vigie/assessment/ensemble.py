@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from vigie.assessment import status
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Sensors
+from vigie.detectors.calibration.combination import combine
 from vigie.detectors.data.quality import Range
 from vigie.detectors.trained import TrainedModel
 
@@ -51,6 +54,29 @@ class Ensemble:
         """The first model that knows which operating points training has seen."""
         knowing = (m for m in self.models.values() if m.operating_points is not None)
         return next(knowing, None)
+
+    @cached_property
+    def least_p_value(self) -> float:
+        """The lowest p-value that the latest readings can have together; see ``engine.conclude``.
+
+        NaN without a model of single rows.
+        """
+        models = [model for model in self.models.values() if model.window == 1]
+        if not models:
+            return float("nan")
+        least = np.array([[1.0 / (model.calibration.n_samples + 1)] for model in models])
+        return float(2.0 * (combine(least) if len(models) > 1 else least[0])[0])
+
+    @cached_property
+    def fewest_rows(self) -> int:
+        """Fewest consecutive rows from which some model judges a reading."""
+        return min(model.fewest_rows for model in self.models.values())
+
+    @cached_property
+    def fewest_rows_of_state(self) -> int:
+        """Fewest consecutive rows from which the state of an asset is known."""
+        trends = [model.trend.fewest_rows for model in self.models.values() if model.trend]
+        return min([status.READINGS, *trends])
 
     @cached_property
     def n_look_back(self) -> int:

@@ -204,7 +204,7 @@ def _print_events(streams: Streams, *, is_drawn: bool) -> list[Verdict]:
     """Print the events of all machines in one table, and what was wrong with their data."""
     from vigie.cli.render.events import event_sheet
     from vigie.cli.render.rows import named
-    from vigie.cli.render.verdict import Verdict
+    from vigie.cli.render.verdict import Verdict, counted, endings
     from vigie.events.gathering import MOST_TOLD
 
     units, verdicts = streams[0][0].units, []
@@ -228,14 +228,15 @@ def _print_events(streams: Streams, *, is_drawn: bool) -> list[Verdict]:
         for line in verdict.remarks(units):
             whose = "" if verdict.asset is None else f"{verdict.asset}: "
             out.print(f"{whose}{line}", highlight=False, markup=False, soft_wrap=True)
-    n_alarms = sum(verdict.n_alarms for verdict in verdicts)
     of = f" of {len(verdicts)} machines" if len(verdicts) > 1 else ""
     out.print(
-        f"{n_alarms} alarm{'' if n_alarms == 1 else 's'}; "
+        f"{counted(verdicts)}; "
         f"{sum(verdict.n_anomalies for verdict in verdicts)} of "
         f"{sum(verdict.n_rows for verdict in verdicts)} rows{of} are anomalous "
         f"({', '.join(named(streams[0][1].versions))})."
     )
+    for line in endings(verdicts, units):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     return verdicts
 
 

@@ -18,17 +18,19 @@ from typing import Any
 import httpx
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from vigie import samples
+from vigie.assessment.assessment import Measured
 from vigie.assessment.status import STATES
-from vigie.assessment.timeline import as_times
+from vigie.assessment.timeline import as_datetime64, as_times
 from vigie.cli.render.events import event_sheet
 from vigie.cli.up import print_addresses
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.errors import VigieError
-from vigie.events.gathering import TOLD, Events, Rows
+from vigie.events.gathering import TOLD, Began, Events, Rows
 from vigie.local import free_ports, mlflow_server, service
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.mlflow_service import MLflowService
@@ -252,7 +254,7 @@ def _show(
     versions: dict[str, int],
 ) -> None:
     first_row = len(scene.healthy) if len(scene.healthy) == SKAB_HEALTHY_ROWS else 0
-    rows = _rows([AnomalyDetectionResult.model_validate(result) for result in results])
+    rows = _rows(scene, [AnomalyDetectionResult.model_validate(result) for result in results])
     events = Events()
     events.add(rows)
     served = ", ".join(f"{name} v{version}" for name, version in versions.items())
@@ -272,8 +274,26 @@ def _show(
     )
 
 
-def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
+def _rows(scene: Scene, results: Sequence[AnomalyDetectionResult]) -> Rows:
     assets = [result.asset for result in results]
+    times = as_times([result.timestamp for result in results])
+    trained = {sensor.name: sensor for result in results for sensor in result.sensors}
+    of_all = [trained.get(name) for name in scene.feature_names]
+    usual, low, high = (
+        np.array([np.nan if sensor is None else getattr(sensor, fact) for sensor in of_all])
+        for fact in ("usual", "low", "high")
+    )
+
+    def measured(rows: NDArray[np.intp]) -> Measured:
+        values = scene.replay[rows]
+        facts = (np.broadcast_to(fact, values.shape) for fact in (usual, low, high))
+        return Measured(tuple(scene.feature_names), values, *facts)
+
+    def began(row: int) -> Began | None:
+        if (moment := assets[row].began) is None:
+            return None
+        return int(np.searchsorted(times, as_datetime64(moment))), as_datetime64(moment)
+
     return Rows(
         first=0,
         states=np.array([STATES.index(asset.state) for asset in assets]),
@@ -281,7 +301,9 @@ def _rows(results: Sequence[AnomalyDetectionResult]) -> Rows:
         asset_p_values=1.0 - np.array([asset.evidence for asset in assets], dtype=float),
         p_values=1.0 - np.array([result.final_score for result in results], dtype=float),
         contamination=1.0 - results[0].threshold,
-        times=as_times([result.timestamp for result in results]),
+        times=times,
+        measured=measured,
+        began=began,
         reasons={
             **dict.fromkeys(TOLD, lambda rows: {row: assets[row].sensors for row in rows.tolist()}),
             None: lambda rows: {row: results[row].sensors for row in rows.tolist()},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,9 +28,22 @@ class Event:
         Of the most surprising reading; None if no reading is anomalous by itself.
     sensors : sequence of SensorContribution
         The largest share first, averaged over at most ``gathering.MOST_EXPLAINED`` evenly spread
-        rows. The values are those of the most surprising row. Empty if events are only counted.
+        rows. Each value is the most unusual one that was measured in the event, the latest of
+        equal ones; where that is unknown, the one of the most surprising row. Empty if events are
+        only counted.
     start, end : datetime64[us] or None
         When its first and its last row were measured, in UTC; None if the rows have no times.
+    is_at_floor : bool
+        Whether the training rows are too few to tell how rare some of its rows are, so that they
+        may be rarer than ``p_value``.
+    latest : sequence of SensorContribution
+        As ``sensors``, with the values measured last in the event.
+    value_rows : mapping of str to int
+        The row of the value of each sensor, where it is known.
+    began_row : int or None
+        The row in which the change behind an alarm began; None if that is unknown.
+    began : datetime64[us] or None
+        When it was measured.
     """
 
     first: int
@@ -43,6 +56,11 @@ class Event:
     sensors: Sequence[SensorContribution]
     start: np.datetime64 | None = None
     end: np.datetime64 | None = None
+    is_at_floor: bool = False
+    latest: Sequence[SensorContribution] = ()
+    value_rows: Mapping[str, int] = field(default_factory=dict)
+    began_row: int | None = None
+    began: np.datetime64 | None = None
 
     @property
     def is_alarm(self) -> bool:

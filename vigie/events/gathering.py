@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment.assessment import criticality
+from vigie.assessment.assessment import Measured, criticality
 from vigie.assessment.status import STATES
 from vigie.assessment.stream import Part
 from vigie.assessment.timeline import Times
 from vigie.detectors.base import Floats
+from vigie.detectors.trained import direction
 from vigie.events.event import Event
 from vigie.models.anomaly_data import AssetState, SensorContribution
 
@@ -41,6 +42,10 @@ Kind = AssetState | None
 Stretch = tuple[int, int]
 """First and last row of a group."""
 Reasons = Callable[[NDArray[np.intp]], Mapping[int, Sequence[SensorContribution]]]
+Began = tuple[int, np.datetime64 | None]
+"""The row in which a change began, and when that was measured, if that is known."""
+VALUED = (None, AssetState.DRIFT, AssetState.ALARM)
+"""Kinds of events whose sensors read unusual values; others have reasons of another sort."""
 
 
 def no_reasons(rows: NDArray[np.intp]) -> Mapping[int, Sequence[SensorContribution]]:
@@ -69,6 +74,13 @@ class Rows:
         default none.
     times : ndarray of datetime64[us] of shape (n,), optional
         When the rows were measured.
+    measured : callable, optional
+        Return what the sensors read in rows counted from ``first``.
+    is_at_floor : ndarray of bool of shape (n,), optional
+        See ``Assessment.is_at_floor``.
+    began : callable, optional
+        Return where the change behind an alarm began, given the row that raised it; rows count
+        from ``first``. None if that is unknown.
     """
 
     first: int
@@ -79,6 +91,9 @@ class Rows:
     contamination: float
     reasons: Mapping[Kind, Reasons] = field(default_factory=dict)
     times: Times | None = None
+    measured: Callable[[NDArray[np.intp]], Measured] | None = None
+    is_at_floor: NDArray[np.bool_] | None = None
+    began: Callable[[int], Began | None] | None = None
 
     @classmethod
     def of(cls, part: Part) -> Rows:
@@ -90,6 +105,16 @@ class Rows:
             AssetState.UNKNOWN_OPERATING_POINT: assessment.unseen_sensors,
             None: assessment.reasons,
         }
+
+        def began(row: int) -> Began | None:
+            # Before the first reading, the asset was in this state.
+            if assessment.statuses.entered[row] < 0:
+                return None
+            return (
+                assessment.began_row(row),
+                None if part.times is None else assessment.began(row),
+            )
+
         return cls(
             part.first,
             assessment.statuses.states,
@@ -99,6 +124,9 @@ class Rows:
             assessment.contamination,
             reasons,
             part.times,
+            assessment.measured,
+            assessment.is_at_floor,
+            began,
         )
 
     def time(self, row: int) -> np.datetime64 | None:
@@ -114,6 +142,84 @@ class Rows:
             chosen: NDArray[np.bool_] = self.states == STATES.index(kind)
             return chosen
         return self.is_anomaly & ~np.isin(self.states, [STATES.index(state) for state in ODD])
+
+
+class _Kept:
+    """One reading of each sensor among rows: the one with the largest key, the latest of equals."""
+
+    def __init__(self) -> None:
+        self._keys = np.empty(0)
+        self._found = np.empty((0, 0))
+
+    def add(self, keys: Floats, rows: NDArray[np.intp], measured: Measured) -> None:
+        """Add rows, given a key for each reading, (n, n_sensors); NaN where there is none."""
+        keys = np.where(np.isnan(keys), -np.inf, keys)
+        best = len(keys) - 1 - keys[::-1].argmax(axis=0)
+        at = best, np.arange(keys.shape[1])
+        readings = (measured.values, measured.usual, measured.low, measured.high)
+        found = np.stack([rows[best].astype(np.float64), *(array[at] for array in readings)])
+        if not len(self._keys):
+            self._keys, self._found = keys[at], found
+            return
+        later = keys[at] >= self._keys
+        self._keys = np.where(later, keys[at], self._keys)
+        self._found = np.where(later, found, self._found)
+
+    def key(self, column: int) -> float:
+        """Return the key of the reading of a sensor; -inf if there is no reading."""
+        return float(self._keys[column])
+
+    def row(self, column: int) -> int:
+        """Return the row of the reading of a sensor."""
+        return int(self._found[0, column])
+
+    def as_value(self, sensor: SensorContribution, column: int) -> SensorContribution:
+        """Return a contribution with the reading of its sensor as the value."""
+        value, usual, low, high = self._found[1:, column].tolist()
+        facts = {"value": value, "usual": usual, "low": low, "high": high}
+        where = direction(value, low, high)
+        return sensor.model_copy(
+            update={**facts, "direction": where, "readings_ago": None, "when": None}
+        )
+
+
+@dataclass
+class _Readings:
+    """The readings of the sensors in an event that are worth telling."""
+
+    columns: Mapping[str, int] = field(default_factory=dict)
+    above: _Kept = field(default_factory=_Kept)
+    below: _Kept = field(default_factory=_Kept)
+    last: _Kept = field(default_factory=_Kept)
+
+    def add(self, rows: Rows, members: NDArray[np.intp], measured: Measured) -> None:
+        """Add what was measured in members, counted from the first one of ``rows``."""
+        self.columns = self.columns or {name: at for at, name in enumerate(measured.names)}
+        width = measured.high - measured.low
+        far = (measured.values - measured.usual) / np.where(width > 0.0, width, 1.0)
+        numbers = rows.first + members
+        self.above.add(far, numbers, measured)
+        self.below.add(-far, numbers, measured)
+        known = np.where(np.isnan(far), np.nan, members[:, None])
+        self.last.add(rows.first + known, numbers, measured)
+
+    def has(self, name: str) -> bool:
+        """Return whether a sensor was measured and is judged."""
+        column = self.columns.get(name)
+        return column is not None and np.isfinite(self.last.key(column))
+
+    def farthest(self, sensor: SensorContribution) -> tuple[SensorContribution, int]:
+        """Return a sensor with its most unusual value, and the row of that."""
+        column = self.columns[sensor.name]
+        is_above = self.above.key(column) >= self.below.key(column)
+        if sensor.direction != "within":
+            is_above = sensor.direction == "above"
+        kept = self.above if is_above else self.below
+        return kept.as_value(sensor, column), kept.row(column)
+
+    def latest(self, sensor: SensorContribution) -> SensorContribution:
+        """Return a sensor with its last value."""
+        return self.last.as_value(sensor, self.columns[sensor.name])
 
 
 @dataclass
@@ -139,6 +245,9 @@ class _OpenEvent:
     """Rows of the part being added, by member number; -1 for a new peak."""
     explained: dict[int, Sequence[SensorContribution]] = field(default_factory=dict)
     at_peak: Sequence[SensorContribution] = ()
+    is_at_floor: bool = False
+    readings: _Readings = field(default_factory=_Readings)
+    began: Began | None = None
 
     def severity(self) -> tuple[int, float, int]:
         return _rank(self.kind), -self.p_value, -self.first
@@ -157,8 +266,13 @@ class _OpenEvent:
             self.every *= 2
         chosen = numbers % self.every == 0
         self.to_explain = dict(zip(numbers[chosen].tolist(), members[chosen].tolist(), strict=True))
-        worst = int(known.argmin())
-        if known[worst] < self.p_value:
+        if rows.is_at_floor is not None and self.kind is not None:
+            self.is_at_floor |= bool(rows.is_at_floor[members].any())
+        if rows.measured is not None and self.kind in VALUED:
+            self.readings.add(rows, members, rows.measured(members))
+        # Evidence that stays the same, as at the floor, is about what is read now.
+        worst = len(known) - 1 - int(known[::-1].argmin())
+        if known[worst] <= self.p_value:
             self.p_value, self.peak = float(known[worst]), rows.first + int(members[worst])
             self.to_explain[-1] = int(members[worst])
 
@@ -177,7 +291,20 @@ class _OpenEvent:
             for sensor in sensors:
                 share = sensor.share / len(self.explained)
                 shares[sensor.name] = shares.get(sensor.name, 0.0) + share
-        ranked = sorted(self.at_peak, key=lambda sensor: -shares.get(sensor.name, 0.0))
+        ranked = [
+            sensor.model_copy(update={"share": shares.get(sensor.name, 0.0)})
+            for sensor in sorted(self.at_peak, key=lambda s: -shares.get(s.name, 0.0))
+        ]
+        told, latest, value_rows = [], [], {}
+        for sensor in ranked:
+            if self.readings.has(sensor.name):
+                farthest, value_rows[sensor.name] = self.readings.farthest(sensor)
+                told.append(farthest)
+                latest.append(self.readings.latest(sensor))
+            else:
+                told.append(sensor)
+                latest.append(sensor)
+        began_row, began = self.began or (None, None)
         return Event(
             first=self.first,
             last=self.last,
@@ -186,12 +313,14 @@ class _OpenEvent:
             n_anomalies=self.n_anomalies,
             p_value=self.p_value,
             criticality=criticality(self.p_value_of_reading, contamination),
-            sensors=[
-                sensor.model_copy(update={"share": shares.get(sensor.name, 0.0)})
-                for sensor in ranked
-            ],
+            sensors=told,
             start=self.start,
             end=self.end,
+            is_at_floor=self.is_at_floor,
+            latest=latest,
+            value_rows=value_rows,
+            began_row=began_row,
+            began=began,
         )
 
 
@@ -248,6 +377,11 @@ class Events:
         events = [event.event(self._contamination) for event in worst]
         return sorted(events, key=lambda event: event.first)
 
+    def going_on(self, kind: Kind) -> Event | None:
+        """Return the event of a kind to which the next row might belong; None if there is none."""
+        event = self._open.get(kind)
+        return None if event is None else event.event(self._contamination)
+
     def _advance(self, rows: Rows, kind: Kind) -> None:
         """Add the rows of one kind of event, and close the events that have ended."""
         chosen = rows.of_kind(kind)
@@ -270,6 +404,9 @@ class Events:
                 event = None
             if event is None:
                 event = _OpenEvent(kind, first, first, rows.time(int(members[0])))
+                began = rows.began and kind is AssetState.ALARM and rows.began(int(members[0]))
+                if began:
+                    event.began = rows.first + began[0], began[1]
                 self.counts[kind] += 1
             event.add(rows, members)
             self._open[kind] = event

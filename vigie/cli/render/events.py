@@ -15,13 +15,16 @@ from vigie.tables.report_words import words_of
 
 CAPTION = (
     "how sure: how rarely a healthy machine looks like the worst row of the event (alarms and "
-    "drifts: like its averages of the latest rows). sensors: share of the deviation, and the "
-    "measured value."
+    "drifts: like its averages of the latest rows). sensors: share of the deviation, and the most "
+    "unusual measured value."
 )
 STYLES = {AssetState.ALARM: "bold red"}
 """Of states; others are yellow."""
 CERTAIN = {AssetState.BAD_DATA, AssetState.UNKNOWN_OPERATING_POINT}
 """States without odds."""
+ONE_IN_A_MILLION = 1e-6
+FEWEST_IN_A_ROW = 5
+"""So many anomalies are not isolated if they are most of the rows of an event."""
 WORTH_TELLING = 0.1
 """Smallest share of a second sensor in the table."""
 
@@ -58,15 +61,17 @@ def event_sheet(
 
 def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...]:
     confidence = "–" if event.state in CERTAIN else odds(event.p_value)
+    if event.is_at_floor and event.p_value >= ONE_IN_A_MILLION and event.state not in CERTAIN:
+        confidence = f"{confidence}\nor rarer"
     if event.state is None and (level := event.criticality):
         style = {"high": "yellow", "critical": "bold red"}.get(level, "default")
         confidence = f"[{style}]{level}[/]\n{confidence}"
     return (
-        _name(event.state),
+        _name(event),
         "\n".join(_when(event, first)),
         confidence,
         "\n".join(
-            _reason(sensor, units, first + event.peak + 1 if event.state is None else None)
+            _reason(sensor, units, _row_of(event, sensor, first))
             for sensor in event.sensors[:2]
             if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
         ),
@@ -75,16 +80,18 @@ def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...
 
 def odds(p_value: float) -> str:
     """Return a p-value as odds, such as '1 in 4,200'."""
-    if p_value < 1e-6:
+    if p_value < ONE_IN_A_MILLION:
         return "< 1 in a million"
     number = 1.0 / p_value
     digits = max(0, int(np.log10(number)) - 1)
     return f"1 in {round(number, -digits):,.0f}"
 
 
-def _name(state: AssetState | None) -> str:
+def _name(event: Event) -> str:
+    state = event.state
     if state is None:
-        return "isolated\nanomalies"
+        lasts = event.n_anomalies >= FEWEST_IN_A_ROW and 2 * event.n_anomalies > event.n_rows
+        return "anomalies" if lasts else "isolated\nanomalies"
     style = STYLES.get(state, "yellow")
     return "\n".join(f"[{style}]{word}[/]" for word in state.words.split())
 
@@ -96,12 +103,22 @@ def _when(event: Event, first: int) -> Iterator[str]:
         if event.n_rows > 1:
             yield f"to {short(event.end, event.start)}"
             yield f"({words_of(event.duration_s or 0.0)})"
+        if event.began is not None and event.began < event.start:
+            yield f"began about {short(event.began, event.start)}"
     begin, end = first + event.first + 1, first + event.last + 1
     if event.n_rows == 1:
         yield f"row {begin}"
     else:
         yield f"rows {begin}–{end}"
+        if event.start is None and event.began_row is not None and event.began_row < event.first:
+            yield f"began about row {first + event.began_row + 1}"
         yield f"{event.n_anomalies} of {event.n_rows} anomalous"
+
+
+def _row_of(event: Event, sensor: SensorContribution, first: int) -> int | None:
+    """Return the row of a sensor's value, counted from 1; None if the event's rows say it."""
+    row = event.value_rows.get(sensor.name)
+    return None if row is None or event.n_rows == 1 else first + row + 1
 
 
 def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | None) -> str:
@@ -115,8 +132,5 @@ def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | Non
             value = "a word"
         return f"{name}\n  {value} never seen"
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
-    # A state is about averages of many rows, so its worst row says little.
-    when = ""
-    if row is not None and sensor.readings_ago:
-        when = f", peak at row {row - sensor.readings_ago}"
+    when = "" if row is None else f", peak at row {row}"
     return f"{name} {sensor.share:.0%}\n  {value} ({usual}){when}"

@@ -26,8 +26,8 @@ from vigie.cli.render.times import iso, iso_times, unit_of
 from vigie.detectors.base import Floats
 from vigie.events.event import Event
 
-COLUMNS = ("row", "time", "final_score", "is_anomaly", "criticality", "sensor", "state", "evidence",
-           "imputed", "frozen", "unseen")  # fmt: skip
+COLUMNS = ("row", "time", "final_score", "is_anomaly", "criticality", "sensor", "state", "began",
+           "evidence", "imputed", "frozen", "unseen")  # fmt: skip
 """The columns before the scores of the models."""
 
 
@@ -101,6 +101,7 @@ class Writer:
             self._take(self._texts(LEVELS), assessment.levels),
             self._take(self._texts(assessment.rows.sensors.names), leading),
             self._take(self._texts(STATES), assessment.statuses.states),
+            self._began(part),
             self._scores(assessment.asset_p_values),
             self._imputed(assessment),
             self._frozen(assessment),
@@ -143,6 +144,23 @@ class Writer:
         quote = '"' if self._is_json else ""
         times = iso_times(part.times, self._unit)
         return pc.binary_join_element_wise(quote, times, f"Z{quote}", "")
+
+    def _began(self, part: Part) -> Any:
+        """Return when the change behind an alarm began as text, or null in other states."""
+        assessment = part.assessment
+        found = np.full(len(assessment), -1)
+        if part.times is None or not assessment.in_alarm.any():
+            return self._take([self._null], found)
+        raised = assessment.statuses.entered
+        texts: list[str] = []
+        for row in np.unique(raised[assessment.in_alarm]).tolist():
+            alarmed = assessment.in_alarm & (raised == row)
+            moment = assessment.status(int(np.flatnonzero(alarmed)[0])).began
+            if moment is not None:
+                found[alarmed] = len(texts)
+                quote = '"' if self._is_json else ""
+                texts.append(f"{quote}{iso(moment)}{quote}")
+        return self._take(texts or [self._null], found)
 
     def _scores(self, p_values: Floats) -> Any:
         """Return ``1 - p`` as text, or null if there is no p-value."""
@@ -222,12 +240,15 @@ def event_figures(event: Event, first: int, asset: str | None = None) -> dict[st
         "state": event.state,
         "from": iso(event.start),
         "to": iso(event.end),
+        "began": iso(event.began),
+        "began_row": None if event.began_row is None else first + event.began_row + 1,
         "duration_s": event.duration_s,
         "first_row": first + event.first + 1,
         "last_row": first + event.last + 1,
         "peak_row": first + event.peak + 1,
         "n_anomalies": event.n_anomalies,
         "score": 1.0 - event.p_value,
+        "or_rarer": event.is_at_floor,
         "criticality": event.criticality,
         "sensors": [
             {
@@ -235,6 +256,9 @@ def event_figures(event: Event, first: int, asset: str | None = None) -> dict[st
                 "share": sensor.share,
                 "value": getattr(sensor, "word", None) or _known(sensor.value),
                 "usual": _known(sensor.usual),
+                "row": None
+                if (row := event.value_rows.get(sensor.name)) is None
+                else first + row + 1,
             }
             for sensor in event.sensors
         ],

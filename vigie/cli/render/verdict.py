@@ -4,30 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vigie.assessment.assessment import UNKNOWN_POINT
+from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.status import STATES
 from vigie.assessment.stream import Faults, Part, StateCounts
 from vigie.assessment.trained_range import OutOfRange, TrainedRanges
 from vigie.cli.render.rows import event_figures, range_figures
 from vigie.cli.render.sensors import places
 from vigie.cli.render.timeline import Blocks, Picture
-from vigie.cli.render.times import short
+from vigie.cli.render.times import iso, short
 from vigie.events.event import Event
-from vigie.events.gathering import Events, Rows
+from vigie.events.gathering import TOLD, VALUED, Events, Rows
 from vigie.models.anomaly_data import AssetState
 
 ADVICE = {
-    AssetState.DRIFT: "The asset has moved away from its training slowly. Check it; if it is well, "
-    "train again.",
+    AssetState.DRIFT: "Check the machine now; train again only if this is normal.",
     AssetState.UNKNOWN_OPERATING_POINT: "The models do not know how the machine is run there, so "
     "they cannot say whether it is healthy.",
     AssetState.BAD_DATA: "Until the sensors work, the asset is not seen as it is.",
 }
 """What a state means, and what to do, if its name does not say it."""
+ENDS = {
+    AssetState.NORMAL: "is normal",
+    AssetState.WATCH: "is to be watched: the latest readings are somewhat unusual",
+    AssetState.BAD_DATA: "is not seen as it is (bad data)",
+    AssetState.DRIFT: "is in drift",
+    AssetState.UNKNOWN_OPERATING_POINT: "is at an unknown operating point",
+    AssetState.ALARM: "is in alarm",
+}
+"""How a recording ends."""
+COUNTED = (
+    (AssetState.ALARM, "alarm", "alarms"),
+    (AssetState.DRIFT, "drift", "drifts"),
+    (AssetState.BAD_DATA, "stretch of bad data", "stretches of bad data"),
+    (AssetState.UNKNOWN_OPERATING_POINT, "unknown operating point", "unknown operating points"),
+)
+"""Kinds of events in the last line."""
 ANOMALY = "anomaly"
 NEARLY_ALL, FEWEST = 0.9, 20
 """From this share of anomalous readings, and so many of them, the models may not fit."""
@@ -79,6 +95,9 @@ class Verdict:
         self._is_time, self._limit = False, 1.0
         self._faults, self._states = Faults(), StateCounts()
         self._at_unknown, self._anomalous = TrainedRanges(), TrainedRanges()
+        self._state, self._end = AssetState.UNKNOWN, None
+        self._n_waiting = 0
+        self._ensemble: Ensemble | None = None
 
     def add(self, part: Part) -> None:
         """Add the next rows."""
@@ -86,6 +105,13 @@ class Verdict:
         self.n_rows += len(is_anomaly)
         self.n_anomalies += int(np.count_nonzero(is_anomaly))
         self._states.add(part)
+        self._ensemble = part.assessment.ensemble
+        if len(states):
+            self._state = STATES[states[-1]]
+            self._end = None if part.times is None else part.times[-1]
+            since_gap = part.assessment.timeline.rows_since_gap[part.assessment.scores.first :]
+            is_waiting = since_gap < self._ensemble.fewest_rows
+            self._n_waiting += int((is_waiting & np.isnan(part.assessment.p_values)).sum())
         if self._has_events:
             self.events.add(Rows.of(part))
             self._faults.add(part)
@@ -132,10 +158,26 @@ class Verdict:
         begin, end = places(0, 2, np.array([event.start, event.end]))
         return float(begin), float(end)
 
-    @property
-    def n_alarms(self) -> int:
-        """Number of alarms."""
-        return self.events.counts[AssetState.ALARM]
+    def end(self) -> End:
+        """Return how the recording ends."""
+        kind = self._state if self._state in TOLD else None
+        event = None if kind is None else self.events.going_on(kind)
+        return End(self.first + self.n_rows, self._end, self._state, event)
+
+    def ending(self, units: Mapping[str, str]) -> str:
+        """Return how the recording ends as a sentence."""
+        whose = "the machine" if self.asset is None else self.asset
+        if self._state is AssetState.UNKNOWN:
+            fewest = 0 if self._ensemble is None else self._ensemble.fewest_rows_of_state
+            if self.n_rows < fewest:
+                return (
+                    f"{self.n_rows} {'row is' if self.n_rows == 1 else 'rows are'} too few to "
+                    f"judge {whose}: its state is unknown until {fewest} readings."
+                )
+            return f"At the end of the file the state of {whose} is unknown."
+        end = self.end()
+        moved = "" if end.event is None else _moved(end.event, units)
+        return f"At the end of the file {whose} {ENDS[self._state]}{moved and f': {moved}'}."
 
     @property
     def mostly_anomalous(self) -> bool:
@@ -172,11 +214,16 @@ class Verdict:
         ranges = _ranges(self.out_of_range(), units)
         for state, advice in ADVICE.items():
             if (found := self._states.of(state)) is not None:
+                moved = ""
+                if state is AssetState.DRIFT:
+                    drifts = [e for e in self.events.told() if e.state is state]
+                    moved = _moved(drifts[-1], units) if drifts else ""
                 rest = f" {ranges}{TRAIN}" if state is AssetState.UNKNOWN_OPERATING_POINT else ""
                 yield (
                     f"{state.words.capitalize()} in {found.n_rows} of {self.n_rows} rows, from row "
                     f"{self.first + found.first + 1}"
-                    f"{'' if found.start is None else f' ({short(found.start)} UTC)'}. "
+                    f"{'' if found.start is None else f' ({short(found.start)} UTC)'}"
+                    f"{moved and f': {moved}'}. "
                     f"{advice}{rest}"
                 )
         is_known = self._states.of(AssetState.UNKNOWN_OPERATING_POINT) is None
@@ -186,11 +233,84 @@ class Verdict:
                 "throughout, or the models do not know this operating point. "
                 f"{ranges}{TRAIN}"
             )
-        if self.events.n_silent:
+        if self._n_waiting and self._ensemble is not None:
             yield (
-                f"No model could judge {self.events.n_silent} of {self.n_rows} rows: the context "
+                f"No model could judge {self._n_waiting} of {self.n_rows} rows, the first ones or "
+                f"those after a pause: {', '.join(self._ensemble.models)} "
+                f"{'needs' if len(self._ensemble.models) == 1 else 'need'} at least "
+                f"{self._ensemble.fewest_rows} rows in a row."
+            )
+        if n_silent := self.events.n_silent - self._n_waiting:
+            yield (
+                f"No model could judge {n_silent} of {self.n_rows} rows: the context "
                 "or all sensors are missing, or the context was never seen in training."
             )
+
+
+class End(NamedTuple):
+    """How a recording ends.
+
+    Attributes
+    ----------
+    row : int
+        The last row, counted from 1 over the file.
+    time : datetime64[us] or None
+        When it was measured.
+    state : AssetState
+        Of the machine.
+    event : Event or None
+        The event that goes on.
+    """
+
+    row: int
+    time: np.datetime64 | None
+    state: AssetState
+    event: Event | None
+
+    def figures(self, asset: str | None) -> dict[str, Any]:
+        """Return the end as plain data."""
+        known = () if self.event is None or self.event.state not in VALUED else self.event.latest
+        return {
+            **({} if asset is None else {"asset": asset}),
+            "row": self.row,
+            "time": iso(self.time),
+            "state": self.state,
+            "sensors": [
+                {
+                    "name": sensor.name,
+                    "value": sensor.value,
+                    "trained_low": sensor.low,
+                    "trained_high": sensor.high,
+                }
+                for sensor in known
+            ],
+        }
+
+
+def counted(verdicts: Sequence[Verdict]) -> str:
+    """Return the number of events of each kind, but for anomalies by themselves, in words."""
+    found = []
+    for state, one, many in COUNTED:
+        n = sum(verdict.events.counts[state] for verdict in verdicts)
+        if n or state is AssetState.ALARM:
+            found.append(f"{n:,} {one if n == 1 else many}")
+    return ", ".join(found)
+
+
+def endings(verdicts: Sequence[Verdict], units: Mapping[str, str]) -> Iterator[str]:
+    """Yield how the recording of each machine ends; those that are normal at last, together."""
+    calm = [v for v in verdicts if v.end().state is AssetState.NORMAL]
+    if len(verdicts) == 1:
+        yield verdicts[0].ending(units)
+        return
+    for verdict in verdicts:
+        if verdict not in calm:
+            yield verdict.ending(units)
+    if calm:
+        others = "the other machines are" if len(calm) < len(verdicts) else "all machines are"
+        if len(calm) == 1:
+            others = f"{calm[0].asset} is"
+        yield f"At the end of the file {others} normal."
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -206,7 +326,26 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             for verdict in verdicts
             for figures in range_figures(verdict.out_of_range(), verdict.asset)
         ],
+        "at_end": [verdict.end().figures(verdict.asset) for verdict in verdicts],
     }
+
+
+def _moved(event: Event, units: Mapping[str, str]) -> str:
+    """Return what the sensors of an event read at last, and what they read in training."""
+    if event.state is AssetState.BAD_DATA:
+        frozen = [sensor.name for sensor in event.sensors if sensor.share > 0.0]
+        return f"{', '.join(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen" if frozen else ""
+    if event.state not in VALUED:
+        return ""
+    known = [sensor for sensor in event.latest if sensor.low < sensor.high]
+    outside = [sensor for sensor in known[1:MOST_NAMED] if sensor.direction != "within"]
+    told = []
+    for sensor in [*known[:1], *outside]:
+        unit = units.get(sensor.name, "")
+        verb = {"above": "has risen to", "below": "has fallen to"}.get(sensor.direction, "is at")
+        value = f"{sensor.value:.4g} {unit}".rstrip()
+        told.append(f"{sensor.name} {verb} {value} (trained {_range(sensor.low, sensor.high)})")
+    return ", ".join(told)
 
 
 def _ranges(sensors: Sequence[OutOfRange], units: Mapping[str, str]) -> str:
