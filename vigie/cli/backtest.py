@@ -15,6 +15,7 @@ from vigie.cli.options import (
     Context,
     Exclude,
     Features,
+    check_picture,
     chosen_features,
     picture_path,
     print_notes,
@@ -57,13 +58,16 @@ def backtest(
     ] = "table",
     picture: Annotated[
         Path | None,
-        typer.Option(help="Draw the verdict and the sensors over time into this PNG file."),
+        typer.Option(
+            help="Draw the verdict and the sensors over time into this PNG, PDF, SVG or JPG file."
+        ),
     ] = None,
 ) -> None:
     """Train on the first rows of a recording, assess the others, and compare with its labels."""
     from vigie.cli.render.backtest import sentences, sheet, write_picture
     from vigie.tables.machines import read_machines
 
+    check_picture(picture)
     words = [*(context or ()), *([labels] if labels else [])]
     machines = read_machines(file, reading, words=words, ignored=exclude or ())
     print_notes(machines[0].notes)

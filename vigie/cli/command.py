@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 LISTS_THEM = "doctor"
@@ -20,6 +23,13 @@ class Command(TyperCommand):
         if self.name != LISTS_THEM:
             _name_unknown_variables(ctx.params.values())
         return super().invoke(ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = _in_plain_words(error.message)
+            raise
 
     def get_params(self, ctx: Any) -> Any:
         return _without_types_of_flags(super().get_params(ctx))
@@ -38,6 +48,15 @@ def _name_unknown_variables(given: Iterable[Any]) -> None:
         from vigie.training.variables import name_unknown_variables
 
         name_unknown_variables(named_in(" ".join(map(str, given))))
+
+
+def _in_plain_words(message: str) -> str:
+    """Return what is wrong with a value without the name of a type of error, and what is near."""
+    message = message.removeprefix("Value error, ")
+    if match := re.match(r"'(.*?)' is not one of (.*)\.$", message, re.S):
+        near = get_close_matches(match[1].lower(), re.findall(r"'(.*?)'", match[2]), n=1)
+        return f"{message} Did you mean {near[0]!r}?" if near else message
+    return message
 
 
 def _without_types_of_flags(params: Iterable[Any]) -> list[Any]:

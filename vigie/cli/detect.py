@@ -13,7 +13,14 @@ import typer
 from rich.markup import escape
 
 from vigie.cli.environment import read_settings
-from vigie.cli.options import RowRange, picture_path, print_notes, row_slice
+from vigie.cli.options import (
+    RowRange,
+    check_picture,
+    checked_models,
+    picture_path,
+    print_notes,
+    row_slice,
+)
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
 from vigie.errors import InvalidDataError
@@ -90,7 +97,9 @@ def detect(
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Draw the verdict and the sensors over time into this PNG file."),
+        typer.Option(
+            help="Draw the verdict and the sensors over time into this PNG, PDF, SVG or JPG file."
+        ),
     ] = None,
 ) -> None:
     """Assess the readings in a file, machine by machine, by the versions that serve.
@@ -101,22 +110,27 @@ def detect(
     """
     from vigie.tables.machines import open_machines
 
+    check_picture(picture)
+    asked = checked_models(model)
     service = _service(load)
 
     def stream(columns: Sequence[str]) -> Stream:
-        return service.stream(
-            columns, faulty or Faulty.IMPUTE, model, require_columns=faulty is None
-        )
+        treatment = faulty or Faulty.IMPUTE
+        found = service.stream(columns, treatment, asked, require_columns=faulty is None)
+        if set(columns).isdisjoint(found.ensemble.sensors.names):
+            # Nothing is left to impute from.
+            service.stream(columns, treatment, asked, require_columns=True)
+        return found
 
     def known(columns: Sequence[str]) -> tuple[Collection[str], Collection[str]]:
-        sensors = service.stream(columns, Faulty.IMPUTE, model).ensemble.sensors
+        sensors = service.stream(columns, Faulty.IMPUTE, asked).ensemble.sensors
         return set(sensors.names).difference(sensors.words), sensors.words
 
     machines = open_machines(file, reading, rows=row_slice(rows), known=known)
-    if not machines:
-        raise InvalidDataError(f"{file} has no rows.", field="FILE")
+    if not any(map(_has_rows, machines)):
+        raise InvalidDataError(f"{named[0]} has no rows: there is nothing to judge.", field="FILE")
     streams = [(machine, stream(machine.columns)) for machine in machines]
-    _print_lacking(streams[0][1], file)
+    _print_lacking(streams[0][1], machines[0].columns, named[0])
     notes = machines[0].notes
     print_notes(notes)
     write = _print_events if output is Format.TABLE else partial(_write_rows, output=output)
@@ -160,14 +174,33 @@ def _service(folder: Path | None) -> AnomalyDetectionService:
 Streams = Sequence["tuple[Recording | Machine, Stream]"]
 
 
-def _print_lacking(stream: Stream, file: Path) -> None:
-    """Say which models miss columns."""
-    for name, columns in stream.lacking.items():
-        effect = (
-            "continues without" if name in stream.ensemble.models else "is left out, since it needs"
-        )
+def _has_rows(machine: Recording | Machine) -> bool:
+    """Return whether there is at least one row."""
+    from vigie.tables.machines import Machine
+
+    if isinstance(machine, Machine):
+        return machine.n_rows > 0
+    return any(len(cells) for cells in machine.start().values())
+
+
+def _print_lacking(stream: Stream, columns: Sequence[str], file: str) -> None:
+    """Say which models miss columns, and which column may be the one that they miss."""
+    from vigie.tables.names import nearest
+
+    models: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for name, lacking in stream.lacking.items():
+        models.setdefault((name in stream.ensemble.models, lacking), []).append(name)
+    free = set(columns).difference(stream.ensemble.sensors.names)
+    for (continues, lacking), names in models.items():
+        one = len(names) == 1
+        effect = "continues without" if one else "continue without"
+        if not continues:
+            effect = "is left out, since it needs" if one else "are left out, since they need"
+        near = [f"{column!r} for {name!r}" for name in lacking if (column := nearest(name, free))]
+        meant = f" Did you mean {' and '.join(near)}? Name it as in training." if near else ""
         err.print(
-            f"[yellow]{name} {effect}[/] {escape(', '.join(columns))}: not in {escape(str(file))}.",
+            f"[yellow]{', '.join(names)} {effect}[/] {escape(', '.join(lacking))}: "
+            f"not in {escape(file)}.{escape(meant)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vigie.cli.options import check_picture
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import out
 from vigie.tables.options import ReadOptions
@@ -30,7 +31,8 @@ def inspect(
         Literal["table", "json"], typer.Option("--format", help="For people, or all of it as JSON.")
     ] = "table",
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the sensors over time into this PNG file.")
+        Path | None,
+        typer.Option(help="Draw the sensors over time into this PNG, PDF, SVG or JPG file."),
     ] = None,
 ) -> None:
     """Show what is understood of a file: columns, times, machines, and what to do next.
@@ -39,6 +41,7 @@ def inspect(
     """
     from vigie.services.inspection import inspect as inspect_file
 
+    check_picture(picture)
     found = inspect_file(file, reading, named[0])
     if output == "json":
         sys.stdout.write(json.dumps(found.report.as_dict(), allow_nan=False) + "\n")

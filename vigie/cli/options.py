@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,6 +88,54 @@ def chosen_features(
     if line := left_out_line(left_out):
         err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     return chosen
+
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+"""Endings of the files that pictures are written to."""
+
+
+def check_picture(picture: Path | None) -> None:
+    """Check that a picture can be written, before anything is computed for it.
+
+    Raises
+    ------
+    InvalidDataError
+        If its folder is missing or write-protected, or its name has no ending of a picture.
+    """
+    if picture is None:
+        return
+    if picture.suffix.lower() not in PICTURES:
+        raise InvalidDataError(
+            f"{picture} has no ending of a picture.",
+            field="--picture",
+            remedy=f"Pictures are {', '.join(PICTURES[:-2])} or {PICTURES[-2]}: "
+            f"{picture.with_suffix('.png') if picture.name else 'picture.png'}, for example.",
+        )
+    folder = picture.parent
+    if not folder.is_dir():
+        raise InvalidDataError(
+            f"There is no folder {folder}.", field="--picture", remedy="Create it, or name another."
+        )
+    if not os.access(picture if picture.is_file() else folder, os.W_OK) or picture.is_dir():
+        raise InvalidDataError(f"{picture} cannot be written.", field="--picture")
+
+
+def checked_models(names: list[str] | None) -> list[str] | None:
+    """Return the names of models that an option gives, each once; None for None.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such model.
+    """
+    from vigie.detectors.catalogue import checked_names
+
+    if names is None:
+        return None
+    try:
+        return checked_names(names)
+    except InvalidDataError as error:
+        raise InvalidDataError(error.message, field="--model", remedy=error.remedy) from error
 
 
 def picture_path(picture: Path, asset: str | None) -> Path:

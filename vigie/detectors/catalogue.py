@@ -11,6 +11,7 @@ command line. Both name an ``Algorithm`` as ``module:attribute``::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -78,13 +79,18 @@ def checked_names(model_names: Sequence[str] | None) -> list[str]:
             raise InvalidDataError(
                 f"There is no detector '{name}'.",
                 field=f"model_names[{position}]",
-                remedy=f"Detectors: {', '.join(algorithms())}.",
+                remedy=f"{_meant(name)}Detectors: {', '.join(algorithms())}.",
             )
     if not model_names:
         raise InvalidDataError(
             "No detector is named.", field="model_names", remedy="Leave it out to train all."
         )
     return list(dict.fromkeys(model_names))
+
+
+def _meant(name: str) -> str:
+    near = get_close_matches(name.lower(), algorithms(), n=1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def warm_up(*, to_fit: bool = False) -> None:

@@ -39,6 +39,7 @@ from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
+from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
 from vigie.training.job import TrainingProcess
 from vigie.training.messages import Failed, Registered, Trained
@@ -343,17 +344,7 @@ class AnomalyDetectionService:
         }
         able = {name: model for name, model in models.items() if name not in missing_columns}
         if require_columns and not able:
-            needed = "; ".join(
-                f"{name} needs {', '.join(c)}" for name, c in missing_columns.items()
-            )
-            # Without a single sensor there is nothing to judge.
-            has_some = any(columns.intersection(model.feature_names) for model in models.values())
-            impute = ", or replace missing sensors by their usual values: --faulty impute"
-            raise InvalidDataError(
-                f"No model can assess the file, since columns are missing: {needed}.",
-                field="FILE",
-                remedy=f"Name the columns as in training{impute if has_some else ''}.",
-            )
+            raise _columns_missing(models, missing_columns, columns)
         return Stream(
             replace(answering.ensemble, models=able or models),
             refuse=(faulty_values or self.settings.faulty_values) == "refuse",
@@ -542,3 +533,34 @@ class AnomalyDetectionService:
 
 def _busy() -> ConflictError:
     return ConflictError("A training is in progress.", remedy="Wait until it ends, then try again.")
+
+
+def _columns_missing(
+    models: Mapping[str, TrainedModel],
+    missing: Mapping[str, tuple[str, ...]],
+    columns: set[str],
+) -> InvalidDataError:
+    """Return the error for a file that lacks columns of every model."""
+    needed = list(dict.fromkeys(name for model in models.values() for name in model.feature_names))
+    if not columns & set(needed):
+        return InvalidDataError(
+            f"The models are of another machine: the file has none of their columns "
+            f"({', '.join(needed)}), but {', '.join(sorted(columns)) or 'none'}.",
+            field="FILE",
+            remedy="Name the columns as in training, or judge by models of this machine: "
+            "`vigie models list` shows those that serve, --load FOLDER takes saved ones.",
+        )
+    if len(set(missing.values())) == 1:
+        lacking = f"{', '.join(next(iter(missing.values())))}, which every model needs"
+    else:
+        lacking = "; ".join(f"{name} needs {', '.join(c)}" for name, c in missing.items())
+    free = columns - set(needed)
+    wanted = dict.fromkeys(name for names in missing.values() for name in names)
+    near = {name: column for name in wanted if (column := nearest(name, free))}
+    meant = [f"{column!r} for {name!r}" for name, column in near.items()]
+    return InvalidDataError(
+        f"No model can assess the file, since columns are missing: {lacking}.",
+        field="FILE",
+        remedy=(f"Did you mean {' and '.join(meant)}? " if meant else "")
+        + "Name the columns as in training, or judge without these sensors: --faulty impute.",
+    )

@@ -95,7 +95,7 @@ class TextColumn:
             cell: n for cell, n in self.odd.items() if not (keeps_switches and is_switched(cell))
         }
         if odd:
-            yield f"{name}: {examples(odd)} in {_rows(sum(odd.values()))} read as missing"
+            yield words_note(name, odd)
 
 
 def _notes_on_dresses(name: str, shapes: Shapes) -> Iterator[str]:
@@ -121,6 +121,11 @@ def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:
     if len(units) > 1 and 2 * sum(shapes.units.values()) > shapes.n_present:
         first, second = map(shapes.first_with, units[:2])
         yield f"{name} has several units, as in {first!r} and {second!r}, and is left out"
+
+
+def words_note(name: str, words: Mapping[str, int]) -> str:
+    """Return a note on words in a column of numbers, given the number of each."""
+    return f"{name}: {examples(words)} in {_rows(sum(words.values()))} read as missing"
 
 
 def _rows(n: int) -> str:

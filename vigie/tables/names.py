@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LONG = 6
@@ -121,3 +122,18 @@ def with_unit(name: str, unit: str | None) -> str:
     """Return the name of a column with its unit, unless it ends with that, as "flow [L/min]"."""
     is_in_name = unit and name.endswith((f"[{unit}]", f"({unit})"))
     return f"{name}, {unit}" if unit and not is_in_name else name
+
+
+def nearest(name: str, columns: Iterable[str]) -> str | None:
+    """Return the column whose name is nearest to another one; None if none is near.
+
+    Units in brackets, capitals and marks between words do not count.
+    """
+    plain = {_plain(column): column for column in columns}
+    near = get_close_matches(_plain(name), plain, n=1)
+    return plain[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    without_unit = re.sub(r"[\[(].*?[\])]", "", name) or name
+    return re.sub(r"[\W_]+", "", without_unit).lower()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
 from vigie.tables import excel_file, parquet_file, sentinels, text
@@ -24,10 +25,19 @@ from vigie.tables.cells import (
     as_they_are,
     is_text,
     to_numpy,
+    words_note,
 )
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
-from vigie.tables.numbers import SWITCHES, NumberFormat, NumberOptions, Shapes, decide, parse
+from vigie.tables.numbers import (
+    MISSING,
+    SWITCHES,
+    NumberFormat,
+    NumberOptions,
+    Shapes,
+    decide,
+    parse,
+)
 from vigie.tables.options import UNSTATED, Mark, ReadOptions
 from vigie.tables.orientation import refuse_parts_of_a_day, refuse_times_as_columns
 from vigie.tables.origin import Origin
@@ -340,6 +350,7 @@ class Recording:
         n_rows = self.file.n_rows
         self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
         self._doubts: tuple[str, ...] = ()
+        self._words: dict[str, Counter[str]] = {}
 
     def read(
         self, names: Collection[str], words: Collection[str] = ()
@@ -385,6 +396,7 @@ class Recording:
                     if name not in formats:
                         formats |= self._late_formats(name)
                     data[name] = to_numpy(parse(cells, formats[name]))
+                    self._note_words(name, cells, data[name])
                 else:
                     data[name] = as_floats(cells)
             times = None
@@ -413,7 +425,24 @@ class Recording:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the file was understood."""
         written = self.clock[1]
-        return (*self.file.notes, *(written.notes if written else ()), *self._doubts)
+        words = [words_note(name, found) for name, found in self._words.items()]
+        return (*self.file.notes, *(written.notes if written else ()), *self._doubts, *words)
+
+    def _note_words(self, name: str, cells: pa.Array, numbers: NDArray[np.float64]) -> None:
+        """Count the cells of a column of numbers that are words."""
+        import pyarrow.compute as pc
+
+        missing = np.flatnonzero(np.isnan(numbers))
+        if not len(missing):
+            return
+        found = pc.value_counts(pc.utf8_trim_whitespace(as_strings(cells.take(missing))))
+        words = {
+            text: n
+            for text, n in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
+            if text and text not in MISSING
+        }
+        if words:
+            self._words.setdefault(name, Counter()).update(words)
 
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""

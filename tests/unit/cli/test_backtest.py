@@ -661,9 +661,9 @@ def test_an_error_says_what_is_wrong_in_one_line(odd_files, arguments, said):
     assert "Traceback" not in done.err
 
 
-def test_a_picture_that_cannot_be_written_is_an_error_after_the_figures(odd_files):
+def test_a_picture_that_cannot_be_written_is_an_error_before_anything_is_computed(odd_files):
     chosen = [*CHOSEN, "--format", "json", "--picture", "nowhere/line.png"]
     done = vigie(odd_files, "backtest", "pump.csv", "--labels", "fault", *chosen)
     assert done.code == 1
-    assert "--picture: nowhere/line.png cannot be written" in done.err
-    assert json.loads(done.out)["train_rows"] == TRAIN_ROWS
+    assert "--picture: There is no folder nowhere" in done.err
+    assert done.out == ""

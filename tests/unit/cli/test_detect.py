@@ -163,3 +163,82 @@ def test_a_model_of_windows_says_how_many_rows_it_needs(folder):
     [line] = [line for line in said.splitlines() if line.startswith("No model could judge")]
     assert "vector_autoregression needs at least 2 rows in a row" in line
     assert "context" not in line
+
+
+def test_a_file_without_rows_is_refused(folder):
+    (folder / "header.csv").write_text(f"time,{','.join(NAMES)}\n")
+    for output in ("table", "csv", "json"):
+        result = detect(folder, "header.csv", "--format", output)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "has no rows" in str(result.exception)
+
+
+def renamed(folder: Path, names: dict[str, str]) -> str:
+    recording(30, 4).rename(columns=names).to_csv(folder / "renamed.csv", index=False)
+    return "renamed.csv"
+
+
+def test_a_column_that_is_missing_is_named_once_with_the_one_that_may_be_meant(folder):
+    file = renamed(folder, {NAMES[1]: "Temperatur"})
+    said = str(detect(folder, file).exception)
+    assert said.count("are missing: temperature [degC], which every model needs") == 1
+    assert f"Did you mean 'Temperatur' for '{NAMES[1]}'?" in said
+    result = detect(folder, file, "--faulty", "impute")
+    assert result.exit_code == 0
+    assert (
+        "isolation_forest, vector_autoregression continue without temperature [degC]"
+        in result.stderr
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["--faulty", "impute"]])
+def test_a_file_with_no_column_of_the_models_is_of_another_machine(folder, words):
+    said = str(
+        detect(folder, renamed(folder, dict(zip(NAMES, "abc", strict=True))), *words).exception
+    )
+    assert "The models are of another machine" in said
+    assert f"({', '.join(NAMES)})" in said
+    assert "but a, b, c, time" in said
+    assert "vigie models list" in said
+
+
+def test_a_word_among_numbers_is_named(folder):
+    table = recording(30, 5).astype(object)
+    table.loc[3, "vibration"] = "broken"
+    table.loc[4:6, "current"] = ""
+    table.to_csv(folder / "words.csv", index=False)
+    said = detect(folder, "words.csv").stderr
+    assert "vibration: 'broken' in 1 row read as missing." in said
+    assert "current:" not in said
+
+
+def test_a_word_that_an_option_does_not_know_is_answered_with_those_it_knows(folder):
+    result = detect(folder, "calm.csv", "--fail-on", "alert")
+    assert result.exit_code == 2
+    assert "'alert' is not one of 'anomaly', 'watch'" in result.stderr
+    assert "Did you mean 'alarm'?" in result.stderr
+    assert "Value error" not in result.stderr
+    said = str(detect(folder, "calm.csv", "--model", "isolationforest").exception)
+    assert said.startswith("--model: There is no detector 'isolationforest'.")
+    assert "Did you mean isolation_forest?" in said
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        ("nowhere/line.png", "There is no folder"),
+        ("line.csv", "no ending of a picture"),
+        ("line", "no ending of a picture"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_a_row_is_judged(folder, picture, said):
+    result = detect(folder, "calm.csv", "--picture", folder / picture)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert said in str(result.exception)
+
+
+def test_a_picture_has_the_format_of_its_ending(folder):
+    for ending, magic in ((".jpg", b"\xff\xd8"), (".svg", b"<?xml"), (".png", b"\x89PNG")):
+        path = folder / f"line{ending}"
+        assert detect(folder, "calm.csv", "--picture", path).exit_code == 0
+        assert path.read_bytes().startswith(magic)

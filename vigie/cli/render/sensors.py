@@ -94,7 +94,7 @@ def places(first: int, n_rows: int, times: Times | None) -> Floats:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG file.
+    """Write a figure in the format that the ending of the file says.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def save(figure: Any, path: Path) -> None:
         If the file cannot be written.
     """
     try:
-        figure.savefig(path, dpi=DPI, format="png")
+        figure.savefig(path, dpi=DPI, format=path.suffix[1:].lower() or "png")
     except OSError as error:
         raise InvalidDataError(
             f"{path} cannot be written: {error.strerror or error}.", field="--picture"

@@ -26,6 +26,11 @@ TRAINING_COLOUR, LABELLED_ALPHA = "#dddddd", 0.15
 MOST_BLOCKS = 1400
 """Most points of a line; of more rows, each shows several by their least and largest value."""
 MOST_SENSORS = 8
+ODDS = {1: "1 in 10", 2: "1 in 100", 3: "1 in 1,000", 4: "1 in 10,000", 5: "1 in 100,000",
+        6: "1 in a million"}  # fmt: skip
+"""Labels of -log10 p."""
+MOST_TOLD = 6.0
+"""Largest -log10 p that is drawn: beyond one in a million only the order counts."""
 VERDICT_HEIGHT, SENSOR_HEIGHT = 2.6, 1.0
 """In inches."""
 PAUSE = 20.0
@@ -119,7 +124,7 @@ class Picture:
     units: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the picture as a PNG file.
+        """Write the picture in the format that the ending of the file says.
 
         Raises
         ------
@@ -168,17 +173,24 @@ class Picture:
 
     def _draw_verdict(self, axes: Any) -> None:
         limit = -float(np.log10(self.limit))
-        surprise = self._broken(self.blocks.surprise)
+        surprise = np.minimum(self._broken(self.blocks.surprise), MOST_TOLD)
         top = 1.25 * max(float(np.nanmax(surprise, initial=0.0)), limit)
         x = self.blocks.x
         half = 0.5 if not self.is_time else 0.0
         axes.set(ylim=(0.0, top))
         if len(x) > 1:
             axes.set_xlim(x[0] - half, x[-1] + half)
-        axes.set_ylabel("how unusual\n(surprise, −log₁₀ p)", fontsize=9)
+        axes.set_ylabel("how rarely a healthy\nmachine looks like this", fontsize=9)
+        # Above are the bars of the states.
+        ticks = [tick for tick in ODDS if tick <= 0.86 * top]
+        axes.set_yticks(ticks, [ODDS[tick] for tick in ticks])
         self._shade(axes, 0.0, top, with_labels=True)
         axes.plot(
-            self._broken(x), surprise, color=ACCENT, linewidth=0.9, label="surprise of the asset"
+            self._broken(x),
+            surprise,
+            color=ACCENT,
+            linewidth=0.9,
+            label="latest readings",
         )
         axes.axhline(limit, color=INK, linewidth=0.9, linestyle="--", label="alarm threshold")
         for state, colour in COLOURS.items():
