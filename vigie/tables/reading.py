@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+MOST_WORDS = 1000
+"""Most words in a column of numbers that are told apart."""
 AT_A_TIME = 32_768
 """Rows per part of a file that is read in parts."""
 
@@ -436,13 +438,12 @@ class Recording:
         if not len(missing):
             return
         found = pc.value_counts(pc.utf8_trim_whitespace(as_strings(cells.take(missing))))
-        words = {
-            text: n
-            for text, n in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)
-            if text and text not in MISSING
-        }
-        if words:
-            self._words.setdefault(name, Counter()).update(words)
+        for word, n in zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True):
+            if word and word not in MISSING:
+                words = self._words.setdefault(name, Counter())
+                # A file larger than memory may have a new word in each row.
+                is_kept = word in words or len(words) < MOST_WORDS
+                words[word if is_kept else next(iter(words))] += n
 
     def start(self) -> dict[str, pa.ChunkedArray]:
         """Return the first rows of the file, with all columns; empty for a file without rows."""
