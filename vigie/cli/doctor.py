@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import out
-from vigie.errors import VigieError
+from vigie.errors import TrackingUnavailableError, VigieError
 
 if TYPE_CHECKING:
     from vigie.config import Settings
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 
 SERVICE_PATIENCE_S = 3.0
+MARKS = {True: "[green]ok  [/]", None: "–   ", False: "[red]fail[/]"}
+AWAY = "not checked, since MLflow does not answer."
 
 
 def doctor() -> None:
     """Check settings, local state, the service and MLflow, with a remedy for each failure."""
     failed = False
     for check in examine(read_settings()):
-        mark = "[green]ok  [/]" if check.passed else "[red]fail[/]"
+        mark = MARKS[check.passed]
         out.print(f"{mark} {check.question} {escape(check.finding)}", highlight=False)
-        if not check.passed:
+        if check.passed is False:
             failed = True
             out.print(f"     {escape(check.remedy)}", style="yellow", highlight=False)
     if failed:
@@ -38,17 +40,43 @@ def doctor() -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """One question, the finding, and the remedy if the check failed."""
+    """One question, the finding, and the remedy if the check failed.
+
+    ``passed`` is None for what is no fault and no success, or was not checked.
+    """
 
     question: str
-    passed: bool
+    passed: bool | None
     finding: str
     remedy: str = ""
 
 
+class _NeitherError(VigieError):
+    """A finding that is no fault and no success."""
+
+
+class _Asking:
+    """Asks MLflow, until it does not answer: the rest is not checked, and says so."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def __call__(self, question: str, answer: Callable[[], str]) -> Check:
+        if self.is_away:
+            return Check(question, None, AWAY)
+
+        def noting_outages() -> str:
+            try:
+                return answer()
+            except TrackingUnavailableError:
+                self.is_away = True
+                raise
+
+        return _answered(question, noting_outages)
+
+
 def examine(settings: Settings) -> Iterator[Check]:
     """Run the checks in order; skip those that depend on a failed one."""
-    from vigie.detectors.catalogue import algorithms
     from vigie.services.mlflow_service import MLflowService
 
     yield _answered("Settings known?", _settings)
@@ -64,27 +92,48 @@ def examine(settings: Settings) -> Iterator[Check]:
         )
         return
     yield Check("Tracking enabled?", True, "MLFLOW_ENABLED is true.")
-    service = MLflowService(settings)
-    yield _answered("All trainings sent?", lambda: _outbox(service))
-    answers = _answered("Server answers?", lambda: _server(service))
-    yield answers
-    if not answers.passed:
-        return
-    yield _answered("Experiment exists?", lambda: _experiment(service))
+    service, ask = MLflowService(settings), _Asking()
+    yield ask("All trainings sent?", lambda: _outbox(service))
+    yield ask("Server answers?", lambda: _server(service))
+    if not ask.is_away:
+        yield from _registry(service, ask, running)
+    elif running:
+        yield Check("Service up to date?", None, AWAY)
+
+
+def _registry(
+    service: MLflowService, ask: _Asking, running: dict[str, int | None]
+) -> Iterator[Check]:
+    """Check what MLflow has, and whether the service serves that."""
+    from vigie.detectors.catalogue import algorithms
+
+    yield ask("Experiment exists?", lambda: _experiment(service))
     serving: list[Version] = []
-    for name in algorithms():
-        yield _answered(f"Versions of {name}?", partial(_versions, service, name, serving))
+    versions = [
+        ask(f"Versions of {name}?", partial(_versions, service, name, serving))
+        for name in algorithms()
+    ]
+    if all(check.passed is None for check in versions) and not ask.is_away:
+        # Some may have been left out on purpose, but not all.
+        versions = [
+            Check(check.question, False, "none.", f"Train one: `vigie train FILE --model {name}`.")
+            for check, name in zip(versions, algorithms(), strict=True)
+        ]
+    yield from versions
     for version in serving:
         question = f"Artifacts of {version.name} version {version.version} readable?"
-        yield _answered(question, partial(_artifacts, service, version))
+        yield ask(question, partial(_artifacts, service, version))
     if running:
-        yield _answered("Service up to date?", partial(_up_to_date, settings, serving, running))
+        up_to_date = partial(_up_to_date, service.settings, serving, running)
+        yield ask("Service up to date?", up_to_date)
 
 
 def _answered(question: str, answer: Callable[[], str]) -> Check:
     """Ask a question; whatever goes wrong is the finding, so that the next one can be asked."""
     try:
         return Check(question, True, answer())
+    except _NeitherError as finding:
+        return Check(question, None, finding.message)
     except VigieError as error:
         return Check(question, False, error.message, error.remedy or "")
     except OSError as error:
@@ -124,7 +173,9 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
         with httpx.Client(timeout=SERVICE_PATIENCE_S, trust_env=False) as client:
             answer = client.get(f"{url}/api/v1/anomalies/status")
         if answer.status_code in (401, 403):
-            return f"what runs at {url} needs a login ({answer.status_code}), so it was not asked."
+            raise _NeitherError(
+                f"what runs at {url} needs a login ({answer.status_code}), so it was not asked."
+            )
         models = answer.json()["models"].items()
         running |= {name: model["version"] for name, model in models if model["trained"]}
         problems = [model["problem"] for _, model in models if model["problem"]]
@@ -132,7 +183,7 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
         # Any free port: only the host matters here.
         require_free(0, "", settings.host)
         if isinstance(error, httpx.ConnectError):
-            return f"no, none runs at {url} (`vigie up` starts one)."
+            raise _NeitherError(f"no, none runs at {url} (`vigie up` starts one).") from error
         raise VigieError(
             f"what runs at {url} does not answer ({type(error).__name__}).",
             remedy="Look at the log of the service.",
@@ -155,6 +206,8 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
 
 def _up_to_date(settings: Settings, serving: list[Version], running: dict[str, int | None]) -> str:
     """Compare what the service serves with what it should by the registry."""
+    if not serving:
+        raise _NeitherError("not checked, since the registry names no version that serves.")
     behind = [
         f"{version.name} {version.version}"
         for version in serving
@@ -204,7 +257,7 @@ def _versions(service: MLflowService, name: str, serving: list[Version]) -> str:
 
     versions = service.list_versions(name)
     if not versions:
-        raise VigieError("none.", remedy=f"Train one: `vigie train FILE --model {name}`.")
+        raise _NeitherError(f"none (`vigie train FILE --model {name}` trains one).")
     serves = choose(versions, name)
     serving.append(serves)
     plural, newest, number = "" if len(versions) == 1 else "s", versions[0].version, serves.version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -36,6 +37,19 @@ def foreign() -> Iterator[int]:
         server.shutdown()
 
 
+class Stopping(Foreign):
+    """A service that serves a model, and an MLflow server that stops after its first answer."""
+
+    def do_GET(self) -> None:
+        if self.path not in ("/health", "/api/v1/anomalies/status"):
+            self.connection.close()
+            return
+        self.send_response(200)
+        self.end_headers()
+        model = {"trained": True, "version": 1, "problem": None}
+        self.wfile.write(json.dumps({"models": {"one_class_svm": model}}).encode())
+
+
 def checks_of(settings: Settings) -> dict[str, Check]:
     return {check.question: check for check in examine(settings)}
 
@@ -49,12 +63,28 @@ def test_the_doctor_fails_for_a_variable_that_sets_nothing(untracked, monkeypatc
 
 def test_the_doctor_tells_no_service_from_another_program(untracked, foreign, new_port):
     none = checks_of(untracked.model_copy(update={"port": new_port()}))["Service running?"]
-    assert none.passed
+    assert none.passed is None
     assert "none runs" in none.finding
     other = checks_of(untracked.model_copy(update={"port": foreign}))["Service running?"]
     assert not other.passed
     assert "not Vigie" in other.finding
     assert "VIGIE_PORT" in other.remedy
+
+
+def test_an_outage_of_mlflow_is_named_once_and_what_it_hides_is_not_called_checked(
+    untracked, foreign, monkeypatch
+):
+    monkeypatch.setattr(Foreign, "do_GET", Stopping.do_GET)
+    uri = f"http://127.0.0.1:{foreign}"
+    update = {"mlflow_enabled": True, "mlflow_tracking_uri": uri, "port": foreign}
+    checks = checks_of(untracked.model_copy(update=update))
+    assert checks["Service running?"].passed
+    assert checks["Server answers?"].passed
+    [failed] = [check for check in checks.values() if check.passed is False]
+    assert "cannot be reached" in failed.finding
+    for question in ("Versions of one_class_svm?", "Service up to date?"):
+        assert checks[question].passed is None
+        assert checks[question].finding.startswith("not checked")
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -63,7 +93,7 @@ def test_the_doctor_does_not_call_a_service_behind_a_login_another_program(
 ):
     monkeypatch.setattr(Foreign, "status", status)
     check = checks_of(untracked.model_copy(update={"port": foreign}))["Service running?"]
-    assert check.passed
+    assert check.passed is None
     assert f"needs a login ({status})" in check.finding
 
 
