@@ -11,6 +11,7 @@ STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
 ASKED = "vigie.asked_ms"
 PROMOTED = "vigie.promoted_ms"
+TRAINED = "vigie.trained_ms"
 SERVING = "serving"
 """Artifact folder with the serving form of a version."""
 
@@ -39,6 +40,9 @@ class Version:
         When any tool last changed it, such as its stage.
     asked_ms : int or None
         When its training requested a stage, if it did.
+    trained_ms : int or None
+        When its training ended, which may be long before ``created_ms``; None if another tool made
+        it.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Version:
     promoted_ms: int | None
     updated_ms: int = 0
     asked_ms: int | None = None
+    trained_ms: int | None = None
 
     @classmethod
     def from_registry(
@@ -72,6 +77,7 @@ class Version:
             card_sha256=tags.get("vigie.card_sha256"),
             promoted_ms=parse_ms(tags.get(PROMOTED)),
             asked_ms=parse_ms(tags.get(ASKED)),
+            trained_ms=parse_ms(tags.get(TRAINED)),
             updated_ms=int(updated_ms or 0),
         )
 

@@ -28,7 +28,7 @@ from vigie.errors import (
 )
 from vigie.registry import lookup, stages
 from vigie.registry.server import Server
-from vigie.registry.version import ASKED, SERVING
+from vigie.registry.version import ASKED, SERVING, TRAINED
 from vigie.tracking import about, artifacts, outbox
 from vigie.tracking.active_runs import OnRegistered, OpenRun
 from vigie.tracking.figure_data import FigureData, Times
@@ -217,9 +217,10 @@ def send(
     _log_dataset(server, run, training)
     name_run(entry, path, run)
     artifacts.upload(server, run.run_id, entry.artifacts)
-    tags = {"vigie.card_sha256": training.content_hash, **training.tags}
+    ended = str(training.ended_ms)
+    tags = {"vigie.card_sha256": training.content_hash, TRAINED: ended, **training.tags}
     if training.stage:
-        tags[ASKED] = str(training.ended_ms)
+        tags[ASKED] = ended
     version = version_of(server, entry, training.model_name, path, run, tags, training.description)
     if training.stage:
         _move(server, training, version, training.stage)

@@ -89,6 +89,7 @@ def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy
     assert (oldest.version, newest.version) == (1, 2)
     assert newest.run_id == later.info.run_id
     assert newest.card_sha256 == oldest.card_sha256
+    assert before <= newest.trained_ms <= after < newest.created_ms
     text = Path(
         client.download_artifacts(later.info.run_id, "lstm_autoencoder_model/MLmodel")
     ).read_text()
