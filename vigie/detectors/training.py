@@ -108,13 +108,12 @@ def train(
     _require_rows(detector, n_rows)
     is_over_time = trend_window > 0 and time_ordered
     over_time = _over_time(detector, trend_window, n_rows) if is_over_time else {}
-    enough = {name: part for name, part in over_time.items() if n_rows >= _fewest_rows(part)}
+    enough = {name: part for name, part in over_time.items() if n_rows >= fewest_rows(part)}
     if "trend" in over_time and "trend" not in enough:
-        logger.warning(
-            "%d rows are too few to learn the trend of an asset, which takes %d; the state of an "
-            "asset will depend on its single readings alone.",
-            n_rows,
-            _fewest_rows(over_time["trend"]),
+        _warn_once(
+            table,
+            f"{n_rows} rows are too few to average over, so the state of an asset depends on its "
+            f"single readings alone. Record at least {fewest_rows(over_time['trend'])} rows.",
         )
     folding = _Folding(folds, time_ordered, random_state, time_ordered and _blind(table, folds))
     total = _TotalProgress(1 + len(enough), progress)
@@ -122,13 +121,12 @@ def train(
     model = replace(model, operating_points=table.operating_points)
     own_rows = detector.window - _context_rows(detector)
     if 1.0 - threshold < own_rows / (model.calibration.n_samples + 1):
-        logger.warning(
-            "%s: %d rows are too few for a rate of one in %.0f, so the threshold is extrapolated. "
-            "Train on some %.0f rows, or raise the contamination.",
-            detector.algorithm,
-            n_rows,
-            1.0 / (1.0 - threshold),
-            own_rows / (1.0 - threshold) + folds * (own_rows - 1),
+        needed = own_rows / (1.0 - threshold) + folds * (own_rows - 1)
+        whose = f" of {detector.algorithm}" if own_rows > 1 else ""
+        _warn_once(
+            table,
+            f"With {n_rows} rows the false-alarm rate{whose} is a guess. Record at least "
+            f"{needed:.0f} rows.",
         )
     held_out: dict[str, HeldOut] = {}
     for number, (name, part) in enumerate(enough.items(), start=1):
@@ -142,6 +140,13 @@ def train(
         model = replace(model, smallest_step_20=steps[20], smallest_step_200=steps[200])
         _warn_if_blind(model, np.fmin(steps[20], steps[200]), limits)
     return model
+
+
+def _warn_once(table: Table, warning: str) -> None:
+    """Log a warning that does not depend on the detector once for a table."""
+    if warning not in table.warnings:
+        table.warnings.add(warning)
+        logger.warning("%s", warning)
 
 
 def _warn_if_blind(model: TrainedModel, steps: Floats, limits: AlarmLimits) -> None:
@@ -170,14 +175,14 @@ def _over_time(detector: Detector, window: int, n_rows: int) -> dict[str, Detect
     return {"trend": Trend(detector, window)}
 
 
-def _fewest_rows(detector: Detector) -> int:
+def fewest_rows(detector: Detector) -> int:
     """Return the fewest rows for at least two folds."""
     context = _context_rows(detector)
     return max(4 * (detector.window - context), 3 * detector.window if context else 0)
 
 
 def _require_rows(detector: Detector, n_rows: int) -> None:
-    fewest, window = _fewest_rows(detector), detector.window
+    fewest, window = fewest_rows(detector), detector.window
     if n_rows >= fewest:
         return
     remedy = f"Training needs at least {fewest} rows"

@@ -43,7 +43,7 @@ from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
 from vigie.training.job import TrainingProcess
 from vigie.training.messages import Failed, Registered, Trained
-from vigie.training.train import Training, train_each
+from vigie.training.train import Training, require_rows, train_each
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,7 @@ class AnomalyDetectionService:
                 field="times",
                 remedy="Give one for each row.",
             )
+        require_rows(names, len(table.values), self.settings)
         outcomes: dict[str, dict[str, Any]] = {}
         with self._training_lock():
             for result in train_each(

@@ -29,7 +29,7 @@ from vigie.serving.served import Served
 from vigie.tracking import background
 from vigie.tracking.recorder import Recorder
 from vigie.training.messages import Accepted, Done, Failed, JobRequest, Registered, Trained
-from vigie.training.train import Training, train_each
+from vigie.training.train import Training, require_rows, train_each
 
 logger = logging.getLogger(__name__)
 
@@ -189,4 +189,5 @@ def checked_request(body: bytes, settings: Settings) -> tuple[list[str], Table]:
     table = training_table(
         request.rows, request.names, settings.sensor_ranges, request.all_context_features
     )
+    require_rows(names, len(table.values), settings)
     return names, table

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vigie import __version__
-from vigie.assessment.false_alarms import too_short
+from vigie.assessment.false_alarms import FEWEST_ROWS, too_short
 from vigie.assessment.status import OF_AVERAGES, OF_CHANGES, OF_FORECASTS
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
@@ -256,6 +256,28 @@ def train_each(
             yield Failed(name, message)
         else:
             yield training
+
+
+def require_rows(names: Sequence[str], n_rows: int, settings: Settings) -> None:
+    """Check that there are rows enough to train one of the detectors.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are too few for each of them.
+    """
+    fewest = []
+    for name in names:
+        entry = algorithm(name)
+        params = parameters(entry, settings_for(entry, settings))
+        fewest.append(training.fewest_rows(entry.new_detector(params, settings.random_state)))
+        if n_rows >= fewest[-1]:
+            return
+    raise InvalidDataError(
+        f"{n_rows} {'row is' if n_rows == 1 else 'rows are'} too few.",
+        field="data",
+        remedy=f"Give at least {min(fewest)}, better {FEWEST_ROWS}.",
+    )
 
 
 def settings_for(

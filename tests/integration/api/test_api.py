@@ -774,7 +774,8 @@ def test_one_detector_that_fails_does_not_stop_the_others(plant, healthy):
     body["data"] = body["data"][:3]
     found = problem(plant.api.post("/train", json=body), 422, "invalid-data")
     assert found["field"] == "data"
-    assert "at least 4 rows" in found["detail"]
+    assert "3 rows are too few" in found["detail"]
+    assert "at least 4" in found["remedy"]
 
 
 def test_the_doctor_asks_the_service_what_it_serves_and_names_a_newer_version(plant, healthy):

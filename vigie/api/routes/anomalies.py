@@ -65,8 +65,11 @@ async def train(request: Request) -> TrainResponse:
     # with it the readings of other clients.
     outcome = await run_in_threadpool(service.train_in_subprocess, await json_of(request))
     if all(model["status"] == "failed" for model in outcome.values()):
-        reasons = "; ".join(f"{name}: {model['error']}" for name, model in outcome.items())
-        raise InvalidDataError(f"No detector could be trained: {reasons}", field="data")
+        by_reason: dict[str, list[str]] = {}
+        for name, model in outcome.items():
+            by_reason.setdefault(str(model["error"]), []).append(name)
+        reasons = " ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+        raise InvalidDataError(f"No detector could be trained. {reasons}", field="data")
     return TrainResponse.model_validate({"models": outcome})
 
 

@@ -41,6 +41,8 @@ class Table:
     context: Context | None = None
     blind_blocks: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """By number of blocks, whether a calibration on them is blind, as soon as it is known."""
+    warnings: set[str] = field(default_factory=set, repr=False, compare=False)
+    """What the training of one detector has warned of, which the next need not say again."""
 
     @cached_property
     def slow_share(self) -> float:
