@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import enabled_mlflow
+from vigie.cli.replaced import sensors_of, serving_versions, warn_of_other_sensors
 from vigie.cli.terminal import new_sheet, out
 
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
@@ -37,7 +38,7 @@ def list_versions() -> None:
     for name in algorithms():
         for version in service.list_versions(name):
             stage = f"[green]{version.stage}[/]" if version.stage == "Production" else version.stage
-            trained = datetime.fromtimestamp(version.created_ms / 1e3, UTC)
+            trained = datetime.fromtimestamp((version.trained_ms or version.created_ms) / 1e3, UTC)
             params = service.run_params(version)
             sheet.add_row(
                 name,
@@ -63,9 +64,14 @@ def promote(
     ] = "Production",
 ) -> None:
     """Move a version to a stage; the previous version there is archived."""
-    moved = enabled_mlflow().transition_model_stage(name, version, stage)
-    if moved:
-        out.print(f"{name} version {moved.version} is in {moved.stage}.")
+    tracking = enabled_mlflow()
+    before = serving_versions(tracking, [name])
+    moved = tracking.transition_model_stage(name, version, stage)
+    if moved is None:
+        return
+    out.print(f"{name} version {moved.version} is in {moved.stage}.")
+    if moved.stage == "Production":
+        warn_of_other_sensors(tracking, before, sensors_of(tracking, moved))
 
 
 @models.command(cls=Command)

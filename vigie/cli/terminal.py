@@ -62,6 +62,12 @@ def print_error(error: str) -> None:
     err.print(f"[red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
 
 
+def print_warning(warning: str) -> None:
+    """Print a warning."""
+    line = f"Warning: {plain(warning)}"
+    err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None]]:
     """Show a progress bar during a block; without a terminal, a line every few seconds.

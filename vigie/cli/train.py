@@ -23,7 +23,8 @@ from vigie.cli.options import (
     row_slice,
 )
 from vigie.cli.read_options import reads_a_table
-from vigie.cli.terminal import err, new_sheet, out, progress_bar, quoted
+from vigie.cli.replaced import serving_versions, warn_of_other_sensors
+from vigie.cli.terminal import err, new_sheet, out, print_warning, progress_bar, quoted
 from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from vigie.config import Settings
     from vigie.detectors.trained import TrainedModel
+    from vigie.registry.version import Version
     from vigie.services.mlflow_service import MLflowService
     from vigie.tables.table import Table
 
@@ -65,18 +67,26 @@ def train(
     ] = None,
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
+    from vigie.detectors.catalogue import checked_names
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.services.inspection import report_on
     from vigie.serving import saved
+    from vigie.tables.report import labelled_faults
 
     settings = read_settings(tracking_patience_s=PATIENCE_S)
     _require_a_place(settings, save)
     table = _read(file, reading, rows, context or (), exclude or (), asset)
     print_notes(table.notes)
     X = chosen_features(table, exclude, feature, context)
+    # Of several machines, the rows of one are not consecutive in the file.
+    first_row = (row_slice(rows).start or 0) + 1 if asset is None else None
+    if warning := labelled_faults(table, first_row):
+        print_warning(warning)
     service = AnomalyDetectionService(settings)
+    tracking = service.mlflow_service
     stage = "Production" if promote else None
-    is_recorded = service.mlflow_service.enabled
+    is_recorded = tracking.enabled
+    before = serving_versions(tracking, checked_names(model)) if is_recorded else {}
     source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:
@@ -90,7 +100,7 @@ def train(
             progress=progress,
             on_trained=models.append,
         )
-    sheet, failed = new_sheet(), []
+    sheet, failed, unpromoted = new_sheet(), list[str](), list[str]()
     for column in ("model", "version", "anomalies in training", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
@@ -100,13 +110,7 @@ def train(
             continue
         metrics, version = result["metrics"], result["version"]
         if promote and version is None:
-            failed.append(name)
-            later = (
-                " yet; it will be as soon as MLflow has it"
-                if service.mlflow_service.enabled
-                else ""
-            )
-            err.print(f"[red]{name} is not promoted{later}.[/]", soft_wrap=True)
+            unpromoted.append(name)
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
@@ -118,12 +122,25 @@ def train(
         _print_smallest_steps(models, table.units)
         if not context:
             _propose_context(table.frame, X, exclude or ())
-        _print_pages(service.mlflow_service, outcome)
+        _print_pages(tracking, outcome)
+        _print_what_serves(tracking, outcome, before, [str(name) for name in X.columns])
     if save is not None and models:
         saved.save(models, save)
         command = quoted(["vigie", "detect", "FILE", "--load", str(save)])
         out.print(f"Saved: {escape(command)} uses these models.", highlight=False, soft_wrap=True)
-    if failed:
+    if failed and sheet.row_count:
+        _complain(
+            f"Trained {sheet.row_count} of {len(outcome)} detectors, but not {', '.join(failed)}."
+        )
+    if unpromoted:
+        later = (
+            f" The trainings are safe in {tracking.outbox.folder.absolute()}: `vigie sync` in "
+            f"{Path.cwd()}, or a service that runs there, sends and promotes them once MLflow "
+            "answers."
+        )
+        is_kept = tracking.enabled and bool(tracking.outbox.waiting())
+        _complain(f"Not promoted: {', '.join(unpromoted)}.{later if is_kept else ''}")
+    if failed or unpromoted:
         raise typer.Exit(1)
 
 
@@ -145,6 +162,47 @@ def _require_a_place(settings: Settings, folder: Path | None) -> None:
             field="MLFLOW_ENABLED",
             remedy="Save them with --save FOLDER, or set MLFLOW_ENABLED=true.",
         )
+
+
+def _complain(sentences: str) -> None:
+    err.print(sentences, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_what_serves(
+    tracking: MLflowService,
+    outcome: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Version],
+    columns: Sequence[str],
+) -> None:
+    """Say whether the new versions serve, and warn of those that they replace."""
+    made = {
+        name: int(result["version"])
+        for name, result in outcome.items()
+        if result.get("version") is not None
+    }
+    serving = serving_versions(tracking, made)
+    newest, waiting, replaced = [], [], {}
+    for name, version in serving.items():
+        if version.version != made[name]:
+            waiting.append(f"{name} {made[name]} ({version.version} serves)")
+            continue
+        if version.stage != "Production":
+            newest.append(f"{name} {made[name]}")
+        if name in before:
+            replaced[name] = before[name]
+    how = "`vigie models promote NAME VERSION`"
+    if newest:
+        _say(
+            f"Serves, as the newest, since none is in Production: {', '.join(newest)}. {how}, or "
+            "--promote, keeps a later training from replacing it."
+        )
+    if waiting:
+        _say(f"Waits, since another one is in Production: {', '.join(waiting)}. {how} promotes it.")
+    warn_of_other_sensors(tracking, replaced, columns)
+
+
+def _say(sentences: str) -> None:
+    out.print(sentences, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_pages(tracking: MLflowService, outcome: Mapping[str, Mapping[str, Any]]) -> None:

@@ -514,11 +514,46 @@ def _commands(
     return commands
 
 
+def labelled_faults(table: Table, first_row: int | None = 1) -> str | None:
+    """Return a warning of rows with a labelled fault, which a training would take for healthy.
+
+    Parameters
+    ----------
+    table : Table
+        The rows of one machine.
+    first_row : int, optional
+        The row of its file that the table begins with, counted from 1; None if its rows are not
+        consecutive there.
+    """
+    labels = _labels(table.frame, table.kinds)
+    if not labels:
+        return None
+    label, faulty = labels[0], _is_faulty(table.frame, labels[0])
+    n_faulty = int(faulty.sum())
+    if not n_faulty:
+        return None
+    fault = table.frame[label.column][faulty].iloc[0]
+    words = " or ".join(label.fault_words) or f"{fault:g}"
+    counted = "1 row is" if n_faulty == 1 else f"{n_faulty:,} rows are"
+    verb = "counts" if n_faulty == 1 else "count"
+    healthy = None if first_row is None else _healthy_rows(table.frame, labels)
+    if first_row is None or healthy is None:
+        remedy = "Train on rows without them."
+    else:
+        last = first_row + healthy - 1
+        remedy = f"Give --rows {first_row}:{last} to train on the healthy beginning."
+    return f"{counted} labelled {label.column} = {words} and {verb} as healthy. {remedy}"
+
+
 def _healthy_rows(frame: pd.DataFrame, labels: Sequence[Label]) -> int | None:
     """Return the number of rows before the first labelled fault; None if they are few."""
     if not labels:
         return None
-    series = frame[labels[0].column]
-    is_faulty = series.isin(labels[0].fault_words) if labels[0].fault_words else series != 0
-    first = int(np.argmax(is_faulty.to_numpy()))
+    first = int(np.argmax(_is_faulty(frame, labels[0])))
     return first if first >= LEAST_TO_TRAIN else None
+
+
+def _is_faulty(frame: pd.DataFrame, label: Label) -> NDArray[np.bool_]:
+    series = frame[label.column]
+    is_faulty = series.isin(label.fault_words) if label.fault_words else series.fillna(0) != 0
+    return is_faulty.to_numpy(dtype=bool)

@@ -374,4 +374,7 @@ class Recorder:
 
 
 def _kept_in(outbox: Outbox) -> str:
-    return f" Records stay in {outbox.folder} until they can be sent."
+    return (
+        f" Records stay in {outbox.folder.absolute()} until they are sent: by `vigie sync` in "
+        f"{Path.cwd()}, or by a service that runs there."
+    )

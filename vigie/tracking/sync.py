@@ -117,7 +117,8 @@ def send(
     except (TrackingRefusedError, ModelNotFoundError, OutboxError) as error:
         return _give_up(outbox, entry, error)
     except TrackingError as error:
-        server.log_refusal(error, f"Records stay in {outbox.folder} until they can be sent.")
+        folder = outbox.folder.absolute()
+        server.log_refusal(error, f"Records stay in {folder} until they can be sent.")
         return f"stays: {error}"
     except (OSError, MemoryError) as error:
         return _stays(entry, error)

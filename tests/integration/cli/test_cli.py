@@ -125,6 +125,10 @@ def write_files(folder: Path) -> None:
     table.loc[3, "flow_rate"] = np.nan
     table.to_csv(folder / "gap.csv", index=False)
     table.drop(columns="flow_rate").to_csv(folder / "short.csv", index=False)
+    other = pd.DataFrame(healthy.data[:120, :2], columns=["Schwingung", "Druck"])
+    other.to_csv(folder / "other.csv", index=False)
+    labelled = table.assign(anomaly=np.repeat([0, 1, 0], [200, 60, 40]))
+    labelled.to_csv(folder / "labelled.csv", index=False)
     (folder / "empty.csv").write_text("")
     (folder / "folder").mkdir()
     (folder / "folder" / "one.csv").write_text("a\n1\n")
@@ -185,6 +189,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
         "setting": ["train", "loaded.csv", "--model", "isolation_forest"],
         "context": ["train", "loaded.csv", "--model", "isolation_forest", "--context", "product"],
         "no such context": ["train", "healthy.csv", "--context", "colour"],
+        "labelled": ["train", "labelled.csv", "--rows", "11:300", "--model", "one_class_svm"],
     }
     for command in commands.values():
         if command[0] == "train":
@@ -195,7 +200,11 @@ def offline(shell: Shell) -> dict[str, Finished]:
         "no folder to save in": ["train", "healthy.csv", "--save", "healthy.csv"],
         "saved": ["train", "healthy.csv", "--exclude", "label", *forest, "--save", "kept"],
         "loaded": ["detect", "fault.csv", "--load", "kept"],
-        "too few rows": ["train", "healthy.csv", "--rows", "1:3", *forest, "--save", "few"],
+        "too few rows": ["train", "healthy.csv", "--rows", "1:3", "--save", "few"],
+        "too few for one": [
+            *("train", "healthy.csv", "--rows", "1:5", "--save", "few"),
+            *("--model", "one_class_svm", "--model", "vector_autoregression"),
+        ],
         "no folder": ["detect", "fault.csv", "--load", "nowhere"],
         "no saved model": ["detect", "fault.csv", "--load", "kept/isolation_forest"],
     }
@@ -258,17 +267,24 @@ def test_a_damaged_saved_model_is_refused_by_its_folder(offline, shell):
 
 def test_a_training_that_fails_is_explained_once_in_one_line(offline):
     assert offline["too few rows"].returncode == 1
-    lines = offline["too few rows"].stderr.splitlines()
-    [line] = [line for line in lines if "was not trained" in line]
-    assert re.match(r"\d{4}-\S+ ERROR vigie\.\S+: isolation_forest was not trained\. ", line)
-    assert line.endswith("Training needs at least 4 rows.")
-    # Nothing was trained, so nothing is said of it.
-    assert "trend" not in offline["too few rows"].stderr
+    error = error_of(offline["too few rows"])
+    assert error.endswith("Error: data: 3 rows are too few. Give at least 4, better 2000.")
+    assert error.count("few") == 1
+
+    done = offline["too few for one"]
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    [line] = [line for line in lines if "vector_autoregression was not trained." in line]
+    assert re.match(r"\d{4}-\S+ ERROR vigie\.\S+: vector_autoregression was not trained\. ", line)
+    assert "Training needs at least" in line
+    assert "Trained 1 of 2 detectors, but not vector_autoregression." in words(done.stderr)
+    assert "With 5 rows the false-alarm rate is a guess. Record at least 100 rows." in done.stderr
 
 
 def test_log_lines_are_json_on_demand(shell):
     done = shell.run(
-        *("train", "healthy.csv", "--rows", "1:3", "--model", "one_class_svm", "--save", "few"),
+        *("train", "healthy.csv", "--rows", "1:5", "--save", "few"),
+        *("--model", "one_class_svm", "--model", "vector_autoregression"),
         MLFLOW_ENABLED="false",
         VIGIE_LOG_FORMAT="json",
     )
@@ -285,6 +301,12 @@ def test_an_error_is_one_line_however_long(offline, command):
 def test_rows_that_are_not_in_order_of_time_are_trained_on_with_a_warning(offline):
     assert offline["backwards"].returncode == 0, offline["backwards"].stderr
     assert "newest first" in words(offline["backwards"].stderr)
+
+
+def test_labelled_faults_in_the_training_rows_are_counted_with_the_rows_before_them(offline):
+    assert offline["labelled"].returncode == 0, offline["labelled"].stderr
+    said = "60 rows are labelled anomaly = 1 and count as healthy. Give --rows 11:200"
+    assert said in words(offline["labelled"].stderr)
 
 
 def test_a_column_that_looks_like_a_setting_is_proposed_as_context(offline):
@@ -444,10 +466,13 @@ def test_a_registry_that_cannot_be_asked_is_not_called_empty(away):
     assert "the registry has none" not in error
 
 
-def test_a_promotion_that_could_not_be_made_is_no_success(away):
+def test_a_promotion_that_could_not_be_made_is_no_success(away, shell):
     assert "cannot be reached" in words(away["train"].stderr)
     assert "one_class_svm" in away["train"].stdout
     assert away["train"].returncode == 1
+    said = words(away["train"].stderr)
+    outbox = shell.folder / "state-away" / "journal"
+    assert f"Not promoted: one_class_svm. The trainings are safe in {outbox}: `vigie sync`" in said
 
 
 # What needs one.
@@ -714,6 +739,8 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     assert in_production() == 1
     done = workplace.vigie("models", "promote", "one_class_svm", "2")
     assert done.stdout.strip() == "one_class_svm version 2 is in Production."
+    # Readings of the version before have all that this one needs.
+    assert "Warning" not in done.stderr
     assert in_production() == 2
     done = workplace.vigie("models", "rollback", "one_class_svm")
     assert "version 1 serves again" in done.stdout
@@ -724,3 +751,24 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     assert done.returncode == 0, done.stderr
     said = words(workplace.vigie("doctor").stdout)
     assert "`vigie models promote one_class_svm 3` takes a newer one" in said
+
+
+def test_a_version_of_another_machine_replaces_none_without_a_word(shown, workplace):
+    assert shown
+    done = workplace.vigie("train", "other.csv", "--model", "isolation_forest")
+    assert done.returncode == 0, done.stderr
+    waits = "Waits, since another one is in Production: isolation_forest 2 (1 serves)."
+    assert waits in words(done.stdout)
+    assert "other sensors" not in done.stderr
+    done = workplace.vigie("models", "promote", "isolation_forest", "2")
+    assert done.returncode == 0, done.stderr
+    said = words(done.stderr)
+    assert f"other sensors ({', '.join(NAMES[:4])}, ...): isolation_forest 1." in said
+    assert "without Schwingung, Druck are refused" in said
+    assert "`vigie models rollback NAME`" in said
+    done = workplace.vigie("models", "rollback", "isolation_forest")
+    assert "version 1 serves again" in done.stdout
+    done = workplace.vigie("train", "other.csv", "--model", "isolation_forest", "--promote")
+    assert "without Schwingung, Druck are refused" in words(done.stderr)
+    assert "Waits" not in done.stdout
+    workplace.vigie("models", "rollback", "isolation_forest")
