@@ -1,8 +1,9 @@
 """The reference pages, made from the code each time the site is built.
 
 ``mkdocs.yml`` names this file under ``hooks``; MkDocs calls ``on_files``. REST comes from the
-OpenAPI document, the command line from its own help, settings from ``vigie/config.py`` and the
-Python classes from their docstrings.
+OpenAPI document, the command line from its own help and the Python classes from their docstrings.
+The page of the settings, from ``vigie/config.py``, is kept in the repository, since one looks them
+up without a build; ``python docs/hooks.py`` writes it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+SETTINGS = Path(__file__).parent / "reference" / "settings.md"
 GROUPS = {
     "mlflow_tracking_uri": "MLflow",
     "contamination": "Scores and alarms",
@@ -39,7 +42,6 @@ MEANINGS = {
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the reference pages to those in the folder."""
     for name, page in (
-        ("settings", settings()),
         ("rest", rest()),
         ("command-line", command_line()),
         ("python", python()),
@@ -223,3 +225,7 @@ def cell(text: str) -> str:
 def first_paragraph(text: str) -> str:
     """Return the summary of a docstring."""
     return text.partition("\n\n")[0]
+
+
+if __name__ == "__main__":
+    SETTINGS.write_text(settings(), encoding="utf-8")

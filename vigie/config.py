@@ -39,7 +39,7 @@ Horizons = Annotated[
 Range = tuple[float | None, float | None]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
-SEE_REFERENCE = "See Reference, Settings in the documentation."
+SEE_REFERENCE = "See docs/reference/settings.md (in the documentation: Reference, Settings)."
 SERVICE_LINK = (
     "Kubernetes sets VIGIE_PORT so for a Service named vigie: write `enableServiceLinks: false` "
     "into the pod's spec, or give the Service another name."

@@ -23,6 +23,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -384,6 +385,11 @@ def test_the_site_names_every_setting_command_and_request(site: Path) -> None:
         assert path in page("rest")
     for name in vigie.__all__:
         assert name in page("python")
+
+
+def test_the_page_of_the_settings_in_the_repository_is_up_to_date() -> None:
+    hooks = runpy.run_path(str(ROOT / "docs/hooks.py"))
+    assert hooks["SETTINGS"].read_text(encoding="utf-8") == hooks["settings"]()
 
 
 def test_the_architecture_shows_who_may_import_whom_and_which_error_is_which_status() -> None:
