@@ -52,7 +52,7 @@ def list_versions() -> None:
     if sheet.row_count:
         out.print(sheet)
     else:
-        out.print("The registry is empty. Train the first versions: `vigie train FILE`.")
+        out.print("The registry is empty. Train the first versions: `vigie train FILE --promote`.")
 
 
 @models.command(cls=Command)

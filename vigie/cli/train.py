@@ -72,6 +72,7 @@ def train(
     from vigie.services.inspection import report_on
     from vigie.serving import saved
     from vigie.tables.report import labelled_faults
+    from vigie.training.train import require_rows
 
     settings = read_settings(tracking_patience_s=PATIENCE_S)
     _require_a_place(settings, save)
@@ -82,11 +83,13 @@ def train(
     first_row = (row_slice(rows).start or 0) + 1 if asset is None else None
     if warning := labelled_faults(table, first_row):
         print_warning(warning)
+    names = checked_names(model)
+    require_rows(names, len(X), settings)
     service = AnomalyDetectionService(settings)
     tracking = service.mlflow_service
     stage = "Production" if promote else None
     is_recorded = tracking.enabled
-    before = serving_versions(tracking, checked_names(model)) if is_recorded else {}
+    before = serving_versions(tracking, names) if is_recorded else {}
     source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:

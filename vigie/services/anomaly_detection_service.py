@@ -43,7 +43,7 @@ from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
 from vigie.training.job import TrainingProcess
 from vigie.training.messages import Failed, Registered, Trained
-from vigie.training.train import Training, require_rows, train_each
+from vigie.training.train import Training, train_each
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,6 @@ class AnomalyDetectionService:
                 field="times",
                 remedy="Give one for each row.",
             )
-        require_rows(names, len(table.values), self.settings)
         outcomes: dict[str, dict[str, Any]] = {}
         with self._training_lock():
             for result in train_each(
@@ -368,7 +367,8 @@ class AnomalyDetectionService:
         return self._not_trained(
             f"No model can answer: none is trained here, and the registry {registry}.",
             algorithms(),
-            "Train with POST /api/v1/anomalies/train, `vigie train FILE` or train_all_models(X)."
+            "Train first: `vigie train FILE --promote`, POST /api/v1/anomalies/train or "
+            "train_all_models(X)."
             if self.registry.answers
             else "`vigie doctor` checks the way to it; this process can also train without it.",
         )

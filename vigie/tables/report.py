@@ -507,7 +507,7 @@ def _commands(
     healthy = None if by is not None else _healthy_rows(largest.table.frame, labels)
     if healthy is not None:
         train += ["--rows", f"1:{healthy}"]
-    commands = [tuple(train)]
+    commands = [(*train, "--promote")]
     for label in labels[:1]:
         words = [word for fault in label.fault_words for word in ("--fault-word", fault)]
         commands.append(("vigie", "backtest", name, *read, "--labels", label.column, *words))

@@ -91,7 +91,7 @@ def test_the_answer_is_what_the_command_says_of_the_same_file(tmp_path: Path) ->
     printed = CliRunner().invoke(commands, ["inspect", str(path), "--format", "json"]).output
     report = sent(CSV, filename="pump.csv").json()
     assert report == json.loads(printed.replace(str(path), "pump.csv"))
-    assert report["commands"][0] == ["vigie", "train", "pump.csv", "--rows", "1:150"]
+    assert report["commands"][0] == ["vigie", "train", "pump.csv", "--rows", "1:150", "--promote"]
 
 
 @pytest.mark.parametrize(

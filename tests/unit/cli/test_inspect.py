@@ -42,7 +42,7 @@ def test_a_usual_file_fits_on_one_screen_and_ends_with_what_to_do(tmp_path: Path
     assert "400 rows of 5 columns" in lines[0]
     commands = [shlex.split(line) for line in lines if line.startswith("  vigie")]
     assert commands == [
-        ["vigie", "train", str(path), "--rows", "1:300"],
+        ["vigie", "train", str(path), "--rows", "1:300", "--promote"],
         ["vigie", "backtest", str(path), "--labels", "label"],
     ]
 

@@ -110,7 +110,7 @@ def test_labels_lead_to_a_backtest_and_to_a_training_on_the_rows_before_them(pat
     report = reported(table(anomaly=np.arange(N) // 500), path)
     assert [label.column for label in report.labels] == ["anomaly"]
     assert report.commands == (
-        ("vigie", "train", "pump.csv", "--rows", "1:500"),
+        ("vigie", "train", "pump.csv", "--rows", "1:500", "--promote"),
         ("vigie", "backtest", "pump.csv", "--labels", "anomaly"),
     )
 
@@ -144,7 +144,9 @@ def test_several_machines_are_listed_with_their_rows_and_not_refused(path: Path)
     assert report.time is not None
     # Each machine has its own times.
     assert (report.time.n_gaps, report.time.n_repeated) == (0, 0)
-    assert report.commands == (("vigie", "train", "pump.csv", "--by", "asset", "--asset", "A"),)
+    assert report.commands == (
+        ("vigie", "train", "pump.csv", "--by", "asset", "--asset", "A", "--promote"),
+    )
 
 
 def test_one_value_a_row_is_reported_as_the_sensors_it_becomes(path: Path) -> None:
@@ -159,7 +161,7 @@ def test_a_slow_sensor_leads_to_how_long_to_hold_it(path: Path) -> None:
     slow = np.where(np.arange(N) % 10 == 0, noise(4), np.nan)
     report = reported(table(slow=slow), path)
     assert (report.slow, report.hold) == ({"slow": 10.0}, "10s")
-    assert report.commands[0][-2:] == ("--hold", "10s")
+    assert report.commands[0][-3:-1] == ("--hold", "10s")
 
 
 def test_a_setting_is_proposed_as_context(path: Path) -> None:
