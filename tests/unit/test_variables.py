@@ -25,6 +25,15 @@ def test_a_misspelt_variable_is_named_with_the_nearest(monkeypatch, tmp_path):
     ]
 
 
+def test_a_misspelt_variable_of_mlflow_is_named_and_those_of_mlflow_itself_are_not(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URL", "http://localhost:5001")
+    for known in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_TOKEN", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(known, "1")
+    assert unknown_variables() == [
+        "MLFLOW_TRACKING_URL is no setting, and is ignored. Did you mean MLFLOW_TRACKING_URI?"
+    ]
+
+
 def test_a_variable_that_something_reads_is_not_named(monkeypatch):
     for name in ("vigie_port", "VIGIE_MLFLOW_ENABLED", "Vigie_Mlflow_Tracking_Uri"):
         monkeypatch.setenv(name, "1")

@@ -43,7 +43,8 @@ class Group(TyperGroup):
 
 
 def _name_unknown_variables(given: Iterable[Any]) -> None:
-    if Path(".env").exists() or any(name.upper().startswith("VIGIE_") for name in os.environ):
+    prefixes = ("VIGIE_", "MLFLOW_")
+    if Path(".env").exists() or any(name.upper().startswith(prefixes) for name in os.environ):
         from vigie.tables.sources.addresses import named_in
         from vigie.training.variables import name_unknown_variables
 

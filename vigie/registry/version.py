@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vigie.detectors.catalogue import algorithms
 from vigie.errors import ModelNotFoundError
+from vigie.faults import nearest
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
@@ -167,6 +169,9 @@ def parse_ms(tag: str | None) -> int | None:
 
 def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: str | None) -> str:
     """Return what helps where a version is not found, if possible as a command."""
+    if not versions and name not in algorithms():
+        near = nearest(name, algorithms(), " ")
+        return f"{near} Detectors: {', '.join(algorithms())}.".strip()
     if not versions:
         return f"Existing versions: none. Train '{name}' first: a training makes a version."
     number = best(versions).version

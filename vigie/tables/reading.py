@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -698,7 +699,7 @@ def _readable(path: Path) -> Iterator[None]:
             remedy="Write it to a file first.",
         )
     if not path.exists():
-        raise InvalidDataError(f"There is no file {path}.", field="FILE")
+        raise InvalidDataError(f"There is no file {path}.", field="FILE", remedy=_name_beside(path))
     if not path.is_file():
         raise InvalidDataError(
             f"{path} is no regular file, and a table is read more than once.",
@@ -718,3 +719,13 @@ def _readable(path: Path) -> Iterator[None]:
             field="FILE",
             remedy="Use a CSV, Excel or Parquet file.",
         ) from error
+
+
+def _name_beside(path: Path) -> str | None:
+    """Return the question whether a file of nearly this name was meant, if there is one."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    except OSError:
+        return None
+    near = get_close_matches(path.name, names, n=1)
+    return f"Did you mean {path.with_name(near[0])}?" if near else None

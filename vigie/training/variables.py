@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Collection
 from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import resolve_name
 
 from vigie.config import Settings, env_file_names
@@ -14,7 +16,9 @@ from vigie.detectors.catalogue import algorithms
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "VIGIE_"
+PREFIX, MLFLOW = "VIGIE_", "MLFLOW_"
+NEAR = 0.9
+"""How like one of ours a name has to be, to be called a misspelling of it: MLflow has many more."""
 NAMED = "_VIGIE_NAMED"
 """Holds the variables that this process or its parent has named."""
 OTHERS = (
@@ -80,7 +84,21 @@ def _unknown(read: Collection[str]) -> dict[str, str]:
             near = get_close_matches(name.removeprefix(PREFIX), ends, n=1)
             meant = f" Did you mean {PREFIX}{near[0]}?" if near else ""
             sentences[name] = f"{name} is no setting, and is ignored.{meant}"
+        elif name.startswith(MLFLOW):
+            ours = [known_name for known_name in known if known_name.startswith(MLFLOW)]
+            near = get_close_matches(name, ours, n=1, cutoff=NEAR)
+            if near and not _mlflow_reads(name):
+                sentences[name] = f"{name} is no setting, and is ignored. Did you mean {near[0]}?"
     return sentences
+
+
+def _mlflow_reads(name: str) -> bool:
+    """Return whether MLflow knows a variable, without importing it, which takes seconds."""
+    mlflow = find_spec("mlflow")
+    if mlflow is None or mlflow.origin is None:
+        return False
+    listed = Path(mlflow.origin).with_name("environment_variables.py")
+    return listed.is_file() and f'"{name}"' in listed.read_text(encoding="utf-8")
 
 
 def _is_service_link(name: str, given: Collection[str]) -> bool:

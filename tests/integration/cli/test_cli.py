@@ -173,6 +173,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
     """What commands say without MLflow."""
     commands = {
         "no such file": ["train", "nowhere.csv"],
+        "misspelt file": ["train", "folder/../helthy.csv"],
         "folder": ["train", "folder"],
         "standard input": ["train", "-"],
         "device": ["train", "/dev/null"],
@@ -215,6 +216,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
     ("command", "said"),
     [
         ("no such file", ["no file nowhere.csv"]),
+        ("misspelt file", ["no file folder/../helthy.csv", "mean folder/../healthy.csv?"]),
         ("folder", ["folder is a folder", "such as folder/one.csv"]),
         ("standard input", ["Standard input cannot be read", "Write it to a file"]),
         ("device", ["/dev/null is no regular file"]),
@@ -745,6 +747,8 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     done = workplace.vigie("models", "rollback", "one_class_svm")
     assert "version 1 serves again" in done.stdout
     assert in_production() == 1
+    error = error_of(workplace.vigie("models", "rollback", "oneclasssvm"))
+    assert 'Did you mean "one_class_svm"? Detectors: isolation_forest, one_class_svm' in error
     # The doctor advises against no such decision.
     assert "models promote one_class_svm" not in words(workplace.vigie("doctor").stdout)
     done = workplace.vigie("train", "healthy.parquet", "--model", "one_class_svm", *chosen)
