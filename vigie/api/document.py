@@ -12,6 +12,7 @@ from vigie.api.problems import PROBLEM
 def install(app: FastAPI) -> None:
     """Correct the OpenAPI document of an application.
 
+    - Each operation has a summary, the first sentence of its description.
     - Errors have the media type of problem documents; FastAPI gives them that of results.
     - The schemas of bodies that a route parses itself hold their definitions under ``$defs``;
       these move to the document's schemas.
@@ -25,6 +26,7 @@ def install(app: FastAPI) -> None:
         schemas = document["components"]["schemas"]
         for operations in document["paths"].values():
             for operation in operations.values():
+                operation["summary"] = operation["description"].split(".")[0].replace("\n", " ")
                 for status, response in operation["responses"].items():
                     content = response.get("content", {})
                     if status >= "400" and "application/json" in content:

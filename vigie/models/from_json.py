@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from vigie.errors import InvalidDataError
 from vigie.faults import keys_of, nearest, told
@@ -19,6 +22,20 @@ LONGEST_PART = 200
 DEEPEST = 200
 """Most levels of a body, the limit of pydantic's parser."""
 TOO_DEEP = f"The JSON is nested more than {DEEPEST} deep"
+
+EXPECTED = {
+    "Expecting property name enclosed in double quotes": "a key in double quotes is expected",
+    "Expecting ':' delimiter": "a colon is expected after the key",
+    "Expecting ',' delimiter": "a comma is expected, or the end of the object or array",
+    "Expecting value": "a value is expected",
+    "Unterminated string starting at": "this text has no closing quotation mark",
+    "Invalid control character at": "a line break or tab in a text must be written as \\n or \\t",
+    "Invalid \\escape": "a backslash in a text must be doubled",
+    "Extra data": "the document has ended, but more follows",
+}
+"""What the messages of Python's parser mean."""
+WHOLE, FRACTION = re.compile(r"(-?\d{1,30}),$"), re.compile(r"\d{1,30}")
+"""The parts of a number with a decimal comma, of which the parser reads the first one alone."""
 
 Place = tuple[int | str, ...]
 
@@ -72,6 +89,9 @@ def refused(form: TypeAdapter[Any], error: ValidationError, document: Any) -> In
     """Return the error for a document that does not fit, with the place of each fault."""
     faults = error.errors(include_url=False, include_input=False)
     first = faults[0]
+    if first["type"] == "missing" and (misspelt := _misspelt(first, faults)):
+        faults = [misspelt, *(fault for fault in faults if fault is not misspelt)]
+        first = misspelt
     remedy = "Correct this value; /docs shows the schema with an example."
     if first["type"] == "missing":
         remedy = "Add it; /docs shows the schema with an example."
@@ -84,6 +104,17 @@ def refused(form: TypeAdapter[Any], error: ValidationError, document: Any) -> In
         ],
         remedy,
     )
+
+
+def _misspelt(missing: Mapping[str, Any], faults: Sequence[ErrorDetails]) -> ErrorDetails | None:
+    """Return the fault of an unknown key that stands where a key of nearly this name is missing."""
+    *place, name = missing["loc"]
+    for fault in faults:
+        *other, key = fault["loc"]
+        is_unknown = fault["type"] == "extra_forbidden" and other == place
+        if is_unknown and get_close_matches(str(key).lower(), [str(name)], n=1):
+            return fault
+    return None
 
 
 def first_fault(error: ValidationError) -> str:
@@ -140,7 +171,7 @@ def _document(data: bytes) -> Any:
         message = f"The byte at {error.start} is not valid UTF-8, which JSON requires (RFC 8259)"
         raise _unreadable(message) from None
     except json.JSONDecodeError as error:
-        raise _unreadable(f"The JSON cannot be read: {error}") from None
+        raise _not_json(error) from None
     except RecursionError:
         raise _unreadable(TOO_DEEP) from None
     except ValueError:
@@ -173,6 +204,21 @@ def _objects(value: Any, place: Place) -> Iterator[tuple[Place, dict[str, Any]]]
 
 def _unreadable(message: str) -> InvalidDataError:
     return _invalid([{"field": "body", "message": message}], "Send one JSON document in UTF-8.")
+
+
+def _not_json(error: json.JSONDecodeError) -> InvalidDataError:
+    """Return the error for a document that is no JSON: what was expected, and where."""
+    before, after = error.doc[: error.pos], error.doc[error.pos :]
+    fault = {
+        "field": "body",
+        "message": f"The JSON cannot be read from line {error.lineno}, column {error.colno} on: "
+        f"{EXPECTED.get(error.msg, error.msg)}",
+    }
+    remedy = "Send one JSON document in UTF-8."
+    if (whole := WHOLE.search(before)) and (fraction := FRACTION.match(after)):
+        number = f"{whole[1]}.{fraction[0]}"
+        remedy = f"Write numbers with a decimal point: {number}, not {whole[1]},{fraction[0]}."
+    return _invalid([fault], remedy)
 
 
 def _invalid(faults: Sequence[dict[str, str]], remedy: str) -> InvalidDataError:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -33,7 +34,22 @@ from vigie.training.train import keep_record, metrics_of, parameters, settings_f
 logger = logging.getLogger(__name__)
 
 
-class DetectorService:
+class _NamesArguments(type):
+    """Of the services: refuses an argument that they do not take as ``set_params`` does."""
+
+    def __call__(cls, *args: Any, **given: Any) -> Any:
+        # mypy fears the constructor of a subclass, but it is this very class that is called.
+        taken = signature(cls.__init__).parameters  # type: ignore[misc]
+        known = [name for name in taken if name != "self"]
+        for name in given:
+            if name not in known:
+                raise InvalidDataError(
+                    f"{cls.__name__} has no such argument.", field=name, remedy=nearest(name, known)
+                )
+        return super().__call__(*args, **given)
+
+
+class DetectorService(metaclass=_NamesArguments):
     """Train one kind of detector, predict with it, and record every training in MLflow.
 
     A subclass defines ``name`` and a constructor with the hyper-parameters as arguments; for other
@@ -408,7 +424,10 @@ class DetectorService:
             given.insert(0, f"name={self.name!r}")
         state = "not trained"
         if (served := self._served) is not None:
-            state = f"trained on {served.model.n_samples} rows of {served.model.n_features}"
+            model = served.model
+            n_sensors = model.n_features - len(model.context_names)
+            sensors = "1 sensor" if n_sensors == 1 else f"{n_sensors} sensors"
+            state = f"trained on {model.n_samples} rows of {sensors}"
             state += "" if served.version is None else f", version {served.version}"
         return f"<{type(self).__name__}({', '.join(given)}): {state}>"
 

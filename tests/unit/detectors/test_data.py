@@ -371,9 +371,17 @@ def test_a_value_that_is_no_finite_number_is_named(value):
 
 
 def test_all_missing_features_are_told_and_the_first_is_the_place():
-    with pytest.raises(InvalidDataError, match="Missing features: a, c") as caught:
+    with pytest.raises(InvalidDataError, match="It is missing, and so are c") as caught:
         as_row({"b": 1.0}, ("a", "b", "c"))
     assert caught.value.field == "features.a"
+
+
+def test_a_feature_with_a_wrong_name_is_named_beside_the_right_one():
+    with pytest.raises(InvalidDataError) as caught:
+        as_row({"rms": 1.0, "temprature": 61.0}, ("rms", "temperature"))
+    assert str(caught.value).startswith(
+        "features.temperature: It is missing. 'temprature' was given, which the model does not know"
+    )
 
 
 @pytest.mark.parametrize("features", [[1.0, 2.0], "a=1", None, np.ones(2), 3.0])

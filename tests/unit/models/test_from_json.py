@@ -90,6 +90,22 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(form, text, field, remed
     assert remedy in (error.remedy or "")
 
 
+def test_a_misspelt_key_comes_before_the_one_that_is_missing_for_it():
+    error = refused(READING, '{"asset_id": "pump", "feature": {"rms": 1}}')
+    assert error.field == "feature"
+    assert error.remedy == 'Did you mean "features"?'
+    assert [fault["field"] for fault in error.faults] == ["feature", "features"]
+
+
+def test_json_that_cannot_be_read_says_what_was_expected_and_where():
+    error = refused(READING, '{"asset_id": "pump",\n "features": {"rms": 61,5}}')
+    assert "line 2, column 25 on: a key in double quotes is expected" in error.message
+    assert error.remedy == "Write numbers with a decimal point: 61.5, not 61,5."
+    error = refused(READING, '{"asset_id": "pump",}')
+    assert "a key in double quotes is expected" in error.message
+    assert "decimal" not in (error.remedy or "")
+
+
 def test_a_name_that_is_too_long_does_not_come_back_whole():
     error = refused(READING, reading(features=f'{{"{"a" * 10_000}": 1}}'))
     assert "Invalid name" in error.message

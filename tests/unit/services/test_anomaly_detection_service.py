@@ -41,7 +41,7 @@ def test_each_reading_of_a_batch_is_judged_by_the_models_that_know_it(service):
 def test_a_reading_that_no_model_can_judge_is_named(service):
     batch = [{"asset_id": "pump", "features": {"a": 0.1, "b": 0.2}}] * 2
     batch.append({"asset_id": "pump", "features": {"a": 0.1}})
-    with pytest.raises(InvalidDataError, match=r"\[2\]\.features\.b: Missing features: b"):
+    with pytest.raises(InvalidDataError, match=r"\[2\]\.features\.b: It is missing"):
         service.detect_anomalies_batch(batch)
 
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -249,10 +250,15 @@ def as_row(
         )
     missing = [name for name in feature_names if name not in features]
     if missing:
+        unknown = [str(name) for name in features if name not in feature_names]
+        near = get_close_matches(missing[0], unknown, n=1)
+        given = f"{near[0]!r} was given, which the model does not know. " if near else ""
         raise InvalidDataError(
-            f"Missing features: {', '.join(missing)}.",
+            "It is missing."
+            if len(missing) == 1
+            else f"It is missing, and so are {', '.join(missing[1:])}.",
             field=f"features.{missing[0]}",
-            remedy=f"The model was trained on: {', '.join(feature_names)}.",
+            remedy=f"{given}The model was trained on: {', '.join(feature_names)}.",
         )
     row = np.empty(len(feature_names))
     for index, name in enumerate(feature_names):
