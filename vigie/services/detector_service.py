@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from inspect import signature
+from inspect import Signature, signature
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -37,10 +37,15 @@ logger = logging.getLogger(__name__)
 class _NamesArguments(type):
     """Of the services: refuses an argument that they do not take as ``set_params`` does."""
 
-    def __call__(cls, *args: Any, **given: Any) -> Any:
+    @property
+    def __signature__(cls) -> Signature:
+        """What ``help`` shows: the constructor's arguments, not those of ``__call__``."""
         # mypy fears the constructor of a subclass, but it is this very class that is called.
-        taken = signature(cls.__init__).parameters  # type: ignore[misc]
-        known = [name for name in taken if name != "self"]
+        whole = signature(cls.__init__)  # type: ignore[misc]
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    def __call__(cls, *args: Any, **given: Any) -> Any:
+        known = cls.__signature__.parameters
         for name in given:
             if name not in known:
                 raise InvalidDataError(
