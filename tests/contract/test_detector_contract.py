@@ -980,14 +980,6 @@ def test_a_model_of_single_rows_reconstructs_nothing(settings, tmp_path: Path):
         service.served.model.reconstruction_error(ROWS)
 
 
-def test_an_argument_that_a_service_does_not_take_is_named_with_the_nearest(untracked):
-    with pytest.raises(InvalidDataError) as caught:
-        IsolationForestService(n_estimatorz=3)
-    assert str(caught.value) == (
-        'n_estimatorz: IsolationForestService has no such argument. Did you mean "n_estimators"?'
-    )
-
-
 def test_a_service_says_in_one_line_what_it_is(case, untracked, service):
     assert "not trained" in repr(case.service())
     said = repr(service)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from inspect import Signature, signature
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -34,27 +33,7 @@ from vigie.training.train import keep_record, metrics_of, parameters, settings_f
 logger = logging.getLogger(__name__)
 
 
-class _NamesArguments(type):
-    """Of the services: refuses an argument that they do not take as ``set_params`` does."""
-
-    @property
-    def __signature__(cls) -> Signature:
-        """What ``help`` shows: the constructor's arguments, not those of ``__call__``."""
-        # mypy fears the constructor of a subclass, but it is this very class that is called.
-        whole = signature(cls.__init__)  # type: ignore[misc]
-        return whole.replace(parameters=list(whole.parameters.values())[1:])
-
-    def __call__(cls, *args: Any, **given: Any) -> Any:
-        known = cls.__signature__.parameters
-        for name in given:
-            if name not in known:
-                raise InvalidDataError(
-                    f"{cls.__name__} has no such argument.", field=name, remedy=nearest(name, known)
-                )
-        return super().__call__(*args, **given)
-
-
-class DetectorService(metaclass=_NamesArguments):
+class DetectorService:
     """Train one kind of detector, predict with it, and record every training in MLflow.
 
     A subclass defines ``name`` and a constructor with the hyper-parameters as arguments; for other
