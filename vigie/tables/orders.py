@@ -23,8 +23,10 @@ FEWEST_STEPS = 10
 YEARLY = 300 * DAY
 """Nobody records a machine in steps as long as this."""
 
-Reason = Literal["only", "steps", "usual"]
-"""Whether no other order fits, or the steps between rows or custom decide."""
+Reason = Literal["only", "steps", "usual", "dots"]
+"""Whether no other order fits, or the steps between rows or custom decide.
+
+"dots" is custom where another order has other steps."""
 Times = NDArray[np.int64]
 
 
@@ -45,13 +47,15 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
         return _nearest(readings), "only"
     steps = {order: np.diff(times) for order, times in ascending.items()}
     left = [a for a in steps if not any(_is_clearer(steps[b], steps[a]) for b in steps if b != a)]
+    if "dmy" in left and has_month_name(sample):
+        return "dmy", "usual"
     if len(left) == 1:
         return left[0], "steps" if len(steps) > 1 else "only"
     if all(np.array_equal(ascending[left[0]], ascending[order]) for order in left):
         return left[0], "only"
     has_same_steps = all(np.array_equal(steps[left[0]], steps[order]) for order in left)
-    if has_same_steps and "dmy" in left and _has_dots(sample):
-        return "dmy", "usual"
+    if "dmy" in left and _has_dots(sample):
+        return "dmy", "usual" if has_same_steps else "dots"
     return None
 
 
@@ -94,6 +98,12 @@ def _is_clearer(steps: Times, others: Times) -> bool:
         if (steps[differs] <= limit).any() and not (others[differs] <= limit).any():
             return True
     return bool(others[differs].min() >= YEARLY > 10 * steps[differs].max())
+
+
+def has_month_name(sample: str) -> bool:
+    """Return whether a date has the name of a month: nobody puts a year of two digits before it."""
+    shape = shape_of(shape_text(sample))
+    return shape is not None and shape.month is not None
 
 
 def _has_dots(sample: str) -> bool:

@@ -41,7 +41,7 @@ from vigie.tables.local_times import (
     zone_named,
 )
 from vigie.tables.options import TimeOptions
-from vigie.tables.orders import ORDER_WORDS, chosen, chosen_year_first
+from vigie.tables.orders import ORDER_WORDS, chosen, chosen_year_first, has_month_name
 from vigie.tables.paired_times import (
     Pair,
     all_numbers,
@@ -280,7 +280,7 @@ def read_times(
     found = replace(
         found,
         notes=(*found.notes, *parser.notes, *_notes_on_zone(found, read), *_future(found, times)),
-        reason="" if note else _why(order, readings, faults, options),
+        reason="" if note else _why(order, readings, faults, options, cell_of(base, cells, 0)),
         description=described(found, cells),
     )
     return found, times
@@ -594,6 +594,7 @@ def _why(
     readings: Mapping[Order, Written],
     faults: Mapping[Order, Fault],
     options: TimeOptions,
+    sample: str,
 ) -> str:
     """Return why the numbers of a date have an order; empty if no other was possible."""
     said = f"Dates are read as {ORDER_WORDS[order]}"
@@ -609,7 +610,8 @@ def _why(
     if len(readings) < 2:
         return ""
     if not any((np.diff(read.times) < -HOUR).any() for read in readings.values()):
-        return f"{said}, as is usual with dots"
+        custom = "the name of a month" if has_month_name(sample) else "dots"
+        return f"{said}, as is usual with {custom}"
     return f"{said}: in another order, the times do not ascend"
 
 
@@ -707,6 +709,10 @@ def _order(
         return order, (
             f"{note}, since the steps between rows are then even. If that is wrong, "
             f"say {_remedies(others)}.",
+        )
+    if reason == "dots":
+        return order, (
+            f"{note}, as is usual with dots. If that is wrong, say {_remedies(others)}.",
         )
     return order, ()
 

@@ -164,6 +164,23 @@ def test_a_single_day_with_dots_or_the_year_first_is_no_question(form: str):
     assert found.notes == ()
 
 
+@pytest.mark.parametrize("form", ["%d-%b-%y %H:%M:%S", "%d-%b-%y %I:%M:%S %p"])
+@pytest.mark.parametrize("start", ["2026-01-25 08:00", "2026-01-30 08:00"])
+def test_before_the_name_of_a_month_is_the_day(form: str, start: str):
+    for rows in (pd.date_range(start, periods=60, freq="1min"), pd.date_range(start, periods=2)):
+        found, times = read(rows.strftime(form))
+        assert is_same(times, rows)
+        assert found.notes == ()
+
+
+def test_days_with_dots_are_read_with_a_note():
+    rows = pd.date_range("2019-09-04 08:00", periods=3)
+    found, times = read(rows.strftime("%d.%m.%Y %H:%M"))
+    assert is_same(times, rows)
+    assert "as is usual with dots" in found.notes[0]
+    assert "--month-first" in found.notes[0]
+
+
 def test_a_single_day_that_is_the_same_in_both_orders_is_no_question():
     assert read(["03/03/2024 08:00", "03/03/2024 08:01"])[1][0] == pd.Timestamp("2024-03-03 08:00")
 
