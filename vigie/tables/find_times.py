@@ -225,8 +225,9 @@ def _look_at_instants(
     if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
         return None
     times = column.cast(pa.timestamp("us"), safe=False).drop_null().to_numpy().astype(np.int64)
-    is_date = date_style_of(column) is not None and len(times) > 1 and len(set(times[:100])) == 1
-    holds: Holds = "dates" if pa.types.is_date(column.type) or is_date else "times"
+    # A workbook and other programs write a date as its midnight.
+    is_date = pa.types.is_date(column.type) or date_style_of(column) is not None
+    holds: Holds = "dates" if is_date else "times"
     return _Found(name, holds, place, is_full, _way(times))
 
 

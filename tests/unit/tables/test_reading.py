@@ -209,6 +209,17 @@ def test_a_sheet_of_a_workbook_is_read(tmp_path: Path):
         read_table(path, ReadOptions(sheet="Daten"))
 
 
+@pytest.mark.parametrize("form", ["%H:%M:%S", None])
+def test_a_date_and_a_time_in_cells_of_a_workbook_are_put_together(
+    tmp_path: Path, form: str | None
+):
+    rows = pd.date_range("2026-01-05 08:00", periods=60, freq="1h")
+    cells = {"Date": rows.date, "Time": rows.strftime(form) if form else rows.time}
+    pd.DataFrame({**cells, "flow": [*range(60)]}).to_excel(
+        tmp_path / "a.xlsx", index=False, engine="xlsxwriter"
+    )
+    table = read_table(tmp_path / "a.xlsx")
+    assert np.array_equal(table.times, rows.to_numpy().astype("M8[us]"))
 def test_words_for_a_missing_value_are_missing(file: Path):
     table = read(file, "flow,rms\n1.5,Bad\n---,2\nI/O Timeout,3\n#N/A,4\n1.9,5\n")
     assert table.frame["flow"].isna().tolist() == [False, True, True, True, False]
