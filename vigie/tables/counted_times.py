@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Since1970 = Literal["s", "ms", "us", "ns"]
 Elsewhere = Literal["labview", "gps", "filetime", "ticks"]
 Days = Literal["excel", "matlab", "mjd", "jd"]
-Calendar = Literal["ymd", "ymdhm", "ymdhms", "ymdhmsf", "yymdhm", "yymdhms"]
+Calendar = Literal["ymd", "ymdh", "ymdhm", "ymdhms", "ymdhmsf", "yymdhm", "yymdhms"]
 Unit = Since1970 | Elsewhere | Days | Calendar
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 
@@ -44,6 +44,7 @@ LAST_DAY = 47_482
 """The end of what a count of days may mean, in days since 1970: the year 2100."""
 N_DIGITS: dict[Unit, int] = {
     "ymd": 8,
+    "ymdh": 10,
     "ymdhm": 12,
     "ymdhms": 14,
     "ymdhmsf": 17,
@@ -64,6 +65,7 @@ WORDS: dict[Unit, str] = {
     "excel": "days since 30 December 1899, as Excel counts them",
     "matlab": "days since the year 0, as MATLAB counts them",
     "ymd": "yyyymmdd",
+    "ymdh": "yyyymmddhh",
     "ymdhm": "yyyymmddhhmm",
     "ymdhms": "yyyymmddhhmmss",
     "ymdhmsf": "yyyymmddhhmmssfff",
@@ -200,10 +202,11 @@ def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[n
         rest, part = np.divmod(rest, 100)
         fits &= part < 60
         times += part * SECOND
-    if unit != "ymd":
+    if unit not in ("ymd", "ymdh"):
         rest, part = np.divmod(rest, 100)
         fits &= part < 60
         times += part * MINUTE
+    if unit != "ymd":
         rest, part = np.divmod(rest, 100)
         fits &= part < 24
         times += part * HOUR
@@ -222,9 +225,15 @@ def _calendar(values: Numbers, unit: Unit) -> tuple[NDArray[np.int64], NDArray[n
 
 def almost_calendar(values: Numbers) -> tuple[Unit, int] | None:
     """Return the unit of dates in digits of which a few do not exist, and the first such row."""
+    some = values[:: max(1, len(values) // 64)]
     for unit in N_DIGITS.keys() - SHORT_YEARS:
+        # Few numbers are dates: some cells tell so at once.
+        if 2 * np.count_nonzero(_calendar(np.nan_to_num(some), unit)[1]) < len(some):
+            continue
         fits = _calendar(np.where(np.isfinite(values), values, 0), unit)[1]
         if 0.9 * len(fits) <= np.count_nonzero(fits) < len(fits):
+            if unit == "ymdh" and not _writes_hours(values[fits]):
+                continue
             return unit, int(np.argmin(fits))
     return None
 
@@ -273,6 +282,8 @@ def meanings(values: Numbers) -> tuple[tuple[str, str], ...]:
     has_short_year = is_calendar(values, "yymdhm")
     short_year = (WORDS["yymdhm"], "%y%m%d%H%M")
     if is_day_and_hour(values):
+        if _writes_hours(values):
+            return ()
         others = (short_year,) if has_short_year else ()
         return seconds, ("yyyymmddhh", "%Y%m%d%H"), *others
     if has_short_year and values.min() < LATER and not _crosses_hours(values):
@@ -321,6 +332,30 @@ def is_day_and_hour(values: Numbers) -> bool:
     digits = values.astype(np.int64)
     is_whole = bool((digits == values).all())
     return is_whole and is_calendar(digits // 100, "ymd") and bool((digits % 100 < 24).all())
+
+
+def _writes_hours(values: Numbers) -> bool:
+    """Return whether numbers are plainly yyyymmddhh, not seconds or yymmddhhmm.
+
+    In these, hours go on by 1 and jump at midnight; and of many seconds, which last longer than a
+    day of the other meaning, most would be no date.
+    """
+    if not len(values) or not is_day_and_hour(values):
+        return False
+    values = np.unique(values)
+    others = [values]
+    if is_calendar(values, "yymdhm"):
+        others.append(_calendar(values, "yymdhm")[0])
+    elif len(values) >= 20 and np.ptp(values) >= 100:
+        return True
+    n_odd = _n_odd_steps(_calendar(values, "ymdh")[0])
+    return all(n_odd < _n_odd_steps(other) for other in others)
+
+
+def _n_odd_steps(values: Numbers) -> int:
+    """Return how many steps differ from the most common one."""
+    counts = np.unique(np.diff(values), return_counts=True)[1]
+    return int(counts.sum() - counts.max()) if len(counts) else 0
 
 
 def could_be_days(values: Numbers, unit: Unit) -> bool:

@@ -432,6 +432,11 @@ def _draft_of_numbers(base: TimeFormat, numbers: Numbers) -> TimeFormat:
             if is_elapsed(finite, unit_found)
             else ()
         )
+        if unit_found == "ymdh":
+            notes = (
+                f"Numbers such as {_shown(finite[0])} are read as {WORDS['ymdh']}. If they are "
+                f"{WORDS['s']}, say --time-format s.",
+            )
         return replace(base, kind="numbers", unit=unit_found, notes=notes)
     if not could_mean:
         raise InvalidDataError(

@@ -433,6 +433,20 @@ def test_a_reading_that_looks_like_a_time_of_day_is_none():
     assert clock(date=dates, power=np.arange(1200, 1240)) == ("date",)
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.date32()])
+@pytest.mark.parametrize("form", ["%H:%M:%S", None])
+def test_dates_of_several_days_have_their_time_of_day_beside_them(
+    kind: pa.DataType, form: str | None
+):
+    rows = pd.date_range("2026-01-05 08:00", periods=60, freq="1h")
+    dates = pa.array(rows.normalize(), pa.timestamp("us")).cast(kind)
+    clocks = rows.strftime(form) if form else pa.array(rows.time)
+    assert clock(Date=dates, Time=clocks, x=[*range(60)]) == ("Date", "Time")
+    assert is_same(read(dates, clocks, names=("Date", "Time"))[1], rows)
+    daily = pd.date_range("2026-01-05", periods=60)
+    assert clock(Date=daily, x=[*range(60)]) == ("Date",)
+
+
 def test_how_long_a_cycle_took_is_no_time_of_day():
     dates = pd.date_range("2024-01-01", periods=len(DAYS)).strftime("%Y-%m-%d")
     assert clock(date=dates, duration=DAYS.strftime("%H:%M:%S")) == ("date",)
@@ -644,6 +658,28 @@ def test_months_and_gaps_with_the_year_first_are_read_as_usual():
 def test_digits_with_a_short_year_are_no_count(form: str, start: str):
     rows = pd.date_range(start, periods=300, freq="7min")
     assert is_same(read(rows.strftime(form).astype(int))[1], rows)
+
+
+@pytest.mark.parametrize("as_type", [int, str])
+@pytest.mark.parametrize("start", ["2026-01-05 08:00", "2019-05-05", "2012-05-05 22:00"])
+@pytest.mark.parametrize("n_rows", [6, 200])
+def test_hours_that_go_on_over_midnight_are_no_seconds(start: str, n_rows: int, as_type: type):
+    rows = pd.date_range(start, periods=n_rows, freq="1h")
+    cells = rows.strftime("%Y%m%d%H").astype(as_type)
+    if rows[0].date() == rows[-1].date():
+        assert "--time-format s or --time-format %Y%m%d%H" in refusal(cells)
+        return
+    found, times = read(cells)
+    assert is_same(times, rows)
+    assert "yyyymmddhh" in found.notes[0]
+    assert "--time-format s" in found.notes[0]
+    assert clock(MESS_DATUM=cells, x=[*range(n_rows)]) == ("MESS_DATUM",)
+
+
+def test_an_hour_that_does_not_exist_is_named():
+    cells = [*pd.date_range("2026-01-05", periods=50, freq="1h").strftime("%Y%m%d%H").astype(int)]
+    cells[30] = 2026010625
+    assert "2026010625 in row 31" in refusal(cells)
 
 
 def test_a_few_digits_that_can_be_seconds_are_asked_for():
