@@ -322,7 +322,8 @@ def is_calendar(values: Numbers, unit: Unit) -> bool:
     """Return whether all numbers write a date of some unit."""
     if not 10 ** (N_DIGITS[unit] - 1) <= values.min() <= values.max() < 10 ** N_DIGITS[unit]:
         return False
-    return bool(_calendar(values, unit)[1].all())
+    # Seconds have as many digits: the first of them tell.
+    return all(bool(_calendar(some, unit)[1].all()) for some in (values[:64], values))
 
 
 def is_day_and_hour(values: Numbers) -> bool:

@@ -193,7 +193,8 @@ def _style_of_numbers(values: Numbers, widths: set[int], name: str) -> ClockStyl
     fits_seconds = bool(((whole % 100 < 60) & (whole // 100 % 100 < 60)).all())
     if fits_seconds and (widths == {6} or largest >= 2400):
         return "hhmmss"
-    if largest < 24 and widths <= {1, 2} and re.search("hour|heure|stunde", name, re.IGNORECASE):
+    # The hour 24 ends a day.
+    if largest <= 24 and widths <= {1, 2} and re.search("hour|heure|stunde", name, re.IGNORECASE):
         return "hour"
     return "hhmm" if 100 <= largest < 2400 and (whole % 100 < 60).all() else None
 

@@ -764,6 +764,17 @@ def test_an_hour_and_a_minute_beside_a_date_are_its_time_of_day():
     assert is_same(read(*values.values(), names=tuple(values))[1], rows)
 
 
+@pytest.mark.parametrize("as_type", [int, str])
+@pytest.mark.parametrize("name", ["Hour", "Hour Ending", "HourEnding", "Stunde"])
+@pytest.mark.parametrize("form", ["%m/%d/%Y", "%Y-%m-%d"])
+def test_the_hour_24_beside_a_date_is_midnight(form: str, name: str, as_type: type):
+    rows = pd.date_range("2026-01-25 01:00", periods=72, freq="1h")
+    dates = (rows - pd.Timedelta("1h")).strftime(form)
+    hours = ((rows.hour - 1) % 24 + 1).astype(as_type)
+    assert clock(**{"Date": dates, name: hours, "load": [*range(72)]}) == ("Date", name)
+    assert is_same(read(dates, hours, names=("Date", name))[1], rows)
+
+
 def test_a_time_of_day_beside_year_month_and_day_goes_with_them():
     rows = pd.date_range("2026-11-30", periods=200, freq="7min")
     values = parts_of(rows, Year="year", Month="month", Day="day")
