@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from vigie.errors import InvalidDataError
 from vigie.tables.counted_times import FIRST, could_be_days, is_calendar
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
+from vigie.tables.time_parts import is_month
+from vigie.tables.times import has_form
 from vigie.tables.written_times import is_time_of_day, read_written, shape_of, shape_text
 
 if TYPE_CHECKING:
@@ -24,6 +27,12 @@ Columns = Mapping[str, "pa.ChunkedArray"]
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
 _DATE = re.compile(r"(?:date?|datum|fecha|dato|dátum|päivä|tarih|дата|日期)", re.IGNORECASE)
+_MONTHS = tuple(
+    form.replace(" ", mark)
+    for form in ("%Y %m", "%m %Y", "%b %Y", "%B %Y", "%b %y", "%B %y", "%Y %b")
+    for mark in (" ", "-", "/", ".")
+)
+"""The forms of the months of years."""
 _MOST = 0.9
 """Share of cells that show what a column holds."""
 
@@ -207,9 +216,25 @@ def _of_unread(columns: Columns) -> Iterator[str]:
         If its cells are dates of some form.
     """
     for name, column in columns.items():
-        if not is_plainly_named(name) or column.null_count == len(column):
+        if column.null_count == len(column):
+            continue
+        if not (is_month(name) or is_plainly_named(name)):
             continue
         column = _decoded(column)
+        if form := _form_of_months(name, column):
+            options = f"--time {shlex.quote(name)} --time-format {shlex.quote(form)}"
+            if is_plainly_named(name):
+                raise InvalidDataError(
+                    f"{some_text(column)[0]!r} in row 1 is a month, and no day.",
+                    field=name,
+                    remedy=f"Read each as its first day with {options}.",
+                )
+            yield (
+                f"{name} holds months, which are not read as times: rows count as evenly spaced. "
+                f"{options} reads each as its first day"
+            )
+        if not is_plainly_named(name):
+            continue
         cells = some_text(column)
         numbers = all_numbers(column)
         if numbers is not None:
@@ -236,6 +261,14 @@ def _of_unread(columns: Columns) -> Iterator[str]:
                 f"{name} is not understood as a time, such as {cells[0]!r}: rows count as evenly "
                 "spaced. --time-format gives its form"
             )
+
+
+def _form_of_months(name: str, column: pa.ChunkedArray) -> str | None:
+    """Return the form of a column with the months of years, for ``--time-format``."""
+    if is_text(column.type):
+        return next((form for form in _MONTHS if has_form(column, form)), None)
+    is_number = is_month(name) and all_numbers(column) is not None
+    return "%Y%m" if is_number and has_form(column, "%Y%m") else None
 
 
 def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:

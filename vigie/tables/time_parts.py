@@ -199,6 +199,11 @@ def _roles_of(names: Sequence[str]) -> dict[Role, str]:
     return of
 
 
+def is_month(name: str) -> bool:
+    """Return whether a column is named for months."""
+    return "month" in _roles_of([name])
+
+
 def _fits(column: pa.ChunkedArray, role: Role) -> bool:
     """Return whether all values of a column can be a part of a time."""
     numbers = all_numbers(column)

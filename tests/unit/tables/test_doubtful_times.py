@@ -196,3 +196,16 @@ def test_parts_of_a_date_beside_a_whole_time_are_no_sensors(tmp_path: Path):
     path = written(tmp_path, time=ROWS.strftime(ISO), **parts, x=X)
     (machine,) = read_machines(path, read_options())
     assert [column.name for column in machine.table.kinds if column.is_feature] == ["x"]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m", "%b-%y", "%b %Y", "%m/%Y", "%Y%m"])
+def test_months_are_noted_with_the_form_that_reads_them(tmp_path: Path, form: str):
+    months = pd.date_range("2000-01-01", periods=60, freq="MS")
+    columns = {"month": months.strftime(form), "x": X[:60]}
+    note = next(note for note in read(tmp_path, columns).notes if "holds months" in note)
+    assert form in note
+    table = read(tmp_path, columns, time=["month"], time_format=form)
+    assert table.times is not None
+    assert np.array_equal(table.times, months.to_numpy().astype("M8[us]"))
+    if form != "%Y%m":
+        assert form in refusal(tmp_path, {"Date": months.strftime(form), "x": X[:60]})
