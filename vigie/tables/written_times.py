@@ -51,34 +51,43 @@ OFFSETS = {
 """Minutes ahead of UTC by the name of a zone, of those names that only one zone has."""
 
 _MONTHS = (
-    "jan january januar januari januar januári januára januar januarja jänner jaenner janv janvier "
-    "ene enero gen gennaio janeiro sty stycznia styczeń led ledna leden ian ianuarie tammi "
-    "tammikuuta oca ocak янв января январь",
-    "feb february februar februari februára február febr fev fév févr fevr février fevrier febrero "
-    "febbraio fevereiro luty lutego února únor uno úno februarie helmi helmikuuta şub şubat фев "
-    "февр февраля февраль",
+    "jan january januar januari januar januári januára januar januarja jänner jaenner janv "
+    "janvier ene enero gen gennaio janeiro sty stycznia styczeń led ledna leden ian ianuarie "
+    "tammi tammikuuta oca ocak янв января январь sij siječnja siječanj січ січня січень ιαν "
+    "ιανουαρίου ιανουάριος",
+    "feb february februar februari februára február febr fev fév févr fevr février fevrier "
+    "febrero febbraio fevereiro luty lutego února únor uno úno februarie helmi helmikuuta şub "
+    "şubat фев февр февраля февраль lut velj veljače veljača лют лютого лютий φεβ φεβρουαρίου "
+    "φεβρουάριος",
     "mar march mär mrz märz maerz mars marzo mrt maart março marco marts marec marca marzec bře "
-    "března březen márc március martie maalis maaliskuuta mart мар марта март",
+    "března březen márc március martie maalis maaliskuuta mart мар марта март ožu ožujka ožujak "
+    "бер березня березень μαρ μάρ μαρτίου μάρτιος",
     "apr april avr avril abr abril aprile kwi kwietnia kwiecień dub dubna duben ápr április "
-    "aprilie huhti huhtikuuta nis nisan апр апреля апрель",
-    "may mai mayo mag maggio mei maio maj maja máj mája május kvě května květen touko "
-    "toukokuuta mayıs май мая",
+    "aprilie huhti huhtikuuta nis nisan апр апреля апрель tra travnja travanj кві квіт квітня "
+    "квітень απρ απριλίου απρίλιος",
+    "may mai mayo mag maggio mei maio maj maja máj mája május kvě května květen touko toukokuuta "
+    "mayıs май мая svi svibnja svibanj тра трав травня травень μαΐ μαϊ μάι μαΐου μάιος",
     "jun june juni juin junio giu giugno junho cze czerwca czerwiec června červen jún júna június "
-    "iun iunie kesä kesäkuuta haz haziran июн июня июнь",
+    "iun iunie kesä kesäkuuta haz haziran июн июня июнь čvn lipnja lipanj чер черв червня червень "
+    "ιουν ιούν ιουνίου ιούνιος",
     "jul july juli juil juillet julio lug luglio julho lipca lipiec července červenec júl júla "
-    "július iul iulie heinä heinäkuuta tem temmuz июл июля июль",
+    "július iul iulie heinä heinäkuuta tem temmuz июл июля июль čvc srpnja srpanj лип липня "
+    "липень ιουλ ιούλ ιουλίου ιούλιος",
     "aug august aou aoû aout août ago agosto augustus augusti sie sierpnia sierpień srpna avg "
-    "augusta augusztus elo elokuuta ağu ağustos авг августа август",
-    "sep sept september septembre septiembre set settembre setembro wrz września wrzesień zář září "
-    "szept szeptember septembra septembrie syys syyskuuta eyl eylül сен сент сентября сентябрь",
-    "oct october okt oktober octobre octubre ott ottobre out outubro paź października października "
-    "październik říj října říjen október októbra octombrie loka lokakuuta eki ekim окт октября "
-    "октябрь",
-    "nov november novembre noviembre novembro listopadu novembra noiembrie noi marras "
-    "marraskuuta kas kasım ноя нояб ноября ноябрь",
+    "augusta augusztus elo elokuuta ağu ağustos авг августа август srpen kol kolovoza kolovoz сер "
+    "серп серпня серпень αυγ αύγ αυγούστου αύγουστος",
+    "sep sept september septembre septiembre set settembre setembro wrz września wrzesień zář "
+    "září szept szeptember septembra septembrie syys syyskuuta eyl eylül сен сент сентября "
+    "сентябрь ruj rujna rujan вер вересня вересень σεπ σεπτ σεπτεμβρίου σεπτέμβριος",
+    "oct october okt oktober octobre octubre ott ottobre out outubro paź października "
+    "października październik říj října říjen október októbra octombrie loka lokakuuta eki ekim "
+    "окт октября октябрь жов жовт жовтня жовтень οκτ οκτωβρίου οκτώβριος",
+    "nov november novembre noviembre novembro listopadu novembra noiembrie noi marras marraskuuta "
+    "kas kasım ноя нояб ноября ноябрь stu studenoga studenog studeni лис лист листопада листопад "
+    "νοε νοέ νοεμβρίου νοέμβριος",
     "dec december dez dezember déc décembre decembre dic diciembre dicembre dezembro gru grudnia "
     "grudzień prosince prosinec decembra decembrie des desember joulu joulukuuta ara aralık дек "
-    "декабря декабрь",
+    "декабря декабрь pro prosinca prosinac гру груд грудня грудень δεκ δεκεμβρίου δεκέμβριος",
 )
 """Of languages that agree: "lis" is October in Croatian and November in Polish, so it is none."""
 MONTHS = {name: i + 1 for i, names in enumerate(_MONTHS) for name in names.split()}
@@ -101,11 +110,14 @@ _YEAR_LAST = rf"(?P<a>00?){_MARK}(?P<b>00?)(?P=mark)(?P<c>0{{4}}|00)\.?"
 _COMPACT = r"(?P<a>0000)(?P<b>00)(?P<c>00)"
 _DAY_NAME_YEAR = (
     rf"(?P<a>00?)(?:\.|st|nd|rd|th|er|º)?[-/ .]*(?:de )?(?P<month>{_LETTERS}{{3,12}})\.?[-/ .,]*"
-    r"(?:del? )?(?P<c>0{4}|00)"
+    r"(?:del? )?(?P<c>0{4}|00)\.?"
 )
 _NAME_DAY = rf"(?P<month>{_LETTERS}{{3,12}})\.?[-/ .]*(?P<a>00?)(?:st|nd|rd|th)?"
 _NAME_DAY_YEAR = _NAME_DAY + r"[-/ .,]+(?P<c>0{4})"
 _YEAR_NAME_DAY = rf"(?P<a>0{{4}})[-/. ] ?(?P<month>{_LETTERS}{{3,12}})\.?[-/ .](?P<c>00?)\.?"
+_IN_PICTURES = r"(?P<a>0{4}):(?P<b>00):(?P<c>00)"
+"""Of photographs, by the standard Exif."""
+_SPACED = r"(?P<a>00?) (?P<b>00?) (?P<c>0{4})"
 _EAST_ASIAN = r"(?P<a>0{4})[年년] ?(?P<b>00?)[月월] ?(?P<c>00?)[日일]"
 _ORDINAL = r"(?P<a>0{4})-?(?P<of_year>000)"
 _WEEK = r"(?P<a>0{4})-?W(?P<week>00)-?(?P<of_week>0)"
@@ -128,12 +140,13 @@ _EAST_ASIAN_CLOCK = (
     rf"(?P<hour>00?)[时時시点點](?: ?(?P<minute>00?)[分분](?: ?(?P<second>00?){_FRACTION}[秒초])?)?"
 )
 _DIGITS = rf"(?P<hour>00)(?P<minute>00)(?:(?P<second>00){_FRACTION})?"
+_DASHES = rf"(?P<hour>00)-(?P<minute>00)-(?P<second>00){_FRACTION}"
 _HOUR = r"(?P<hour>00?)"
 _CLOCKS = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _DIGITS, _HOUR)
 
 _WORDS_BETWEEN = "at|à|um|klo|kl|a las?|às|alle|ore|om|o|ob"
 # A colon only after a whole year, as in web logs: in "05 Feb 10:00" it belongs to the time.
-_BETWEEN = rf"(?: *[T,;_] *| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_WORDS_BETWEEN})\.? +)"
+_BETWEEN = rf"(?: *[T,;_] *| +@ +| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_WORDS_BETWEEN})\.? +)"
 _NO_LETTER = rf"(?!{_LETTERS})"
 _BEFORE_NOON, _AFTER_NOON = ["上午", "午前", "오전", "ص", "πμ"], ["下午", "午後", "오후", "م", "μμ"]
 _HALVES = "|".join((*_BEFORE_NOON, *_AFTER_NOON))
@@ -162,6 +175,12 @@ def _forms() -> Iterator[str]:
     yield _WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})"
     for date in _DATES:
         yield _COLONS + _HALF + "[, ] *" + date
+    for date in (_IN_PICTURES, _SPACED):
+        yield date + " +" + _COLONS + _BEHIND
+    # As the names of files have them, in which no colon may stand.
+    yield _YEAR_FIRST + "[_T ]" + _DASHES + _ZONE
+    for date in (_YEAR_FIRST, _YEAR_LAST, _DAY_NAME_YEAR, _NAME_DAY_YEAR):
+        yield r"\[" + _WEEKDAY + date + _BETWEEN + _COLONS + _BEHIND + r"\]"
 
 
 _FORMS = tuple(_forms())

@@ -621,10 +621,28 @@ def test_a_clock_set_back_at_any_date_is_known_by_the_days_around_it():
         ("2026334T084100", "2026-11-30 08:41"),
         ("2024-366T08:41:00", "2024-12-31 08:41"),
         ("2026-11-30T08:41:00,250", "2026-11-30 08:41:00.25"),
+        ("2026-11-30_08-41-00", "2026-11-30 08:41"),
+        ("30 11 2026 08:41", "2026-11-30 08:41"),
+        ("Nov 30, 2026 @ 08:41:00.000", "2026-11-30 08:41"),
+        ("[2026-11-30 08:41:00]", "2026-11-30 08:41"),
+        ("[30/Nov/2026:08:41:00 +0100]", "2026-11-30 07:41"),
+        ("2026:11:30 08:41:00", "2026-11-30 08:41"),
+        ("28 lut 2026 08:41", "2026-02-28 08:41"),
+        ("30 čvn 2026 08:41", "2026-06-30 08:41"),
+        ("30 čvc 2026 08:41", "2026-07-30 08:41"),
+        ("30 pro 2026 08:41", "2026-12-30 08:41"),
+        ("30. studenoga 2026. 08:41", "2026-11-30 08:41"),
+        ("30 листопада 2026 08:41", "2026-11-30 08:41"),
+        ("30 Νοεμβρίου 2026 08:41", "2026-11-30 08:41"),
     ],
 )
 def test_a_time_is_read_as_further_countries_and_programs_write_it(cell: str, time: str):
     assert read([cell])[1][0] == pd.Timestamp(time)
+
+
+def test_a_day_before_a_month_in_digits_with_spaces_is_asked_for():
+    assert "--day-first or --month-first" in refusal(MORNING.strftime("%d %m %Y %H:%M"))
+    assert is_same(read(DAYS.strftime("%d %m %Y %H:%M"))[1], DAYS)
 
 
 @pytest.mark.parametrize(
