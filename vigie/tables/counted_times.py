@@ -228,7 +228,8 @@ def almost_calendar(values: Numbers) -> tuple[Unit, int] | None:
     some = values[:: max(1, len(values) // 64)]
     for unit in N_DIGITS.keys() - SHORT_YEARS:
         # Few numbers are dates: some cells tell so at once.
-        if 2 * np.count_nonzero(_calendar(np.nan_to_num(some), unit)[1]) < len(some):
+        may_be = _calendar(np.where(np.isfinite(some), some, 0), unit)[1]
+        if 2 * np.count_nonzero(may_be) < len(some):
             continue
         fits = _calendar(np.where(np.isfinite(values), values, 0), unit)[1]
         if 0.9 * len(fits) <= np.count_nonzero(fits) < len(fits):
@@ -343,13 +344,13 @@ def _writes_hours(values: Numbers) -> bool:
     """
     if not len(values) or not is_day_and_hour(values):
         return False
-    values = np.unique(values)
-    others = [values]
-    if is_calendar(values, "yymdhm"):
-        others.append(_calendar(values, "yymdhm")[0])
-    elif len(values) >= 20 and np.ptp(values) >= 100:
+    distinct: Any = np.unique(values)
+    others = [distinct]
+    if is_calendar(distinct, "yymdhm"):
+        others.append(_calendar(distinct, "yymdhm")[0])
+    elif len(distinct) >= 20 and np.ptp(distinct) >= 100:
         return True
-    n_odd = _n_odd_steps(_calendar(values, "ymdh")[0])
+    n_odd = _n_odd_steps(_calendar(distinct, "ymdh")[0])
     return all(n_odd < _n_odd_steps(other) for other in others)
 
 

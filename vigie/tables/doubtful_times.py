@@ -17,7 +17,13 @@ from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
 from vigie.tables.time_parts import is_month
 from vigie.tables.times import has_form
-from vigie.tables.written_times import is_time_of_day, read_written, shape_of, shape_text
+from vigie.tables.written_times import (
+    is_time_of_day,
+    means_several_months,
+    read_written,
+    shape_of,
+    shape_text,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,6 +257,12 @@ def _of_unread(columns: Columns) -> Iterator[str]:
             if np.mean([_YEAR.search(cell) is not None for cell in cells]) >= _MOST:
                 unknown = [c for c in cells if shape_of(shape_text(c)) is None] or cells
                 row = column.index(unknown[0]).as_py() + 1
+                if means_several_months(unknown[0]):
+                    raise InvalidDataError(
+                        f"The month of {unknown[0]!r} in row {row} is another in another language.",
+                        field=name,
+                        remedy="Write the months as numbers.",
+                    )
                 raise InvalidDataError(
                     f"{unknown[0]!r} in row {row} is no time in a known form.",
                     field=name,

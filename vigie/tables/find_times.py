@@ -33,9 +33,11 @@ from vigie.tables.written_times import (
     Order,
     Written,
     as_text,
+    in_english,
     read_written,
     shape_of,
     shape_text,
+    shared_months,
 )
 
 if TYPE_CHECKING:
@@ -273,6 +275,8 @@ def _look_at_text(name: str, column: pa.ChunkedArray, place: int) -> _Found | No
     import pyarrow as pa
 
     cells = some_text(column)
+    if months := shared_months(cells):
+        cells = in_english(pa.array(cells, pa.string()), months).to_pylist()
     is_clock = bool(clock_style_of(column, name))
     shapes = [shape_of(shape_text(cell)) for cell in cells]
     known = [shape for shape in shapes if shape is not None]

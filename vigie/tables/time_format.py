@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from vigie.tables.written_times import (
     Shape,
     Written,
     as_text,
+    in_english,
     pieces,
     read_written,
     shape_of,
@@ -56,6 +57,8 @@ class TimeFormat:
         The form that the user gave, as for ``strptime``.
     pair : Pair, Parts or None
         How several columns are put together.
+    months : dict
+        English names of those months that languages share.
     has_milliseconds : bool
         Whether the last column holds the milliseconds of the times.
     zone : str or None
@@ -84,6 +87,7 @@ class TimeFormat:
     unit: Unit | None = None
     given: str | None = None
     pair: Pair | Parts | None = None
+    months: Mapping[str, str] = field(default_factory=dict, hash=False)
     has_milliseconds: bool = False
     zone: str | None = None
     ahead: int | None = None
@@ -116,7 +120,8 @@ class TimeFormat:
             return _read_instants(column)
         if self.kind == "numbers":
             return read_counted(numbers_or_nan(column), self.unit or "s")
-        return read_written(as_text(column), self.order, self.zones)
+        text = in_english(as_text(column), self.months) if self.months else column
+        return read_written(as_text(text), self.order, self.zones)
 
     def column(self, cells: Sequence[pa.Array]) -> pa.Array:
         """Return the cells as one array, without the milliseconds."""

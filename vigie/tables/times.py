@@ -68,8 +68,10 @@ from vigie.tables.written_times import (
     Order,
     Written,
     is_time_of_day,
+    means_several_months,
     shape_of,
     shape_text,
+    shared_months,
 )
 
 if TYPE_CHECKING:
@@ -290,7 +292,8 @@ def _draft(
     cells: Sequence[pa.ChunkedArray], names: Sequence[str], options: TimeOptions
 ) -> TimeFormat:
     """Return how the cells are read, before the order of a date is known."""
-    base = TimeFormat(tuple(names))
+    texts = (cell for column in cells for cell in some_text(column))
+    base = TimeFormat(tuple(names), months=shared_months(texts))
     if len(cells) > 1 and is_milliseconds(names[-1], cells[-1]):
         base = replace(base, has_milliseconds=True)
         cells, names = cells[:-1], names[:-1]
@@ -659,6 +662,9 @@ def _refuse_cell(
     if form.given is not None:
         what = f"{fault.cell!r} in {place} does not have the form {form.given!r}."
         remedy = "Give the form that all rows have with --time-format."
+    elif shape is None and means_several_months(fault.cell):
+        what = f"The month of {fault.cell!r} in {place} is another in another language."
+        remedy = "Write the months as numbers."
     elif shape is not None and shape.zone and shape.zone not in form.zones:
         zone = shape.zone.upper()
         if form.zone is not None and is_zone_word(shape.zone):

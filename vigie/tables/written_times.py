@@ -8,7 +8,7 @@ numpy then reads the digits of all cells of a shape together.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -91,6 +91,24 @@ _MONTHS = (
 )
 """Of languages that agree: "lis" is October in Croatian and November in Polish, so it is none."""
 MONTHS = {name: i + 1 for i, names in enumerate(_MONTHS) for name in names.split()}
+_TELLING = {
+    "polish": "sty stycznia lut lutego kwi kwietnia cze czerwca lipca sie sierpnia wrz "
+    "września paź października gru grudnia",
+    "czech": "led ledna úno února bře března dub dubna kvě května čvn června čvc července srpna "
+    "zář září říj října listopadu prosince",
+    "croatian": "sij siječnja velj veljače ožu ožujka tra travnja svi svibnja lipnja srpnja kol "
+    "kolovoza ruj rujna stu studenoga studenog prosinca",
+}
+"""Months of one language, which tell those that languages share, but not their meaning."""
+_SHARED = {
+    "polish": {"lip": "jul", "lis": "nov", "listopad": "nov", "listopada": "nov"},
+    "czech": {"srp": "aug", "lis": "nov", "listopad": "nov"},
+    "croatian": {
+        "lip": "jun",
+        "srp": "jul",
+        **dict.fromkeys(("lis", "listopad", "listopada"), "oct"),
+    },
+}
 _DAYS = (
     "mon tue tues wed thu thur thurs fri sat sun",
     "monday tuesday wednesday thursday friday saturday sunday",
@@ -102,6 +120,7 @@ _DAYS = (
 )
 _WEEKDAYS = frozenset(name for names in _DAYS for name in names.split())
 
+_WORD = re.compile(r"[^\W\d_]{3,12}")
 _ODD_SPACES = "[\u00a0\u202f\u2009\t]"
 _LETTERS = r"[^\W\d_]"
 _MARK = r"(?P<mark>[-/]|\. ?)"
@@ -357,6 +376,31 @@ def as_text(cells: pa.Array) -> pa.Array:
     if ((data >= 128) | (data == ord("\t"))).any():
         # Newer libraries put a narrow space before AM and PM.
         cells = pc.replace_substring_regex(cells, _ODD_SPACES, " ")
+    return cells
+
+
+def shared_months(cells: Iterable[str]) -> dict[str, str]:
+    """Return what months mean that several languages share, by the other months of a column."""
+    words = frozenset(word for cell in cells for word in _WORD.findall(cell.lower()))
+    if not words:
+        return {}
+    told = [name for name, months in _TELLING.items() if not words.isdisjoint(months.split())]
+    return _SHARED[told[0]] if len(told) == 1 else {}
+
+
+def means_several_months(cell: str) -> bool:
+    """Return whether a cell has a month that is another one in another language."""
+    words = frozenset(_WORD.findall(cell.lower()))
+    return any(not words.isdisjoint(months) for months in _SHARED.values())
+
+
+def in_english(cells: pa.Array, months: Mapping[str, str]) -> pa.Array:
+    """Return text with the names of months replaced, as ``shared_months`` has them."""
+    import pyarrow.compute as pc
+
+    for name, english in months.items():
+        word = rf"(?i)(^|[^\pL]){name}($|[^\pL])"
+        cells = pc.replace_substring_regex(cells, word, rf"\1{english}\2")
     return cells
 
 

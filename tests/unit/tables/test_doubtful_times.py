@@ -209,3 +209,9 @@ def test_months_are_noted_with_the_form_that_reads_them(tmp_path: Path, form: st
     assert np.array_equal(table.times, months.to_numpy().astype("M8[us]"))
     if form != "%Y%m":
         assert form in refusal(tmp_path, {"Date": months.strftime(form), "x": X[:60]})
+
+
+def test_a_month_of_several_languages_alone_is_asked_for(tmp_path: Path):
+    columns = {"Data": ROWS.strftime("%d lis 2026 %H:%M"), "x": X}
+    assert "is another in another language" in refusal(tmp_path, columns)
+    assert "is another in another language" in refusal(tmp_path, columns, time=["Data"])

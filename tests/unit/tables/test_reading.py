@@ -220,6 +220,8 @@ def test_a_date_and_a_time_in_cells_of_a_workbook_are_put_together(
     )
     table = read_table(tmp_path / "a.xlsx")
     assert np.array_equal(table.times, rows.to_numpy().astype("M8[us]"))
+
+
 def test_words_for_a_missing_value_are_missing(file: Path):
     table = read(file, "flow,rms\n1.5,Bad\n---,2\nI/O Timeout,3\n#N/A,4\n1.9,5\n")
     assert table.frame["flow"].isna().tolist() == [False, True, True, True, False]

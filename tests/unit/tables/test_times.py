@@ -652,6 +652,29 @@ def test_what_does_not_exist_or_means_two_months_is_refused(cell: str):
     refusal([cell])
 
 
+@pytest.mark.parametrize(
+    "months",
+    [
+        "sty lut mar kwi maj cze lip sie wrz paź lis gru",
+        "led úno bře dub kvě čvn čvc srp zář říj lis pro",
+        "sij velj ožu tra svi lip srp kol ruj lis stu pro",
+        "січ лют бер кві тра чер лип сер вер жов лис гру",
+        "stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października "
+        "listopada grudnia",
+        "siječnja veljače ožujka travnja svibnja lipnja srpnja kolovoza rujna listopada studenoga "
+        "prosinca",
+    ],
+)
+def test_the_other_months_tell_what_one_of_several_languages_means(months: str):
+    rows = pd.date_range("2026-01-05 08:00", periods=300, freq="1D")
+    names = months.split()
+    cells = [f"{row.day} {names[row.month - 1]} {row.year} 08:00" for row in rows]
+    assert clock(Data=cells, x=[*range(300)]) == ("Data",)
+    assert is_same(read(cells)[1], rows)
+    dates = [cell[:-6] for cell in cells]
+    assert is_same(read(dates, ["08:00"] * 300)[1], rows)
+
+
 def test_a_day_between_the_year_and_the_month_is_read_with_a_note():
     rows = pd.date_range("2026-10-20", periods=200, freq="4h")
     found, times = read(rows.strftime("%Y-%d-%m %H:%M"))
