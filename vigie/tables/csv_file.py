@@ -185,7 +185,7 @@ class CsvFile:
             separator=dialect.separator,
             quote=dialect.quote,
             n_cells=dialect.layout.n_cells,
-            n_columns=len(self.columns),
+            n_columns=len(self.columns) - dialect.layout.lacks_last,
             n_above=dialect.skipped_lines,
             names=names[-1] if has_names and names else "",
         )

@@ -450,20 +450,23 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
     """Split lines into cells, and find the table in them."""
     rows, ends = _cells(lines[n_above:], separator, quote, n_above)
-    layout = find_layout(rows[:LAYOUT_LINES])
+    layout = find_layout(rows[:LAYOUT_LINES], n_above)
     if n_above and not layout.has_header:
         # numpy writes the names as the last comment.
         [names], _ = _cells([COMMENT.sub("", lines[n_above - 1])], separator, quote)
         if len(names) == layout.n_cells and not any(map(is_number, names)):
             rows, ends = [names, *rows], [0, *ends]
-            layout = find_layout(rows[:LAYOUT_LINES])
+            layout = find_layout(rows[:LAYOUT_LINES], n_above - 1)
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
     notes = tuple(_with_line(note, n_above) for note in layout.notes)
     layout = replace(layout, notes=notes)
     # Units of one column may stand between its name and its readings.
     names = next((row for row in reversed(rows[: layout.first]) if len(row) > 1), [])
     is_sentence = all(cell.startswith(" ") for cell in names[1:])
-    return Dialect(separator, quote, layout, skipped, rows[layout.first :], is_sentence)
+    rows = rows[layout.first :]
+    if layout.lacks_last:
+        rows = [[*row, ""] if len(row) == layout.n_cells - 1 else row for row in rows]
+    return Dialect(separator, quote, layout, skipped, rows, is_sentence)
 
 
 def _with_line(note: str, n_above: int) -> str:

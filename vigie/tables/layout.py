@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 
 from vigie.errors import InvalidDataError
@@ -20,6 +20,7 @@ _UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
 _IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eEdD][-+]?\d+)?")
 _BEFORE_UNIT = re.compile(rf"{_NUMBER.pattern.replace(' ', '')}\s*(?P<unit>\D+.*)")
+_SECONDS = re.compile(r"[1-9]\d{8,18}(\.\d*)?")
 _TIME = re.compile(r"\d{1,4}[-/.:hT ]\d{1,2}([-/.:hT ,]|$)")
 
 
@@ -41,6 +42,8 @@ class Layout:
         Whether the names stand in the file.
     notes : tuple of str
         What was passed over.
+    lacks_last : bool
+        Whether rows below the first one may lack their last cell.
     """
 
     names: tuple[str, ...]
@@ -49,18 +52,28 @@ class Layout:
     units: dict[str, str] = field(default_factory=dict)
     has_header: bool = True
     notes: tuple[str, ...] = ()
+    lacks_last: bool = False
 
 
-def find_layout(lines: Sequence[Cells]) -> Layout:
+def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     """Find the table in the first lines of a file, each split into cells.
 
     The first line of readings is one with a number or a time, with as many cells as most lines
-    have. Names and units stand right above it.
+    have. Names and units stand right above it. What has a time where readings have theirs is one,
+    whatever else it holds.
+
+    Parameters
+    ----------
+    lines : sequence of sequence of str
+        The first lines.
+    n_above : int, optional
+        Lines of the file above these, with which those in errors are counted.
 
     Raises
     ------
     InvalidDataError
-        If no line holds a number, or names and readings do not have the same number of cells.
+        If no line holds a number, or names and readings do not have the same number of cells, or
+        the first readings have another number than most.
     """
     used = [i for i, line in enumerate(lines) if any(cell.strip() for cell in line)]
     if not used:
@@ -72,6 +85,16 @@ def find_layout(lines: Sequence[Cells]) -> Layout:
     if first is None:
         header = next((i for i in used if len(lines[i]) == n_cells), used[0])
         return _without_rows(lines[header], header, len(lines) == len(used) == 1)
+    rows_above = _rows_above(lines, first, kinds)
+    if _is_first_alone_whole(lines, rows_above, first, n_cells):
+        whole = [[*line, ""] if len(line) == n_cells else line for line in lines]
+        layout = find_layout(whole, n_above)
+        note = f"Rows below the first one lack their last cell: {layout.names[-1]} is missing there"
+        return replace(layout, notes=(*layout.notes, note), lacks_last=True)
+    for i in reversed(rows_above):
+        if len(lines[i]) != n_cells:
+            raise _other_cells(n_above + i + 1, lines[i], n_cells)
+    first = min([first, *rows_above])
     if _is_numbered_header(lines, first):
         head = [first]
         first += 1
@@ -197,6 +220,77 @@ def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
         if kind in ("number", "time") and kind_of_cell and not _has_unit(cell)
     ]
     return 2 * sum(counted) > len(counted)
+
+
+def _rows_above(lines: Sequence[Cells], first: int, kinds: Sequence[str]) -> list[int]:
+    """Return the lines right above a reading that are rows too, of words or of another length.
+
+    They have a time where the reading has its own; where it has none, numbers below names.
+    """
+    place = _place_of_time(lines[first], kinds)
+    above: list[int] = []
+    for i in range(first - 1, -1, -1):
+        line = lines[i]
+        if not any(cell.strip() for cell in line):
+            continue
+        if place is None:
+            is_row = _is_row_of_numbers(lines, i, kinds)
+        else:
+            is_row = place < len(line) and _is_like_time(line[place], lines[first][place])
+        if not is_row:
+            break
+        above.append(i)
+    return above
+
+
+def _place_of_time(line: Cells, kinds: Sequence[str]) -> int | None:
+    """Return the column of the times, which may be seconds since 1970; None if there is none."""
+    if "time" in kinds:
+        return kinds.index("time")
+    return next((i for i, cell in enumerate(line) if _SECONDS.fullmatch(cell.strip())), None)
+
+
+def _is_like_time(cell: str, usual: str) -> bool:
+    if _SECONDS.fullmatch(usual.strip()):
+        return _SECONDS.fullmatch(cell.strip()) is not None
+    return _kind(cell) == "time"
+
+
+def _is_row_of_numbers(lines: Sequence[Cells], at: int, kinds: Sequence[str]) -> bool:
+    """Return whether a line of another length has numbers where readings have, below names.
+
+    Without names, a first line of numbers may tell the size of the table.
+    """
+    line = lines[at]
+    found = [_kind(cell) for cell, kind in zip(line, kinds, strict=False) if kind == "number"]
+    if len(line) in (1, len(kinds)) or 2 * found.count("number") <= len(found):
+        return False
+    return any(
+        len(names) in (len(kinds), len(line)) and len(names) > 1 and _are_words(names)
+        for names in lines[:at]
+    )
+
+
+def _are_words(cells: Cells) -> bool:
+    return all(_kind(cell) == "text" for cell in cells)
+
+
+def _is_first_alone_whole(
+    lines: Sequence[Cells], above: Sequence[int], first: int, n_cells: int
+) -> bool:
+    """Return whether the first row alone is as long as the names, and all others lack one cell.
+
+    Lascar loggers write their serial number so.
+    """
+    if len(above) != 1 or above[0] == 0:
+        return False
+    names, row = lines[above[0] - 1], lines[above[0]]
+    others = [line for line in lines[first:] if any(cell.strip() for cell in line)]
+    return (
+        len(names) == len(row) == n_cells + 1
+        and _are_words(names)
+        and all(len(line) == n_cells for line in others)
+    )
 
 
 def _usual_kinds(lines: Sequence[Cells], n_cells: int) -> list[str]:
@@ -345,6 +439,16 @@ def _other_length(at: int, n_names: int, first: int, width: int) -> InvalidDataE
         field="FILE",
         remedy="Give each column a name, and each row as many cells; put quotes round cells that "
         "hold a separator.",
+    )
+
+
+def _other_cells(number: int, cells: Cells, n_usual: int) -> InvalidDataError:
+    return InvalidDataError(
+        f"Line {number} has {_counted(len(cells), 'cell')}, the others have {n_usual}: "
+        f"{' '.join(cells)[:80]!r}.",
+        field="FILE",
+        remedy="Give each row one cell for each column; put quotes round cells that hold a "
+        "separator.",
     )
 
 

@@ -210,3 +210,49 @@ def test_columns_of_parquet_that_are_no_plain_numbers(tmp_path: Path):
     assert list(readings.columns) == ["flow", "code"]
     assert readings["flow"].isna().tolist() == [False, True, False, False]
     assert [column.name for column in left_out] == ["pair"]
+
+
+@pytest.mark.parametrize("n_top", [1, 5])
+@pytest.mark.parametrize("n_above", [0, 2])
+@pytest.mark.parametrize("form", ["{},x", "{:.19}", "{:.23}"], ids=["longer", "a time", "shorter"])
+def test_first_rows_of_another_length_are_refused_by_line(
+    file: Path, form: str, n_top: int, n_above: int
+):
+    top = map(form.format, ROWS[:n_top])
+    file.write_text("\n".join(["# a logger"] * n_above + [NAMES, *top, *ROWS[n_top:], ""]))
+    with pytest.raises(InvalidDataError, match=f"Line {n_above + 2} has . cells?, the others have"):
+        read_table(file)
+
+
+def test_a_first_row_of_numbers_with_a_cell_more_is_refused_by_line(file: Path):
+    rows = [row.split(",", 1)[1] for row in ROWS]
+    file.write_text("\n".join(["flow,rms", f"{rows[0]},x", *rows[1:], ""]))
+    with pytest.raises(InvalidDataError, match="Line 2 has 3 cells, the others have 2"):
+        read_table(file)
+
+
+def test_a_serial_number_in_the_first_row_only_loses_no_row(file: Path):
+    file.write_text("\n".join([f"{NAMES},serial", f"{ROWS[0]},0100", *ROWS[1:], ""]))
+    table = read_table(file)
+    assert list(table.frame["flow"]) == FLOW
+    assert "Rows below the first one lack their last cell: serial is missing there" in table.notes
+    parts = [part for part, _ in Recording(file).read(["flow"])]
+    assert list(pd.concat(parts)["flow"]) == FLOW
+
+
+@pytest.mark.parametrize("word", ["<0.05", "61.64*", "OFF", "cal", "Bad Input"])
+@pytest.mark.parametrize("n_top", [1, 12])
+@pytest.mark.parametrize("above", [[NAMES], ["Pump 3", NAMES, "s,m3/h,mm/s"]])
+def test_first_rows_of_words_with_a_time_are_rows(
+    file: Path, word: str, n_top: int, above: list[str]
+):
+    top = [f"{row[:19]},{word},{word}" for row in ROWS[:n_top]]
+    file.write_text("\n".join([*above, *top, *ROWS[n_top:], ""]))
+    table = read_table(file)
+    assert np.array_equal(table.frame["flow"], [np.nan] * n_top + FLOW[n_top:], equal_nan=True)
+
+
+def test_first_rows_of_words_with_seconds_since_1970_are_rows(file: Path):
+    rows = [f"{1767600000 + 60 * i},{'OFF' if i < 3 else x}" for i, x in enumerate(FLOW)]
+    file.write_text("\n".join(["time,flow", *rows, ""]))
+    assert np.array_equal(read_table(file).frame["flow"], [np.nan] * 3 + FLOW[3:], equal_nan=True)
