@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from vigie.tables.dialect import (
 )
 from vigie.tables.encodings import UNSURE
 from vigie.tables.layout import is_number, is_time
-from vigie.tables.mending import Mender
+from vigie.tables.mending import NAMES_REPEATED, Mender
 from vigie.tables.numbers import (
     MISSING,
     NumberOptions,
@@ -111,6 +112,7 @@ class CsvFile:
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         _refuse_binary(lines)
+        self._are_names_sought = False
         self._changes: list[Change] = changes_of(lines)
         if self._changes:
             lines = [changed(line, self._changes) for line in lines]
@@ -268,6 +270,8 @@ class CsvFile:
                     if self._has_mark_within(part):
                         self._changes.append(without_mark)
                         raise _Again(is_stray=False)
+                    if self._has_names_within(part):
+                        raise _Again(is_stray=False)
                     if len(part):
                         yield part
         except UnicodeDecodeError as error:
@@ -297,6 +301,36 @@ class CsvFile:
             return False
         return bool(pc.any(pc.starts_with(cells, BYTE_ORDER_MARK)).as_py())
 
+    def _has_names_within(self, batch: pa.RecordBatch) -> bool:
+        """Return whether rows with the names again stand below the sample; leave them out."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        # One column of text shows such a row; numbers fail to be read there.
+        name = next((f.name for f in batch.schema if f.type == pa.string()), None)
+        cell = self._cell_of_name(name)
+        if cell is None or pc.index(batch.column(name), cell).as_py() < 0:
+            return False
+        return self._leaves_names_out()
+
+    def _cell_of_name(self, name: str | None) -> str | None:
+        """Return the cell that names a column, where its line may be met again."""
+        if name not in self.columns or self._are_names_sought or self.mender.drops:
+            return None
+        return dict(zip(self.columns, self.mender.cells_of_names, strict=False)).get(name)
+
+    def _leaves_names_out(self) -> bool:
+        """Return whether a whole line repeats the names; from then on such lines are left out."""
+        self._are_names_sought = True
+        with text.open_bytes(self.path) as source:
+            lines = io.TextIOWrapper(source, encoding=self.encoding, errors="replace")
+            below = islice(lines, self.mender.n_above, None)
+            if not any(self.mender.is_header(changed(line, self._changes)) for line in below):
+                return False
+        self.mender.drops = True
+        self.notes.append(NAMES_REPEATED)
+        return True
+
     def _widen(self, message: str, wanted: Sequence[str]) -> None:
         """Read a column as text that is no plain column of numbers after all."""
         if "Empty CSV file" in message:
@@ -315,8 +349,12 @@ class CsvFile:
         column = _COLUMN.search(message)
         if column is None:
             raise self._unreadable(message)
+        name = self.columns[int(column.group(1))]
+        cell = self._cell_of_name(name)
+        if cell is not None and f"'{cell}'" in message and self._leaves_names_out():
+            return
         before = len(self._plain)
-        self._plain.discard(self.columns[int(column.group(1))])
+        self._plain.discard(name)
         if len(self._plain) == before:
             raise self._unreadable(message)
 

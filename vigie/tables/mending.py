@@ -28,6 +28,7 @@ MOST_COMMENTS = 0.1
 """Share of the lines: in a column of numbers such as "#12", all begin so."""
 REASONABLE = 0.9
 """Share of the rows whose cell is a number or a time, where a footer has its word."""
+NAMES_REPEATED = "Lines that repeat the names are left out"
 
 
 @dataclass
@@ -98,8 +99,8 @@ class Mender:
         if 0 < sum(map(self._is_comment, lines)) <= MOST_COMMENTS * len(lines):
             self.drops_comments = True
             notes.append("Lines that begin with # are left out")
-        if any(map(self._is_header, lines)):
-            notes.append("Lines that repeat the names are left out")
+        if any(map(self.is_header, lines)):
+            notes.append(NAMES_REPEATED)
         found = self._footers(head, tail)
         if found:
             self.footers = frozenset(line.strip() for line in found)
@@ -114,7 +115,7 @@ class Mender:
             (self.drops_blank and self._is_blank(line))
             or (self.drops_comments and self._is_comment(line))
             or (self.drops_marks and is_mark(line))
-            or self._is_header(line)
+            or self.is_header(line)
             or line.strip() in self.footers
         ):
             return ""
@@ -157,7 +158,13 @@ class Mender:
         cell = self._cells(line)[0].strip()
         return cell not in MISSING and bool(cell.strip("#"))
 
-    def _is_header(self, line: str) -> bool:
+    @property
+    def cells_of_names(self) -> list[str]:
+        """The cells of the line of the names; none if lines are not mended, as between spaces."""
+        return self._cells(self.names) if self.names and self.separator.strip(" ") else []
+
+    def is_header(self, line: str) -> bool:
+        """Return whether a line repeats the names."""
         return bool(self.names) and line.strip() == self.names
 
     def _may_drop_blank(self, head: Sequence[str], tail: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from vigie.errors import InvalidDataError
 from vigie.tables.machines import open_machines
 from vigie.tables.options import UNSTATED, ReadOptions, TimeOptions
-from vigie.tables.reading import Recording
+from vigie.tables.reading import Recording, read_table
 
 N_ROWS = 60_000
 """Of 60 bytes each: more than the first block, and than one part."""
@@ -114,3 +114,37 @@ def test_machines_one_below_the_other_are_seen_before_the_first_row_is_read(
     path.write_text("\n".join(["time,asset,a,b,remark", *rows, ""]))
     with pytest.raises(InvalidDataError, match="several machines: asset tells them apart"):
         open_machines(path, UNSTATED, known=lambda _: (["a", "b"], []))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_names_that_are_repeated_late_are_left_out_with_a_note(tmp_path: Path, name: str):
+    times = MOMENTS.strftime("%Y-%m-%d %H:%M:%S").tolist()
+    path = written(tmp_path, times)
+    lines = path.read_text().splitlines()
+    lines[40_001:40_001] = lines[50_001:50_001] = lines[:1]
+    text = "\n".join([*lines, ""]).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text, 1) if name.endswith("gz") else text)
+    recording = Recording(path)
+    parts = list(recording.read(["a", "b"]))
+    assert sum(len(part) for part, _ in parts) == N_ROWS
+    assert np.array_equal(np.concatenate([moments for _, moments in parts]), MOMENTS)
+    assert recording.notes.count("Lines that repeat the names are left out") == 1
+
+
+def test_names_that_are_repeated_late_invent_no_row_without_times(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    rows = [f"{i % 97}.25,{i % 89}.5,{'0' * 30}{i % 7}" for i in range(N_ROWS)]
+    path.write_text("\n".join(["a,b,c", *rows[:40_000], "a,b,c", *rows[40_000:], ""]))
+    for table in (read_table(path).frame, pd.concat([x for x, _ in Recording(path).read(["a"])])):
+        assert list(table["a"]) == [i % 97 + 0.25 for i in range(N_ROWS)]
+
+
+def test_a_late_word_that_is_also_a_name_leaves_its_row(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    rows = [f"{i % 97}.25,{i % 89}.5,{'0' * 30}{i % 7}" for i in range(N_ROWS)]
+    rows[40_000] = "a,1.5,3"
+    path.write_text("\n".join(["a,b,c", *rows, ""]))
+    frame = read_table(path).frame
+    assert len(frame) == N_ROWS
+    assert list(np.flatnonzero(frame["a"].isna())) == [40_000]
