@@ -237,6 +237,8 @@ def _rows_above(lines: Sequence[Cells], first: int, kinds: Sequence[str]) -> lis
             is_row = _is_row_of_numbers(lines, i, kinds)
         else:
             is_row = place < len(line) and _is_like_time(line[place], lines[first][place])
+            # A date alone at the top is that of the export.
+            is_row = is_row and (len(line) > 1 or len(kinds) == 1 or any(map(any, lines[:i])))
         if not is_row:
             break
         above.append(i)

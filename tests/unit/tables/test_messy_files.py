@@ -256,3 +256,8 @@ def test_first_rows_of_words_with_seconds_since_1970_are_rows(file: Path):
     rows = [f"{1767600000 + 60 * i},{'OFF' if i < 3 else x}" for i, x in enumerate(FLOW)]
     file.write_text("\n".join(["time,flow", *rows, ""]))
     assert np.array_equal(read_table(file).frame["flow"], [np.nan] * 3 + FLOW[3:], equal_nan=True)
+
+
+def test_a_date_alone_above_rows_without_names_is_no_row(file: Path):
+    file.write_text("\n".join(["2024-02-01 09:00:00", "", *ROWS, ""]))
+    assert list(read_table(file).frame["column 2"]) == FLOW
