@@ -692,7 +692,7 @@ def test_a_reading_without_a_time_was_measured_now(plant, asset, healthy):
         ({"flow_rate": float("nan")}, "finite"),
         ({"flow_rate": float("inf")}, "finite"),
         ({"flow_rate": 10**400}, "number"),
-        (None, "Missing"),
+        (None, "missing"),
     ],
 )
 def test_a_bad_value_is_named_and_changes_nothing(plant, asset, healthy, change, said):

@@ -190,7 +190,7 @@ def test_a_stage_asked_for_while_the_server_is_away_is_given_later(
     np.savetxt(file, healthy, delimiter=",", header=columns, comments="")
     done = CliRunner().invoke(app, ["train", str(file), "--model", NAME, "--promote"])
     assert done.exit_code == 1, done.output
-    assert "as soon as MLflow has it" in done.output.replace("\n", " ")
+    assert "sends and promotes them once MLflow answers" in done.output.replace("\n", " ")
     recovered(service, server)
     [version] = service.list_versions(NAME)
     assert version.stage == "Production"

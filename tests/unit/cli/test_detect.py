@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from vigie.assessment.status import STATES
 from vigie.cli import app
 from vigie.cli.render.events import event_sheet
+from vigie.cli.terminal import out
 from vigie.events.event import Event
 from vigie.events.gathering import Events, Rows
 from vigie.models.anomaly_data import AssetState
@@ -59,7 +60,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: Any) -> Result:
-    return CliRunner().invoke(app, list(map(str, words)), env=NO_TRACKING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out, "width", 200)
+        return CliRunner().invoke(app, list(map(str, words)), env=NO_TRACKING)
 
 
 def detect(folder: Path, file: str, *words: Any) -> Result:
