@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
+from vigie.tracking.axes import days_of
 
 Times = NDArray[np.datetime64]
 
@@ -105,8 +106,7 @@ class FigureData:
 def _days(times: Times | None, every: int) -> Floats:
     if times is None or not bool((np.diff(times) >= np.timedelta64(0)).all()):
         return np.empty(0)
-    days: Floats = times[::every].astype("M8[us]").astype(np.int64) / 86_400e6
-    return days
+    return days_of(times[::every])
 
 
 def stride(n_rows: int) -> int:

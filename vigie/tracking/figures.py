@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -16,14 +14,12 @@ from vigie.detectors.base import Floats
 from vigie.detectors.power import LARGEST, SMALLEST
 from vigie.detectors.trained import TrainedModel
 from vigie.tables.names import with_unit
+from vigie.tracking.axes import broken, literal, mark_times
 from vigie.tracking.figure_data import FigureData, stride
 
 MOST_SENSORS, MOST_PANELS = 40, 8
 DPI, WIDTH = 110, 10.0
 """The width is in inches."""
-LONGEST_NAME = 34
-PAUSE = 20.0
-"""In usual steps: a longer one breaks the line."""
 LEAST_P = 1e-6
 """Beyond one in a million, only the order of p-values is kept."""
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
@@ -122,7 +118,9 @@ def _training_rows(model: TrainedModel, data: FigureData) -> Figure:
     _title(figure, f"{model.algorithm}: the training rows and how unusual they are{some}")
     x = _places(data)
     odds = 1.0 / np.maximum(1.0 - data.highest, LEAST_P)
-    panels[0].plot(*_broken(x, odds), color=ACCENT, linewidth=0.8, label="training rows")
+    panels[0].plot(
+        broken(x, x), broken(odds, x), color=ACCENT, linewidth=0.8, label="training rows"
+    )
     limit = 1.0 / (1.0 - model.threshold)
     panels[0].axhline(limit, color=ALERT, label=f"threshold, 1 in {limit:,.0f}")
     panels[0].set(yscale="log", ylabel="1 in so many\nhealthy rows")
@@ -130,7 +128,7 @@ def _training_rows(model: TrainedModel, data: FigureData) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
                   frameon=False)  # fmt: skip
     for column, axes in zip(shown, panels[1:], strict=True):
-        axes.plot(*_broken(x, data.rows[:, column]), color=ACCENT, linewidth=0.8)
+        axes.plot(broken(x, x), broken(data.rows[:, column], x), color=ACCENT, linewidth=0.8)
         axes.set_title(_with_unit(model, data, column), loc="left", fontsize=9, pad=3)
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.locator_params(axis="y", nbins=3)
@@ -154,7 +152,7 @@ def _sensor_spread(model: TrainedModel, data: FigureData) -> Figure:
     width = np.where(model.high > model.low, model.high - model.low, 1.0)
     spread = ((data.rows - model.usual) / width)[:, shown]
     labels = [
-        f"{_text(name)}\n{model.usual[i]:.4g} ({model.low[i]:.4g} to {model.high[i]:.4g}) "
+        f"{literal(name)}\n{model.usual[i]:.4g} ({model.low[i]:.4g} to {model.high[i]:.4g}) "
         f"{_unit(data, i)}".rstrip()
         for i, name in enumerate(model.feature_names[shown])
     ]
@@ -214,7 +212,7 @@ def _drivers(model: TrainedModel, shares: Floats) -> Figure:
     )
     mean = 100.0 * shares.mean(axis=0)
     first = np.argsort(-mean)[:MOST_SENSORS]
-    bars = axes.barh([_text(model.feature_names[i]) for i in first], mean[first], color=ACCENT)
+    bars = axes.barh([literal(model.feature_names[i]) for i in first], mean[first], color=ACCENT)
     axes.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8)
     return figure
 
@@ -244,7 +242,8 @@ def _reconstruction_error(model: TrainedModel, data: FigureData) -> Figure:
         "mean squared error, standard deviations²",
     )
     limit = model.calibration.raw_threshold(1.0 - model.threshold)
-    axes.plot(*_broken(_places(data), model.raw_scores(data.windows)), color=ACCENT, linewidth=0.8,
+    x = _places(data)
+    axes.plot(broken(x, x), broken(model.raw_scores(data.windows), x), color=ACCENT, linewidth=0.8,
               label="window that ends with the row")  # fmt: skip
     axes.axhline(limit, color=ALERT, label=f"at the threshold: {limit:.3g}")
     _label_places(axes, data)
@@ -259,20 +258,10 @@ def _places(data: FigureData) -> Floats:
     return np.arange(1.0, data.n_rows + 1.0, stride(data.n_rows))
 
 
-def _broken(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return places and values with a NaN in each long pause, which breaks a line there."""
-    steps = np.diff(x)
-    usual = np.median(steps) if len(steps) else 0.0
-    pauses = np.flatnonzero(steps > PAUSE * usual) + 1
-    return np.insert(x, pauses, np.nan), np.insert(y, pauses, np.nan)
-
-
 def _label_places(axes: Axes, data: FigureData) -> None:
     """Label the axis of the rows."""
     if len(data.days) and data.days[-1] > data.days[0]:
-        locator: Any = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        mark_times(axes, most=8)
         axes.xaxis.get_offset_text().set_fontsize(8)
         axes.set(xlabel="time, UTC", xlim=(data.days[0], data.days[-1]))
     else:
@@ -280,14 +269,8 @@ def _label_places(axes: Axes, data: FigureData) -> None:
 
 
 def _with_unit(model: TrainedModel, data: FigureData, column: int) -> str:
-    return with_unit(_text(model.feature_names[column]), _unit(data, column))
+    return with_unit(literal(model.feature_names[column]), _unit(data, column))
 
 
 def _unit(data: FigureData, column: int) -> str:
-    return _text(str(data.units[column])) if len(data.units) else ""
-
-
-def _text(text: str) -> str:
-    """Return text from outside as Matplotlib draws it as it is: a dollar would begin a formula."""
-    text = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
-    return text.replace("$", r"\$")
+    return literal(str(data.units[column])) if len(data.units) else ""

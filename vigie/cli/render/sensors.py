@@ -16,6 +16,7 @@ from vigie.events.gathering import stretches
 from vigie.tables.machines import Machine
 from vigie.tables.report import ColumnReport, Report
 from vigie.tables.table import Times
+from vigie.tracking.axes import LONGEST_NAME, days_of, literal, mark_times
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +26,6 @@ BINS = 700
 DPI = 110
 WIDTH, PANEL_HEIGHT = 10.0, 1.15
 """In inches."""
-LONGEST_NAME = 34
 INK, ACCENT, ALERT = "#33415c", "#3a86c8", "#d1495b"
 MISSING_COLOUR, FROZEN_COLOUR, FROZEN_ALPHA = "#c9ced6", "#d1495b", 0.25
 
@@ -89,8 +89,7 @@ def places(first: int, n_rows: int, times: Times | None) -> Floats:
     """Return where rows stand on the axis: days since 1970, or their numbers from 1."""
     if times is None:
         return np.arange(first + 1.0, first + 1.0 + n_rows)
-    days: Floats = times.astype("M8[us]").astype(np.int64) / 86_400e6
-    return days
+    return days_of(times)
 
 
 def save(figure: Any, path: Path) -> None:
@@ -114,12 +113,7 @@ def label_times(axes: Any, is_time: bool, most: int) -> None:
     axes.tick_params(labelbottom=True)
     axes.set_xlabel("time, UTC" if is_time else "row", fontsize=8)
     if is_time:
-        from matplotlib import dates
-
-        locator: Any = dates.AutoDateLocator(minticks=3, maxticks=most)  # type: ignore[no-untyped-call]
-        formatter: Any = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(formatter)
+        mark_times(axes, most)
     axes.xaxis.get_offset_text().set_fontsize(7)
 
 
@@ -235,7 +229,5 @@ def _title(report: Report, machine: Machine, n_drawn: int) -> str:
 
 
 def text_of(text: str, longest: int = LONGEST_NAME) -> str:
-    """Return text from outside as Matplotlib draws it as it is: a dollar would begin a formula."""
-    text = plain(text)
-    text = text if len(text) <= longest else f"{text[: longest - 3]}..."
-    return text.replace("$", r"\$")
+    """Return text from outside as Matplotlib draws it as it is, control characters written out."""
+    return literal(plain(text), longest)

@@ -14,6 +14,7 @@ from vigie.cli.render.sensors import ACCENT, ALERT, INK, WIDTH, label_times, sav
 from vigie.detectors.base import MAX_SURPRISE, Floats
 from vigie.models.anomaly_data import AssetState
 from vigie.tables.names import with_unit
+from vigie.tracking.axes import broken
 
 COLOURS = {
     AssetState.ALARM: ALERT,
@@ -33,8 +34,6 @@ MOST_TOLD = 6.0
 """Largest -log10 p that is drawn: beyond one in a million only the order counts."""
 VERDICT_HEIGHT, SENSOR_HEIGHT = 2.6, 1.0
 """In inches."""
-PAUSE = 20.0
-"""In usual steps: a longer one breaks the line."""
 
 Spans = Sequence[tuple[float, float]]
 """Beginnings and ends on the axis."""
@@ -229,9 +228,4 @@ class Picture:
 
     def _broken(self, values: Floats) -> Floats:
         """Return values with a NaN in each long pause, which breaks a line there."""
-        steps = np.diff(self.blocks.x)
-        if not len(steps):
-            return values
-        pauses = np.flatnonzero(steps > PAUSE * np.median(steps)) + 1
-        broken: Floats = np.insert(values, pauses, np.nan)
-        return broken
+        return broken(values, self.blocks.x)
