@@ -239,20 +239,23 @@ def _pivoted(table: Table, long: LongFormat) -> Table:
             field="--long",
             remedy="Name the column with the time: --time NAME.",
         )
-    frame, times = pivot(table.frame, table.times, long)
+    rows, unread = table.frame, dict[str, int]()
+    quality = None if long.quality is None else quality_of(rows[long.quality])
+    if quality is not None:
+        spoilt = rows.loc[quality.is_bad, long.tag].value_counts()
+        unread = {str(tag): int(n) for tag, n in spoilt.items()}
+        rows = rows.assign(**{long.value: rows[long.value].mask(quality.is_bad)})
+    frame, times = pivot(rows, table.times, long)
     notes = [
         *table.notes,
         f"One value a row: {long.tag} names the sensor, {long.value} is its value; put together "
         f"into {len(frame)} rows of {frame.shape[1]} sensors",
     ]
-    unread = dict[str, int]()
     if long.quality is None:
         notes += _notes_on_unknown(table, long)
-    if long.quality is not None and (quality := quality_of(table.frame[long.quality])) is not None:
+    elif quality is not None:
         notes += _notes_on_quality(long.quality, quality)
-        spoilt = table.frame.loc[quality.is_bad, long.tag].value_counts()
-        unread = {str(tag): int(n) for tag, n in spoilt.items()}
-    if n_repeated := repeated(table.frame, table.times, long):
+    if n_repeated := repeated(rows, table.times, long):
         notes.append(f"{n_repeated} values of a sensor were replaced by later ones of their time")
     frame, found = without_sentinels(frame)
     notes += [note(name, values) for name, values in found.items()]

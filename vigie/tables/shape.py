@@ -163,8 +163,8 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
             remedy="Export the tags at common times, or fewer of them.",
         )
     table = np.full((len(moments), len(tags)), np.nan)
-    # A row without a value overwrites none, and neither does a bad one.
-    counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times) & ~bad_rows(frame, long)
+    # A row without a value overwrites none.
+    counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times)
     table[rows[counts], codes[counts]] = values[counts]
     known = ~np.isnat(moments)
     columns = [_written(tag) for tag in tags]
@@ -173,14 +173,8 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
 
 def repeated(frame: pd.DataFrame, times: Times, long: LongFormat) -> int:
     """Return how many values of a long table ``pivot`` drops for a later one of their time."""
-    counts = ~np.isnan(_as_numbers(frame[long.value])) & ~bad_rows(frame, long)
+    counts = ~np.isnan(_as_numbers(frame[long.value]))
     return _n_repeated(times[counts], [frame.loc[counts, long.tag]])
-
-
-def bad_rows(frame: pd.DataFrame, long: LongFormat) -> NDArray[np.bool_]:
-    """Return the rows of a long table whose value is bad or uncertain, shape (n_rows,)."""
-    quality = None if long.quality is None else quality_of(frame[long.quality])
-    return np.zeros(len(frame), bool) if quality is None else quality.is_bad
 
 
 def _may_be_tag(frame: pd.DataFrame, name: Any) -> bool:
