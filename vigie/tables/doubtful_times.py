@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vigie.errors import InvalidDataError
 from vigie.tables.counted_times import FIRST, could_be_days, is_calendar
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
+from vigie.tables.names import letters
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
 from vigie.tables.time_parts import is_month
 from vigie.tables.times import has_form
@@ -77,7 +78,7 @@ def groups_of_clocks(columns: Columns, clock: Sequence[str]) -> list[str]:
     if len(clock) != 1 or not is_named(clock[0]):
         return []
     names = list(columns)
-    alike = [name for name in names if is_named(name) and _stem(name) == _stem(clock[0])]
+    alike = [name for name in names if is_named(name) and letters(name) == letters(clock[0])]
     of_values = [a for a, b in pairwise(names) if is_named(a) and _is_of(a, b)]
     for group in (alike, of_values):
         places = [names.index(name) for name in group]
@@ -86,10 +87,6 @@ def groups_of_clocks(columns: Columns, clock: Sequence[str]) -> list[str]:
         if clock[0] in group and len(group) > 1 and is_apart:
             return group
     return []
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"[\W\d_]", "", name).lower()
 
 
 def _is_of(name: str, value: str) -> bool:

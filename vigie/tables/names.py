@@ -93,6 +93,11 @@ def words(name: object) -> list[str]:
     return [word.lower() for word in found]
 
 
+def letters(name: str) -> str:
+    """Return the letters of a name of any language, in lower case: "Time [1]" is "time"."""
+    return "".join(re.findall(r"[^\W\d_]+", name)).lower()
+
+
 def has(name: object, known: Collection[str]) -> bool:
     """Return whether a name has one of some known words, or a long one inside another word."""
     found = words(name)

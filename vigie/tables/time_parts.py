@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vigie.tables.counted_times import Numbers
+from vigie.tables.names import letters
 from vigie.tables.paired_times import (
     ClockStyle,
     DateStyle,
@@ -189,10 +189,10 @@ def _roles_of(names: Sequence[str]) -> dict[Role, str]:
     """Return which column holds which part, by its name; of several, the first."""
     of: dict[Role, str] = {}
     for name in names:
-        letters = "".join(re.findall(r"[^\W\d_]+", name)).lower()
-        role = _ROLES.get(letters)
+        word = letters(name)
+        role = _ROLES.get(word)
         # In "MM DD hh mm" the second is the minute.
-        if letters == "mm" and "hour" in of:
+        if word == "mm" and "hour" in of:
             role = "minute"
         if role is not None:
             of.setdefault(role, name)
@@ -240,7 +240,7 @@ def find_milliseconds(
 
 def is_milliseconds(name: str, column: pa.ChunkedArray) -> bool:
     """Return whether a column holds the milliseconds of times, by its name and its values."""
-    if "".join(re.findall(r"[^\W\d_]+", name)).lower() not in _MILLISECONDS:
+    if letters(name) not in _MILLISECONDS:
         return False
     numbers = all_numbers(column)
     return numbers is not None and are_milliseconds(numbers)
