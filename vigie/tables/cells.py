@@ -20,6 +20,7 @@ from vigie.tables.numbers import (
     matching,
 )
 from vigie.tables.paired_times import is_text as is_text_type
+from vigie.tables.report_words import counted
 from vigie.tables.spelling import DRESSES
 
 if TYPE_CHECKING:
@@ -104,14 +105,14 @@ def _notes_on_dresses(name: str, shapes: Shapes) -> Iterator[str]:
         if dress.is_told:
             plain = re.sub(dress.worn, dress.plain, cell)
             such = "" if n == 1 else " and others like it"
-            yield f"{name}: {cell!r}{such} in {_rows(n)} read as {plain}"
+            yield f"{name}: {cell!r}{such} in {counted(n, 'row')} read as {plain}"
 
 
 def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
     if written.lacks_unit:
         yield (
             f"{name}: {shapes.first_with('')!r}, and each number without a unit in "
-            f"{_rows(shapes.units[''])}, read as {written.unit}"
+            f"{counted(shapes.units[''], 'row')}, read as {written.unit}"
         )
 
 
@@ -125,11 +126,7 @@ def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:
 
 def words_note(name: str, words: Mapping[str, int]) -> str:
     """Return a note on words in a column of numbers, given the number of each."""
-    return f"{name}: {examples(words)} in {_rows(sum(words.values()))} read as missing"
-
-
-def _rows(n: int) -> str:
-    return "1 row" if n == 1 else f"{n:,} rows"
+    return f"{name}: {examples(words)} in {counted(sum(words.values()), 'row')} read as missing"
 
 
 def is_text(cells: Cells) -> bool:

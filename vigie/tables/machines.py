@@ -20,6 +20,7 @@ from vigie.tables.reading import (
     understood,
     without_sentinels,
 )
+from vigie.tables.report_words import counted
 from vigie.tables.sentinels import note
 from vigie.tables.shape import (
     LongFormat,
@@ -265,8 +266,10 @@ def _pivoted(table: Table, long: LongFormat) -> Table:
 
 def _notes_on_quality(name: str, quality: Quality) -> Iterator[str]:
     if quality.n_bad:
-        n = "1 value" if quality.n_bad == 1 else f"{quality.n_bad:,} values"
-        yield f"{n} left missing, since {name} is not good there, such as {quality.example!r}"
+        yield (
+            f"{counted(quality.n_bad, 'value')} left missing, since {name} is not good there, "
+            f"such as {quality.example!r}"
+        )
     if quality.unknown:
         yield f"{name}: {quality.unknown!r} is not known, and its values are kept"
 
@@ -288,10 +291,9 @@ def _notes_on_qualities(table: Table) -> Iterator[str]:
     for name in map(str, table.frame.columns):
         quality = quality_of(table.frame[name]) if names_a_quality(name) else None
         if quality is not None and quality.n_bad:
-            rows = "1 row" if quality.n_bad == 1 else f"{quality.n_bad:,} rows"
             yield (
-                f"{name} is not good in {rows}, such as {quality.example!r}: the values there are "
-                "read as they stand"
+                f"{name} is not good in {counted(quality.n_bad, 'row')}, such as "
+                f"{quality.example!r}: the values there are read as they stand"
             )
 
 

@@ -101,7 +101,7 @@ def _is_clearer(steps: Times, others: Times) -> bool:
 
 
 def has_month_name(sample: str) -> bool:
-    """Return whether a date has the name of a month: nobody puts a year of two digits before it."""
+    """Return whether a date has the name of a month, which no year of two digits stands before."""
     shape = shape_of(shape_text(sample))
     return shape is not None and shape.month is not None
 

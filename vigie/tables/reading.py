@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_WORDS = 1000
-"""Most words in a column of numbers that are told apart."""
+"""Most different words in a column of numbers that are counted one by one."""
 AT_A_TIME = 32_768
 """Rows per part of a file that is read in parts."""
 

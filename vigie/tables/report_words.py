@@ -56,8 +56,8 @@ def _of_file(report: Report) -> str:
         said.append(f"packed by {origin.packing}")
     n_columns = len(report.columns) + (report.by is not None)
     return (
-        f"{report.name}: {', '.join(said)}; {_count(report.n_rows, 'row')} of "
-        f"{_count(n_columns, 'column')}"
+        f"{report.name}: {', '.join(said)}; {counted(report.n_rows, 'row')} of "
+        f"{counted(n_columns, 'column')}"
     )
 
 
@@ -66,8 +66,8 @@ def _of_columns(report: Report) -> str:
     others = Counter(column.kind for column in report.left_out)
     if report.by is not None:
         others[Kind.IDENTIFIER] += 1
-    learnt = _counted(features)
-    left_out = _counted(others)
+    learnt = _kinds(features)
+    left_out = _kinds(others)
     text = f"A model learns {learnt}" if learnt else "No column holds readings"
     return f"{text}; {left_out} left out" if left_out else text
 
@@ -84,11 +84,11 @@ def _of_time(time: TimeReport) -> str:
     else:
         whose = f" of {gap.asset}" if gap.asset is not None else ""
         text += (
-            f"; {_count(time.n_gaps, 'gap')}, the longest {words_of(gap.seconds)} after row "
+            f"; {counted(time.n_gaps, 'gap')}, the longest {words_of(gap.seconds)} after row "
             f"{gap.row + 1}{whose} ({_short(gap.begin)})"
         )
     if time.n_repeated:
-        text += f"; {_count(time.n_repeated, 'row')} with the time of the row before"
+        text += f"; {counted(time.n_repeated, 'row')} with the time of the row before"
     return text
 
 
@@ -102,7 +102,7 @@ def _span(time: TimeReport) -> str:
 def _of_assets(report: Report) -> str:
     sizes = sorted(report.assets.values())
     rows = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
-    return f"{report.by} tells {_count(len(sizes), 'machine')} apart, with {rows} rows each"
+    return f"{report.by} tells {counted(len(sizes), 'machine')} apart, with {rows} rows each"
 
 
 def _of_faults(report: Report) -> str:
@@ -115,7 +115,7 @@ def _of_faults(report: Report) -> str:
         worst = max(features, key=lambda column: column.n_missing)
         share = n_missing / (report.n_rows * len(features))
         text = (
-            f"{_count(n_missing, 'value')} ({percent(share)}) missing, most in {worst.name} "
+            f"{counted(n_missing, 'value')} ({percent(share)}) missing, most in {worst.name} "
             f"({percent(worst.missing_share)})"
         )
     frozen = [column for column in features if column.frozen]
@@ -130,7 +130,7 @@ def _listed(columns: Sequence[ColumnReport]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _counted(kinds: Counter[Kind]) -> str:
+def _kinds(kinds: Counter[Kind]) -> str:
     said = [
         f"{n:,} {SINGULARS.get(kind, str(kind)) if n == 1 else _plural(kind)}"
         for kind, n in kinds.items()
@@ -144,7 +144,8 @@ def _plural(kind: Kind) -> str:
     return PLURALS.get(kind, f"{SINGULARS.get(kind, str(kind))}s")
 
 
-def _count(n: int, word: str) -> str:
+def counted(n: int, word: str) -> str:
+    """Return a number of things in words, such as "1 row" and "2,000 rows"."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.tables.report_words import counted
+
 Floats = NDArray[np.float64]
 
 _WRITTEN = """
@@ -60,6 +62,5 @@ def without(values: Floats, found: Mapping[float, int]) -> Floats:
 def note(name: str, found: Mapping[float, int]) -> str:
     """Return a sentence on the sentinels of a column."""
     listed = ", ".join(f"{value:.10g}" for value in found)
-    n = sum(found.values())
-    rows = "1 row" if n == 1 else f"{n:,} rows"
+    rows = counted(sum(found.values()), "row")
     return f"{name}: {listed} in {rows} read as missing, as far from all other values"
