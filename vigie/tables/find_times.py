@@ -33,11 +33,10 @@ from vigie.tables.written_times import (
     Order,
     Written,
     as_text,
-    in_english,
     read_written,
     shape_of,
     shape_text,
-    shared_months,
+    told_in_english,
 )
 
 if TYPE_CHECKING:
@@ -274,9 +273,7 @@ def _is_clock(name: str, values: Numbers, unit: Unit) -> bool:
 def _look_at_text(name: str, column: pa.ChunkedArray, place: int) -> _Found | None:
     import pyarrow as pa
 
-    cells = some_text(column)
-    if months := shared_months(cells):
-        cells = in_english(pa.array(cells, pa.string()), months).to_pylist()
+    cells = told_in_english(some_text(column))
     is_clock = bool(clock_style_of(column, name))
     shapes = [shape_of(shape_text(cell)) for cell in cells]
     known = [shape for shape in shapes if shape is not None]

@@ -14,11 +14,10 @@ from vigie.tables.written_times import (
     DAY,
     MISSING,
     as_text,
-    in_english,
     is_time_of_day,
     shape_of,
     shape_text,
-    shared_months,
+    told_in_english,
 )
 
 if TYPE_CHECKING:
@@ -98,9 +97,7 @@ def date_style_of(column: pa.ChunkedArray) -> DateStyle | None:
             return "ymd"
         is_whole = bool((finite == np.rint(finite)).all()) and not is_text(column.type)
         return "excel" if could_be_days(finite, "excel") and is_whole else None
-    cells = [re.sub(_MIDNIGHT, "", cell) for cell in some_text(column)]
-    if months := shared_months(cells):
-        cells = in_english(pa.array(cells, pa.string()), months).to_pylist()
+    cells = told_in_english([re.sub(_MIDNIGHT, "", cell) for cell in some_text(column)])
     shapes = [shape_of(shape_text(cell)) for cell in cells]
     fits = [shape for shape in shapes if shape and shape.is_date]
     return "text" if cells and len(fits) >= 0.9 * len(cells) else None

@@ -62,7 +62,7 @@ DRESSES = (
 
 def dress_of(mask: str) -> int | None:
     """Return which of ``DRESSES`` a cell wears, by its mask; None for a plain one."""
-    if mask[:1].isdigit() and mask[-1:] not in "-−–‒—﹣－":
+    if mask[:1].isdigit() and mask[-1:] not in f"-{DASHES}":
         return None
     return next((i for i, dress in enumerate(DRESSES) if re.match(dress.worn, mask)), None)
 

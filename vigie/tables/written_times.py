@@ -404,6 +404,17 @@ def in_english(cells: pa.Array, months: Mapping[str, str]) -> pa.Array:
     return cells
 
 
+def told_in_english(cells: list[str]) -> list[str]:
+    """Return cells of a column with English months where its others tell what they mean."""
+    import pyarrow as pa
+
+    months = shared_months(cells)
+    if not months:
+        return cells
+    replaced: list[str] = in_english(pa.array(cells, pa.string()), months).to_pylist()
+    return replaced
+
+
 def pieces(cells: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
     """Yield the cells in arrays of at most ``AT_A_TIME``."""
     for chunk in getattr(cells, "chunks", [cells]):
