@@ -85,7 +85,7 @@ class Figure:
         else:
             parts[0] += f" {self.unit}"
         if self.goal is not None:
-            limit = f"{self.goal:g} x" if self.ratio else f"at most {self.goal:g} {self.unit}"
+            limit = f"{self.goal:.3g} x" if self.ratio else f"at most {self.goal:g} {self.unit}"
             parts.append(f"goal {limit}: {'reached' if self.reached else 'NOT REACHED'}")
         return "; ".join([*parts, *([self.note] if self.note else [])])
 
@@ -160,7 +160,7 @@ def as_table(figures: Sequence[Figure]) -> str:
     for figure in figures:
         goal = "–"
         if figure.goal is not None:
-            limit = f"{figure.goal:g} ×" if figure.ratio else f"≤ {figure.goal:g} {figure.unit}"
+            limit = f"{figure.goal:.3g} ×" if figure.ratio else f"≤ {figure.goal:g} {figure.unit}"
             goal = f"{limit}: {'reached' if figure.reached else '**not reached**'}"
         note = f" ({figure.note})" if figure.note else ""
         rows.append(
