@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -112,10 +113,10 @@ def detect(
 
     check_picture(picture)
     asked = checked_models(model)
-    service = _service(load)
+    services = _services(load)
 
-    def stream(columns: Sequence[str]) -> Stream:
-        treatment = faulty or Faulty.IMPUTE
+    def stream(asset: str | None, columns: Sequence[str]) -> Stream:
+        service, treatment = _service_for(asset, services, load), faulty or Faulty.IMPUTE
         found = service.stream(columns, treatment, asked, require_columns=faulty is None)
         if set(columns).isdisjoint(found.ensemble.sensors.names):
             # Nothing is left to impute from.
@@ -123,14 +124,18 @@ def detect(
         return found
 
     def known(columns: Sequence[str]) -> tuple[Collection[str], Collection[str]]:
-        sensors = service.stream(columns, Faulty.IMPUTE, asked).ensemble.sensors
-        return set(sensors.names).difference(sensors.words), sensors.words
+        numbers, words = set[str](), set[str]()
+        for service in services.values():
+            sensors = service.stream(columns, Faulty.IMPUTE, asked).ensemble.sensors
+            numbers.update(set(sensors.names).difference(sensors.words))
+            words.update(sensors.words)
+        return numbers, words
 
     machines = open_machines(file, reading, rows=row_slice(rows), known=known)
     if not any(map(_has_rows, machines)):
         raise InvalidDataError(f"{named[0]} has no rows: there is nothing to judge.", field="FILE")
-    streams = [(machine, stream(machine.columns)) for machine in machines]
-    _print_lacking(streams[0][1], machines[0].columns, named[0])
+    streams = [(machine, stream(machine.asset, machine.columns)) for machine in machines]
+    _print_lacking(streams, named[0])
     notes = machines[0].notes
     print_notes(notes)
     write = _print_events if output is Format.TABLE else partial(_write_rows, output=output)
@@ -146,21 +151,31 @@ def detect(
         raise typer.Exit(FAILED)
 
 
-def _service(folder: Path | None) -> AnomalyDetectionService:
-    """Return a service with the models in a folder, or those of the registry.
+def _services(folder: Path | None) -> Mapping[str, AnomalyDetectionService]:
+    """Return services with the models in a folder, or one with those of the registry.
+
+    Each has the slug of the machine for which it answers as its key; that of all others has none.
 
     Raises
     ------
     InvalidDataError
         If there is neither.
     """
+    from vigie.registry.scopes import EVERYTHING
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
+    from vigie.serving import saved
 
     settings = read_settings()
     if folder is not None:
-        service = AnomalyDetectionService(settings.model_copy(update={"mlflow_enabled": False}))
-        service.load_models(folder)
-        return service
+        alone = settings.model_copy(update={"mlflow_enabled": False})
+        folders = {path.name: path for path in saved.folders_of_assets(folder)}
+        if saved.has_models(folder) or not folders:
+            folders[EVERYTHING] = folder
+        services = {}
+        for asset, path in folders.items():
+            services[asset] = AnomalyDetectionService(alone)
+            services[asset].load_models(path)
+        return services
     if not settings.mlflow_enabled:
         raise InvalidDataError(
             "No model can answer: tracking is disabled, so there is no registry.",
@@ -168,7 +183,37 @@ def _service(folder: Path | None) -> AnomalyDetectionService:
             remedy="Set MLFLOW_ENABLED=true, or give a folder that `vigie train FILE --save "
             "FOLDER` has written: --load FOLDER.",
         )
-    return AnomalyDetectionService(settings)
+    return {EVERYTHING: AnomalyDetectionService(settings)}
+
+
+def _service_for(
+    asset: str | None, services: Mapping[str, AnomalyDetectionService], folder: Path | None
+) -> AnomalyDetectionService:
+    """Return the service with a machine's own models, or else with those for all.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are only models of other machines.
+    """
+    from vigie.registry.scopes import EVERYTHING, slug
+
+    service = services.get(EVERYTHING if asset is None else slug(asset), services.get(EVERYTHING))
+    if service is not None:
+        return service
+    names = ", ".join(list(services)[:8]) + ", ..." * (len(services) > 8)
+    if asset is None:
+        raise InvalidDataError(
+            f"{folder} has models of single machines: {names}.",
+            field="--load",
+            remedy="Say with --by which column names the machine, or load one of these folders: "
+            f"--load {shlex.quote(f'{folder}/{next(iter(services))}')}.",
+        )
+    raise InvalidDataError(
+        f"{folder} has no model of machine {asset!r}, only of {names}.",
+        field="--load",
+        remedy="Train one with `vigie train FILE --by COLUMN --save FOLDER`.",
+    )
 
 
 Streams = Sequence["tuple[Recording | Machine, Stream]"]
@@ -183,8 +228,14 @@ def _has_rows(machine: Recording | Machine) -> bool:
     return any(len(cells) for cells in machine.start().values())
 
 
-def _print_lacking(stream: Stream, columns: Sequence[str], file: str) -> None:
+def _print_lacking(streams: Streams, file: str) -> None:
     """Say which models miss columns, and which column may be the one that they miss."""
+    lines = [line for machine, found in streams for line in _lacking(found, machine.columns, file)]
+    for line in dict.fromkeys(lines):
+        err.print(line, highlight=False, soft_wrap=True)
+
+
+def _lacking(stream: Stream, columns: Sequence[str], file: str) -> Iterator[str]:
     from vigie.tables.names import nearest
 
     models: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
@@ -198,11 +249,9 @@ def _print_lacking(stream: Stream, columns: Sequence[str], file: str) -> None:
             effect = "is left out, since it needs" if one else "are left out, since they need"
         near = [f"{column!r} for {name!r}" for name in lacking if (column := nearest(name, free))]
         meant = f" Did you mean {' and '.join(near)}? Name it as in training." if near else ""
-        err.print(
+        yield (
             f"[yellow]{', '.join(names)} {effect}[/] {escape(', '.join(lacking))}: "
-            f"not in {escape(file)}.{escape(meant)}",
-            highlight=False,
-            soft_wrap=True,
+            f"not in {escape(file)}.{escape(meant)}"
         )
 
 
@@ -213,6 +262,11 @@ def _parts(machine: Recording | Machine, stream: Stream) -> Iterator[Part]:
     return _counted(parts, machine.n_rows)
 
 
+def _versions(streams: Streams) -> dict[str, int | None]:
+    """Return the version of each model, those of all machines together."""
+    return {name: number for _, stream in streams for name, number in stream.versions.items()}
+
+
 def _write_rows(streams: Streams, *, output: Format, is_drawn: bool) -> list[Verdict]:
     """Write every row as CSV or JSON."""
     from vigie.cli.render.rows import Writer
@@ -220,7 +274,7 @@ def _write_rows(streams: Streams, *, output: Format, is_drawn: bool) -> list[Ver
 
     has_assets, is_json = streams[0][0].asset is not None, output is Format.JSON
     threshold = 1.0 - streams[0][1].ensemble.contamination
-    writer = Writer(sys.stdout.buffer, is_json, streams[0][1].versions, threshold, has_assets)
+    writer = Writer(sys.stdout.buffer, is_json, _versions(streams), threshold, has_assets)
     verdicts = []
     for machine, stream in streams:
         # To explain events takes long, and a line of CSV has no place for them.
@@ -266,7 +320,7 @@ def _print_events(streams: Streams, *, is_drawn: bool) -> list[Verdict]:
         f"{counted(verdicts)}; "
         f"{sum(verdict.n_anomalies for verdict in verdicts)} of "
         f"{sum(verdict.n_rows for verdict in verdicts)} rows{of} are anomalous "
-        f"({', '.join(named(streams[0][1].versions))})."
+        f"({', '.join(named(_versions(streams)))})."
     )
     for line in endings(verdicts, units):
         out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -52,7 +52,10 @@ def list_versions() -> None:
     if sheet.row_count:
         out.print(sheet)
     else:
-        out.print("The registry is empty. Train the first versions: `vigie train FILE --promote`.")
+        out.print(
+            f"The registry has no version of {', '.join(algorithms())}. "
+            "Train the first ones: `vigie train FILE --promote`."
+        )
 
 
 @models.command(cls=Command)

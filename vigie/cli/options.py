@@ -140,9 +140,11 @@ def checked_models(names: list[str] | None) -> list[str] | None:
 
 def picture_path(picture: Path, asset: str | None) -> Path:
     """Return the file for the picture of a machine."""
+    from vigie.registry.scopes import slug
+
     if asset is None:
         return picture
-    return picture.with_stem(f"{picture.stem}-{re.sub(r'[^0-9A-Za-z._-]', '_', asset)}")
+    return picture.with_stem(f"{picture.stem}-{slug(asset)}")
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -68,6 +68,11 @@ def print_warning(warning: str) -> None:
     err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_complaint(sentences: str) -> None:
+    """Print what was not done."""
+    err.print(plain(sentences), style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None]]:
     """Show a progress bar during a block; without a terminal, a line every few seconds.

@@ -18,13 +18,14 @@ from vigie.cli.options import (
     Exclude,
     Features,
     RowRange,
+    checked_models,
     chosen_features,
     print_notes,
     row_slice,
 )
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.replaced import serving_versions, warn_of_other_sensors
-from vigie.cli.terminal import err, new_sheet, out, print_warning, progress_bar, quoted
+from vigie.cli.terminal import new_sheet, out, print_complaint, print_warning, progress_bar, quoted
 from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from vigie.detectors.trained import TrainedModel
     from vigie.registry.version import Version
     from vigie.services.mlflow_service import MLflowService
-    from vigie.tables.table import Table
+    from vigie.tables.machines import Machine
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,11 @@ def train(
     feature: Features = None,
     context: Context = None,
     asset: Annotated[
-        str | None, typer.Option(help="Of several machines (see --by), the one to train on.")
+        str | None,
+        typer.Option(
+            help="Of several machines (see --by), the one to train on. With --save FOLDER instead, "
+            "each gets models of its own."
+        ),
     ] = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Move the new versions to Production.")
@@ -67,6 +72,7 @@ def train(
     ] = None,
 ) -> None:
     """Train on a file of healthy readings; each training is a run and a version in MLflow."""
+    from vigie.cli.train_machines import place_of_models, train_machines
     from vigie.detectors.catalogue import checked_names
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.services.inspection import report_on
@@ -76,16 +82,31 @@ def train(
 
     settings = read_settings(tracking_patience_s=PATIENCE_S)
     _require_a_place(settings, save)
-    table = _read(file, reading, rows, context or (), exclude or (), asset)
-    print_notes(table.notes)
+    names = checked_names(checked_models(model))
+    machines = _read(file, reading, rows, context or (), exclude or (), asset)
+    folder = place_of_models(machines, save, promote) if len(machines) > 1 else None
+    print_notes(machines[0].notes)
+    service = AnomalyDetectionService(settings)
+    if folder is not None:
+        is_whole = train_machines(
+            service,
+            machines,
+            names,
+            folder,
+            file=named[0],
+            reading=reading,
+            exclude=exclude,
+            feature=feature,
+            context=context,
+        )
+        raise typer.Exit(0 if is_whole else 1)
+    table = machines[0].table
     X = chosen_features(table, exclude, feature, context)
     # Of several machines, the rows of one are not consecutive in the file.
     first_row = (row_slice(rows).start or 0) + 1 if asset is None else None
     if warning := labelled_faults(table, first_row):
         print_warning(warning)
-    names = checked_names(model)
     require_rows(names, len(X), settings)
-    service = AnomalyDetectionService(settings)
     tracking = service.mlflow_service
     stage = "Production" if promote else None
     is_recorded = tracking.enabled
@@ -95,7 +116,7 @@ def train(
     with progress_bar() as progress:
         outcome = service.train_all_models(
             X,
-            model_names=model,
+            model_names=names,
             context_features=context or (),
             stage=stage,
             source=source,
@@ -132,7 +153,7 @@ def train(
         command = quoted(["vigie", "detect", "FILE", "--load", str(save)])
         out.print(f"Saved: {escape(command)} uses these models.", highlight=False, soft_wrap=True)
     if failed and sheet.row_count:
-        _complain(
+        print_complaint(
             f"Trained {sheet.row_count} of {len(outcome)} detectors, but not {', '.join(failed)}."
         )
     if unpromoted:
@@ -142,7 +163,7 @@ def train(
             "answers."
         )
         is_kept = tracking.enabled and bool(tracking.outbox.waiting())
-        _complain(f"Not promoted: {', '.join(unpromoted)}.{later if is_kept else ''}")
+        print_complaint(f"Not promoted: {', '.join(unpromoted)}.{later if is_kept else ''}")
     if failed or unpromoted:
         raise typer.Exit(1)
 
@@ -165,10 +186,6 @@ def _require_a_place(settings: Settings, folder: Path | None) -> None:
             field="MLFLOW_ENABLED",
             remedy="Save them with --save FOLDER, or set MLFLOW_ENABLED=true.",
         )
-
-
-def _complain(sentences: str) -> None:
-    err.print(sentences, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_what_serves(
@@ -293,29 +310,28 @@ def _read(
     context: Sequence[str],
     exclude: Sequence[str],
     asset: str | None,
-) -> Table:
-    """Read the rows of one machine.
+) -> list[Machine]:
+    """Read the rows of the machine that is named, or of all.
 
     Raises
     ------
     InvalidDataError
-        If the file has several machines, and none is named.
+        If the file has no such machine.
     """
     from vigie.tables.machines import read_machines
 
     machines = read_machines(file, reading, rows=row_slice(rows), words=context, ignored=exclude)
-    if asset is None and len(machines) == 1:
-        return machines[0].table
-    for machine in machines:
-        if asset is not None and machine.asset == asset:
-            return machine.table
+    if asset is None:
+        return machines
+    if found := [machine for machine in machines if machine.asset == asset]:
+        return found
     names = [machine.asset for machine in machines if machine.asset is not None]
     if not names:
         raise InvalidDataError(
             "No column tells machines apart.", field="--asset", remedy="Name it with --by."
         )
     raise InvalidDataError(
-        f"The file has {len(names)} machines" + ("." if asset is None else f", but no {asset!r}."),
+        f"The file has {len(names)} machines, but no {asset!r}.",
         field="--asset",
         remedy=f"Name one to train on: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}.",
     )

@@ -32,12 +32,13 @@ from vigie.models.anomaly_data import (
     as_readings,
 )
 from vigie.registry.cache import store
+from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
-from vigie.serving.served import EVERYTHING, ModelKey, ServedModels, Snapshot
+from vigie.serving.served import ModelKey, ServedModels, Snapshot
 from vigie.state import require_writable
 from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
@@ -91,6 +92,7 @@ class AnomalyDetectionService:
         model_names: Sequence[str] | None = None,
         *,
         context_features: Sequence[str] = (),
+        scope: str = EVERYTHING,
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
         times: Times | None = None,
@@ -109,6 +111,9 @@ class AnomalyDetectionService:
             Registered names of the detectors to train; by default all.
         context_features : sequence of str, optional
             Columns that say how the machine is run; see ``DetectorService.train``.
+        scope : str, optional
+            The asset whose rows these are: its versions get registered names of their own, such as
+            ``isolation_forest--pump-3``, and do not serve here. By default they serve every asset.
         stage : {'Staging', 'Production'}, optional
             The stage to which each version is moved once it is registered, possibly later.
         source : mapping, optional
@@ -149,6 +154,7 @@ class AnomalyDetectionService:
                 table,
                 self.settings,
                 self.mlflow_service.recorder,
+                scope=scope,
                 stage=stage,
                 source=source,
                 times=times,
@@ -159,10 +165,8 @@ class AnomalyDetectionService:
                 if isinstance(result, Training):
                     if on_trained is not None:
                         on_trained(result.served.model)
-                    self.registry.adopt(result.name, result.served)
-                    # A version registered before ``adopt`` was noted before the model served.
-                    latest = result.served
-                    self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
+                    if scope == EVERYTHING:
+                        self._adopt(result)
                 outcomes[result.name] = self._answer(outcome)
         return outcomes
 
@@ -474,6 +478,13 @@ class AnomalyDetectionService:
             yield
         finally:
             self._training.release()
+
+    def _adopt(self, training: Training) -> None:
+        """Serve a model that was just trained, unless a promoted version has precedence."""
+        self.registry.adopt(training.name, training.served)
+        # A version registered before ``adopt`` was noted before the model served.
+        latest = training.served
+        self.served.note(latest.model, version=latest.version, run_id=latest.run_id)
 
     def _answer(self, outcome: Trained | Failed) -> dict[str, Any]:
         """Return an outcome as a dict, with the version that serves now."""

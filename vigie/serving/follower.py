@@ -22,12 +22,13 @@ from vigie.errors import (
 )
 from vigie.registry import lookup
 from vigie.registry.cache import open_cached, open_version
+from vigie.registry.scopes import EVERYTHING
 from vigie.registry.server import Server
 from vigie.registry.version import Version, choose
 from vigie.serving import last_served
 from vigie.serving.compatibility import incompatible
 from vigie.serving.last_served import LastServed
-from vigie.serving.served import EVERYTHING, ModelKey, Served, ServedModels
+from vigie.serving.served import ModelKey, Served, ServedModels
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
-"""Models in a folder, each by its registered name: for use without a registry.
+"""Models in a folder, each by its algorithm: for use without a registry.
 
-A folder holds serving forms, which are data: opening them runs no code.
+A folder holds serving forms, which are data: opening them runs no code. Models that answer for one
+asset are in a folder of its name below.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from vigie.detectors.catalogue import algorithms
 from vigie.detectors.trained import CARD, TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
+from vigie.registry.scopes import EVERYTHING, slug
 from vigie.serving.served import Served
 
 
@@ -30,6 +32,23 @@ def save(models: Iterable[TrainedModel], folder: Path) -> None:
                 f"{model.algorithm} cannot be saved in {folder} ({error.strerror}).",
                 remedy="Give a folder on a disk with space, and the right to write there.",
             ) from error
+
+
+def folder_of(scope: str, folder: Path) -> Path:
+    """Return the folder with the models that answer for a scope."""
+    return folder if scope == EVERYTHING else folder / slug(scope)
+
+
+def has_models(folder: Path) -> bool:
+    """Return whether a folder has models itself."""
+    return any((folder / name / CARD).is_file() for name in algorithms())
+
+
+def folders_of_assets(folder: Path) -> list[Path]:
+    """Return the folders below with models that answer for one asset."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and has_models(path))
 
 
 def load(folder: Path) -> dict[str, Served]:

@@ -12,9 +12,7 @@ from vigie.assessment.ensemble import Ensemble
 from vigie.config import Settings
 from vigie.detectors.catalogue import algorithms
 from vigie.detectors.trained import TrainedModel
-
-EVERYTHING = ""
-"""The widest scope, and so far the only one: its models answer for every asset."""
+from vigie.registry.scopes import EVERYTHING
 
 
 class ModelKey(NamedTuple):

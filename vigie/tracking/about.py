@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vigie.detectors.trained import TrainedModel
+from vigie.registry.scopes import MARK
 
 MOST_NAMED, LONGEST_NAME = 30, 80
 """Sensors in a description, and characters of each name; MLflow takes 5000 characters."""
@@ -20,10 +21,16 @@ TRAINED_ON = "training"
 
 def of_model(name: str) -> str:
     """Return the description of a registered model."""
+    algorithm, _, asset = name.partition(MARK)
+    trained = "trained by Vigie on readings of healthy operation. The description of each version"
+    if asset:
+        return (
+            f"Anomaly detector of the kind {_code(algorithm)} for {_code(asset)} alone, {trained} "
+            "says on which."
+        )
     return (
-        f"Anomaly detector of the kind {_code(name)}, trained by Vigie on readings of healthy "
-        "operation. The description of each version says on which. The newest version in "
-        "Production serves; without one, the newest of all."
+        f"Anomaly detector of the kind {_code(algorithm)}, {trained} says on which. The newest "
+        "version in Production serves; without one, the newest of all."
     )
 
 

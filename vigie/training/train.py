@@ -27,6 +27,7 @@ from vigie.detectors.data.matrices import Table
 from vigie.detectors.power import AlarmLimits
 from vigie.detectors.trained import OPTIONAL_PER_SENSOR, TrainedModel
 from vigie.errors import InvalidDataError, VigieError
+from vigie.registry.scopes import EVERYTHING, SCOPE, registered_name
 from vigie.registry.version import stage_name
 from vigie.serving.served import Served
 from vigie.tracking.publish import TrainingRecord
@@ -51,7 +52,7 @@ class Training:
     """
 
     def __init__(self, record: TrainingRecord, on_note: Note):
-        self.name = record.model_name
+        self.name = record.model.algorithm
         self._metrics, self._on_note = metrics_of(record), on_note
         self._served = Served(record.model)
         self._changing = threading.Lock()
@@ -81,6 +82,7 @@ def train(
     recorder: Recorder,
     *,
     name: str | None = None,
+    scope: str = EVERYTHING,
     params: Params | None = None,
     threshold: float | None = None,
     stage: str | None = None,
@@ -101,7 +103,9 @@ def train(
     recorder : Recorder
         Prepared for the record here; the caller records with ``keep_record``.
     name : str, optional
-        The registered name; by default the algorithm's.
+        The registered name; by default that of the algorithm and the scope.
+    scope : str, optional
+        The asset for which the model answers; by default every one.
     params : mapping, optional
         The hyper-parameters; by default those of the settings.
     threshold : float in (0, 1), optional
@@ -146,14 +150,14 @@ def train(
         metrics["slow_share"] = table.slow_share
     metrics["training_seconds"] = time.perf_counter() - started
     return TrainingRecord(
-        model_name=name or algorithm.name,
+        model_name=name or registered_name(algorithm.name, scope),
         model=model,
         X=table.values,
         scores=scores,
         quality=table.quality,
         params=_logged(algorithm, params, model, settings),
         metrics=metrics,
-        tags=_tags(model),
+        tags=_tags(model, scope),
         stage=stage,
         started_ms=started_ms,
         ended_ms=round(time.time() * 1000),
@@ -192,6 +196,7 @@ def train_each(
     settings: Settings,
     recorder: Recorder,
     *,
+    scope: str = EVERYTHING,
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
@@ -210,6 +215,8 @@ def train_each(
         Of the trainings.
     recorder : Recorder
         Records them.
+    scope : str, optional
+        The asset whose rows these are, if its models answer for it alone.
     stage : {'Staging', 'Production'}, optional
         The stage to which each version is moved.
     source : mapping, optional
@@ -238,6 +245,7 @@ def train_each(
                 table,
                 own,
                 recorder,
+                scope=scope,
                 stage=stage,
                 source=source,
                 times=times,
@@ -401,12 +409,14 @@ def _logged(
     }
 
 
-def _tags(model: TrainedModel) -> dict[str, str]:
+def _tags(model: TrainedModel, scope: str) -> dict[str, str]:
     tags = {
         "vigie.version": __version__,
         "vigie.algorithm": model.algorithm,
         "vigie.data_fingerprint": model.data_fingerprint,
     }
+    if scope != EVERYTHING:
+        tags[SCOPE] = scope
     if commit := _git_commit():
         tags["mlflow.source.git.commit"] = commit
     return tags

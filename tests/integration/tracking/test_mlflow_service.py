@@ -729,3 +729,25 @@ def test_a_model_logged_without_a_name_is_among_the_runs_artifacts_alone(client)
     files = {item.path for item in client.list_artifacts(run.info.run_id, "line_model")}
     assert {"line_model/MLmodel", "line_model/model.pkl"} <= files
     assert client.search_registered_models() == []
+
+
+def test_models_of_one_asset_have_a_registered_name_of_their_own_and_serve_no_other(
+    tracked, healthy, names
+):
+    service = AnomalyDetectionService(tracked)
+    outcome = service.train_all_models(
+        healthy, names, ["isolation_forest"], scope="line 2/pump 1", stage="Production"
+    )
+    assert outcome["isolation_forest"]["status"] == "trained"
+    assert not service.is_ready()
+    client = MlflowClient(tracking_uri=tracked.mlflow_tracking_uri)
+    [model] = [
+        model
+        for model in client.search_registered_models("name LIKE 'isolation_forest--line_2_pump_1%'")
+        if model.name.startswith("isolation_forest--")
+    ]
+    assert "for `line_2_pump_1" in model.description
+    version = client.get_model_version(model.name, "1")
+    assert version.tags["vigie.scope"] == "line 2/pump 1"
+    assert version.current_stage == "Production"
+    assert version.run_id == outcome["isolation_forest"]["run_id"]

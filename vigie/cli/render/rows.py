@@ -60,7 +60,7 @@ class Writer:
         has_assets: bool = False,
     ):
         self._out, self._is_json, self._has_assets = out, is_json, has_assets
-        self._is_first, self._unit = True, "s"
+        self._is_first, self._unit, self._models = True, "s", list(versions)
         names = [*(["asset"] if has_assets else []), *COLUMNS, *versions]
         if self._is_json:
             # The text before each value, as in `{"row": 1, "final_score": 0.5, ...`
@@ -91,6 +91,8 @@ class Writer:
         anomalous, leading = np.flatnonzero(assessment.is_anomaly), np.full(n_rows, -1)
         leading[anomalous] = assessment.leading(anomalous)
         start = first + part.first + 1
+        # A machine with models of its own may lack one that others have.
+        scored, unscored = assessment.scores.p_values, np.full(n_rows, np.nan)
         whose = [pa.repeat(self._texts([asset or ""])[0], n_rows)] if self._has_assets else []
         columns = [
             *whose,
@@ -106,7 +108,7 @@ class Writer:
             self._imputed(assessment),
             self._frozen(assessment),
             self._unseen(assessment),
-            *(self._scores(p_values) for p_values in assessment.scores.p_values.values()),
+            *(self._scores(scored.get(name, unscored)) for name in self._models),
         ]
         pieces = [piece for pair in zip(self._before, columns, strict=True) for piece in pair]
         if self._is_json:
