@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vigie.errors import InvalidDataError
-from vigie.tables.layout import Layout, find_layout, is_number, is_time
+from vigie.tables.layout import Layout, are_units, find_layout, is_number, is_time
 from vigie.tables.numbers import MISSING, is_written
 from vigie.tables.program_formats import head_of
 
@@ -436,7 +436,10 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
         raise InvalidDataError(error.message, field=error.field, remedy=remedy) from error
     names = lines[single.skipped_lines - 1] if single.skipped_lines else ""
     n_named = len(_SEVERAL_SPACES.split(names.strip()))
-    if single.layout.has_header and 1 < n_named < single.layout.n_cells:
+    above = [COMMENT.sub("", line) for line in lines[: single.skipped_lines][-2:]]
+    # Units below the names, one for each cell, show that each word names a column.
+    has_units = [len(line.split()) for line in above] == [single.layout.n_cells] * 2
+    if single.layout.has_header and 1 < n_named < single.layout.n_cells and not has_units:
         raise InvalidDataError(
             f"Line {single.skipped_lines} may name {n_named} columns, or "
             f"{single.layout.n_cells}: {names.strip()!r}.",
@@ -450,15 +453,13 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
     """Split lines into cells, and find the table in them."""
     rows, ends = _cells(lines[n_above:], separator, quote, n_above)
-    layout = find_layout(rows[:LAYOUT_LINES], n_above)
+    layout, n_before = find_layout(rows[:LAYOUT_LINES], n_above), n_above
     if n_above and not layout.has_header:
-        # numpy writes the names as the last comment.
-        [names], _ = _cells([COMMENT.sub("", lines[n_above - 1])], separator, quote)
-        if len(names) == layout.n_cells and not any(map(is_number, names)):
-            rows, ends = [names, *rows], [0, *ends]
-            layout = find_layout(rows[:LAYOUT_LINES], n_above - 1)
+        head = _head_in_comments(lines[:n_above], separator, quote, layout.n_cells)
+        rows, ends, n_before = [*head, *rows], [0] * len(head) + ends, n_above - len(head)
+        layout = find_layout(rows[:LAYOUT_LINES], n_before)
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
-    notes = tuple(_with_line(note, n_above) for note in layout.notes)
+    notes = tuple(_with_line(note, n_before) for note in layout.notes)
     layout = replace(layout, notes=notes)
     # Units of one column may stand between its name and its readings.
     names = next((row for row in reversed(rows[: layout.first]) if len(row) > 1), [])
@@ -467,6 +468,21 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     if layout.lacks_last:
         rows = [[*row, ""] if len(row) == layout.n_cells - 1 else row for row in rows]
     return Dialect(separator, quote, layout, skipped, rows, is_sentence)
+
+
+def _head_in_comments(
+    comments: Sequence[str], separator: str, quote: str, n_cells: int
+) -> list[list[str]]:
+    """Return the cells of the last comment, if it may hold names, and of the one above units."""
+    found: list[list[str]] = []
+    for line in reversed(comments):
+        cells = next(iter(_cells([COMMENT.sub("", line)], separator, quote)[0]), [])
+        if len(cells) != n_cells or any(map(is_number, cells)):
+            break
+        found.insert(0, cells)
+        if not are_units(cells):
+            break
+    return found
 
 
 def _with_line(note: str, n_above: int) -> str:

@@ -110,7 +110,7 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
         return Layout(names, first, n_cells, has_header=False, notes=tuple(notes))
     at = _line_of_names(lines, head, width, kinds)
     cells = _names_for(lines, at, first, width)
-    groups = [i for i in head if i != at and not _is_units(lines[i])]
+    groups = [i for i in head if i != at and not are_units(lines[i])]
     if (joined := _joined(cells, at, {i: lines[i] for i in groups})) is not None:
         group, cells = joined
         notes.append(
@@ -123,7 +123,7 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
         n: m["unit"].strip() for n in names if (m := _IN_NAME.match(n)) and _is_unit(m["unit"])
     }
     for i in range(at + 1, first):
-        if i in head and _is_units(lines[i]):
+        if i in head and are_units(lines[i]):
             notes.append(f"Line {i + 1} holds units")
             stated = zip(names, lines[i], strict=False)
             units |= {name: _bare_unit(cell) for name, cell in stated if cell.strip()}
@@ -148,7 +148,7 @@ def _line_of_names(
         plain = [i for i in timed if not any(is_number(c) or is_time(c) for c in lines[i])]
         head = plain or timed or head
     if width == 1:
-        return next((i for i in reversed(head) if not _is_units(lines[i])), head[-1])
+        return next((i for i in reversed(head) if not are_units(lines[i])), head[-1])
     return max(head, key=lambda i: (len({cell.strip() for cell in lines[i]} - {""}), -i))
 
 
@@ -489,7 +489,8 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(unique)
 
 
-def _is_units(cells: Cells) -> bool:
+def are_units(cells: Cells) -> bool:
+    """Return whether at least half of the cells of a line are units."""
     present = [cell.strip() for cell in cells if cell.strip()]
     return sum(map(_is_unit, present)) * 2 >= len(present)
 

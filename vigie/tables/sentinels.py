@@ -49,7 +49,7 @@ def sentinels(values: Floats) -> dict[float, int]:
     is_far = np.maximum(low - different, different - high) > high - low
     is_large = np.abs(different) > LARGER * max(abs(low), abs(high))
     is_sensor = n_others >= FEWEST_OTHERS and int(others.sum()) >= FEWEST_DIFFERENT
-    is_told = may_be & is_far & is_large & is_sensor & (counts >= FEWEST) & (counts <= n_others)
+    is_told = may_be & is_far & is_large & is_sensor & (counts >= FEWEST)
     chosen = is_told | is_beyond
     return dict(zip(different[chosen].tolist(), counts[chosen].tolist(), strict=True))
 
