@@ -525,7 +525,12 @@ class StrayRows:
     def __init__(self, file: CsvFile, numbered: bool):
         self.file, self.numbered = file, numbered
         self.found = self.can_mend = False
-        self._last_line, self._is_cut_off = _last_line(file) if numbered else ("", False)
+        self._last_line, self._is_cut_off, self._below = "", False, frozenset[str]()
+        if numbered:
+            lines = _last_lines(file)
+            self._last_line = next((line for line in reversed(lines) if line), "")
+            self._is_cut_off = bool(lines[-1])
+            self._below = frozenset(_below_the_rows(file, lines))
         self._wrong: tuple[int, int, str] | None = None
 
     def handle(self, row: Any) -> str:
@@ -533,9 +538,8 @@ class StrayRows:
         content = row.text.strip(" \r\n")
         if COMMENT.match(content) or not content.strip(self.file.dialect.separator + " "):
             return "skip"
-        is_last = self.numbered and row.actual_columns == 1 and content == self._last_line
-        if is_last and not is_number(content) and not is_time(content):
-            self.file.notes.append(f"The last line, {content[:40]!r}, holds no reading")
+        if content in self._below:
+            self._tell(content)
             return "skip"
         self.found = True
         self.can_mend = self.can_mend or self.file.mender.can_trim(content)
@@ -543,9 +547,26 @@ class StrayRows:
             self._wrong = (row.number, row.actual_columns, content)
         return "error"
 
+    def _tell(self, content: str) -> None:
+        """Add a note on the lines below the rows, once."""
+        note = f"The last line, {content[:40]!r}, holds no reading"
+        if len(self._below) > 1:
+            note = f"The last {len(self._below)} lines hold no reading, such as {content[:40]!r}"
+        if not any(one.startswith(note.partition(",")[0]) for one in self.file.notes):
+            self.file.notes.append(note)
+
+    def _number_of(self, content: str, least: int) -> int:
+        """Return the number of a line; the parser does not count empty ones."""
+        with text.open_bytes(self.file.path) as source:
+            lines = io.TextIOWrapper(source, encoding=self.file.encoding, errors="replace")
+            below = ((i, line) for i, line in enumerate(lines, 1) if i >= least)
+            same = (i for i, line in below if self.file.plain_line(line).strip(" \r\n") == content)
+            return next(same, least)
+
     def error(self) -> InvalidDataError:
         """Return the error that names the first wrong line."""
         number, n_cells, content = self._wrong or (0, 0, "")
+        number = self._number_of(content, number)
         has = "1 cell" if n_cells == 1 else f"{n_cells} cells"
         n_usual = self.file.dialect.layout.n_cells
         if self._is_cut_off and content == self._last_line and n_cells < n_usual:
@@ -563,15 +584,31 @@ class StrayRows:
         )
 
 
-def _last_line(file: CsvFile) -> tuple[str, bool]:
-    """Return the last line that is not empty, and whether the file ends in the middle of it."""
+def _last_lines(file: CsvFile) -> list[str]:
+    """Return the last lines; the last of all is empty unless the file ends in the middle of it."""
     tail = b""
     with text.open_bytes(file.path) as source:
         while block := bytes(source.read(1 << 20)):
             tail = (tail + block)[-(1 << 16) :]
     lines = _LINE_END.split(text.decoded(tail, file.encoding))
-    plain = (file.plain_line(line).strip() for line in reversed(lines))
-    return next((line for line in plain if line), ""), bool(lines[-1])
+    return [file.plain_line(line).strip() for line in lines]
+
+
+def _below_the_rows(file: CsvFile, lines: Sequence[str]) -> list[str]:
+    """Return the lines of text below the last row: a legend, or the source of the data.
+
+    Such lines have one cell, or an empty line above all of them.
+    """
+    separator, n_cells = file.dialect.separator, file.dialect.layout.n_cells
+    found: list[str] = []
+    for line in reversed(lines[1:]):
+        cells = [cell.strip() for cell in line.split(separator)]
+        if line and (len(cells) == n_cells or is_number(cells[0]) or is_time(cells[0])):
+            break
+        found.insert(0, line)
+    is_apart = "" in found[:1]
+    texts = [line for line in found if line]
+    return texts if is_apart or not any(separator in line for line in texts) else []
 
 
 def _refuse_binary(lines: Sequence[str]) -> None:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vigie.errors import InvalidDataError
-from vigie.tables.layout import Layout, are_units, find_layout, is_number, is_time
+from vigie.tables.layout import (
+    Layout,
+    NoReadingError,
+    are_units,
+    find_layout,
+    is_number,
+    is_ruler,
+    is_time,
+)
 from vigie.tables.numbers import MISSING, is_written
 from vigie.tables.program_formats import head_of
 
@@ -127,7 +135,15 @@ def _dialect_below(
     if separator is not None:
         separator = {"\\t": "\t", "tab": "\t", "space": " "}.get(separator, separator)
         return _split(lines, n_above, separator, _quote(lines, ""))
-    dialect = _detected_dialect(lines, n_above)
+    try:
+        dialect = _detected_dialect(lines, n_above, lines[n_above:])
+        is_found = dialect.layout.n_cells > 1 or any(is_written(row[0]) for row in dialect.rows)
+    except NoReadingError:
+        is_found = False
+    if not is_found:
+        # A long preamble may be all that the detector has seen.
+        below = lines[max(n_above, len(lines) - SNIFFED_LINES) :]
+        dialect = _detected_dialect(lines, n_above, below)
     if (mark := _mark_within(dialect)) is None:
         _refuse_pairs(dialect)
         return dialect
@@ -143,8 +159,8 @@ def _dialect_below(
     return dialect
 
 
-def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
-    """Return the dialect of a file below its comments, whose separator is not stated."""
+def _detected_dialect(lines: Sequence[str], n_above: int, shown: Sequence[str]) -> Dialect:
+    """Return the dialect of a file below its comments, by the lines that the detector is shown."""
     table = lines[n_above:]
     if (plain := _plain_separator(table)) is not None:
         tried = _split(lines, n_above, plain, '"')
@@ -154,7 +170,7 @@ def _detected_dialect(lines: Sequence[str], n_above: int) -> Dialect:
         return _split(lines, n_above, _absent(lines), _quote(table, ""))
     dialect: Dialect | None = None
     for candidates in (SEPARATORS[:-1], SEPARATORS):
-        found, quote = _detected(table, candidates)
+        found, quote = _detected(shown, candidates)
         if found is None or (found == " " and _are_grouped(table)):
             continue
         tried = (_spaced if found == " " else _split)(lines, n_above, found, quote)
@@ -420,6 +436,8 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
     InvalidDataError
         If names of several words make as many cells as dates with a time of day.
     """
+    if _has_units_below_names(lines, n_above):
+        return _split(lines, n_above, separator, quote)
     try:
         aligned = _split(lines, n_above, ALIGNED, quote)
     except InvalidDataError:
@@ -436,10 +454,7 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
         raise InvalidDataError(error.message, field=error.field, remedy=remedy) from error
     names = lines[single.skipped_lines - 1] if single.skipped_lines else ""
     n_named = len(_SEVERAL_SPACES.split(names.strip()))
-    above = [COMMENT.sub("", line) for line in lines[: single.skipped_lines][-2:]]
-    # Units below the names, one for each cell, show that each word names a column.
-    has_units = [len(line.split()) for line in above] == [single.layout.n_cells] * 2
-    if single.layout.has_header and 1 < n_named < single.layout.n_cells and not has_units:
+    if single.layout.has_header and 1 < n_named < single.layout.n_cells:
         raise InvalidDataError(
             f"Line {single.skipped_lines} may name {n_named} columns, or "
             f"{single.layout.n_cells}: {names.strip()!r}.",
@@ -448,6 +463,13 @@ def _spaced(lines: Sequence[str], n_above: int, separator: str, quote: str) -> D
             "each word names a column.",
         )
     return single
+
+
+def _has_units_below_names(lines: Sequence[str], n_above: int) -> bool:
+    """Return whether two comments and the first row have as many words: each names a column."""
+    head = [COMMENT.sub("", line).split() for line in lines[:n_above][-2:]]
+    row = next((line.split() for line in lines[n_above:] if line.strip()), [])
+    return len(head) == 2 and {len(words) for words in head} == {len(row)} and are_units(head[1])
 
 
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
@@ -584,5 +606,6 @@ def _is_one_column(dialect: Dialect, lines: Sequence[str]) -> bool:
     if layout.n_cells == 1:
         return True
     above = lines[dialect.skipped_lines - 1] if dialect.skipped_lines else ""
+    above = "" if is_ruler([above]) else above
     is_name = bool(above.strip()) and dialect.separator not in above.strip()
     return dialect.is_spaced and not layout.has_header and is_name

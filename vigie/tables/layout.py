@@ -16,12 +16,22 @@ from vigie.tables.units import UNITS
 
 Cells = Sequence[str]
 
+MOST_FACTS = 10
+"""Lines of facts on the site above the names."""
+FEWEST_BELOW_CODES, CODES_APART = 20, 10.0
+"""Rows below a line that may hold codes, and how many of their ranges its numbers lie off."""
+
 _UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
 _IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eEdD][-+]?\d+)?")
 _BEFORE_UNIT = re.compile(rf"{_NUMBER.pattern.replace(' ', '')}\s*(?P<unit>\D+.*)")
 _SECONDS = re.compile(r"[1-9]\d{8,18}(\.\d*)?")
+_RULER = re.compile(r"([-=*_])\1{2,}")
 _TIME = re.compile(r"\d{1,4}[-/.:hT ]\d{1,2}([-/.:hT ,]|$)")
+
+
+class NoReadingError(InvalidDataError):
+    """No line of a file holds a number."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +89,17 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     if not used:
         raise InvalidDataError("It is empty.", field="FILE")
     n_cells = _usual_length([lines[i] for i in used])
+    if n_cells > 1:
+        lines = [[] if is_ruler(line) else line for line in lines]
     lines = _as_long(lines, n_cells)
     kinds = _usual_kinds(lines, n_cells)
     first = next((i for i in used if _is_reading(lines[i], kinds)), None)
     if first is None:
         header = next((i for i in used if len(lines[i]) == n_cells), used[0])
         return _without_rows(lines[header], header, len(lines) == len(used) == 1)
-    rows_above = _rows_above(lines, first, kinds)
+    named = _names_below_facts(lines, used, first, kinds)
+    first = first if named is None else next(i for i in used if i > named)
+    rows_above = _rows_above(lines, first, kinds) if named is None else []
     if _is_first_alone_whole(lines, rows_above, first, n_cells):
         whole = [[*line, ""] if len(line) == n_cells else line for line in lines]
         layout = find_layout(whole, n_above)
@@ -100,9 +114,11 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
         first += 1
     else:
         head = _lines_above(lines, first, n_cells)
+        head = _below_facts(lines, head, first)
     width = _width(lines, head, first, n_cells)
     if not head:
         _refuse_other_length(lines, first, width)
+        _refuse_numbers_as_names(lines[first:], first, width)
     notes = []
     if not head:
         names = tuple(f"column {i + 1}" for i in range(width))
@@ -131,6 +147,12 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
             lacks = "no time" if any(map(is_number, lines[i])) else "no reading"
             notes.append(f"Line {i + 1} holds {lacks} and is passed over")
     return Layout(names, first, n_cells, units, notes=tuple(notes))
+
+
+def is_ruler(cells: Cells) -> bool:
+    """Return whether a line only separates the names from the readings, as "-----" does."""
+    [cell] = cells if len(cells) == 1 else [""]
+    return _RULER.fullmatch(cell.strip()) is not None
 
 
 def _line_of_names(
@@ -220,6 +242,29 @@ def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
         if kind in ("number", "time") and kind_of_cell and not _has_unit(cell)
     ]
     return 2 * sum(counted) > len(counted)
+
+
+def _names_below_facts(
+    lines: Sequence[Cells], used: Sequence[int], first: int, kinds: Sequence[str]
+) -> int | None:
+    """Return the line of names below what looked like readings: facts on the site, say.
+
+    They hold words where the readings have numbers. None if there is no such line.
+    """
+    facts = zip(map(_kind, lines[first]), kinds, strict=False)
+    if not any(found == "text" and kind in ("number", "time") for found, kind in facts):
+        return None
+    below = [i for i in used if first < i <= first + MOST_FACTS and i < used[-1]]
+    return next((i for i in below if _are_names(lines[i], lines[i + 1 :])), None)
+
+
+def _are_names(line: Cells, rows: Sequence[Cells]) -> bool:
+    """Return whether a line has a word of its own for each column in which rows have a cell."""
+    used = {i for row in rows for i, cell in enumerate(row) if cell.strip()}
+    cells = [cell.strip() for cell in line]
+    words = [cells[i] for i in used if i < len(cells)]
+    are_words = all(_kind(word) == "text" and not _has_unit(word) for word in words)
+    return len(words) == len(used) > 2 and len(set(words)) == len(words) and are_words
 
 
 def _rows_above(lines: Sequence[Cells], first: int, kinds: Sequence[str]) -> list[int]:
@@ -345,6 +390,29 @@ def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
     return above
 
 
+def _below_facts(lines: Sequence[Cells], head: list[int], first: int) -> list[int]:
+    """Return the lines of the head below facts on the site, which have names of their own.
+
+    Their names also stand where the readings have no cell.
+    """
+    used = {i for line in lines[first:] for i, cell in enumerate(line) if cell.strip()}
+    facts = [i for i in head if any(map(is_number, lines[i]))]
+    if not facts:
+        return head
+    below = [
+        i
+        for i in head
+        if i > facts[0]
+        and not are_units(lines[i])
+        and not any(map(is_number, lines[i]))
+        and {place for place, cell in enumerate(lines[i]) if cell.strip()} == used
+    ]
+    names_of_facts = [cell for i in head if i < facts[0] for cell in enumerate(lines[i]) if cell[1]]
+    if below and any(place not in used for place, _ in names_of_facts):
+        return [i for i in head if i >= below[0]]
+    return head
+
+
 def _is_title(cells: Cells, n_cells: int) -> bool:
     """Return whether few cells are filled, but for names of groups, which leave out the first."""
     n_filled = sum(bool(cell.strip()) for cell in cells)
@@ -397,9 +465,39 @@ def _refuse_other_length(lines: Sequence[Cells], first: int, width: int) -> None
     if not above:
         return
     cells = _without_blank_end(lines[above[-1]])
-    are_names = len(cells) > 2 and all(cell.strip() and _kind(cell) == "text" for cell in cells)
+    # A table with row numbers may leave out their name.
+    named = cells[1:] if cells and not cells[0].strip() else cells
+    are_names = len(named) > 2 and all(cell.strip() and _kind(cell) == "text" for cell in named)
     if are_names and len(cells) != width:
         raise _other_length(above[-1], len(cells), first, width)
+
+
+def _refuse_numbers_as_names(rows: Sequence[Cells], first: int, width: int) -> None:
+    """Check that the first row without names above is no line of codes for the columns.
+
+    Raises
+    ------
+    InvalidDataError
+        If half of its numbers lie far from all others of their columns.
+    """
+    whole = [row[:width] for row in rows if len(row) >= width]
+    if width < 3 or len(whole) < FEWEST_BELOW_CODES:
+        return
+    n_far = 0
+    for cells in zip(*whole, strict=True):
+        try:
+            code, *others = map(float, cells)
+        except ValueError:
+            continue
+        low, high = min(others), max(others)
+        # A recorder that starts may write zeros.
+        n_far += code != 0 and max(low - code, code - high) > CODES_APART * (high - low)
+    if 2 * n_far >= width:
+        raise InvalidDataError(
+            f"The numbers of line {first + 1} lie far from all below: they may name the columns.",
+            field="FILE",
+            remedy="Write the names in words, or remove the line.",
+        )
 
 
 def _is_numbered_header(lines: Sequence[Cells], first: int) -> bool:
@@ -428,7 +526,7 @@ def _names_for(lines: Sequence[Cells], at: int, first: int, width: int) -> list[
         cells.pop()
     if len(cells) == width:
         return cells
-    if len(cells) == width - 1 and _counts_rows(lines[first:], width):
+    if len(cells) == width - 1 and cells[0].strip() and _counts_rows(lines[first:], width):
         # As R writes its row names.
         return ["row", *cells]
     raise _other_length(at, len(cells), first, width)
@@ -470,7 +568,7 @@ def _without_rows(cells: Cells, at: int, is_all: bool) -> Layout:
     """Return the layout of a table that has names only."""
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
     if not is_all and len(names) < 2:
-        raise InvalidDataError("No line of it holds a number.", field="FILE")
+        raise NoReadingError("No line of it holds a number.", field="FILE")
     return Layout(names, at + 1, len(cells))
 
 

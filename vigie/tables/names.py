@@ -45,9 +45,7 @@ TAG = _listed(
 VALUE = _listed("value val vvalue state reading wert messwert valeur mesure")
 QUALITY = _listed("quality status flag flags opcquality qualite qualitat qualitaet")
 CALENDAR = {
-    "year": (1970, 2100),
-    "annee": (1970, 2100),
-    "jahr": (1970, 2100),
+    **dict.fromkeys(("year", "yr", "annee", "jahr"), (1700, 2100)),
     "month": (1, 12),
     "mois": (1, 12),
     "monat": (1, 12),

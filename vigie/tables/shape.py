@@ -39,6 +39,8 @@ ROWS_A_TAG = 3
 """A tag has this many rows on average, at least."""
 ROWS_A_TIME = 1.5
 """Rows for each time, on average, from which a time stands in several rows."""
+CYCLES = frozenset((12, 24, 60))
+"""Rows of one year, day or hour, if they are of months, hours or minutes."""
 TWICE = 0.02
 """Share of the rows that may repeat the time of a tag, as in the hour that comes twice."""
 NUMBERS = 0.5
@@ -336,6 +338,8 @@ def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
         return False
     if _is_clock(frame, name) or not series.notna().all():
         return False
+    if _is_number(series) and names.ends_with(name, names.CLOCK | names.CALENDAR.keys()):
+        return False
     if not _is_number(series) and UNITS.issuperset(series.unique()):
         return False  # "unit" is no machine there.
     return bool(2 <= series.nunique() <= len(frame) / ROWS_A_TAG)
@@ -363,8 +367,14 @@ def _repeats(frame: pd.DataFrame, times: Times, name: Any) -> bool:
 
 
 def _starts_anew(frame: pd.DataFrame, name: Any) -> bool:
-    """Return whether a row number starts anew where a column changes."""
-    return len(_changes(frame[name])) == frame[name].nunique() - 1 and any(
+    """Return whether a row number starts anew where a column changes.
+
+    A number that does so every 60 or 24 rows is a minute or an hour.
+    """
+    changes = _changes(frame[name])
+    if _is_number(frame[name]) and set(np.diff(changes).tolist()) <= CYCLES:
+        return False
+    return len(changes) == frame[name].nunique() - 1 and any(
         column.name == str(name) and column.kind is Kind.IDENTIFIER for column in kinds(frame)
     )
 

@@ -120,6 +120,8 @@ _DAYS = (
 )
 _WEEKDAYS = frozenset(name for names in _DAYS for name in names.split())
 
+_UNTIL = (" - ", " – ", "/", " to ", " bis ")
+"""Between the begin and the end of a span of time; ISO 8601 has the slash."""
 _WORD = re.compile(r"[^\W\d_]{3,12}")
 _ODD_SPACES = "[\u00a0\u202f\u2009\t]"
 _LETTERS = r"[^\W\d_]"
@@ -188,7 +190,7 @@ def _forms() -> Iterator[str]:
             yield _WEEKDAY + date + _BETWEEN + _HALF_FIRST + clock + _BEHIND
     yield _COMPACT + "[-T]?" + _DIGITS + _ZONE
     yield _ORDINAL + "(?:T| +)" + _COLONS + _ZONE
-    yield _ORDINAL + "T" + _DIGITS + _ZONE
+    yield _ORDINAL + "(?:T| +)" + _DIGITS + _ZONE
     yield _ORDINAL.replace("-?", "-")
     # As the Unix command "date" writes it.
     yield _WEEKDAY + _NAME_DAY + " +" + _COLONS + _HALF + _ZONE + r" +(?P<c>0{4})"
@@ -323,6 +325,15 @@ def shape_of(text: str) -> Shape | None:
     for form in _FORMS:
         if (match := _pattern(form).fullmatch(text)) and (shape := _shape(match)):
             return shape
+    return _begin_of(text)
+
+
+def _begin_of(text: str) -> Shape | None:
+    """Return where the begin of a span of time stands, such as "00:00/01:00" on two dates."""
+    for mark in _UNTIL:
+        first, between, second = text.partition(mark)
+        if between and (begin := shape_of(first)) and (end := shape_of(second)):
+            return begin if begin.is_date == end.is_date else None
     return None
 
 

@@ -1,0 +1,113 @@
+"""Files of public services are read right: their forms, with numbers that are made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vigie.errors import InvalidDataError
+from vigie.tables.machines import read_machines
+from vigie.tables.options import UNSTATED
+from vigie.tables.table import Table
+
+N_ROWS = 96
+HOURS = np.arange("2024-01-05", "2024-01-09", dtype="M8[h]")
+FLOW = [round(11.25 + i % 7 / 4, 2) for i in range(N_ROWS)]
+TEMPERATURE = [round(4.5 - i % 5 / 8, 3) for i in range(N_ROWS)]
+
+
+def read(path: Path, lines: list[str], encoding: str = "utf-8") -> Table:
+    path.write_text("\n".join([*lines, ""]), encoding=encoding)
+    [machine] = read_machines(path, UNSTATED)
+    return machine.table
+
+
+def formed(form: str) -> list[str]:
+    """Return a line for each hour; ``end`` is an hour after ``time``."""
+    hours = zip(HOURS.tolist(), (HOURS + 1).tolist(), FLOW, TEMPERATURE, strict=True)
+    return [
+        form.format(time=time, end=end, doy=time.timetuple().tm_yday, a=a, b=b)
+        for time, end, a, b in hours
+    ]
+
+
+def has_readings(table: Table, *names: str, has_times: bool = True) -> bool:
+    times_fit = (table.times == HOURS).all() if has_times else table.times is None
+    return bool(times_fit) and [table.frame[name].tolist() for name in names] == [FLOW, TEMPERATURE]
+
+
+def test_names_and_units_of_a_buoy_stand_in_two_comments(tmp_path):
+    head = ["#YY  MM DD hh mm WSPD WTMP", "#yr  mo dy hr mn m/s  degC"]
+    table = read(tmp_path / "buoy.txt", [*head, *formed("{time:%Y %m %d %H %M}  {a}   {b}")])
+    assert has_readings(table, "WSPD", "WTMP")
+    assert (table.units["WSPD"], table.units["WTMP"]) == ("m/s", "degC")
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        "{time:%d.%m.%Y %H:%M} - {end:%d.%m.%Y %H:%M}",
+        "{time:%Y-%m-%dT%H:%M:%S}.0/{end:%Y-%m-%dT%H:%M:%S}.0",
+    ],
+)
+def test_a_span_of_time_is_read_as_its_begin(tmp_path, span):
+    table = read(tmp_path / "load.csv", ["MTU;Load;Price", *formed(f"{span};{{a}};{{b}}")])
+    assert has_readings(table, "Load", "Price")
+
+
+def test_a_time_of_day_in_digits_is_named_for_its_zone(tmp_path):
+    rows = formed("{time:%Y},{doy},{time:%H%M},{a},{b}")
+    table = read(tmp_path / "midc.csv", ["Year,DOY,MST,Global,Temp", *rows])
+    assert has_readings(table, "Global", "Temp")
+
+
+def test_names_stand_below_facts_on_the_site_that_have_names_of_their_own(tmp_path):
+    facts = ["Source,Site,City,Latitude,Zone,Unit,Cloud,Fill", "NSRDB,155474,-,40.53,-7,w/m2,0,N/A"]
+    rows = formed("{time:%Y,%m,%d,%H},{a},{b},,")
+    table = read(tmp_path / "psm.csv", [*facts, "Year,Month,Day,Hour,GHI,DHI,,", *rows])
+    assert has_readings(table, "GHI", "DHI")
+
+
+def test_a_legend_below_the_rows_is_left_out_with_a_note(tmp_path):
+    legend = ["", "G: irradiance (W/m2)", "T: temperature, 2 m", "(c) 2024, the authors"]
+    rows = formed("{time:%Y%m%d:%H%M},{a},{b}")
+    table = read(tmp_path / "tmy.csv", ["Elevation: 250", "time(UTC),G,T", *rows, *legend])
+    assert has_readings(table, "G", "T")
+    assert "The last 3 lines hold no reading, such as 'G: irradiance (W/m2)'" in table.notes
+
+
+def test_a_row_that_is_cut_off_is_no_legend(tmp_path):
+    rows = formed("{time:%Y-%m-%d %H:%M},{a},{b}")
+    with pytest.raises(InvalidDataError, match=rf"Line {N_ROWS + 3}\b.* has 2 cells"):
+        read(tmp_path / "cut.csv", ["time,G,T", *rows, "", "2024-01-09 00:00,11.5"])
+
+
+def test_a_long_preamble_and_a_ruler_above_the_rows_are_passed_over(tmp_path):
+    words = [f"Spalte {i}: was sie enthält, in Worten und mit Einheit [m/s]" for i in range(40)]
+    rows = formed("{time:%m %d %H} {a}  {b}")
+    head = ["MM DD HH  WG   t", "***"]
+    table = read(tmp_path / "try.dat", [*words, "", *head, *rows], encoding="cp1252")
+    assert has_readings(table, "WG", "t", has_times=False)
+
+
+def test_hours_and_years_are_no_machines(tmp_path):
+    minutes = [f"2024 5 {i // 60 % 24} {i % 60} {i % 7}.5 {i % 5}.25" for i in range(600)]
+    table = read(tmp_path / "surfrad.dat", ["Alamosa", *minutes])
+    assert len(table.frame) == 600
+    months = [f"{1950 + i // 12}  {i % 12 + 1}  {i % 7}.5  {i % 5}.25" for i in range(240)]
+    table = read(tmp_path / "elnino.dat", ["YR  MON  NINO1  ANOM", *months])
+    assert len(table.frame) == 240
+
+
+def test_codes_above_the_rows_are_not_the_first_reading(tmp_path):
+    rows = [f"1\t{i}\t0\t12\t-{20 + i % 9}.5\t12" for i in range(1, 60)]
+    with pytest.raises(InvalidDataError, match="line 1 lie far from all below"):
+        read(tmp_path / "srml.txt", ["94255\t2018\t1000\t2\t2010\t3", *rows])
+
+
+def test_names_that_lack_some_columns_are_not_passed_over(tmp_path):
+    rows = [f"{i},13.{i % 9},0.5,{i % 7}.25,0" for i in range(40)]
+    with pytest.raises(InvalidDataError, match="Line 1 names 4 columns, but line 2 has 5 cells"):
+        read(tmp_path / "short.csv", [",Battery,Direct,Diffuse", *rows])
