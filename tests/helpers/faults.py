@@ -15,6 +15,7 @@ import httpx
 
 ONE_RUNS_OWN = re.compile(r"/\d+/[0-9a-f]{32}/|/[^/]+\.\w+$")
 """The experiment, the run and the name of a file, in the path of an upload."""
+PROBE = "/health"
 AT_MOST_S = 30
 """Left to itself MLflow waits for 4 to 20 minutes: this is not a stopwatch, but a way out."""
 
@@ -40,6 +41,9 @@ class Failing(ThreadingHTTPServer):
         How long each answer takes.
     at : str
         What the path of a request ends with that may fail or takes long; by default any.
+    counts_probes : bool
+        Whether requests count that only ask whether the server is there. A training makes as many
+        as its time allows, so that the number of any later request would change with it.
     asked : list of str
         The kind of each request so far: its method, and its path without what is one run's own.
     """
@@ -54,6 +58,7 @@ class Failing(ThreadingHTTPServer):
         self.victim: int | None = None
         self.delay_s = 0.0
         self.at = ""
+        self.counts_probes = True
         self.asked: list[str] = []
         # Made anew for each request, a client would take as long as the request. It keeps no
         # connection, which the real server might end just then.
@@ -88,8 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.credentials.add(self.headers.get("Authorization"))
         path = self.path.partition("?")[0]
         meant = path.endswith(self.server.at)
-        self.server.asked.append(f"{self.command} {ONE_RUNS_OWN.sub('', path)}")
-        self.server.left -= meant
+        if self.server.counts_probes or path != PROBE:
+            self.server.asked.append(f"{self.command} {ONE_RUNS_OWN.sub('', path)}")
+            self.server.left -= meant
         how, fails = self.server.how, meant and self.server.left < 0
         if fails and how == "slow":
             self.server.released.wait(timeout=AT_MOST_S)
