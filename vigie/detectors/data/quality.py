@@ -276,7 +276,8 @@ def _require_half_good(bad: NDArray[np.bool_], feature_names: Sequence[str]) -> 
         raise InvalidDataError(
             f"{by_sensor[worst]} of {len(bad)} values are {reason}.",
             field=f"data.{feature_names[worst]}",
-            remedy="Leave the column out, or record again with a sensor that works.",
+            remedy="Leave the column out, or record again with a sensor that works. If it is only "
+            "recorded less often than the others, hold its last value: --hold 10min, say.",
         )
     if by_row > half:
         raise InvalidDataError(
