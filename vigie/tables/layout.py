@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 
@@ -260,7 +260,7 @@ def _names_below_facts(
 
 def _are_names(line: Cells, rows: Sequence[Cells]) -> bool:
     """Return whether a line has a word of its own for each column in which rows have a cell."""
-    used = {i for row in rows for i, cell in enumerate(row) if cell.strip()}
+    used = _places(rows)
     cells = [cell.strip() for cell in line]
     words = [cells[i] for i in used if i < len(cells)]
     are_words = all(_kind(word) == "text" and not _has_unit(word) for word in words)
@@ -390,26 +390,24 @@ def _lines_above(lines: Sequence[Cells], first: int, n_cells: int) -> list[int]:
     return above
 
 
+def _places(lines: Iterable[Cells]) -> set[int]:
+    """Return the columns in which some line has a cell that is not empty."""
+    return {place for line in lines for place, cell in enumerate(line) if cell.strip()}
+
+
 def _below_facts(lines: Sequence[Cells], head: list[int], first: int) -> list[int]:
     """Return the lines of the head below facts on the site, which have names of their own.
 
     Their names also stand where the readings have no cell.
     """
-    used = {i for line in lines[first:] for i, cell in enumerate(line) if cell.strip()}
+    used = _places(lines[first:])
     facts = [i for i in head if any(map(is_number, lines[i]))]
-    if not facts:
+    if not facts or _places(lines[i] for i in head if i < facts[0]) <= used:
         return head
-    below = [
-        i
-        for i in head
-        if i > facts[0]
-        and not are_units(lines[i])
-        and not any(map(is_number, lines[i]))
-        and {place for place, cell in enumerate(lines[i]) if cell.strip()} == used
-    ]
-    names_of_facts = [cell for i in head if i < facts[0] for cell in enumerate(lines[i]) if cell[1]]
-    if below and any(place not in used for place, _ in names_of_facts):
-        return [i for i in head if i >= below[0]]
+    for i in head:
+        is_plain = not are_units(lines[i]) and not any(map(is_number, lines[i]))
+        if i > facts[0] and is_plain and _places([lines[i]]) == used:
+            return head[head.index(i) :]
     return head
 
 
