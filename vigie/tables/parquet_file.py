@@ -88,7 +88,20 @@ class ParquetFile:
         import pyarrow as pa
 
         [batch] = pa.Table.from_batches(batches).combine_chunks().to_batches()
-        return batch.rename_columns([self._names[name] for name in batch.schema.names])
+        names = [self._names[name] for name in batch.schema.names]
+        return pa.RecordBatch.from_arrays(list(map(_plain, batch.columns)), names)
+
+
+def _plain(cells: pa.Array) -> pa.Array:
+    """Return text in the plain type of strings; pandas writes the large one."""
+    import pyarrow as pa
+
+    kind = cells.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return cells.cast(pa.string())
+    return cells
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:

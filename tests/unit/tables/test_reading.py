@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from vigie.errors import InvalidDataError
 from vigie.tables.features import choose, labels_of
@@ -515,3 +517,25 @@ def test_one_sensor_beside_words_is_said_to_be_perhaps_a_long_table(file: Path):
     table.to_csv(file, index=False)
     [machine] = read_machines(file, ReadOptions())
     assert "If what names the sensor whose value flow is, say --long what:flow" in machine.notes
+
+
+TEXTS = {
+    "large_string": pa.large_string(),
+    "string_view": pa.string_view(),
+    "dictionary": pa.dictionary(pa.int32(), pa.large_string()),
+    "string": pa.string(),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_text_in_parquet_is_read_whatever_its_type(tmp_path, kind):
+    cells = {
+        "time": [f"2024-01-05 08:{i:02}:00" for i in range(20)],
+        "temp": ["Bad", *(f"21,{i}" for i in range(10, 29))],
+    }
+    columns = {name: pa.array(texts).cast(TEXTS[kind]) for name, texts in cells.items()}
+    parquet.write_table(pa.table(columns), tmp_path / "text.parquet")
+    read = read_table(tmp_path / "text.parquet")
+    assert read.frame["temp"].tolist()[1:] == [21 + i / 100 for i in range(10, 29)]
+    assert np.isnan(read.frame["temp"][0])
+    assert read.times[-1] == np.datetime64("2024-01-05T08:19:00")
