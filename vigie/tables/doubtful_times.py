@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vigie.errors import InvalidDataError
 from vigie.tables.counted_times import FIRST, could_be_days, is_calendar
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
+from vigie.tables.local_times import is_zone
 from vigie.tables.names import letters
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
 from vigie.tables.time_parts import is_month
@@ -40,6 +41,8 @@ _MONTHS = tuple(
     for mark in (" ", "-", "/", ".")
 )
 """The forms of the months of years."""
+FEWEST_FALLING = 4
+"""Rows from which a column may count down."""
 _MOST = 0.9
 """Share of cells that show what a column holds."""
 
@@ -63,10 +66,46 @@ def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str
         have times of their own.
     """
     if not clock:
-        return tuple(_of_unread(columns))
+        return (*_of_unread(columns), *_of_falling(columns))
     others = [name for name in groups_of_clocks(columns, clock) if name not in clock]
     notes = [note for name in others for note in _of_own_times(columns, clock[0], name, is_stated)]
-    return (*notes, *_of_choice(columns, clock), *_of_bare_date(columns, clock))
+    return (
+        *notes,
+        *_of_choice(columns, clock),
+        *_of_bare_date(columns, clock),
+        *_of_zones(columns, clock),
+    )
+
+
+def _of_falling(columns: Columns) -> Iterator[str]:
+    """Yield a note if a column counts down from row to row: the newest row may come first."""
+    for name, column in columns.items():
+        if is_text(column.type) or len(column) < FEWEST_FALLING:
+            continue
+        for some in (column[:FEWEST_FALLING], column):
+            numbers = all_numbers(some)
+            steps = np.zeros(1) if numbers is None else np.diff(numbers.astype(np.float64))
+            if not (steps < 0).all() or np.ptp(steps) > 1e-6 * abs(steps[0]):
+                break
+        else:
+            yield (
+                f"{name} falls by {-steps[0]:g} from row to row: if the newest row comes first, "
+                "sort the rows by time"
+            )
+
+
+def _of_zones(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
+    """Yield a note if a column names zones, which the times beside it do not."""
+    for name, column in columns.items():
+        words = set() if name in clock or not is_text(column.type) else set(some_text(column))
+        if not words or not all(is_zone(word.strip()) for word in words):
+            continue
+        shapes = [shape_of(shape_text(cell)) for cell in some_text(columns[clock[0]])]
+        if not any(shape is not None and shape.is_zoned for shape in shapes):
+            yield (
+                f"{name} may name the zone of the times, such as {min(words)!r}, and is not used: "
+                "say --timezone, such as America/New_York"
+            )
 
 
 def groups_of_clocks(columns: Columns, clock: Sequence[str]) -> list[str]:

@@ -243,14 +243,14 @@ def _look_at_numbers(
     unit = unit_of(finite)
     if unit is None:
         # Times of some kind: the user is asked which.
-        is_times = is_named(name) and _way(finite) == FORWARD and not _words(name) & SPANS
+        is_times = is_named(name) and _way(finite) != BOTH_WAYS and not _words(name) & SPANS
         is_whole = bool((finite == np.rint(finite)).all())
         is_reading = could_be_days(finite, "excel") and not (is_whole or has_times_of_day(finite))
         is_unclear = bool(meanings(finite)) and not is_reading
         if is_times and is_unclear:
-            return _Found(name, "times", place, is_full, way=FORWARD)
+            return _Found(name, "times", place, is_full, _way(finite))
     elif unit == "ymd":
-        if is_named(name) or _ascends(finite):
+        if is_named(name) or _goes_one_way(finite):
             return _Found(name, "dates", place, is_full, _way(finite))
         return None
     elif not is_elapsed(finite, unit) and _is_clock(name, finite, unit):
@@ -265,10 +265,10 @@ def _is_clock(name: str, values: Numbers, unit: Unit) -> bool:
     if unit in PER_SECOND:
         per_second = PER_SECOND[unit]
         is_modern = MODERN[0] * per_second <= values.min() <= values.max() < MODERN[1] * per_second
-        return is_modern and (is_named(name) or _ascends(values))
+        return is_modern and (is_named(name) or _goes_one_way(values))
     if unit in DAY_ZERO:
-        return is_named(name) or (_ascends(values) and _is_even(values))
-    return is_named(name) or _ascends(values)
+        return is_named(name) or (_goes_one_way(values) and _is_even(values))
+    return is_named(name) or _goes_one_way(values)
 
 
 def _look_at_text(name: str, column: pa.ChunkedArray, place: int) -> _Found | None:
@@ -342,8 +342,10 @@ def _way(values: Numbers) -> Way:
     return BACKWARD if np.count_nonzero(steps > 0) <= rare else BOTH_WAYS
 
 
-def _ascends(values: Numbers) -> bool:
-    return len(values) > 1 and bool((np.diff(values) >= 0).all()) and values[0] < values[-1]
+def _goes_one_way(values: Numbers) -> bool:
+    """Return whether values ascend, or descend as where the newest row comes first."""
+    steps = np.diff(values)
+    return bool(len(steps) and steps.any() and ((steps >= 0).all() or (steps <= 0).all()))
 
 
 def _is_even(days: Numbers) -> bool:

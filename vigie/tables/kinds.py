@@ -280,6 +280,8 @@ def _of_numbers(name: str, values: Floats) -> Column:
     is_two = bool(np.all((x == low) | (x == high)))
     if is_whole and _is_calendar(name, x, low, high) and (not is_two or _turns_once(x)):
         return Column(name, Kind.CLOCK, "part of the date")
+    if not is_whole and names.has(name, names.YEAR) and _are_decimal_years(x, low, high):
+        return Column(name, Kind.CLOCK, "years with decimals")
     if is_two:
         return Column(name, Kind.SWITCH, f"two values: {_plain(low)}, {_plain(high)}")
     found = _in_order(name, x, rows)
@@ -289,6 +291,13 @@ def _of_numbers(name: str, values: Floats) -> Column:
     if found is None and is_whole:
         found = _of_whole(name, x, low, high)
     return found or Column(name, Kind.SENSOR, "numbers")
+
+
+def _are_decimal_years(x: Floats, low: float, high: float) -> bool:
+    """Return whether all values can be years, and go on from row to row."""
+    least, most = names.CALENDAR["year"]
+    steps = np.diff(x)
+    return least <= low and high <= most and bool((steps > 0).all() or (steps < 0).all())
 
 
 def _in_order(name: str, x: Floats, rows: Rows) -> Column | None:

@@ -559,7 +559,7 @@ def _counts_rows(rows: Sequence[Cells], width: int) -> bool:
     if len(firsts) < 2 or not all(cell.isdigit() for cell in firsts):
         return False
     numbers = list(map(int, firsts))
-    return all(b - a == 1 for a, b in pairwise(numbers))
+    return {b - a for a, b in pairwise(numbers)} in ({1}, {-1})
 
 
 def _without_rows(cells: Cells, at: int, is_all: bool) -> Layout:

@@ -21,6 +21,7 @@ Times = NDArray[np.int64]
 
 LONGEST_CHANGE = 3 * HOUR
 """Rows further apart lie in different changes of the clock."""
+_ZONE_CELL = re.compile(r"(?:UTC|GMT)?[-+][01]\d:?\d\d|Z|UTC|GMT")
 YEAR = 340 * DAY
 """At least this lies between two ends of summer time."""
 
@@ -161,6 +162,13 @@ def is_zone_word(word: str) -> bool:
         for zone in sorted(available_timezones())
         for month in (1, 7)
     )
+
+
+def is_zone(text: str) -> bool:
+    """Return whether a text is a zone: "EST", "+02:00" or "America/New_York"."""
+    if _ZONE_CELL.fullmatch(text) or ("/" in text and text in available_timezones()):
+        return True
+    return text.isupper() and text.isalpha() and 3 <= len(text) <= 5 and is_zone_word(text)
 
 
 @dataclass

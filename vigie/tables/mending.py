@@ -15,7 +15,8 @@ from vigie.tables.layout import is_number, is_time
 from vigie.tables.numbers import MISSING
 
 _FOOTERS = """
-    sum total subtotal mean average avg min max minimum maximum median std stdev count rows
+    sum sums total totals subtotal mean means average averages avg min max minimum maximum
+    median std stdev count rows
     summe gesamt mittel mittelwert durchschnitt anzahl somme moyenne médiane mediane nombre
     summen gesamtsumme mittelwerte standardabweichung promedio media suma totale somma toplam
     ortalama итого всего сумма среднее σ ø 合计 总计 平均 平均值 最大值 最小值 合計
@@ -184,7 +185,7 @@ class Mender:
 
     def _footers(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:
         """Return the lines below the last row: sums and the like, and single words."""
-        rows = [self._cells(line) for line in head[:200] if self.quote not in line]
+        rows = [self._cells(line) for line in head[:200] if line.count(self.quote) % 2 == 0]
         found: list[str] = []
         for line in reversed(tail):
             if not line.strip() or self._is_blank(line):

@@ -74,6 +74,7 @@ CALENDAR = {
     **dict.fromkeys(("hundredths", "centiseconds", "hundertstel", "centiemes"), (0, 99)),
 }
 """Parts of a date, with their lowest and highest values."""
+YEAR = _listed("year yr date decimal jahr datum annee")
 COARSE = _listed("year month day hour minute annee mois jour heure jahr monat tag stunde")
 """Those that are no finer than a minute."""
 

@@ -98,7 +98,7 @@ def looks_long(frame: pd.DataFrame, times: Times | None) -> LongFormat | None:
     times : ndarray of datetime64[us] of shape (n_rows,) or None
         The times of the rows, in any order; None if they are not known, which tells nothing.
     """
-    if times is None or len(frame) < FEWEST_ROWS:
+    if times is None:
         return None
     tags = [name for name in frame.columns if _may_be_tag(frame, name)]
     tags.sort(key=lambda name: (not _is_named_tag(name), names.names_a_machine(name)))
@@ -109,7 +109,8 @@ def looks_long(frame: pd.DataFrame, times: Times | None) -> LongFormat | None:
         is_named = _is_named_tag(tag) and names.ends_with(value, names.VALUE)
         # One sensor of several machines.
         is_machine = names.names_a_machine(tag) and not names.ends_with(value, names.VALUE)
-        if is_named or (_rows_a_time(times) >= ROWS_A_TIME and not is_machine):
+        is_shown = len(frame) >= FEWEST_ROWS and _rows_a_time(times) >= ROWS_A_TIME
+        if is_named or (is_shown and not is_machine):
             return long_format(frame, str(tag), str(value))
     return None
 

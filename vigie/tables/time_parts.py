@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -130,7 +131,8 @@ def find_parts(
     """
     of = _roles_of(list(columns))
     if "year" not in of or not ({"month", "day"} <= of.keys() or "of_year" in of):
-        if not (dates and {"hour", "minute"} <= of.keys()):
+        # "Hour 1" beside "Hour 2" has a value of that hour.
+        if not dates or re.search(r"\d", of.get("hour", "0")):
             return ()
         of = {"date": dates[0], **of}
     wanted: list[Role]

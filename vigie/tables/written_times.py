@@ -200,6 +200,8 @@ def _forms() -> Iterator[str]:
         yield date + " +" + _COLONS + _BEHIND
     # As the names of files have them, in which no colon may stand.
     yield _YEAR_FIRST + "[_T ]" + _DASHES + _ZONE
+    # As DB2 writes them.
+    yield _YEAR_FIRST + "-" + _DOTS
     for date in (_YEAR_FIRST, _YEAR_LAST, _DAY_NAME_YEAR, _NAME_DAY_YEAR):
         yield r"\[" + _WEEKDAY + date + _BETWEEN + _COLONS + _BEHIND + r"\]"
 

@@ -111,3 +111,48 @@ def test_names_that_lack_some_columns_are_not_passed_over(tmp_path):
     rows = [f"{i},13.{i % 9},0.5,{i % 7}.25,0" for i in range(40)]
     with pytest.raises(InvalidDataError, match="Line 1 names 4 columns, but line 2 has 5 cells"):
         read(tmp_path / "short.csv", [",Battery,Direct,Diffuse", *rows])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "excel"])
+def test_a_clock_in_numbers_may_count_down_as_the_newest_row_comes_first(tmp_path, unit):
+    since = (HOURS - np.datetime64("1970-01-01", "h")).astype(int)
+    counted = {"s": since * 3600, "ms": since * 3_600_000, "excel": since / 24 + 25_569}[unit]
+    rows = [f"{n:.6f},{a},{b}" for n, a, b in zip(counted, FLOW, TEMPERATURE, strict=True)]
+    if unit != "excel":
+        rows = [row.replace(".000000", "", 1) for row in rows]
+    table = read(tmp_path / "new.csv", ["t,G,T", *rows[::-1]])
+    assert np.abs(table.times - HOURS).max() < np.timedelta64(1, "s")
+    assert table.frame["G"].tolist() == FLOW
+
+
+def test_a_count_that_falls_is_told(tmp_path):
+    rows = [f"{n},{a},{b}" for n, a, b in zip(range(N_ROWS, 0, -1), FLOW, TEMPERATURE, strict=True)]
+    table = read(tmp_path / "record.csv", ["Record,G,T", *rows])
+    assert any(note.startswith("Record falls by 1 from row to row") for note in table.notes)
+
+
+@pytest.mark.parametrize("zone", ["EST", "+02:00", "Europe/Paris"])
+def test_a_zone_in_a_column_of_its_own_is_told(tmp_path, zone):
+    rows = formed(f"{{time:%Y-%m-%d %H:%M}}\t{zone}\t{{a}}\t{{b}}")
+    table = read(tmp_path / "usgs.tsv", ["datetime\ttz_cd\tG\tT", *rows])
+    assert any("tz_cd may name the zone of the times" in note for note in table.notes)
+
+
+def test_an_hour_stands_beside_a_date_in_digits(tmp_path):
+    rows = formed("260,{time:%Y%m%d},{time:%H},{a},{b}")
+    table = read(tmp_path / "knmi.txt", ["# KNMI", "# STN,YYYYMMDD,HH,T,P", *rows])
+    assert has_readings(table, "T", "P")
+
+
+def test_a_few_values_with_their_tags_are_put_together(tmp_path):
+    rows = [f"2025-03-25 08:0{i // 2}:00,Plant.{'AB'[i % 2]},{i}.5,192" for i in range(6)]
+    table = read(tmp_path / "tags.csv", ["DateTime,TagName,Value,Quality", *rows])
+    assert table.frame["Plant.A"].tolist() == [0.5, 2.5, 4.5]
+
+
+def test_sums_below_rows_in_quotation_marks_are_left_out(tmp_path):
+    rows = formed('"{time:%d.%m.%Y %H:%M}","{a} l/s","{b}"')
+    table = read(
+        tmp_path / "prtg.csv", ['"Time","G","T"', *rows, '"Averages (of 96)","12 l/s","4"']
+    )
+    assert has_readings(table, "G", "T")
