@@ -114,6 +114,8 @@ def detect(
     check_picture(picture)
     asked = checked_models(model)
     services = _services(load)
+    if load is not None and asked is not None:
+        _require_saved(asked, services, load)
 
     def stream(asset: str | None, columns: Sequence[str]) -> Stream:
         service, treatment = _service_for(asset, services, load), faulty or Faulty.IMPUTE
@@ -183,7 +185,38 @@ def _services(folder: Path | None) -> Mapping[str, AnomalyDetectionService]:
             remedy="Set MLFLOW_ENABLED=true, or give a folder that `vigie train FILE --save "
             "FOLDER` has written: --load FOLDER.",
         )
-    return {EVERYTHING: AnomalyDetectionService(settings)}
+    service = AnomalyDetectionService(settings)
+    service.registry.resume()
+    if not service.registry.answers and (confirmed := service.confirmed) is not None:
+        err.print(
+            "[yellow]MLflow does not answer:[/] these are the versions that served as it confirmed "
+            f"them at {confirmed:%Y-%m-%d %H:%M} UTC.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return {EVERYTHING: service}
+
+
+def _require_saved(
+    asked: Sequence[str], services: Mapping[str, AnomalyDetectionService], folder: Path
+) -> None:
+    """Check that a folder has the models that are asked for.
+
+    Raises
+    ------
+    InvalidDataError
+        If one is missing.
+    """
+    for asset, service in services.items():
+        there = list(service.served.current.for_everything.served)
+        where = folder / asset if asset else folder
+        if missing := [name for name in asked if name not in there]:
+            raise InvalidDataError(
+                f"{where} has no model of {', '.join(missing)}, only of {', '.join(there)}.",
+                field="--model",
+                remedy="Name one of these, or train the other too: `vigie train FILE --model "
+                f"{missing[0]} --save {shlex.quote(str(folder))}`.",
+            )
 
 
 def _service_for(

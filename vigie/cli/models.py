@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import enabled_mlflow
-from vigie.cli.replaced import sensors_of, serving_versions, warn_of_other_sensors
-from vigie.cli.terminal import new_sheet, out
+from vigie.cli.replaced import ServingHere, sensors_of, serving_versions, warn_of_other_sensors
+from vigie.cli.terminal import new_sheet, out, print_warning
+from vigie.errors import ConflictError, InvalidDataError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from vigie.registry.version import Version
 
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
 
@@ -69,18 +73,71 @@ def promote(
     """Move a version to a stage; the previous version there is archived."""
     tracking = enabled_mlflow()
     before = serving_versions(tracking, [name])
+    here = ServingHere(tracking)
     moved = tracking.transition_model_stage(name, version, stage)
     if moved is None:
         return
+    here.refresh()
     out.print(f"{name} version {moved.version} is in {moved.stage}.")
-    if moved.stage == "Production":
-        warn_of_other_sensors(tracking, before, sensors_of(tracking, moved))
+    if moved.stage != "Production":
+        return
+    if waiting := here.waits(moved):
+        go_back = f"`vigie models rollback {name}` goes back."
+        if waiting.others:
+            go_back = f"Promote versions of these that do (`vigie models list`). {go_back}"
+        print_warning(f"{waiting.reason} {go_back}")
+    warn_of_other_sensors(tracking, before, sensors_of(tracking, moved))
 
 
 @models.command(cls=Command)
-def rollback(name: Name) -> None:
+def rollback(
+    name: Annotated[
+        str | None, typer.Argument(help="Registered name, such as isolation_forest.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Each model that has a version to return to.")
+    ] = False,
+) -> None:
     """Return to the version that was in Production before the current one."""
-    versions = enabled_mlflow().rollback(name)
-    if versions:
-        before, now = versions
-        out.print(f"{name}: version {now.version} serves again, instead of {before.version}.")
+    from vigie.detectors.catalogue import algorithms
+
+    if (name is None) != every:
+        raise InvalidDataError(
+            "Name one model, or say --all.",
+            field="NAME",
+            remedy=f"Models: {', '.join(algorithms())}.",
+        )
+    tracking = enabled_mlflow()
+    here = ServingHere(tracking)
+    moved: list[tuple[Version, Version]] = []
+    stayed: list[str] = []
+    for one in algorithms() if name is None else [name]:
+        try:
+            if versions := tracking.rollback(one):
+                moved.append(versions)
+        except (ModelNotFoundError, ConflictError) as error:
+            if not every:
+                raise
+            stayed.append(f"{one} stays as it is: {error.message}")
+    here.refresh()
+    for before, now in moved:
+        _print_rolled_back(here, before, now)
+    for line in stayed:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not moved:
+        raise typer.Exit(1)
+
+
+def _print_rolled_back(here: ServingHere, before: Version, now: Version) -> None:
+    """Say which version serves after a rollback."""
+    from vigie.registry.scopes import MARK
+
+    waiting, what = here.waits(now), f"{now.name}: version {now.version}"
+    if waiting is None:
+        # Versions for single machines are not among those of a service.
+        again = "is in Production again" if MARK in now.name else "serves again"
+        out.print(f"{what} {again}, instead of {before.version}.")
+        return
+    out.print(f"{what} is in Production again, instead of {before.version}.")
+    too = ", ".join(f"`vigie models rollback {other}`" for other in waiting.others)
+    print_warning(f"{waiting.reason} {f'Roll these back too: {too}.' if too else ''}".rstrip())

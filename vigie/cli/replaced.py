@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vigie.cli.terminal import print_warning
@@ -17,6 +18,69 @@ logger = logging.getLogger(__name__)
 
 MOST_NAMED = 4
 """Sensors that a warning names."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a version does not serve yet, in sentences, and the models whose sensors it waits for."""
+
+    reason: str
+    others: Sequence[str] = ()
+
+
+class ServingHere:
+    """What a service in this folder serves, while a command changes the registry.
+
+    Each look is saved, so that the next one here has the same answer while MLflow is away.
+
+    Parameters
+    ----------
+    tracking : MLflowService
+        The registry.
+    """
+
+    def __init__(self, tracking: MLflowService):
+        from vigie.serving.follower import RegistryFollower
+        from vigie.serving.served import ServedModels
+
+        self._tracking = tracking
+        self._models = ServedModels(tracking.settings)
+        self._registry = RegistryFollower(
+            tracking.settings, tracking.server, self._models, lambda: False
+        )
+        self._registry.resume(quietly=True)
+
+    def refresh(self) -> None:
+        """Look again, after a change of the registry."""
+        self._registry.refresh(quietly=True)
+
+    def waits(self, version: Version) -> Waiting | None:
+        """Return why a version that should serve does not yet; None if it does."""
+        from vigie.detectors.catalogue import algorithms
+
+        name, number = version.name, version.version
+        serving = self._models.current.for_everything.served
+        problem, before = self._registry.problems.get(name), serving.get(name)
+        if name not in algorithms() or not self._registry.answers or problem is None:
+            return None
+        columns = sensors_of(self._tracking, version)
+        registered = serving_versions(self._tracking, (other for other in serving if other != name))
+        others = [
+            other
+            for other, its_version in registered.items()
+            if not set(columns) <= set(sensors_of(self._tracking, its_version))
+        ]
+        if before is None or not others:
+            goes_on = f" Version {before.version} goes on serving." if before else ""
+            return Waiting(f"Version {number} cannot serve: {problem.rstrip('.')}.{goes_on}")
+        known = {sensor for served in serving.values() for sensor in served.model.feature_names}
+        verb = "does" if len(others) == 1 else "do"
+        return Waiting(
+            f"Version {before.version} goes on serving until the other models know the same "
+            f"sensors: version {number} needs {_listed(c for c in columns if c not in known)}, "
+            f"which {', '.join(others)} {verb} not know.",
+            others,
+        )
 
 
 def serving_versions(tracking: MLflowService, names: Iterable[str]) -> dict[str, Version]:
@@ -59,6 +123,8 @@ def warn_of_other_sensors(
     new : collection of str
         The columns of the new versions.
     """
+    from vigie.detectors.catalogue import algorithms
+
     columns = {name: sensors_of(tracking, version) for name, version in before.items()}
     others = {name: old for name, old in columns.items() if old and not set(new) <= set(old)}
     if not others:
@@ -67,7 +133,9 @@ def warn_of_other_sensors(
     was_promoted = all(before[name].stage == "Production" for name in others)
     where = "In Production were" if was_promoted else "Until now"
     verb = "" if was_promoted else " served"
-    command = "rollback NAME" if was_promoted else "promote NAME VERSION"
+    command = "promote NAME VERSION"
+    if was_promoted:
+        command = "rollback --all" if set(others) == set(algorithms()) else "rollback NAME"
     numbers = ", ".join(f"{name} {before[name].version}" for name in others)
     print_warning(
         f"{where} versions with other sensors ({_listed(old)}){verb}: {numbers}. Readings "

@@ -24,6 +24,7 @@ def sync(
     again: Annotated[bool, typer.Option("--again", help="Requeue the dead letters first.")] = False,
 ) -> None:
     """Send the outbox, with the trainings recorded during an outage, to MLflow."""
+    from vigie.cli.replaced import ServingHere
     from vigie.state import require_writable
     from vigie.tracking.sync import SENT, SENT_BY_ANOTHER
 
@@ -49,6 +50,8 @@ def sync(
             progress(f"{len(outcomes)} of {len(entries)}", len(outcomes) / len(entries))
 
         service.sync(on_entry, again=again)
+    # A stage that was asked for may be set now; the next command here may have no MLflow to ask.
+    ServingHere(service)
     left = [outcome for outcome in outcomes if outcome not in (SENT, SENT_BY_ANOTHER)]
     by_another = outcomes.count(SENT_BY_ANOTHER)
     sent = f"{outcomes.count(SENT)} sent, {f'{by_another} by another process, ' * (by_another > 0)}"

@@ -24,7 +24,7 @@ from vigie.cli.options import (
     row_slice,
 )
 from vigie.cli.read_options import reads_a_table
-from vigie.cli.replaced import serving_versions, warn_of_other_sensors
+from vigie.cli.replaced import ServingHere, serving_versions, warn_of_other_sensors
 from vigie.cli.terminal import new_sheet, out, print_complaint, print_warning, progress_bar, quoted
 from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
@@ -111,6 +111,7 @@ def train(
     stage = "Production" if promote else None
     is_recorded = tracking.enabled
     before = serving_versions(tracking, names) if is_recorded else {}
+    here = ServingHere(tracking) if is_recorded else None
     source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
     with progress_bar() as progress:
@@ -147,7 +148,8 @@ def train(
         if not context:
             _propose_context(table.frame, X, exclude or ())
         _print_pages(tracking, outcome)
-        _print_what_serves(tracking, outcome, before, [str(name) for name in X.columns])
+        if here is not None:
+            _print_what_serves(tracking, here, outcome, before, [str(name) for name in X.columns])
     if save is not None and models:
         saved.save(models, save)
         command = quoted(["vigie", "detect", "FILE", "--load", str(save)])
@@ -158,8 +160,8 @@ def train(
         )
     if unpromoted:
         later = (
-            f" The trainings are safe in {tracking.outbox.folder.absolute()}: `vigie sync` in "
-            f"{Path.cwd()}, or a service that runs there, sends and promotes them once MLflow "
+            f" The trainings are safe in the outbox ({tracking.outbox.folder.absolute()}): "
+            f"`vigie sync` in {Path.cwd()}, or a service that runs there, sends and promotes them once MLflow "
             "answers."
         )
         is_kept = tracking.enabled and bool(tracking.outbox.waiting())
@@ -190,6 +192,7 @@ def _require_a_place(settings: Settings, folder: Path | None) -> None:
 
 def _print_what_serves(
     tracking: MLflowService,
+    here: ServingHere,
     outcome: Mapping[str, Mapping[str, Any]],
     before: Mapping[str, Version],
     columns: Sequence[str],
@@ -200,7 +203,10 @@ def _print_what_serves(
         for name, result in outcome.items()
         if result.get("version") is not None
     }
+    if not made:
+        return
     serving = serving_versions(tracking, made)
+    here.refresh()
     newest, waiting, replaced = [], [], {}
     for name, version in serving.items():
         if version.version != made[name]:
@@ -218,6 +224,11 @@ def _print_what_serves(
         )
     if waiting:
         _say(f"Waits, since another one is in Production: {', '.join(waiting)}. {how} promotes it.")
+    for version in serving.values():
+        if version.version == made[version.name] and (wait := here.waits(version)):
+            too = "".join(f" --model {name}" for name in wait.others)
+            remedy = f" Train these on the same sensors too:{too}." if too else ""
+            print_warning(f"{version.name}: {wait.reason}{remedy}")
     warn_of_other_sensors(tracking, replaced, columns)
 
 

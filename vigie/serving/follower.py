@@ -97,18 +97,36 @@ class RegistryFollower:
         if not self._is_current:
             self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, *, quietly: bool = False) -> None:
         """Serve the registry's current versions.
 
-        If a version cannot be opened, the previous one keeps serving; the reason is logged once
-        and available in ``problems``. If the server does not answer, nothing changes.
+        If a version cannot be opened, the previous one keeps serving; the reason is logged once,
+        unless ``quietly``, and available in ``problems``. If the server does not answer, nothing
+        changes.
         """
         with self._refreshing:
             if self._settings.mlflow_enabled:
-                self._follow()
+                self._follow(quietly=quietly)
             self._is_current = True
 
-    def restore(self) -> None:
+    def resume(self, *, quietly: bool = False) -> None:
+        """Serve what a service that is restarted here would: what served last, then the registry's.
+
+        Until the models that assess the same readings know its sensors, a version waits as it does
+        in a running service.
+
+        Parameters
+        ----------
+        quietly : bool, default False
+            Log no version that does not serve; see ``problems``.
+        """
+        self.restore(quietly=True)
+        self.refresh(quietly=quietly)
+        if not self.answers and not quietly:
+            for name, problem in self.problems.items():
+                logger.warning("%s waits for the registry. %s", name, problem)
+
+    def restore(self, *, quietly: bool = False) -> None:
         """Serve the versions that served last, from the local cache, until the registry answers.
 
         The versions of another registry are not restored, nor any if tracking is disabled.
@@ -123,7 +141,8 @@ class RegistryFollower:
                 served = self._open(name, version, from_cache=True)
             except VigieError as error:
                 if self.problems.get(name) != str(error):
-                    logger.warning("%s waits for the registry. %s", name, error)
+                    level = logging.DEBUG if quietly else logging.WARNING
+                    logger.log(level, "%s waits for the registry. %s", name, error)
                 self.problems[name] = str(error)
                 continue
             self._models.change({key: served})
@@ -158,8 +177,13 @@ class RegistryFollower:
         if is_same and saved is not None and not at_once and now - saved.confirmed < SAVE_EVERY:
             return
         self._saved = LastServed(self._server.masked_uri, now, dict(self._following))
+        folder = self._settings.state_dir
+        there = last_served.read(folder, self._server.masked_uri, quietly=True)
+        if there is not None and now < there.confirmed <= datetime.now(UTC):
+            # Another process, such as `vigie models promote`, has asked the registry since.
+            return
         try:
-            self._saved.write(self._settings.state_dir)
+            self._saved.write(folder)
         except OSError as error:
             logger.warning("The versions that serve are not saved for the next start: %s.", error)
 
@@ -168,7 +192,7 @@ class RegistryFollower:
         """The state saved by an earlier process; read once, so that a fault is logged once."""
         return last_served.read(self._settings.state_dir, self._server.masked_uri)
 
-    def _follow(self) -> None:
+    def _follow(self, *, quietly: bool) -> None:
         """Serve the registry's versions; all changes take effect at once."""
         before = self._models.current.for_everything.served
         versions: dict[str, Version] = {}
@@ -204,10 +228,11 @@ class RegistryFollower:
         fit = {name: served for name, served in coming.items() if name not in misfits}
         self._models.change(_by_key(fit), _by_key(going))
         self._following |= {name: versions[name] for name in fit}
-        self._report({**problems, **misfits})
+        self._report({**problems, **misfits}, quietly=quietly)
         for name in going:
             reason = unserved.get(name, f"The registry has no version of '{name}' any more.")
-            logger.warning("%s has stopped serving. %s", name, reason)
+            level = logging.DEBUG if quietly else logging.WARNING
+            logger.log(level, "%s has stopped serving. %s", name, reason)
         self.unserved = unserved
         self.answers = True
         self.confirmed = datetime.now(UTC)
@@ -242,11 +267,12 @@ class RegistryFollower:
             self._server, self._settings.model_cache, name, version, before, from_cache=from_cache
         )
 
-    def _report(self, problems: Mapping[str, VigieError]) -> None:
+    def _report(self, problems: Mapping[str, VigieError], *, quietly: bool) -> None:
         """Set ``problems``, and log those that are new."""
         for name, error in problems.items():
             if self.problems.get(name) != str(error):
-                logger.error("%s keeps serving its previous version. %s", name, error)
+                level = logging.DEBUG if quietly else logging.ERROR
+                logger.log(level, "%s keeps serving its previous version. %s", name, error)
         self.problems = {name: str(error) for name, error in problems.items()}
 
 

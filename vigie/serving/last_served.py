@@ -53,8 +53,11 @@ class LastServed:
 _FORM = TypeAdapter(LastServed)
 
 
-def read(folder: Path, registry: str) -> LastServed | None:
-    """Return the versions of this registry that served last; None if no usable file exists."""
+def read(folder: Path, registry: str, *, quietly: bool = False) -> LastServed | None:
+    """Return the versions of this registry that served last; None if no usable file exists.
+
+    A file that cannot be used is logged, unless ``quietly``.
+    """
     path = folder / FILE
     try:
         # Strict: pydantic would otherwise coerce other types, which Vigie never writes.
@@ -62,7 +65,8 @@ def read(folder: Path, registry: str) -> LastServed | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
-        logger.warning(
+        logger.log(
+            logging.DEBUG if quietly else logging.WARNING,
             "The versions that served last cannot be read from %s (%s), so no model serves until "
             "the registry answers. Delete the file; it is written again then.",
             path,

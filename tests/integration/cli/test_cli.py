@@ -208,6 +208,7 @@ def offline(shell: Shell) -> dict[str, Finished]:
         ],
         "no folder": ["detect", "fault.csv", "--load", "nowhere"],
         "no saved model": ["detect", "fault.csv", "--load", "kept/isolation_forest"],
+        "not saved": ["detect", "fault.csv", "--load", "kept", "--model", "lstm_autoencoder"],
     }
     return {name: shell.run(*command, MLFLOW_ENABLED="false") for name, command in commands.items()}
 
@@ -238,6 +239,10 @@ def offline(shell: Shell) -> dict[str, Finished]:
         ("no folder to save in", ["--save", "not writable"]),
         ("no folder", ["no folder nowhere", "--save FOLDER"]),
         ("no saved model", ["no saved model in kept/isolation_forest", "--save FOLDER"]),
+        (
+            "not saved",
+            ["kept has no model of lstm_autoencoder, only of isolation_forest", "--save kept"],
+        ),
         ("list", ["Tracking is disabled", "MLFLOW_ENABLED=true"]),
     ],
 )
@@ -414,6 +419,23 @@ def test_a_port_in_use_is_named_with_what_to_set(shell, busy_port, new_port):
     assert f"Port {busy_port} is in use" in error
     assert "MLFLOW_TRACKING_URI=http://localhost:" in error
     assert "vigie serve" in error
+    assert "Starting" not in error
+
+    # Before MLflow starts.
+    free = f"http://localhost:{new_port()}"
+    error = error_of(shell.run("up", MLFLOW_TRACKING_URI=free, VIGIE_PORT=str(busy_port)))
+    assert f"Port {busy_port} is in use" in error
+    assert "Starting" not in error
+
+
+def test_a_second_vigie_is_told_where_the_first_runs(shell, untracked, running, new_port):
+    uri = f"http://localhost:{new_port()}"
+    with running(untracked) as api:
+        port = str(api.base_url.port)
+        error = error_of(shell.run("up", MLFLOW_TRACKING_URI=uri, VIGIE_PORT=port))
+    assert f"Vigie already runs at http://127.0.0.1:{port}/docs, but MLflow does not" in error
+    assert "Ctrl-C in its terminal" in error
+    assert "Starting" not in error
 
 
 @pytest.fixture(scope="module")
@@ -474,7 +496,8 @@ def test_a_promotion_that_could_not_be_made_is_no_success(away, shell):
     assert away["train"].returncode == 1
     said = words(away["train"].stderr)
     outbox = shell.folder / "state-away" / "journal"
-    assert f"Not promoted: one_class_svm. The trainings are safe in {outbox}: `vigie sync`" in said
+    safe = f"The trainings are safe in the outbox ({outbox}): `vigie sync`"
+    assert f"Not promoted: one_class_svm. {safe}" in said
 
 
 # What needs one.
@@ -747,8 +770,12 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     done = workplace.vigie("models", "rollback", "one_class_svm")
     assert "version 1 serves again" in done.stdout
     assert in_production() == 1
-    error = error_of(workplace.vigie("models", "rollback", "oneclasssvm"))
-    assert 'Did you mean "one_class_svm"? Detectors: isolation_forest, one_class_svm' in error
+    for wrong in (["rollback", "oneclasssvm"], ["promote", "svm", "1"]):
+        error = error_of(workplace.vigie("models", *wrong))
+        assert f"There is no model '{wrong[1]}' in the registry" in error
+        assert 'Did you mean "one_class_svm"? Detectors: isolation_forest, one_class_svm' in error
+    error = error_of(workplace.vigie("models", "promote", "isolationforest--pump-3", "1"))
+    assert 'Did you mean "isolation_forest--pump-3"?' in error
     # The doctor advises against no such decision.
     assert "models promote one_class_svm" not in words(workplace.vigie("doctor").stdout)
     done = workplace.vigie("train", "healthy.parquet", "--model", "one_class_svm", *chosen)
@@ -764,9 +791,15 @@ def test_a_version_of_another_machine_replaces_none_without_a_word(shown, workpl
     waits = "Waits, since another one is in Production: isolation_forest 2 (1 serves)."
     assert waits in words(done.stdout)
     assert "other sensors" not in done.stderr
+    said = words(workplace.vigie("doctor").stdout)
+    assert "version 1 is in Production and serves. 2 is newer, but has other sensors." in said
+    assert "models promote isolation_forest" not in said
     done = workplace.vigie("models", "promote", "isolation_forest", "2")
     assert done.returncode == 0, done.stderr
     said = words(done.stderr)
+    assert "Version 1 goes on serving until the other models know the same sensors" in said
+    needed = "version 2 needs Schwingung, Druck, which one_class_svm, vector_autoregression, "
+    assert f"{needed}lstm_autoencoder do not know. Promote versions of these that do" in said
     assert f"other sensors ({', '.join(NAMES[:4])}, ...): isolation_forest 1." in said
     assert "without Schwingung, Druck are refused" in said
     assert "`vigie models rollback NAME`" in said
@@ -776,3 +809,69 @@ def test_a_version_of_another_machine_replaces_none_without_a_word(shown, workpl
     assert "without Schwingung, Druck are refused" in words(done.stderr)
     assert "Waits" not in done.stdout
     workplace.vigie("models", "rollback", "isolation_forest")
+
+
+def test_what_serves_is_judged_by_and_said_until_all_models_know_the_same_sensors(shown, workplace):
+    assert shown
+    done = workplace.vigie("train", "other.csv", "--promote")
+    assert done.returncode == 0, done.stderr
+    assert "`vigie models rollback --all` brings the old ones back" in words(done.stderr)
+    done = workplace.vigie("models", "rollback", "isolation_forest")
+    assert re.search(r"version 1 is in Production again, instead of \d\.", words(done.stdout))
+    said = words(done.stderr)
+    assert "goes on serving until the other models know the same sensors: version 1 needs" in said
+    others = ("one_class_svm", "vector_autoregression", "lstm_autoencoder")
+    assert f"which {', '.join(others)} do not know. Roll these back too: " in said
+    for name in others:
+        assert f"`vigie models rollback {name}`" in said
+    # As a service does.
+    done = workplace.vigie("detect", "other.csv")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"isolation_forest v[2-9]", words(done.stdout))
+
+    done = workplace.vigie("models", "rollback", "--all")
+    assert done.returncode == 0, done.stderr
+    for name in others:
+        assert f"{name}: version 1 serves again" in words(done.stdout)
+    assert "isolation_forest stays as it is: No version" in words(done.stdout)
+    done = workplace.vigie("detect", "fault.parquet")
+    assert ", ".join(f"{name} v1" for name in algorithms()) in words(done.stdout)
+    for wrong in ([], ["isolation_forest", "--all"]):
+        error = error_of(workplace.vigie("models", "rollback", *wrong))
+        assert "Name one model, or say --all" in error
+
+
+def test_what_a_command_has_changed_is_judged_by_while_mlflow_is_away(shown, workplace, failing):
+    assert shown
+    server = failing(workplace.settings.mlflow_tracking_uri, 10_000, "gone")
+
+    def vigie(*arguments: str) -> Finished:
+        return workplace.shell.run(
+            *arguments,
+            MLFLOW_TRACKING_URI=server.uri,
+            MLFLOW_EXPERIMENT_NAME=workplace.settings.mlflow_experiment_name,
+            VIGIE_STATE_DIR=str(workplace.shell.folder / "state-behind"),
+        )
+
+    def judged_without_mlflow() -> Finished:
+        server.left = 0
+        try:
+            done = vigie("detect", "fault.parquet", "--model", "one_class_svm")
+        finally:
+            server.left = 10_000
+        assert done.returncode == 0, done.stderr
+        said = "MLflow does not answer: these are the versions that served as it confirmed them at "
+        assert re.search(rf"{said}\d{{4}}-\d\d-\d\d \d\d:\d\d UTC\.", words(done.stderr))
+        return done
+
+    chosen = ["--exclude", "label", "--rows", "1:200", "--model", "one_class_svm"]
+    done = vigie("train", "healthy.csv", *chosen, "--promote")
+    assert done.returncode == 0, done.stderr
+    [version] = re.findall(r"one_class_svm\D+(\d+) \(Production\)", done.stdout)
+    assert f"one_class_svm v{version}" in judged_without_mlflow().stdout
+    for command in (["rollback", "one_class_svm"], ["promote", "one_class_svm", version]):
+        done = vigie("models", *command)
+        assert done.returncode == 0, done.stderr
+        serving = version if command[0] == "promote" else "1"
+        assert f"one_class_svm v{serving}" in judged_without_mlflow().stdout
+    vigie("models", "rollback", "one_class_svm")
