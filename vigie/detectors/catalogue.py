@@ -88,9 +88,17 @@ def checked_names(model_names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(model_names))
 
 
+def nearest_name(name: str) -> str | None:
+    """Return the name of the algorithm that a wrong name means; None if it may be any."""
+    wrong = name.lower()
+    parts = [known for known in algorithms() if len(wrong) > 2 and wrong in known]
+    near = get_close_matches(wrong, algorithms(), n=1) or (parts if len(parts) == 1 else [])
+    return near[0] if near else None
+
+
 def _meant(name: str) -> str:
-    near = get_close_matches(name.lower(), algorithms(), n=1)
-    return f"Did you mean {near[0]}? " if near else ""
+    near = nearest_name(name)
+    return f"Did you mean {near}? " if near else ""
 
 
 def warm_up(*, to_fit: bool = False) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vigie.detectors.catalogue import algorithms
+from vigie.detectors.catalogue import algorithms, nearest_name
 from vigie.errors import ModelNotFoundError
-from vigie.faults import nearest
+from vigie.registry.scopes import MARK
 
 STAGES = ("None", "Staging", "Production", "Archived")
 ALIASED = ("Staging", "Production")
@@ -99,6 +99,10 @@ def choose(
     version: int | str | None = None,
 ) -> Version:
     """Return one of the versions of a model; see ``lookup.pick``."""
+    if not versions and name.partition(MARK)[0] not in algorithms():
+        raise ModelNotFoundError(
+            f"There is no model '{name}' in the registry.", field="name", remedy=_meant(name)
+        )
     if version is not None:
         matches = [item for item in versions if str(item.version) == str(version)]
         wanted = f"version {version}"
@@ -169,9 +173,6 @@ def parse_ms(tag: str | None) -> int | None:
 
 def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: str | None) -> str:
     """Return what helps where a version is not found, if possible as a command."""
-    if not versions and name not in algorithms():
-        near = nearest(name, algorithms(), " ")
-        return f"{near} Detectors: {', '.join(algorithms())}.".strip()
     if not versions:
         return f"Existing versions: none. Train '{name}' first: a training makes a version."
     number = best(versions).version
@@ -183,6 +184,14 @@ def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: st
         return f"Existing versions: {existing}."
     command += "" if stage == "Production" else f" --stage {stage}"
     return f"Existing versions: {existing}. `{command}` moves version {number} there."
+
+
+def _meant(name: str) -> str:
+    """Return the remedy for a name that is no algorithm's, with or without an asset."""
+    algorithm, mark, asset = name.partition(MARK)
+    near = nearest_name(algorithm)
+    meant = f'Did you mean "{near}{mark}{asset}"? ' if near else ""
+    return f"{meant}Detectors: {', '.join(algorithms())}."
 
 
 def _apply_alias(versions: list[Version], stage: str, number: int | None) -> list[Version]:
