@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -227,7 +227,7 @@ def _outbox(service: MLflowService) -> str:
     if summary.waiting + summary.set_aside == 0:
         return "yes, the outbox is empty."
     raise VigieError(
-        f"{summary}, in {service.outbox.folder}.",
+        f"the outbox in {service.outbox.folder} has {summary}.",
         remedy="`vigie sync` sends them; `vigie sync --again` also the dead letters.",
     )
 
@@ -265,19 +265,35 @@ def _versions(service: MLflowService, name: str, serving: list[Version]) -> str:
     if serves.stage == "Production":
         # One that has been in Production was replaced for a reason.
         newer = [
-            version.version
+            version
             for version in versions
             if version.version > number
             and version.stage != "Archived"
             and version.promoted_ms is None
         ]
-        advice = f" `vigie models promote {name} {newer[0]}` takes a newer one." if newer else ""
+        advice = _advice(service, serves, newer)
         return f"{count}; version {number} is in Production and serves.{advice}"
     which = "the newest" if number == newest else f"version {number}"
     advice = f" (`vigie models promote {name} {number}` promotes it)"
     if serves.promoted_ms is not None:
         advice = ", although it has been in Production and was replaced"
     return f"{count}; none is in Production, so {which} serves{advice}."
+
+
+def _advice(service: MLflowService, serves: Version, newer: Sequence[Version]) -> str:
+    """Name a newer version, unless readings of the one that serves lack some of its sensors."""
+    from vigie.cli.replaced import sensors_of
+
+    known = set(sensors_of(service, serves))
+    sensors = {version.version: set(sensors_of(service, version)) for version in newer}
+    fit = [number for number, columns in sensors.items() if columns and columns <= known]
+    if fit:
+        return f" `vigie models promote {serves.name} {fit[0]}` takes a newer one."
+    others = [str(number) for number, columns in sensors.items() if known and columns - known]
+    if not others:
+        return ""
+    verb = "is newer, but has" if len(others) == 1 else "are newer, but have"
+    return f" {', '.join(others)} {verb} other sensors."
 
 
 def _artifacts(service: MLflowService, version: Version) -> str:
