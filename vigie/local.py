@@ -10,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,13 +31,39 @@ WATCHDOG = """read nothing
 { kill -s TERM -- "-$0"; sleep 8; kill -s KILL -- "-$0"; } 2>/dev/null"""
 """Ends the session of process ``$0`` when the pipe closes: SIGTERM first, then SIGKILL."""
 
+WATCH_EVERY_S, SILENT_AFTER = 2.0, 3
+"""Pause between two looks at a program; after so many without an answer in turn it is silent."""
+HEALTH = "/api/v1/anomalies/health"
+
 ANY = ("0.0.0.0", "::")
 HOST_REMEDY = "Set VIGIE_HOST, or --host, to 127.0.0.1, or to 0.0.0.0 for every interface."
 
 
+class Program(NamedTuple):
+    """A program that runs as a child process: its name, where it answers, and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    health: str
+    log: Path
+
+
+def _forget(program: Program) -> None:
+    pass
+
+
 @contextmanager
-def mlflow_server(settings: Settings) -> Iterator[str]:
+def mlflow_server(
+    settings: Settings, on_start: Callable[[Program], None] = _forget
+) -> Iterator[str]:
     """Run an MLflow server at the tracking URI, with its data in the state folder.
+
+    Parameters
+    ----------
+    settings : Settings
+        The tracking URI and the state folder.
+    on_start : callable
+        Called once it answers.
 
     Yields
     ------
@@ -52,18 +79,7 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     InvalidDataError
         If the state folder is not writable.
     """
-    address = urlsplit(settings.mlflow_tracking_uri)
-    if address.scheme != "http" or address.hostname not in LOOPBACK:
-        raise TrackingError(
-            f"{settings.mlflow_tracking_uri} is not an address of this machine, so Vigie cannot "
-            "start a server there.",
-            field="MLFLOW_TRACKING_URI",
-            remedy="Use `vigie serve` with the server that runs there.",
-        )
-    port = address.port or 80
-    another = f"http://localhost:{port + 1}"
-    require_free(port, f"set MLFLOW_TRACKING_URI={another} to start MLflow on another port, "
-                       "or use `vigie serve` if the MLflow there is the one you want")  # fmt: skip
+    port = require_mlflow_port(settings)
     state = settings.state_dir.resolve()
     require_writable(state)
     artifacts = state / "mlflow-artifacts"
@@ -88,7 +104,9 @@ def mlflow_server(settings: Settings) -> Iterator[str]:
     with running(
         command, environment, log, folder=artifacts, log_format=settings.log_format
     ) as process:
-        await_health("MLflow", process, f"{url}/health", log)
+        program = Program("MLflow", process, f"{url}/health", log)
+        await_health(*program)
+        on_start(program)
         yield settings.mlflow_tracking_uri
 
 
@@ -123,8 +141,15 @@ def own_url(settings: Settings) -> str:
 
 
 @contextmanager
-def service(settings: Settings) -> Iterator[str]:
+def service(settings: Settings, on_start: Callable[[Program], None] = _forget) -> Iterator[str]:
     """Run the service as a child process.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its address and the state folder.
+    on_start : callable
+        Called once it answers.
 
     Yields
     ------
@@ -152,8 +177,71 @@ def service(settings: Settings) -> Iterator[str]:
         "VIGIE_PORT": str(settings.port),
     }
     with running(command, environment, log, log_format=settings.log_format) as process:
-        await_health("The service", process, f"{url}/api/v1/anomalies/health", log)
+        program = Program("The service", process, f"{url}{HEALTH}", log)
+        await_health(*program)
+        on_start(program)
         yield f"http://localhost:{settings.port}" if host in (*ANY, *LOOPBACK) else url
+
+
+def require_room(settings: Settings) -> None:
+    """Check that MLflow and the service can start here, before either does.
+
+    Raises
+    ------
+    ConflictError
+        If Vigie runs at the address already, or another program has one of the ports.
+    TrackingError
+        If the tracking URI is not an address of this machine.
+    InvalidDataError
+        If the service cannot listen at its address, or the state folder is not writable.
+    """
+    url, mlflow = own_url(settings), settings.mlflow_tracking_uri.rstrip("/")
+    with httpx.Client(timeout=2.0, trust_env=False) as client:
+        if _is_vigie(client, f"{url}{HEALTH}"):
+            has_mlflow = _answers(client, f"{mlflow}/health")
+            with_mlflow = f", with MLflow at {mlflow}" if has_mlflow else ", but MLflow does not"
+            raise ConflictError(
+                f"Vigie already runs at {url}/docs{with_mlflow}.",
+                remedy="Stop it with Ctrl-C in its terminal first, or give this one addresses of "
+                "its own: --port and MLFLOW_TRACKING_URI.",
+            )
+    require_mlflow_port(settings)
+    require_own(settings)
+    require_writable(settings.state_dir)
+
+
+def _is_vigie(client: httpx.Client, url: str) -> bool:
+    """Return whether the service answers there."""
+    try:
+        answer = client.get(url)
+        return answer.is_success and {"status", "version"} <= set(answer.json())
+    except (httpx.TransportError, ValueError, TypeError):
+        return False
+
+
+def require_mlflow_port(settings: Settings) -> int:
+    """Check that MLflow can listen at the tracking URI, and return its port.
+
+    Raises
+    ------
+    ConflictError
+        If the port is in use.
+    TrackingError
+        If the tracking URI is not an address of this machine.
+    """
+    address = urlsplit(settings.mlflow_tracking_uri)
+    if address.scheme != "http" or address.hostname not in LOOPBACK:
+        raise TrackingError(
+            f"{settings.mlflow_tracking_uri} is not an address of this machine, so Vigie cannot "
+            "start a server there.",
+            field="MLFLOW_TRACKING_URI",
+            remedy="Use `vigie serve` with the server that runs there.",
+        )
+    port = address.port or 80
+    another = f"http://localhost:{port + 1}"
+    require_free(port, f"set MLFLOW_TRACKING_URI={another} to start MLflow on another port, "
+                       "or use `vigie serve` if the MLflow there is the one you want")  # fmt: skip
+    return port
 
 
 def free_ports(n: int) -> list[int]:
@@ -308,13 +396,55 @@ def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Pat
                     f"{name} exited with status {process.returncode} while starting.",
                     remedy=f"See its log: {log}.",
                 )
-            with suppress(httpx.TransportError):
-                if client.get(url).is_success:
-                    return
+            if _answers(client, url):
+                return
             time.sleep(0.1)
     raise VigieError(
         f"{name} did not answer within {START_TIMEOUT_S:.0f} s.", remedy=f"See its log: {log}."
     )
+
+
+def watch(
+    programs: Sequence[Program], tell: Callable[[str], None], every_s: float = WATCH_EVERY_S
+) -> None:
+    """Tell of each program that ends, and of one that does not answer, until all have ended.
+
+    Parameters
+    ----------
+    programs : sequence of Program
+        They have been started.
+    tell : callable
+        Called with a sentence.
+    every_s : float
+        Pause between two looks, in seconds.
+    """
+    alive, failures = list(programs), Counter[str]()
+    with httpx.Client(timeout=5.0, trust_env=False) as client:
+        while alive:
+            for program in list(alive):
+                if (status := program.process.poll()) is not None:
+                    alive.remove(program)
+                    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+                    tell(f"{program.name} has ended {how}. {_after_end(program, alive)}")
+                elif _answers(client, program.health):
+                    if failures.pop(program.name, 0) >= SILENT_AFTER:
+                        tell(f"{program.name} answers again.")
+                else:
+                    failures[program.name] += 1
+                    if failures[program.name] == SILENT_AFTER:
+                        tell(f"{program.name} does not answer. See its log: {program.log}.")
+            time.sleep(every_s)
+
+
+def _after_end(ended: Program, alive: Sequence[Program]) -> str:
+    rest = "".join(f" {program.name} goes on." for program in alive)
+    return f"See its log: {ended.log}.{rest} To start both again: Ctrl-C, then `vigie up`."
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return client.get(url).is_success
+    return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

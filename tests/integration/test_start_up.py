@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from vigie.detectors.catalogue import algorithms
+from vigie.local import Program, running, watch
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.one_class_svm_service import OneClassSVMService
 
@@ -52,6 +53,22 @@ def test_what_was_started_here_ends_even_when_its_starter_is_killed():
     while runs(int(killed.stdout)):
         assert time.monotonic() < until, "it runs on"
         time.sleep(0.01)
+
+
+def test_a_program_that_hangs_or_ends_is_named_with_its_log(tmp_path, new_port):
+    told: list[str] = []
+    log, nowhere = tmp_path / "mlflow.log", f"http://127.0.0.1:{new_port()}/health"
+    with running(["sleep", "1000"], {}, log) as process:
+
+        def tell(sentence: str) -> None:
+            told.append(sentence)
+            process.kill()
+
+        watch([Program("MLflow", process, nowhere, log)], tell, every_s=0.01)
+    silent, ended = told
+    assert silent == f"MLflow does not answer. See its log: {log}."
+    assert ended.startswith(f"MLflow has ended by signal 9. See its log: {log}.")
+    assert ended.endswith("Ctrl-C, then `vigie up`.")
 
 
 def runs(pid: int) -> bool:

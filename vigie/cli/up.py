@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vigie.cli.environment import service_settings
 from vigie.cli.options import Host, Port
-from vigie.cli.terminal import err, signals_as_exit
+from vigie.cli.terminal import err, print_complaint, signals_as_exit
 
 if TYPE_CHECKING:
     from vigie.config import Settings
@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 def up(host: Host = None, port: Port = None) -> None:
     """Run MLflow and the service on this machine until Ctrl-C."""
-    from vigie.local import mlflow_server, service
+    from vigie.local import Program, mlflow_server, require_room, service, watch
 
     settings = service_settings(host, port)
+    require_room(settings)
     err.print("Starting MLflow and the service ...")
-    with signals_as_exit(), mlflow_server(settings), service(settings) as address:
+    programs: list[Program] = []
+    with (
+        signals_as_exit(),
+        mlflow_server(settings, programs.append),
+        service(settings, programs.append) as address,
+    ):
         print_addresses(settings, address)
         err.print("Ctrl-C stops both.")
+        watch(programs, print_complaint)
         signal.pause()
 
 

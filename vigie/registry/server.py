@@ -262,8 +262,8 @@ class Server:
     def _unavailable(self, reason: str) -> TrackingUnavailableError:
         return TrackingUnavailableError(
             f"The MLflow server at {self.masked_uri} cannot be reached ({reason}).",
-            remedy="Start it (`vigie up`), correct MLFLOW_TRACKING_URI, or set "
-            "MLFLOW_ENABLED=false to work without it.",
+            remedy="Start it (`vigie up`; where that still runs, Ctrl-C first), correct "
+            "MLFLOW_TRACKING_URI, or set MLFLOW_ENABLED=false to work without it.",
         )
 
     def _not_mlflow(self) -> TrackingUnavailableError:
