@@ -19,6 +19,8 @@ class ModelTraining(BaseModel):
     """The version that serves now: a promoted one keeps serving."""
     metrics: dict[str, Any] | None = None
     error: str | None = None
+    note: str | None = None
+    """What to know of a trained one, such as that its record waits in the outbox."""
 
 
 class TrainResponse(BaseModel):

@@ -38,7 +38,7 @@ from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
-from vigie.serving.served import ModelKey, ServedModels, Snapshot
+from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
 from vigie.state import require_writable
 from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
@@ -175,7 +175,8 @@ class AnomalyDetectionService:
 
         This process goes on answering; it neither parses the rows nor imports the libraries that
         only training needs. The call returns when every detector is trained and, with a healthy
-        server, registered; figures may still be uploading.
+        server, registered; figures may still be uploading. Each trained detector has a ``note`` of
+        what the client should know, if anything.
 
         Parameters
         ----------
@@ -199,11 +200,14 @@ class AnomalyDetectionService:
                 process.stop()
             try:
                 for outcome in process.outcomes(body):
-                    if isinstance(outcome, Trained):
-                        served = process.open(outcome)
-                        self._cache(outcome, process.serving_form(outcome))
-                        self.registry.adopt(outcome.name, served)
-                    outcomes[outcome.name] = self._answer(outcome)
+                    if isinstance(outcome, Failed):
+                        outcomes[outcome.name] = self._answer(outcome)
+                        continue
+                    served, before = process.open(outcome), self._serving(outcome.name)
+                    self._cache(outcome, process.serving_form(outcome))
+                    self.registry.adopt(outcome.name, served)
+                    note = self._note(served, before)
+                    outcomes[outcome.name] = self._answer(outcome) | {"note": note}
             finally:
                 process.finish(self._on_registered)
         return outcomes
@@ -490,9 +494,31 @@ class AnomalyDetectionService:
         """Return an outcome as a dict, with the version that serves now."""
         answer = outcome.as_dict()
         if isinstance(outcome, Trained):
-            serving = self.served.get(ModelKey(EVERYTHING, outcome.name))
+            serving = self._serving(outcome.name)
             answer["serving_version"] = serving.version if serving else None
         return answer
+
+    def _serving(self, name: str) -> Served | None:
+        return self.served.get(ModelKey(EVERYTHING, name))
+
+    def _note(self, trained: Served, before: Served | None) -> str | None:
+        """Return what a client should know of a model that was just trained."""
+        notes = []
+        tracking = self.mlflow_service
+        if trained.version is None and tracking.enabled and tracking.outbox.waiting():
+            notes.append(
+                "It has no version yet: its record waits in the outbox until MLflow answers; "
+                "`vigie sync` sends it at once."
+            )
+        names = trained.model.feature_names
+        unnamed = tuple(f"feature_{number + 1}" for number in range(len(names)))
+        if before is not None and names == unnamed != before.model.feature_names:
+            notes.append(
+                "It knows its columns only as feature_1, feature_2 ..., but the model before it as "
+                f"{', '.join(before.model.feature_names[:4])} ...: readings with these names do "
+                "not fit it. Give feature_names."
+            )
+        return " ".join(notes) or None
 
     def _cache(self, trained: Trained, serving_form: Path) -> None:
         """Copy a version that was trained here to the cache, which saves the download."""
@@ -506,7 +532,7 @@ class AnomalyDetectionService:
 
     def _on_registered(self, registered: Registered) -> None:
         """Note the version of a served model that was registered after its training returned."""
-        served = self.served.get(ModelKey(EVERYTHING, registered.name))
+        served = self._serving(registered.name)
         if served is not None and served.version is None:
             self.served.note(served.model, version=registered.version, run_id=registered.run_id)
 

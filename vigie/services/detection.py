@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isnan
@@ -56,6 +56,8 @@ UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
 UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
+MOST_NAMED = 8
+"""Features that an error names."""
 PART = 100
 """Most readings of an asset in one transaction of the history."""
 
@@ -194,6 +196,7 @@ class Detection:
             if len(question.missing) == len(answering.served) and all(
                 place in places for places in question.missing.values()
             ):
+                _refuse_another_machine(readings[index], sensors, field)
                 _raise_unusable(
                     readings[index], next(iter(answering.ensemble.models.values())), field
                 )
@@ -714,6 +717,25 @@ def _refuse_words(reading: AnomalyDetectionRequest, sensors: Sensors, field: str
                 field=f"{field}context.{name}",
                 remedy="Give it as a number, in the unit of the training data.",
             )
+
+
+def _refuse_another_machine(reading: AnomalyDetectionRequest, sensors: Sensors, field: str) -> None:
+    """Refuse a reading whose features no model knows: to name those missing would not help."""
+    if not reading.values or set(reading.values) & set(sensors.names):
+        return
+    raise InvalidDataError(
+        "The reading seems to be of another machine: the models know none of its features "
+        f"({_some(reading.values)}).",
+        field=f"{field}features",
+        remedy=f"They know {_some(sensors.names)}: name the features as in training, or send the "
+        "reading to a service with models of its machine.",
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first names of many."""
+    shown = list(names)
+    return ", ".join(shown[:MOST_NAMED]) + (", ..." if len(shown) > MOST_NAMED else "")
 
 
 def _raise_unusable(reading: AnomalyDetectionRequest, model: TrainedModel, field: str) -> None:

@@ -730,6 +730,10 @@ def test_a_missing_feature_is_answered_by_what_the_model_knows(plant, asset):
     body = {"asset_id": asset, "features": {"rms": 0.4}}
     found = problem(plant.api.post("/detect", json=body), 422, "invalid-data")
     assert all(name in found["remedy"] for name in samples.FEATURE_NAMES)
+    assert "of another machine: the models know none of its features (rms)" in found["detail"]
+    body["features"]["flow_rate"] = 99.0
+    found = problem(plant.api.post("/detect", json=body), 422, "invalid-data")
+    assert "another machine" not in found["detail"]
 
 
 def test_features_that_no_model_knows_are_not_looked_at(plant, asset, healthy):
@@ -757,6 +761,16 @@ def test_a_reading_that_is_none_is_named_by_its_place(plant, body, field):
     assert found["field"] == field
     assert not found["detail"].endswith("..")
     assert "Value error" not in found["detail"]
+
+
+def test_a_training_without_names_is_told_what_its_version_knows(plant, healthy):
+    body = {"data": healthy[:40].tolist(), "model_names": ["one_class_svm"]}
+    model = answer(plant.api.post("/train", json=body))["models"]["one_class_svm"]
+    assert "only as feature_1, feature_2" in model["note"]
+    assert "Give feature_names" in model["note"]
+    body["feature_names"] = list(samples.FEATURE_NAMES)
+    model = answer(plant.api.post("/train", json=body))["models"]["one_class_svm"]
+    assert model["note"] is None
 
 
 def test_one_detector_that_fails_does_not_stop_the_others(plant, healthy):

@@ -119,6 +119,7 @@ def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
         answer = client.post("/train", json=body).json()
         assert answer["models"][NAME]["status"] == "trained"
         assert answer["models"][NAME]["version"] is None
+        assert "waits in the outbox until MLflow answers" in answer["models"][NAME]["note"]
         outbox = client.get("/status").json()["journal"]
         assert outbox["waiting"] == 1
         assert outbox["bytes"] > 10_000
