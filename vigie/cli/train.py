@@ -161,8 +161,8 @@ def train(
     if unpromoted:
         later = (
             f" The trainings are safe in the outbox ({tracking.outbox.folder.absolute()}): "
-            f"`vigie sync` in {Path.cwd()}, or a service that runs there, sends and promotes them once MLflow "
-            "answers."
+            f"`vigie sync` in {Path.cwd()}, or a service that runs there, sends and promotes them "
+            "once MLflow answers."
         )
         is_kept = tracking.enabled and bool(tracking.outbox.waiting())
         print_complaint(f"Not promoted: {', '.join(unpromoted)}.{later if is_kept else ''}")

@@ -375,6 +375,6 @@ class Recorder:
 
 def _kept_in(outbox: Outbox) -> str:
     return (
-        f" Records stay in {outbox.folder.absolute()} until they are sent: by `vigie sync` in "
-        f"{Path.cwd()}, or by a service that runs there."
+        f" Records stay in the outbox ({outbox.folder.absolute()}) until they are sent: by "
+        f"`vigie sync` in {Path.cwd()}, or by a service that runs there."
     )

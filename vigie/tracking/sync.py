@@ -118,7 +118,7 @@ def send(
         return _give_up(outbox, entry, error)
     except TrackingError as error:
         folder = outbox.folder.absolute()
-        server.log_refusal(error, f"Records stay in {folder} until they can be sent.")
+        server.log_refusal(error, f"Records stay in the outbox ({folder}) until they can be sent.")
         return f"stays: {error}"
     except (OSError, MemoryError) as error:
         return _stays(entry, error)
