@@ -35,6 +35,8 @@ REGULAR, NEAR = 0.9, 0.1
 """Share of the steps that lie this near the usual one, if rows come regularly."""
 GAP, IRREGULAR_GAP = 1.5, 10.0
 """A gap in usual steps, where rows come regularly, and where they do not."""
+DOUBLE, OFTEN = 2.0, 0.01
+"""In usual steps, a longer one that is no gap where it is more than this share of the steps."""
 LEAST_TO_TRAIN = 100
 """Rows before the first labelled fault from which these alone are proposed for training."""
 MOST_LABELS = 20
@@ -152,8 +154,11 @@ class TimeReport:
         Between these, in seconds.
     step_s : float or None
         The usual step between two rows of a machine, in seconds; None if there is none.
+    longer_step_s : float or None
+        A longer step, at most twice the usual one, that comes often too, as where clocks round;
+        None if there is none.
     is_regular : bool
-        Whether nearly all steps are like it.
+        Whether nearly all steps are like the usual one.
     n_gaps : int
         Number of gaps.
     longest_gap : Gap or None
@@ -169,6 +174,7 @@ class TimeReport:
     end: str
     span_s: float
     step_s: float | None
+    longer_step_s: float | None
     is_regular: bool
     n_gaps: int
     longest_gap: Gap | None
@@ -423,6 +429,11 @@ def _time(table: Table, machines: Sequence[Machine]) -> TimeReport | None:
         np.mean(np.abs(rising - usual) <= NEAR * usual) >= REGULAR
     )
     limit = np.inf if usual is None else usual * (GAP if is_regular else IRREGULAR_GAP)
+    longer = None
+    if usual is not None and is_regular:
+        double = rising[(rising > limit) & (rising <= DOUBLE * usual)]
+        if len(double) > OFTEN * len(rising):
+            longer, limit = float(double.max()), DOUBLE * usual
     begin, end = min(part.min() for part in times), max(part.max() for part in times)
     return TimeReport(
         columns=table.written.names,
@@ -432,6 +443,7 @@ def _time(table: Table, machines: Sequence[Machine]) -> TimeReport | None:
         end=_iso(end),
         span_s=float((end - begin).astype(np.int64)) / 1e6,
         step_s=None if usual is None else usual / 1e6,
+        longer_step_s=None if longer is None else longer / 1e6,
         is_regular=is_regular,
         n_gaps=int((steps > limit).sum()),
         longest_gap=_longest_gap(machines, limit),

@@ -77,7 +77,11 @@ def _of_time(time: TimeReport) -> str:
     text = f"Time: {' and '.join(time.columns)} ({time.written}{zone}), {_span(time)}"
     if time.step_s is not None:
         usual = "a row every" if time.is_regular else "rows come irregularly, mostly every"
-        text += f", {usual} {words_of(time.step_s)}"
+        step = words_of(time.step_s)
+        if time.longer_step_s is not None:
+            longest = words_of(time.longer_step_s)
+            step = f"{step.removesuffix(longest[longest.index(' ') :])} to {longest}"
+        text += f", {usual} {step}"
     gap = time.longest_gap
     if gap is None:
         text += "; no gap"

@@ -100,6 +100,27 @@ def test_gaps_and_repeated_times_are_counted_and_the_longest_gap_is_placed(path:
     assert (gap.row, gap.begin, gap.seconds) == (389, "2026-01-05T08:06:39Z", 61.0)
 
 
+def test_steps_that_a_clock_of_seconds_rounds_up_are_no_gaps(path: Path) -> None:
+    """Rows every 1.06 s, by a clock that tells full seconds."""
+    clock = np.datetime64("2026-01-05T08:00:00", "ms") + (1060 * np.arange(N)).astype("m8[ms]")
+    frame = table().assign(time=clock.astype("M8[s]").astype(str))
+    said = reported(frame, path).summary[2]
+    assert "a row every 1 to 2 s; no gap" in said
+    without = frame.drop(index=range(300, 305)).reset_index(drop=True)
+    assert (
+        "a row every 1 to 2 s; 1 gap, the longest 7 s after row 300"
+        in (reported(without, path).summary[2])
+    )
+
+
+def test_a_single_row_that_is_missing_is_a_gap(path: Path) -> None:
+    frame = table().drop(index=300).reset_index(drop=True)
+    assert (
+        "a row every 1 s; 1 gap, the longest 2 s after row 300"
+        in (reported(frame, path).summary[2])
+    )
+
+
 def test_a_zone_that_is_stated_is_the_zone_of_the_report(path: Path) -> None:
     time = reported(table(), path, timezone="Europe/Paris").time
     assert time is not None
