@@ -308,6 +308,7 @@ class Assessment:
             usual=usual,
             low=low,
             high=high,
+            imputed=np.zeros(frozen.shape, np.bool_),
             readings_ago=np.full(frozen.shape, UNKNOWN),
         ).by_row(at)
 

@@ -33,6 +33,8 @@ class Contributions:
     values, usual, low, high : ndarray of shape (n, n_sensors)
         The value scored, and the median and usual range in training, from the first model that
         uses the sensor; NaN where none does.
+    imputed : ndarray of bool of shape (n, n_sensors)
+        Whether no value was measured, so that ``values`` has an assumed one.
     readings_ago : ndarray of int of shape (n, n_sensors)
         How many readings before the row the sensor was at its most unusual, from a model of
         windows; ``UNKNOWN`` where there is no such model.
@@ -46,6 +48,7 @@ class Contributions:
     usual: Floats
     low: Floats
     high: Floats
+    imputed: NDArray[np.bool_]
     readings_ago: NDArray[np.intp]
 
     @classmethod
@@ -74,7 +77,7 @@ class Contributions:
         shape = len(at), len(timeline.sensors.names)
         surprise, parts = np.zeros(len(at)), np.zeros(shape)
         values, usual, low, high = (np.full(shape, np.nan) for _ in range(4))
-        ago = np.full(shape, UNKNOWN)
+        imputed, ago = np.zeros(shape, np.bool_), np.full(shape, UNKNOWN)
         for name, model in models:
             scored = np.flatnonzero(~np.isnan(surprises[name]))
             cells = np.ix_(scored, timeline.sensors.columns(model.feature_names))
@@ -91,9 +94,10 @@ class Contributions:
                 (high, model.high),
             ):
                 known[cells] = np.where(first, given(judged), known[cells])
+            imputed[cells] = np.where(first, timeline.unmeasured(model, at[scored]), imputed[cells])
             if explanation.readings_ago is not None:
                 ago[cells] = explanation.readings_ago
-        return cls(timeline, at, surprise, parts, values, usual, low, high, ago)
+        return cls(timeline, at, surprise, parts, values, usual, low, high, imputed, ago)
 
     @property
     def leading(self) -> NDArray[np.intp]:
@@ -113,6 +117,11 @@ class Contributions:
         order = np.argsort(-self.parts[row], kind="stable")
         return [self._sensor(row, column) for column in order.tolist() if known[column]]
 
+    def _fault(self, row: int, column: int) -> str | None:
+        """Return why a value could not be used."""
+        sensors, values = self.timeline.sensors, self.timeline.values[self.at[[row]]]
+        return sensors.examine(values).unusable(0).get(sensors.names[column])
+
     def _sensor(self, row: int, column: int) -> SensorContribution:
         arrays = (self.values, self.low, self.high)
         value, low, high = (float(array[row, column]) for array in arrays)
@@ -125,6 +134,7 @@ class Contributions:
             low=low,
             high=high,
             direction=direction(value, low, high),
+            imputed=self._fault(row, column) if self.imputed[row, column] else None,
             readings_ago=None if ago == UNKNOWN else ago,
             when=None if ago == UNKNOWN else as_datetime(self.timeline.times[self.at[row] - ago]),
         )

@@ -228,6 +228,20 @@ class Timeline:
         missing = np.isnan(rows)
         return np.where(missing & ~missing.all(axis=-1, keepdims=True), model.usual, rows)
 
+    def unmeasured(self, model: TrainedModel, at: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return which sensors a model explains at the rows ``at`` without a measured value.
+
+        Its value is missing there, or, where averages are judged, in all of their rows;
+        (n_at, n_features).
+        """
+        if self.complete:
+            return np.zeros((len(at), model.n_features), np.bool_)
+        n_rows = int(model.params.get("averaged_rows", 1))
+        missing: NDArray[np.bool_] = np.logical_and.reduce(
+            np.isnan(self.windows(model, n_rows, at)), axis=1
+        )
+        return missing
+
     def windows(self, model: TrainedModel, length: int, at: NDArray[np.intp]) -> Floats:
         """Return the ``length`` rows that end with each row of ``at``.
 

@@ -178,9 +178,8 @@ class _Kept:
         value, usual, low, high = self._found[1:, column].tolist()
         facts = {"value": value, "usual": usual, "low": low, "high": high}
         where = direction(value, low, high)
-        return sensor.model_copy(
-            update={**facts, "direction": where, "readings_ago": None, "when": None}
-        )
+        told = {"direction": where, "imputed": None, "readings_ago": None, "when": None}
+        return sensor.model_copy(update={**facts, **told})
 
 
 @dataclass

@@ -327,6 +327,9 @@ class SensorContribution(BaseModel):
     """Limits of the central 99 % of the training values."""
     direction: str
     """'above', 'below' or 'within' the usual range."""
+    imputed: str | None = None
+    """Why no measured value could be used (missing, out_of_range or wrong_unit), so that ``value``
+    is the assumed one; null if it was measured."""
     readings_ago: int | None = None
     """From a model of windows: how many readings before this one the sensor was at its most
     unusual, 0 for this one."""

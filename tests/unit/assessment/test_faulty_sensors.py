@@ -161,6 +161,22 @@ def test_an_anomaly_in_another_sensor_is_still_found(lenient, asset, away):
         assert result.sensors[0].name == "pressure"
     assert results[80].asset.state is AssetState.ALARM
     assert results[80].asset.sensors[0].name == "pressure"
+    # What was not measured is not told as if it were.
+    expected = {name: "missing" if name == away else None for name in SENSORS}
+    for sensors in (results[80].sensors, results[80].asset.sensors):
+        assert {sensor.name: sensor.imputed for sensor in sensors} == expected
+
+
+def test_an_impossible_value_is_told_as_assumed_and_only_where_it_was_read(lenient, asset):
+    rows = HEALTHY[:40].copy()
+    rows[20:, 1] += 1.0
+    requests = recording(asset, rows)
+    requests[30] = broken(requests[30], "flow", 100_000.0)
+    results = lenient.detect_anomalies_batch(requests)
+    told = [next(s for s in result.sensors if s.name == "flow") for result in results[29:32]]
+    assert [sensor.imputed for sensor in told] == [None, "wrong_unit", None]
+    # Averages of the latest rows were measured.
+    assert {sensor.imputed for sensor in results[31].asset.sensors} == {None}
 
 
 def test_two_sensors_may_be_away_at_once(lenient, asset):

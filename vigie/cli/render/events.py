@@ -71,11 +71,18 @@ def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...
         "\n".join(_when(event, first)),
         confidence,
         "\n".join(
-            _reason(sensor, units, _row_of(event, sensor, first))
-            for sensor in event.sensors[:2]
-            if sensor is event.sensors[0] or sensor.share >= WORTH_TELLING
+            _reason(sensor, units, _row_of(event, sensor, first)) for sensor in named_sensors(event)
         ),
     )
+
+
+def named_sensors(event: Event) -> list[SensorContribution]:
+    """Return the sensors of an event that are told: the first two, and those not measured."""
+    return [
+        sensor
+        for place, sensor in enumerate(event.sensors)
+        if place == 0 or (sensor.share >= WORTH_TELLING and (place == 1 or sensor.imputed))
+    ]
 
 
 def odds(p_value: float) -> str:
@@ -132,5 +139,8 @@ def _reason(sensor: SensorContribution, units: Mapping[str, str], row: int | Non
             value = "a word"
         return f"{name}\n  {value} never seen"
     value, usual = f"{sensor.value:.4g} {unit}".rstrip(), f"usual {sensor.usual:.4g}"
+    if sensor.imputed is not None:
+        assumed = "" if np.isnan(sensor.value) else f", assumed {value}"
+        return f"{name} {sensor.share:.0%}\n  {sensor.imputed.replace('_', ' ')}{assumed}"
     when = "" if row is None else f", peak at row {row}"
     return f"{name} {sensor.share:.0%}\n  {value} ({usual}){when}"

@@ -258,6 +258,7 @@ def event_figures(event: Event, first: int, asset: str | None = None) -> dict[st
                 "share": sensor.share,
                 "value": getattr(sensor, "word", None) or _known(sensor.value),
                 "usual": _known(sensor.usual),
+                "imputed": sensor.imputed,
                 "row": None
                 if (row := event.value_rows.get(sensor.name)) is None
                 else first + row + 1,
