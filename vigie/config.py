@@ -179,7 +179,9 @@ class Settings(BaseSettings):
     """Age at which a reading is deleted, in days; by default never. The newest 1000 of each asset
     stay, so no verdict depends on it."""
     max_gap_s: float = Field(3600.0, gt=0)
-    """A longer pause between two readings of an asset, in seconds, restarts its window."""
+    """A longer pause between two readings of an asset, in seconds, restarts its window. Readings
+    before and after a shorter one are judged as if they followed each other: lower it if readings
+    come every few seconds and a logger pauses for minutes."""
     log_format: LogFormat = "text"
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
     data: Path | None = None

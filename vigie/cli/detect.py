@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -109,6 +110,7 @@ def detect(
 
     Exit status: 0 done, 1 error, 2 wrong command line, 3 what --fail-on names was found.
     """
+    from vigie.tables.layout import HOLDS_UNITS
     from vigie.tables.machines import open_machines
 
     check_picture(picture)
@@ -139,7 +141,7 @@ def detect(
     streams = [(machine, stream(machine.asset, machine.columns)) for machine in machines]
     _print_lacking(streams, named[0])
     notes = machines[0].notes
-    print_notes(notes)
+    print_notes(note for note in notes if not note.endswith(HOLDS_UNITS))
     write = _print_events if output is Format.TABLE else partial(_write_rows, output=output)
     verdicts = write(streams, is_drawn=picture is not None)
     # A long file may show more than its first rows did: a clock that was set back, say.
@@ -292,7 +294,18 @@ def _parts(machine: Recording | Machine, stream: Stream) -> Iterator[Part]:
     """Yield the assessed rows of a machine."""
     sensors = stream.ensemble.sensors
     parts = stream.assess_all(machine.read(sensors.names, sensors.words))
-    return _counted(parts, machine.n_rows)
+    try:
+        yield from _counted(parts, machine.n_rows)
+    except InvalidDataError as error:
+        if (place := re.fullmatch(r"data\[(\d+)\]\.(.+)", error.field or "", re.S)) is None:
+            raise
+        is_missing = error.message.startswith("The value is nan")
+        raise InvalidDataError(
+            "The value is missing." if is_missing else error.message,
+            field=f"row {machine.first + int(place[1]) + 1}, {place[2]}",
+            remedy="Correct it, or judge such rows without the sensor: --faulty impute, which is "
+            "the default.",
+        ) from error
 
 
 def _versions(streams: Streams) -> dict[str, int | None]:
@@ -335,7 +348,7 @@ def _print_events(streams: Streams, *, is_drawn: bool) -> list[Verdict]:
         verdicts.append(verdict)
     told = [(verdict.asset, verdict.first, verdict.events.told()) for verdict in verdicts]
     if any(worst for _, _, worst in told):
-        out.print(event_sheet(told, units))
+        out.print(event_sheet(told, units, max(verdict.alarm_limit for verdict in verdicts)))
     n_events = sum(verdict.events.n_events for verdict in verdicts)
     if sum(len(worst) for _, _, worst in told) < n_events:
         each = " of each machine" if len(verdicts) > 1 else ""

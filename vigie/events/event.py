@@ -9,6 +9,9 @@ import numpy as np
 
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
 
+FEWEST_WATCHED = 5
+"""Fewest anomalies during a watch that make an event one: an isolated anomaly is none."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -44,6 +47,8 @@ class Event:
         The row in which the change behind an alarm began; None if that is unknown.
     began : datetime64[us] or None
         When it was measured.
+    n_watched : int
+        Anomalous readings at which the asset was to be watched.
     """
 
     first: int
@@ -61,6 +66,13 @@ class Event:
     value_rows: Mapping[str, int] = field(default_factory=dict)
     began_row: int | None = None
     began: np.datetime64 | None = None
+    n_watched: int = 0
+
+    @property
+    def is_watch(self) -> bool:
+        """Whether the asset was to be watched at half of its anomalies, and at several."""
+        is_long = self.n_watched >= FEWEST_WATCHED
+        return self.state is None and is_long and 2 * self.n_watched >= self.n_anomalies
 
     @property
     def is_alarm(self) -> bool:

@@ -236,6 +236,7 @@ class _OpenEvent:
     end: np.datetime64 | None = None
     n_members: int = 0
     n_anomalies: int = 0
+    n_watched: int = 0
     peak: int = -1
     p_value: float = np.inf
     p_value_of_reading: float = np.inf
@@ -259,6 +260,8 @@ class _OpenEvent:
         numbers = np.arange(self.n_members, self.n_members + len(members))
         self.n_members += len(members)
         self.n_anomalies += int(rows.is_anomaly[members].sum())
+        watched = rows.states[members] == STATES.index(AssetState.WATCH)
+        self.n_watched += int((watched & rows.is_anomaly[members]).sum())
         self.last, self.end = rows.first + int(members[-1]), rows.time(int(members[-1]))
         self.p_value_of_reading = float(np.fmin.reduce(readings, initial=self.p_value_of_reading))
         while (self.n_members - 1) // self.every >= MOST_EXPLAINED:
@@ -320,6 +323,7 @@ class _OpenEvent:
             value_rows=value_rows,
             began_row=began_row,
             began=began,
+            n_watched=self.n_watched,
         )
 
 

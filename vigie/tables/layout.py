@@ -20,6 +20,8 @@ MOST_FACTS = 10
 """Lines of facts on the site above the names."""
 FEWEST_BELOW_CODES, CODES_APART = 20, 10.0
 """Rows below a line that may hold codes, and how many of their ranges its numbers lie off."""
+HOLDS_UNITS = "holds units"
+"""The end of a note that says what a line is, and of no value how it is read."""
 
 _UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
 _IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
@@ -140,7 +142,7 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     }
     for i in range(at + 1, first):
         if i in head and are_units(lines[i]):
-            notes.append(f"Line {i + 1} holds units")
+            notes.append(f"Line {i + 1} {HOLDS_UNITS}")
             stated = zip(names, lines[i], strict=False)
             units |= {name: _bare_unit(cell) for name, cell in stated if cell.strip()}
         elif i in head:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from typer.testing import CliRunner, Result
 from vigie.assessment.status import STATES
 from vigie.cli import app
 from vigie.cli.render.events import event_sheet
+from vigie.cli.render.verdict import moved_to
 from vigie.cli.terminal import out
 from vigie.events.event import Event
 from vigie.events.gathering import Events, Rows
-from vigie.models.anomaly_data import AssetState
+from vigie.models.anomaly_data import AssetState, SensorContribution
 
 NAMES = ["vibration", "temperature [degC]", "current"]
 N_HEALTHY, N_ROWS, CHANGE = 1000, 420, 100
@@ -245,3 +247,185 @@ def test_a_picture_has_the_format_of_its_ending(folder):
         path = folder / f"line{ending}"
         assert detect(folder, "calm.csv", "--picture", path).exit_code == 0
         assert path.read_bytes().startswith(magic)
+
+
+def written(folder: Path, name: str, table: pd.DataFrame) -> str:
+    table.to_csv(folder / name, index=False)
+    return name
+
+
+def test_a_value_that_was_not_measured_is_told_as_assumed(folder):
+    table = recording(N_ROWS, 3)
+    table.loc[300, "current"] = np.nan
+    table.loc[300, "vibration"] += 1.0
+    table.loc[350, "vibration"] = 9e9
+    table.loc[350, "current"] += 3.0
+    file = written(folder, "missing.csv", table)
+    said = detect(folder, file).stdout
+    events = {event["first_row"]: event["sensors"] for event in found_in(folder, file)["events"]}
+    for row, name, fault in ((301, "current", "missing"), (351, "vibration", "wrong_unit")):
+        by_name = {sensor["name"]: sensor["imputed"] for sensor in events[row]}
+        assert by_name == {other: fault if other == name else None for other in NAMES}
+    told = [line for line in said.splitlines() if "assumed" in line]
+    assert all("usual" not in line for line in told)
+
+
+def test_a_missing_value_that_explains_an_anomaly_is_never_told_as_measured():
+    """A reading that is odd only because one of its values is missing and taken for usual."""
+    sensors = [
+        SensorContribution(
+            name=name, share=share, value=2.21, usual=2.2, low=1, high=3, direction="within",
+            imputed=fault,
+        )
+        for name, share, fault in [
+            ("current", 0.5, None), ("speed", 0.3, None), ("rms", 0.15, "missing")
+        ]
+    ]  # fmt: skip
+    shown = Console(width=100, file=io.StringIO())
+    event = Event(4, 4, 4, None, 1, 1e-3, None, sensors)
+    shown.print(event_sheet([(None, 0, [event])], {"rms": "mm/s"}))
+    said = shown.file.getvalue()
+    assert "2.21 (usual 2.2)" in said
+    assert "missing, assumed 2.21 mm/s" in said
+
+
+@pytest.fixture(scope="module")
+def paused(folder: Path) -> str:
+    """A recording with a pause of half an hour after row 200."""
+    table = recording(N_ROWS, 3)
+    table.loc[200:, "time"] += pd.Timedelta("29min")
+    return written(folder, "paused.csv", table)
+
+
+def test_a_pause_is_told_with_its_place_and_the_usual_step(folder, paused):
+    said = detect(folder, paused).stdout
+    assert "A pause of 30 min after row 200 (rows usually come every 60 s)." in said
+    assert "A pause" not in detect(folder, "calm.csv").stdout
+    [pause] = found_in(folder, paused)["pauses"]
+    assert (pause["after_row"], pause["duration_s"]) == (200, 1800.0)
+    assert found_in(folder, "calm.csv")["pauses"] == []
+
+
+def test_an_alarm_right_after_a_pause_is_told_with_the_setting_that_judges_rows_apart(folder):
+    table = recording(N_ROWS, 2, step=9.0)
+    table.loc[CHANGE:, "time"] += pd.Timedelta("29min")
+    file = written(folder, "after.csv", table)
+    said = detect(folder, file).stdout
+    assert "alarm or a drift begins shortly after one. With VIGIE_MAX_GAP_S=600" in said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIGIE_MAX_GAP_S", "600")
+        again = detect(folder, file).stdout
+    assert "A pause of 30 min after row 100 (rows usually come every 60 s)." in again
+    assert "VIGIE_MAX_GAP_S" not in again
+
+
+def test_rows_that_come_irregularly_have_no_pause(folder):
+    table, rng = recording(N_ROWS, 3), np.random.default_rng(5)
+    steps = np.where(rng.random(N_ROWS) < 0.2, 60.0, 1.0)
+    table["time"] = pd.Timestamp("2026-03-04") + pd.to_timedelta(np.cumsum(steps), unit="s")
+    assert "A pause" not in detect(folder, written(folder, "uneven.csv", table)).stdout
+
+
+def lines_of(svg: Path) -> int:
+    """Return of how many pieces the lines of a picture are."""
+    curves = re.findall(
+        r'<path d="(M[^"]*)"[^>]*stroke: #3a86c8; stroke-width: 0.9', svg.read_text(), re.S
+    )
+    return sum(curve.count("M") for curve in curves)
+
+
+def test_the_lines_of_a_picture_break_at_a_pause(folder, paused):
+    pieces = {}
+    for file in ("calm.csv", paused):
+        path = folder / "pause.svg"
+        assert detect(folder, file, "--picture", path).exit_code == 0
+        pieces[file] = lines_of(path)
+    # One curve of the verdict, one for each sensor, and the one in the legend.
+    assert pieces["calm.csv"] == 1 + len(NAMES) + 1
+    assert pieces[paused] == 2 * (1 + len(NAMES)) + 1
+
+
+def test_a_picture_marks_an_alarm_above_the_sensors_that_it_names_alone(folder):
+    path = folder / "alarm.svg"
+    detect(folder, "jump.csv", "--picture", path)
+    bars = path.read_text().count("fill: #d1495b")
+    [alarm] = [e for e in found_in(folder, "jump.csv")["events"] if e["state"] == "alarm"]
+    named = [s for n, s in enumerate(alarm["sensors"][:2]) if n == 0 or s["share"] >= 0.1]
+    # One above the verdict, one in the legend.
+    assert bars == 2 + len(named) < 2 + len(NAMES)
+
+
+def ended(latest: float, farthest: float, n_sensors: int = 2) -> str:
+    """Return how a file is told to end in an alarm of a sensor that is usually at 10 to 20."""
+
+    def read(value: float) -> list[SensorContribution]:
+        where = "above" if value > 20.0 else "within"
+        facts = {"usual": 15.0, "low": 10.0, "high": 20.0, "share": 1 / n_sensors}
+        return [
+            SensorContribution(name=name, value=value, direction=where, **facts)
+            for name in ("temp", "flow")[:n_sensors]
+        ]
+
+    event = Event(0, 9, 9, AssetState.ALARM, 9, 1e-4, None, read(farthest), latest=read(latest))
+    return moved_to(event, {"temp": "degC"})
+
+
+def test_an_alarm_within_the_trained_range_says_that_the_values_do_not_fit_together():
+    assert ended(12.0, 13.0) == (
+        "temp is at 12 degC, within its trained range (10 to 20), but unusual together with the "
+        "other sensors"
+    )
+    assert "but unusual after the rows before" in ended(12.0, 13.0, n_sensors=1)
+    assert "temp was at 25 and is at 12 degC (trained 10 to 20)" in ended(12.0, 25.0)
+    assert "temp has risen to 25 degC (trained 10 to 20)" in ended(25.0, 25.0)
+
+
+@pytest.mark.parametrize(("n_watched", "name"), [(9, "watch"), (4, "anomalies")])
+def test_anomalies_at_which_the_machine_is_to_be_watched_are_a_watch(n_watched, name):
+    states = np.full(18, STATES.index(AssetState.NORMAL))
+    states[18 - n_watched :] = STATES.index(AssetState.WATCH)
+    p_values, events = np.full(18, 1e-7), Events()
+    events.add(Rows(0, states, np.full(18, True), p_values, p_values, 0.01))
+    shown = Console(width=100, file=io.StringIO())
+    shown.print(event_sheet([(None, 0, events.told())], limit=0.002))
+    assert f"\u2502 {name} " in shown.file.getvalue()
+    told = " ".join(shown.file.getvalue().split())
+    assert "raise an alarm from 1 in 500; single rows, however rare, do not" in told
+
+
+def test_a_stretch_of_anomalies_is_at_least_a_watch_and_says_why_it_is_no_alarm(folder):
+    """Models of few rows, and a fault that leaves the averages where they are."""
+    few = ["--rows", "1:300", "--model", "isolation_forest", "--save", folder / "few"]
+    assert run("train", folder / "healthy.csv", *few).exit_code == 0
+    table = recording(N_ROWS, 6)
+    table.loc[200:259, "current"] += 2.5 * (-1.0) ** np.arange(60)
+    file = folder / written(folder, "chatter.csv", table)
+    result = run("detect", file, "--load", folder / "few", "--fail-on", "watch")
+    assert result.exit_code == 3
+    assert "\u2502 watch " in result.stdout
+    assert "are a watch and no alarm: for that, 300 training rows are too few" in result.stdout
+
+
+def test_a_missing_value_that_is_refused_is_told_by_its_row(folder):
+    table = recording(N_ROWS, 3)
+    table.loc[378, "vibration"] = np.nan
+    file = written(folder, "refused.csv", table)
+    said = str(detect(folder, file, "--faulty", "refuse").exception)
+    assert said.startswith("row 379, vibration: The value is missing.")
+    assert "--faulty impute" in said
+    assert "row 379, " in str(
+        detect(folder, file, "--faulty", "refuse", "--rows", "300:").exception
+    )
+    table.loc[378, "vibration"] = 9e9
+    file = written(folder, "refused.csv", table)
+    said = str(detect(folder, file, "--faulty", "refuse").exception)
+    assert said.startswith("row 379, vibration: 9e+09 is hundreds of times")
+    assert "--faulty impute" in said
+
+
+def test_a_line_of_units_is_no_news_to_a_model_that_was_trained(folder):
+    table = recording(60, 3)
+    units = pd.DataFrame([["", "mm/s", "degC", "A"]], columns=table.columns)
+    file = written(folder, "units.csv", pd.concat([units, table.astype(str)]))
+    assert "Line 2 holds units" in run("inspect", folder / file).stdout
+    assert detect(folder, file).stderr == ""

@@ -13,6 +13,7 @@ from rich.table import Table as Sheet
 from vigie.assessment.timeline import Times
 from vigie.backtest import DAY_S, Backtest, Confusion, Fault
 from vigie.cli.render import timeline
+from vigie.cli.render.pauses import Pauses
 from vigie.cli.render.sensors import places
 from vigie.cli.render.times import short_span
 from vigie.detectors.base import Floats
@@ -135,6 +136,8 @@ def write_picture(
     x = places(0, len(result.labels), result.times)
     blocks = timeline.Blocks()
     blocks.add(x, result.asset, values)
+    pauses = Pauses()
+    pauses.add(result.times)
     half = 0.5 if result.times is None else 0.0
 
     def spans(rows: Sequence[Stretch]) -> timeline.Spans:
@@ -151,6 +154,7 @@ def write_picture(
             state: spans(stretches(result.in_state(state), result.train_rows))
             for state in timeline.COLOURS
         },
+        pauses=[(float(x[pause.row]), float(x[pause.row + 1])) for pause in pauses.all()],
         training=spans([(0, result.train_rows - 1)]),
         labelled=spans(stretches(result.labels)),
         first=[names[column] for column in _moved_most(result, values)],

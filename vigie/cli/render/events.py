@@ -13,11 +13,11 @@ from vigie.events.event import Event
 from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenContribution
 from vigie.tables.report_words import words_of
 
-CAPTION = (
-    "how sure: how rarely a healthy machine looks like the worst row of the event (alarms and "
-    "drifts: like its averages of the latest rows). sensors: share of the deviation, and the most "
-    "unusual measured value."
+HOW_SURE = (
+    "how sure: how rarely a healthy machine looks like the worst row of the event; alarms and "
+    "drifts: like its averages of the latest rows"
 )
+SENSORS = "sensors: share of the deviation, and the most unusual measured value."
 STYLES = {AssetState.ALARM: "bold red"}
 """Of states; others are yellow."""
 CERTAIN = {AssetState.BAD_DATA, AssetState.UNKNOWN_OPERATING_POINT}
@@ -32,6 +32,7 @@ WORTH_TELLING = 0.1
 def event_sheet(
     machines: Sequence[tuple[str | None, int, Sequence[Event]]],
     units: Mapping[str, str] | None = None,
+    limit: float | None = None,
 ) -> Sheet:
     """Return events as a table for the terminal.
 
@@ -42,8 +43,14 @@ def event_sheet(
         events.
     units : mapping of str to str, optional
         Units of the sensors.
+    limit : float, optional
+        The p-value of a machine that raises an alarm.
     """
-    sheet = Sheet(header_style="bold", caption=CAPTION, caption_justify="left")
+    of_alarms = ""
+    if limit is not None:
+        of_alarms = f", which raise an alarm from {odds(limit)}; single rows, however rare, do not"
+    caption = f"{HOW_SURE}{of_alarms}. {SENSORS}"
+    sheet = Sheet(header_style="bold", caption=caption, caption_justify="left")
     has_assets = any(asset is not None for asset, _, _ in machines)
     has_times = any(event.start is not None for _, _, events in machines for event in events)
     if has_assets:
@@ -96,6 +103,8 @@ def odds(p_value: float) -> str:
 
 def _name(event: Event) -> str:
     state = event.state
+    if event.is_watch:
+        return f"[yellow]{AssetState.WATCH.words}[/]"
     if state is None:
         lasts = event.n_anomalies >= FEWEST_IN_A_ROW and 2 * event.n_anomalies > event.n_rows
         return "anomalies" if lasts else "isolated\nanomalies"

@@ -136,7 +136,7 @@ def _draw(axes: Any, column: ColumnReport, machine: Machine, x: Floats, gap: flo
     drawn = _drawn(x, values, gap)
     axes.fill_between(drawn.x, drawn.low, drawn.high, color=ACCENT, linewidth=0.5, alpha=0.7)
     axes.plot(drawn.x, (drawn.low + drawn.high) / 2, color=ACCENT, linewidth=0.9)
-    alone = _alone(drawn.low)
+    alone = is_alone(drawn.low)
     axes.plot(drawn.x[alone], drawn.low[alone], ".", color=ACCENT, markersize=2)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
@@ -204,7 +204,7 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(max(first - 1, 0), min(last + 1, len(mask) - 1)) for first, last in stretches(mask)]
 
 
-def _alone(values: Floats) -> NDArray[np.bool_]:
+def is_alone(values: Floats) -> NDArray[np.bool_]:
     """Return which values have none beside them, so that no line shows them."""
     known = np.isfinite(values)
     before, after = np.append(False, known[:-1]), np.append(known[1:], False)

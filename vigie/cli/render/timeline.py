@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.cli.render.sensors import ACCENT, ALERT, INK, WIDTH, label_times, save, text_of
+from vigie.cli.render.sensors import ACCENT, ALERT, INK, WIDTH, is_alone, label_times, save, text_of
 from vigie.detectors.base import MAX_SURPRISE, Floats
 from vigie.models.anomaly_data import AssetState
 from vigie.tables.names import with_unit
-from vigie.tracking.axes import broken
 
 COLOURS = {
     AssetState.ALARM: ALERT,
@@ -103,6 +102,10 @@ class Picture:
         The p-value of the asset below which an alarm is raised.
     states : mapping of AssetState to spans
         When the asset was in a state.
+    named : mapping of str to spans, optional
+        By sensor, the alarms that name it; by default it is unknown which do.
+    pauses : spans
+        Between which rows there is a pause.
     training, labelled : spans
         Rows that were trained on, and those labelled as faulty.
     first : sequence of str
@@ -117,6 +120,8 @@ class Picture:
     sensors: Sequence[str]
     limit: float
     states: Mapping[AssetState, Spans]
+    named: Mapping[str, Spans] | None = None
+    pauses: Spans = ()
     training: Spans = ()
     labelled: Spans = ()
     first: Sequence[str] = ()
@@ -202,13 +207,18 @@ class Picture:
         low, high = (self._broken(ends[:, column]) for ends in (self.blocks.low, self.blocks.high))
         axes.fill_between(x, low, high, color=ACCENT, linewidth=0.5, alpha=0.6)
         axes.plot(x, (low + high) / 2, color=ACCENT, linewidth=0.9)
+        alone = is_alone(low)
+        axes.plot(x[alone], low[alone], ".", color=ACCENT, markersize=2)
         axes.locator_params(axis="y", nbins=3)
         axes.ticklabel_format(axis="y", useOffset=False)
         bottom, top = axes.get_ylim()
         axes.set_ylim(bottom, top)
         self._shade(axes, bottom, top - bottom)
-        self._bars(axes, self.states.get(AssetState.ALARM, ()), top - 0.05 * (top - bottom),
-                   0.05 * (top - bottom), color=ALERT)  # fmt: skip
+        alarms = self.states.get(AssetState.ALARM, ())
+        if self.named is not None:
+            alarms = self.named.get(name, ())
+        self._bars(axes, alarms, top - 0.05 * (top - bottom), 0.05 * (top - bottom),
+                   color=ALERT)  # fmt: skip
         title = text_of(with_unit(name, self.units.get(name)))
         axes.set_title(title, fontsize=9, loc="left", pad=3, color=INK)
 
@@ -227,5 +237,12 @@ class Picture:
             axes.broken_barh(drawn, (bottom, height), linewidth=0, **look)
 
     def _broken(self, values: Floats) -> Floats:
-        """Return values with a NaN in each long pause, which breaks a line there."""
-        return broken(values, self.blocks.x)
+        """Return values with a NaN in each pause, which breaks a line there.
+
+        Those of less than a block of rows are too short to be seen.
+        """
+        width = float(np.median(np.diff(self.blocks.x))) if len(self.blocks.x) > 1 else 0.0
+        ends = [end for begin, end in self.pauses if end - begin > width]
+        at = np.unique(np.searchsorted(self.blocks.x, ends))
+        with_gaps: Floats = np.insert(values, at, np.nan)
+        return with_gaps

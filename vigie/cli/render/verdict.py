@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import numpy as np
 
 from vigie.assessment.assessment import UNKNOWN_POINT
 from vigie.assessment.ensemble import Ensemble
-from vigie.assessment.status import STATES
+from vigie.assessment.status import OF_FORECASTS, RECENT, STATES
 from vigie.assessment.stream import Faults, Part, StateCounts
 from vigie.assessment.trained_range import OutOfRange, TrainedRanges
+from vigie.cli.render.events import named_sensors
+from vigie.cli.render.pauses import Pauses
 from vigie.cli.render.rows import event_figures, range_figures
 from vigie.cli.render.sensors import places
 from vigie.cli.render.timeline import Blocks, Picture
@@ -20,6 +23,7 @@ from vigie.cli.render.times import iso, short
 from vigie.events.event import Event
 from vigie.events.gathering import TOLD, VALUED, Events, Rows
 from vigie.models.anomaly_data import AssetState
+from vigie.tables.report_words import words_of
 
 ADVICE = {
     AssetState.DRIFT: "Check the machine now; train again only if this is normal.",
@@ -30,7 +34,7 @@ ADVICE = {
 """What a state means, and what to do, if its name does not say it."""
 ENDS = {
     AssetState.NORMAL: "is normal",
-    AssetState.WATCH: "is to be watched: the latest readings are somewhat unusual",
+    AssetState.WATCH: "is to be watched: the latest readings are unusual",
     AssetState.BAD_DATA: "is not seen as it is (bad data)",
     AssetState.DRIFT: "is in drift",
     AssetState.UNKNOWN_OPERATING_POINT: "is at an unknown operating point",
@@ -76,6 +80,8 @@ class Verdict:
         Rows, and anomalous ones.
     events : Events
         The events.
+    alarm_limit : float
+        The p-value of the machine that raises an alarm.
     """
 
     def __init__(
@@ -92,8 +98,8 @@ class Verdict:
         self._has_events = has_events or is_drawn
         self._blocks = Blocks() if is_drawn else None
         self._sensors: tuple[str, ...] = ()
-        self._is_time, self._limit = False, 1.0
-        self._faults, self._states = Faults(), StateCounts()
+        self._is_time, self.alarm_limit = False, 1.0
+        self._faults, self._states, self._pauses = Faults(), StateCounts(), Pauses()
         self._at_unknown, self._anomalous = TrainedRanges(), TrainedRanges()
         self._state, self._end = AssetState.UNKNOWN, None
         self._n_waiting = 0
@@ -105,9 +111,11 @@ class Verdict:
         self.n_rows += len(is_anomaly)
         self.n_anomalies += int(np.count_nonzero(is_anomaly))
         self._states.add(part)
+        self._pauses.add(part.times)
         self._ensemble = part.assessment.ensemble
         if len(states):
             self._state = STATES[states[-1]]
+            self.alarm_limit = part.assessment.alarm_limit
             self._end = None if part.times is None else part.times[-1]
             since_gap = part.assessment.timeline.rows_since_gap[part.assessment.scores.first :]
             is_waiting = since_gap < self._ensemble.fewest_rows
@@ -126,7 +134,7 @@ class Verdict:
         sensors = assessment.rows.sensors
         drawn = [i for i, name in enumerate(sensors.names) if name not in sensors.words]
         self._sensors = tuple(sensors.names[i] for i in drawn)
-        self._is_time, self._limit = part.times is not None, assessment.alarm_limit
+        self._is_time = part.times is not None
         x = places(self.first + part.first, len(assessment), part.times)
         blocks.add(x, assessment.asset_p_values, assessment.rows.values[:, drawn])
 
@@ -134,10 +142,14 @@ class Verdict:
         """Return the verdict and the sensors over time, with the events that are listed."""
         assert self._blocks is not None
         states: dict[AssetState, list[tuple[float, float]]] = {}
+        named: dict[str, list[tuple[float, float]]] = {}
         moved: dict[str, float] = {}
         for event in self.events.told():
             if event.state is not None:
                 states.setdefault(event.state, []).append(self._span(event))
+            if event.is_alarm:
+                for sensor in named_sensors(event):
+                    named.setdefault(sensor.name, []).append(self._span(event))
             for sensor in event.sensors:
                 moved[sensor.name] = moved.get(sensor.name, 0.0) + sensor.share * event.n_rows
         return Picture(
@@ -145,8 +157,10 @@ class Verdict:
             blocks=self._blocks,
             is_time=self._is_time,
             sensors=self._sensors,
-            limit=self._limit,
+            limit=self.alarm_limit,
             states=states,
+            named=named,
+            pauses=[tuple(places(0, 2, np.array(pause[1:]))) for pause in self._pauses.all()],
             first=sorted(moved, key=lambda name: -moved[name]),
             units=units,
         )
@@ -176,7 +190,7 @@ class Verdict:
                 )
             return f"At the end of the file the state of {whose} is unknown."
         end = self.end()
-        moved = "" if end.event is None else _moved(end.event, units)
+        moved = "" if end.event is None else moved_to(end.event, units)
         return f"At the end of the file {whose} {ENDS[self._state]}{moved and f': {moved}'}."
 
     @property
@@ -211,13 +225,15 @@ class Verdict:
         """Yield what to say below the table of events."""
         for fault in self._faults.all():
             yield f"{replace(fault, first_row=fault.first_row + self.first)}."
+        yield from self._on_pauses()
+        yield from self._on_watches()
         ranges = _ranges(self.out_of_range(), units)
         for state, advice in ADVICE.items():
             if (found := self._states.of(state)) is not None:
                 moved = ""
                 if state is AssetState.DRIFT:
                     drifts = [e for e in self.events.told() if e.state is state]
-                    moved = _moved(drifts[-1], units) if drifts else ""
+                    moved = moved_to(drifts[-1], units) if drifts else ""
                 rest = f" {ranges}{TRAIN}" if state is AssetState.UNKNOWN_OPERATING_POINT else ""
                 yield (
                     f"{state.words.capitalize()} in {found.n_rows} of {self.n_rows} rows, from row "
@@ -245,6 +261,58 @@ class Verdict:
                 f"No model could judge {n_silent} of {self.n_rows} rows: the context "
                 "or all sensors are missing, or the context was never seen in training."
             )
+
+    def _on_watches(self) -> Iterator[str]:
+        """Yield why anomalies in a row are no alarm, where the training rows are too few."""
+        ensemble, has_watch = self._ensemble, any(e.is_watch for e in self.events.told())
+        if ensemble is None or not has_watch:
+            return
+        limit = min(self.alarm_limit, OF_FORECASTS.at(ensemble.contamination)[1])
+        if not ensemble.least_p_value >= limit:
+            return
+        n_rows = min(m.calibration.n_samples for m in ensemble.models.values() if m.window == 1)
+        fewest = math.ceil((n_rows + 1) * ensemble.least_p_value / limit)
+        yield (
+            f"Anomalous readings alone, however many come in a row, are a watch and no alarm: for "
+            f"that, {n_rows:,} training rows are too few; train on {fewest:,} or more."
+        )
+
+    def pause_figures(self) -> list[dict[str, Any]]:
+        """Return the pauses as plain data, with rows counted from 1."""
+        return [
+            {
+                **({} if self.asset is None else {"asset": self.asset}),
+                "after_row": self.first + pause.row + 1,
+                "from": iso(pause.begin),
+                "to": iso(pause.end),
+                "duration_s": pause.seconds,
+            }
+            for pause in self._pauses.all()
+        ]
+
+    def _on_pauses(self) -> Iterator[str]:
+        """Yield the longest pause, and how to judge the rows after a pause by themselves."""
+        pauses = self._pauses.all()
+        if not pauses or self._ensemble is None:
+            return
+        longest, usual = max(pauses, key=lambda pause: pause.seconds), self._pauses.usual_s
+        others = f", the longest of {len(pauses)}" if len(pauses) > 1 else ""
+        often = f" (rows usually come every {words_of(usual)})" if usual else ""
+        limit = self._pauses.limit_s
+        setting = f"{limit:.0f}" if limit >= 10.0 else f"{limit:.2g}"
+        line = (
+            f"A pause of {words_of(longest.seconds)} after row {self.first + longest.row + 1}"
+            f"{others}{often}."
+        )
+        spanned = [pause.row for pause in pauses if pause.seconds <= self._ensemble.max_gap_s]
+        begins = [event.first for event in self.events.told() if event.state in VALUED[1:]]
+        if any(0 < begin - row <= RECENT for begin in begins for row in spanned):
+            line += (
+                " The rows before a pause are judged together with those after it, and an alarm or "
+                f"a drift begins shortly after one. With VIGIE_MAX_GAP_S={setting}, the models "
+                "begin anew after such a pause."
+            )
+        yield line
 
 
 class End(NamedTuple):
@@ -279,6 +347,7 @@ class End(NamedTuple):
                 {
                     "name": sensor.name,
                     "value": sensor.value,
+                    "imputed": sensor.imputed,
                     "trained_low": sensor.low,
                     "trained_high": sensor.high,
                 }
@@ -326,25 +395,36 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             for verdict in verdicts
             for figures in range_figures(verdict.out_of_range(), verdict.asset)
         ],
+        "pauses": [figures for verdict in verdicts for figures in verdict.pause_figures()],
         "at_end": [verdict.end().figures(verdict.asset) for verdict in verdicts],
     }
 
 
-def _moved(event: Event, units: Mapping[str, str]) -> str:
+def moved_to(event: Event, units: Mapping[str, str]) -> str:
     """Return what the sensors of an event read at last, and what they read in training."""
     if event.state is AssetState.BAD_DATA:
         frozen = [sensor.name for sensor in event.sensors if sensor.share > 0.0]
         return f"{', '.join(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen" if frozen else ""
     if event.state not in VALUED:
         return ""
-    known = [sensor for sensor in event.latest if sensor.low < sensor.high]
+    known = [s for s in event.latest if s.low < s.high and s.imputed is None]
     outside = [sensor for sensor in known[1:MOST_NAMED] if sensor.direction != "within"]
+    farthest = {sensor.name: sensor for sensor in event.sensors}
+    why = "but unusual together with the other sensors"
+    if len(event.sensors) == 1:
+        why = "but unusual after the rows before"
     told = []
     for sensor in [*known[:1], *outside]:
         unit = units.get(sensor.name, "")
-        verb = {"above": "has risen to", "below": "has fallen to"}.get(sensor.direction, "is at")
-        value = f"{sensor.value:.4g} {unit}".rstrip()
-        told.append(f"{sensor.name} {verb} {value} (trained {_range(sensor.low, sensor.high)})")
+        value, trained = f"{sensor.value:.4g} {unit}".rstrip(), _range(sensor.low, sensor.high)
+        verb = {"above": "has risen to", "below": "has fallen to"}.get(sensor.direction)
+        if verb is None and farthest[sensor.name].direction != "within":
+            was = f"was at {farthest[sensor.name].value:.4g}"
+            told.append(f"{sensor.name} {was} and is at {value} (trained {trained})")
+        elif verb is None:
+            told.append(f"{sensor.name} is at {value}, within its trained range ({trained}), {why}")
+        else:
+            told.append(f"{sensor.name} {verb} {value} (trained {trained})")
     return ", ".join(told)
 
 
