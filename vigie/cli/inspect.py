@@ -57,7 +57,7 @@ def _print(report: Report, explain: bool, asked: Sequence[str]) -> None:
     from vigie.cli.render import report as rendered
 
     _print_lines(rendered.headline(report))
-    out.print(rendered.sheet(report))
+    out.print(rendered.sheet(report, out.width))
     _print_lines(rendered.below(report))
     if explain:
         out.print("\nWhy:", style="bold")

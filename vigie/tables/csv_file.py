@@ -81,6 +81,8 @@ class CsvFile:
         The names of the columns.
     units : dict of str to str
         Units, where the file has them.
+    forms : dict of str to str
+        How times are written, where the file says so.
     n_rows : None
         The number of rows is not known in advance.
     notes : list of str
@@ -121,6 +123,7 @@ class CsvFile:
         self.has_quotes = any(self.dialect.quote in line for line in readings)
         layout = self.dialect.layout
         self.columns, self.units, self.notes = layout.names, layout.units, list(layout.notes)
+        self.forms = layout.forms
         if of_encoding:
             self.notes.append(of_encoding)
         self._first_lines = lines[:COMPARED_LINES]

@@ -344,9 +344,16 @@ def separator_reasons(
         found = "There is one column: no separator splits all rows alike"
     else:
         said = ", as stated" if stated is not None else ""
+        made = _counts(body, dialect.separator, dialect.quote)
+        n_columns, n_cells = len(dialect.layout.names), dialect.layout.n_cells
+        if n_cells > n_columns:
+            end = "one" if n_cells == n_columns + 1 else "several"
+            made = f"{n_columns} columns; each line has {n_cells} cells, since it ends in {end}"
+        elif not body:
+            made = f"{n_columns} columns"
         found = (
             f"{_in_words(dialect.separator).capitalize()} stand between the cells{said}: they make "
-            f"{_counts(body, dialect.separator, dialect.quote)}"
+            f"{made}"
         )
     return [found, *(f"Not chosen: {other}" for other in others)]
 

@@ -59,6 +59,7 @@ class ExcelFile:
         as_text = [[_text(cell) for cell in row] for row in rows[:LAYOUT_ROWS]]
         self.layout: Layout = find_layout(as_text)
         self.columns, self.units = self.layout.names, self.layout.units
+        self.forms = self.layout.forms
         self.notes = list(self.layout.notes)
         if others and sheet is None:
             self.notes.append(f"Read the sheet {self.sheet!r}; --sheet names another one")

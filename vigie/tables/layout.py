@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 
 from vigie.errors import InvalidDataError
+from vigie.tables.date_forms import is_form
 from vigie.tables.find_times import is_named
 from vigie.tables.numbers import MISSING
 from vigie.tables.spelling import dress_of
@@ -50,6 +51,8 @@ class Layout:
         Cells in each of its rows, which may end in an empty one.
     units : dict of str to str
         Units of columns, from a line of their own or from brackets in the names.
+    forms : dict of str to str
+        How the times of columns are written, where the line of units tells that.
     has_header : bool
         Whether the names stand in the file.
     notes : tuple of str
@@ -62,6 +65,7 @@ class Layout:
     first: int
     n_cells: int
     units: dict[str, str] = field(default_factory=dict)
+    forms: dict[str, str] = field(default_factory=dict)
     has_header: bool = True
     notes: tuple[str, ...] = ()
     lacks_last: bool = False
@@ -98,7 +102,7 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     first = next((i for i in used if _is_reading(lines[i], kinds)), None)
     if first is None:
         header = next((i for i in used if len(lines[i]) == n_cells), used[0])
-        return _without_rows(lines[header], header, len(lines) == len(used) == 1)
+        return _without_rows(lines, header, len(lines) == len(used) == 1)
     named = _names_below_facts(lines, used, first, kinds)
     first = first if named is None else next(i for i in used if i > named)
     rows_above = _rows_above(lines, first, kinds) if named is None else []
@@ -140,15 +144,26 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     units = {
         n: m["unit"].strip() for n in names if (m := _IN_NAME.match(n)) and _is_unit(m["unit"])
     }
+    forms: dict[str, str] = {}
     for i in range(at + 1, first):
         if i in head and are_units(lines[i]):
             notes.append(f"Line {i + 1} {HOLDS_UNITS}")
-            stated = zip(names, lines[i], strict=False)
-            units |= {name: _bare_unit(cell) for name, cell in stated if cell.strip()}
+            stated, written = _units_and_forms(names, lines[i])
+            units |= stated
+            forms |= written
         elif i in head:
             lacks = "no time" if any(map(is_number, lines[i])) else "no reading"
             notes.append(f"Line {i + 1} holds {lacks} and is passed over")
-    return Layout(names, first, n_cells, units, notes=tuple(notes))
+    return Layout(names, first, n_cells, units, forms, notes=tuple(notes))
+
+
+def _units_and_forms(names: Sequence[str], cells: Cells) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what a line of units says of each column: its unit, or how its times are written."""
+    said = {
+        name: _bare_unit(cell) for name, cell in zip(names, cells, strict=False) if cell.strip()
+    }
+    forms = {name: text for name, text in said.items() if is_form(text)}
+    return {name: text for name, text in said.items() if name not in forms}, forms
 
 
 def is_ruler(cells: Cells) -> bool:
@@ -564,12 +579,20 @@ def _counts_rows(rows: Sequence[Cells], width: int) -> bool:
     return {b - a for a, b in pairwise(numbers)} in ({1}, {-1})
 
 
-def _without_rows(cells: Cells, at: int, is_all: bool) -> Layout:
-    """Return the layout of a table that has names only."""
+def _without_rows(lines: Sequence[Cells], at: int, is_all: bool) -> Layout:
+    """Return the layout of a table that has names only, and maybe units below them."""
+    below = [i for i in range(at + 1, len(lines)) if any(map(str.strip, lines[i]))]
+    has_units = bool(below) and sum(map(_is_unit_or_form, lines[below[0]])) > 0
+    has_units = has_units and are_units(lines[below[0]])
+    first = below[0] + 1 if has_units else at + 1
+    n_cells = len(lines[at])
+    cells = lines[at][: _width(lines, [at], first, n_cells)]
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
     if not is_all and len(names) < 2:
         raise NoReadingError("No line of it holds a number.", field="FILE")
-    return Layout(names, at + 1, len(cells))
+    units, forms = _units_and_forms(names, lines[below[0]]) if has_units else ({}, {})
+    notes = (f"Line {first} holds units",) if has_units else ()
+    return Layout(names, first, n_cells, units, forms, notes=notes)
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
@@ -588,9 +611,13 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def are_units(cells: Cells) -> bool:
-    """Return whether at least half of the cells of a line are units."""
+    """Return whether at least half of the cells of a line are units, or forms of times."""
     present = [cell.strip() for cell in cells if cell.strip()]
-    return sum(map(_is_unit, present)) * 2 >= len(present)
+    return sum(map(_is_unit_or_form, present)) * 2 >= len(present)
+
+
+def _is_unit_or_form(cell: str) -> bool:
+    return _is_unit(cell) or is_form(cell)
 
 
 def _is_unit(cell: str) -> bool:

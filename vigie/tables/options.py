@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
 Mark = Literal[".", ","]
+DateOrder = Literal["dmy", "mdy", "ymd", "ydm"]
+"""What the numbers of a date mean."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,26 @@ class CsvOptions:
     separator: str | None = None
     decimal: Mark | None = None
     encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What tells the order of the numbers in dates, should these leave it open.
+
+    Attributes
+    ----------
+    order : {"dmy", "mdy", "ymd", "ydm"}
+        The order.
+    agrees, differs : str
+        How a note names it, where the dates are read so, and where they exclude it.
+    column : str or None
+        The only column that it is about.
+    """
+
+    order: DateOrder
+    agrees: str
+    differs: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -34,11 +56,15 @@ class TimeOptions:
         ``gps``, ``filetime`` or ``ticks``.
     timezone : str or None
         IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
+    hints : tuple of Hint
+        Not stated by the user; used only where options and dates leave the order open. The first
+        that fits counts.
     """
 
     day_first: bool | None = None
     time_format: str | None = None
     timezone: str | None = None
+    hints: tuple[Hint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +101,16 @@ class ReadOptions:
     def groups(self) -> tuple[str, ...]:
         """Columns within whose values times ascend, instead of from row to row."""
         return tuple(name for name in (self.by, self.long and self.long[0]) if name)
+
+    def hinted(self, *hints: Hint) -> ReadOptions:
+        """Return these options with hints on the order of dates that count before their own."""
+        if not hints:
+            return self
+        return replace(self, times=replace(self.times, hints=(*hints, *self.times.hints)))
+
+    def unhinted(self) -> ReadOptions:
+        """Return these options without hints."""
+        return replace(self, times=replace(self.times, hints=()))
 
 
 UNSTATED = ReadOptions()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,14 +23,16 @@ FEWEST_STEPS = 10
 YEARLY = 300 * DAY
 """Nobody records a machine in steps as long as this."""
 
-Reason = Literal["only", "steps", "usual", "dots"]
-"""Whether no other order fits, or the steps between rows or custom decide.
+Reason = Literal["only", "hint", "steps", "usual", "dots"]
+"""Whether no other order fits, or a hint, the steps between rows or custom decide.
 
 "dots" is custom where another order has other steps."""
 Times = NDArray[np.int64]
 
 
-def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason] | None:
+def chosen(
+    readings: Mapping[Order, Times], sample: str, hints: Sequence[Order] = ()
+) -> tuple[Order, Reason] | None:
     """Return the order of the numbers in dates, and why; None if several orders make sense.
 
     Parameters
@@ -39,6 +41,8 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
         The times in microseconds of all rows, by each order that fits all of them.
     sample : str
         The first cell.
+    hints : sequence of str, optional
+        The orders that dates elsewhere suggest, the weightiest first.
     """
     if len(readings) == 1:
         return next(iter(readings)), "only"
@@ -49,8 +53,13 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
     left = [a for a in steps if not any(_is_clearer(steps[b], steps[a]) for b in steps if b != a)]
     if "dmy" in left and has_month_name(sample):
         return "dmy", "usual"
+    if len(steps) == 1:
+        return left[0], "only"
+    if hint := next((order for order in hints if order in left), None):
+        is_open = any(not np.array_equal(ascending[hint], times) for times in ascending.values())
+        return hint, "hint" if is_open else "only"
     if len(left) == 1:
-        return left[0], "steps" if len(steps) > 1 else "only"
+        return left[0], "steps"
     if all(np.array_equal(ascending[left[0]], ascending[order]) for order in left):
         return left[0], "only"
     has_same_steps = all(np.array_equal(steps[left[0]], steps[order]) for order in left)
@@ -59,9 +68,14 @@ def chosen(readings: Mapping[Order, Times], sample: str) -> tuple[Order, Reason]
     return None
 
 
-def chosen_year_first(readings: Mapping[Order, Times]) -> tuple[Order, Reason]:
+def chosen_year_first(
+    readings: Mapping[Order, Times], hints: Sequence[Order] = ()
+) -> tuple[Order, Reason]:
     """Return the order of dates with the year first, in which the month is second by custom."""
     usual: Order | None = next((order for order in readings if order != "ydm"), None)
+    if usual is not None and "ydm" in hints:
+        is_wrong = _is_clearer(np.diff(readings[usual]), np.diff(readings["ydm"]))
+        return (usual, "steps") if is_wrong else ("ydm", "hint")
     if usual is None or _is_clearer(np.diff(readings["ydm"]), np.diff(readings[usual])):
         return "ydm", "steps"
     return usual, "only"

@@ -51,6 +51,7 @@ class ParquetFile:
         self._names = _names_of(schema, index)
         self.columns = tuple(self._names.values())
         self.units: dict[str, str] = {}
+        self.forms: dict[str, str] = {}
         self.notes: list[str] = []
         self.n_rows: int | None = metadata.num_rows
         self.numbers = NumberOptions()

@@ -29,6 +29,7 @@ from vigie.tables.cells import (
     words_note,
 )
 from vigie.tables.csv_file import CsvFile
+from vigie.tables.date_forms import order_in
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
 from vigie.tables.numbers import (
     MISSING,
@@ -39,7 +40,7 @@ from vigie.tables.numbers import (
     decide,
     parse,
 )
-from vigie.tables.options import UNSTATED, Mark, ReadOptions
+from vigie.tables.options import UNSTATED, Hint, Mark, ReadOptions
 from vigie.tables.orientation import refuse_parts_of_a_day, refuse_times_as_columns
 from vigie.tables.origin import Origin
 from vigie.tables.other_files import refuse_damaged
@@ -66,6 +67,7 @@ class TableFile(Protocol):
     path: Path
     columns: tuple[str, ...]
     units: dict[str, str]
+    forms: dict[str, str]
     notes: list[str]
     n_rows: int | None
     numbers: NumberOptions
@@ -140,17 +142,28 @@ def read_table(
         If it cannot be read without a guess; the error names the line and the column.
     """
     file = open_table(path, options)
+    options = options.hinted(*_hints_of(file))
     with _readable(path):
         whole = _collected(file, file.columns, words)
         columns = _slice(whole, rows, path)
+    # All rows count before a hint, which some of them would need.
+    alone = options if rows == slice(None) else options.unhinted()
     try:
-        return understood(columns, file, options, words, numbers, ignored)
+        return understood(columns, file, alone, words, numbers, ignored)
     except InvalidDataError:
         # All rows may tell what the times of some leave open.
         known = _clock_of_all(whole, options) if rows != slice(None) else None
         if known is None:
             raise
         return understood(columns, file, options, words, numbers, ignored, *known)
+
+
+def _hints_of(file: TableFile) -> Iterator[Hint]:
+    """Yield what a file says of the order of its dates, in its line of units and its names."""
+    for column in file.columns:
+        form = file.forms.get(column, column)
+        if (order := order_in(form)) is not None:
+            yield Hint(order, f"as the file says: {form}", f"although the file says {form}", column)
 
 
 def _clock_of_all(
@@ -345,15 +358,22 @@ class Recording:
         rows: slice = slice(None),
         options: ReadOptions = UNSTATED,
     ):
-        self.path, self._options = path, options
+        self.path = path
         self.first, self._stop = rows.start or 0, rows.stop
         self.file = open_table(path, options)
+        self._options = options.hinted(*_hints_of(self.file))
         self.columns = self.file.columns
         self._with_sentinels = set[str]()
         n_rows = self.file.n_rows
         self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
         self._doubts: tuple[str, ...] = ()
         self._words: dict[str, Counter[str]] = {}
+
+    def expect(self, hint: Hint) -> None:
+        """Use a hint on the order of dates where the file itself leaves it open."""
+        times = self._options.times
+        times = replace(times, hints=(*times.hints, hint))
+        self._options = replace(self._options, times=times)
 
     def read(
         self, names: Collection[str], words: Collection[str] = ()
@@ -481,8 +501,10 @@ class Recording:
             if settled is not None:
                 return clock, settled
             cells = self._whole(clock)
+        is_all = not self.first and self._stop is None
+        alone = self._options if is_all else self._options.unhinted()
         try:
-            return clock, understand_times(cells, clock, self._options.times)
+            return clock, understand_times(cells, clock, alone.times)
         except InvalidDataError:
             known = _clock_of_all(self._columns_of_all(clock), self._options)
             if known is None:

@@ -488,7 +488,7 @@ def _because(table: Table) -> list[str]:
     if table.written is not None and table.written.reason:
         because.append(table.written.reason)
     by_format: dict[str, list[str]] = {}
-    for name, written in table.formats.items():
+    for name, written in table.formats.items() if len(table.frame) else ():
         by_format.setdefault(str(written), []).append(name)
     for said, of in by_format.items():
         listed = ", ".join(of[:3]) + (f" and {len(of) - 3} more" if len(of) > 3 else "")

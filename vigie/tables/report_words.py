@@ -50,7 +50,7 @@ def remarks(report: Report) -> Iterator[str]:
 def _of_file(report: Report) -> str:
     origin = report.origin
     said = [report.description or "A table"]
-    if origin is not None and origin.decimal is not None:
+    if origin is not None and origin.decimal is not None and report.n_rows:
         said.append(f"decimal {'comma' if origin.decimal == ',' else 'point'}")
     if origin is not None and origin.packing is not None:
         said.append(f"packed by {origin.packing}")
@@ -66,6 +66,8 @@ def _of_columns(report: Report) -> str:
     others = Counter(column.kind for column in report.left_out)
     if report.by is not None:
         others[Kind.IDENTIFIER] += 1
+    if not report.n_rows:
+        return "It has names, but no rows yet: there is nothing to learn or to judge"
     learnt = _kinds(features)
     left_out = _kinds(others)
     text = f"A model learns {learnt}" if learnt else "No column holds readings"

@@ -66,6 +66,11 @@ class Table:
     unread: dict[str, int] = field(default_factory=dict)
 
     @property
+    def day_first(self) -> bool | None:
+        """Whether the day stands before the month in the dates; None if these leave no choice."""
+        return None if self.written is None else self.written.day_first
+
+    @property
     def recorded(self) -> pd.DataFrame:
         """The columns whose empty cells are just that: in others, a value to hold is not known."""
         spoilt = [

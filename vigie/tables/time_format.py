@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from vigie.tables.counted_times import PER_SECOND, WORDS, Unit, numbers_or_nan, read_counted
+from vigie.tables.date_forms import order_in
 from vigie.tables.local_times import Change, offsets_of
 from vigie.tables.paired_times import Pair, number_cells
 from vigie.tables.time_parts import Parts
@@ -102,6 +103,14 @@ class TimeFormat:
     def label(self) -> str:
         """The columns, as messages name them."""
         return " and ".join(self.names)
+
+    @property
+    def day_first(self) -> bool | None:
+        """Whether the day stands before the month; None if the form of the times tells that."""
+        order = self.order if self.order in self.open_orders else None
+        if self.given is not None:
+            order = order_in(self.given)
+        return {"dmy": True, "mdy": False}.get(order or "")
 
     def read(self, cells: Sequence[pa.Array]) -> Written:
         """Read cells as they are written, before zones and order are looked at."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -40,7 +41,7 @@ from vigie.tables.local_times import (
     zone_in,
     zone_named,
 )
-from vigie.tables.options import TimeOptions
+from vigie.tables.options import Hint, TimeOptions
 from vigie.tables.orders import ORDER_WORDS, chosen, chosen_year_first, has_month_name
 from vigie.tables.paired_times import (
     Pair,
@@ -262,8 +263,11 @@ def read_times(
         that differ.
     """
     base = _with_zone(_draft(cells, names, options), options)
-    readings, faults = _readings(base, cells, options)
-    order, note = _order(base, cells, readings)
+    hints = _hints_on(base, options)
+    readings, faults = _readings(base, cells, options, hints)
+    order, note = _order(base, cells, readings, hints)
+    if not note:
+        note = _against(order, hints, {*readings, *faults}, cell_of(base, cells, 0))
     read = readings[order]
     found = replace(base, order=order, notes=(*base.notes, *note))
     if read.is_zoned.any():
@@ -286,6 +290,26 @@ def read_times(
         description=described(found, cells),
     )
     return found, times
+
+
+def _hints_on(form: TimeFormat, options: TimeOptions) -> list[Hint]:
+    """Return what tells the order of the numbers in these dates; nothing where it is stated."""
+    if form.kind != "text" or options.day_first is not None:
+        return []
+    return [hint for hint in options.hints if hint.column in (None, *form.names)]
+
+
+def _against(
+    order: Order, hints: Sequence[Hint], possible: Collection[Order], sample: str
+) -> tuple[str, ...]:
+    """Return a note if dates exclude the order that was to be expected of them."""
+    expected = next((hint for hint in hints if hint.order in possible), None)
+    if expected is None or expected.order == order or order not in ORDER_WORDS:
+        return ()
+    return (
+        f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}, {expected.differs}: as "
+        f"{ORDER_WORDS[expected.order]}, some do not exist, or the times go back.",
+    )
 
 
 def _draft(
@@ -556,7 +580,7 @@ def _require_form(form: str) -> None:
 
 
 def _readings(
-    base: TimeFormat, cells: Cells, options: TimeOptions
+    base: TimeFormat, cells: Cells, options: TimeOptions, hints: Sequence[Hint]
 ) -> tuple[dict[Order, Written], dict[Order, Fault]]:
     """Return the times by each order of the numbers of a date that fits all rows.
 
@@ -581,10 +605,12 @@ def _readings(
         else:
             faults[order] = fault
     is_year_first = base.kind == "text" and options.day_first is None and not seen - {first}
-    if is_year_first and (not readings or _jumps(readings[first].times)):
+    is_expected = any(hint.order == "ydm" for hint in hints)
+    if is_year_first and (is_expected or not readings or _jumps(readings[first].times)):
         # Nobody writes so by custom: it must fit all rows, and ascend.
         read, fault = _read_all(replace(base, order="ydm"), cells)
-        if fault is None and len(read.times) > 1 and (np.diff(read.times) >= 0).all():
+        is_enough = len(read.times) > 1 or is_expected
+        if fault is None and is_enough and (np.diff(read.times) >= 0).all():
             readings["ydm"] = read
     if not readings:
         best = max(faults.values(), key=lambda fault: fault.row)
@@ -688,7 +714,7 @@ def _refuse_cell(
 
 
 def _order(
-    base: TimeFormat, cells: Cells, readings: Mapping[Order, Written]
+    base: TimeFormat, cells: Cells, readings: Mapping[Order, Written], hints: Sequence[Hint]
 ) -> tuple[Order, tuple[str, ...]]:
     """Return what the numbers of a date mean, and a note if the values alone do not tell.
 
@@ -699,7 +725,9 @@ def _order(
     """
     times = {order: read.times for order, read in readings.items()}
     sample = cell_of(base, cells, 0)
-    found = chosen_year_first(times) if "ydm" in times else chosen(times, sample)
+    hinted = [hint.order for hint in hints]
+    choose = partial(chosen_year_first, times) if "ydm" in times else partial(chosen, times, sample)
+    found = choose(hinted)
     if found is None:
         row, meant = _difference(times)
         raise InvalidDataError(
@@ -709,12 +737,18 @@ def _order(
             remedy=f"Say {_remedies(times)}.",
         )
     order, reason = found
+    others = {other: values for other, values in times.items() if other != order}
+    if reason == "hint":
+        hint = next(hint for hint in hints if hint.order == order)
+        wrong = f" If that is wrong, say {_remedies(others)}." if hint.column is None else ""
+        return order, (
+            f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}, {hint.agrees}.{wrong}",
+        )
     if order == "ydm":
         return order, (
             f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}: in another order, some "
             "do not exist, or follow each other by months.",
         )
-    others = {other: values for other, values in times.items() if other != order}
     note = f"Dates such as {sample!r} are read as {ORDER_WORDS[order]}"
     if reason == "steps":
         return order, (

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner, Result
 
 from vigie.cli import app
+from vigie.cli.terminal import out
 from vigie.errors import InvalidDataError
 
 N = 400
@@ -115,3 +116,76 @@ def test_a_file_that_leaves_its_dates_open_is_refused_with_the_option(tmp_path: 
         inspected(str(path))
     assert "--day-first" in str(refused.value)
     assert "A model learns" in inspected(str(path), "--day-first").output
+
+
+def export(path: Path, *names: str, units: str = "", n_rows: int = N) -> Path:
+    """Write a file as loggers export it: semicolons, units below the names, empty cells."""
+    values = np.random.default_rng(1).normal(5000.0, 900.0, (n_rows, len(names))).round(2)
+    rows = [f"{1 + i // 60:02}/11/2025 06:{i % 60:02}:00" for i in range(n_rows)]
+    cells = [[str(value) for value in row] for row in values]
+    for row in cells[::7]:
+        row[0] = ""
+    lines = [";".join([row, *of, ""]) for row, of in zip(rows, cells, strict=True)]
+    below = ";".join(["dd/mm/yyyy hh:mm:ss", *[units] * len(names), ""])
+    path.write_text("\n".join([";".join(["Date/Time", *names, ""]), below, *lines, ""]))
+    return path
+
+
+LONG = "Compressor hall 2 line 4 stage 1 discharge temperature DE"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+@pytest.mark.parametrize(
+    ("names", "units"),
+    [
+        (("Discharge temp", "Line pressure"), "bar(g)"),
+        ((LONG, LONG.replace(" ", "_")), "bar(g)"),
+        (("Discharge temp", "Line pressure"), "[kilogram per hour m2]"),
+        (tuple(f"Bearing {i} temp" for i in range(39)), "°C"),
+    ],
+)
+def test_every_name_can_be_read_whatever_the_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, names: tuple[str, ...], units: str
+) -> None:
+    monkeypatch.setattr(out, "width", width)
+    output = inspected(str(export(tmp_path / "a.csv", *names, units=units))).output
+    table = [line for line in output.splitlines() if line[:1] in "┏┃┡│└" and line]
+    assert max(map(len, table)) <= width
+    column = "".join(line.split("│")[1].strip() for line in table if line.startswith("│"))
+    for name in names:
+        assert name.replace(" ", "") in column.replace(" ", "")
+    first = next(line for line in table if line.startswith("│Date/Time"))
+    assert "clock" in first
+
+
+def test_a_narrow_terminal_shows_fewer_figures_and_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = export(tmp_path / "a.csv", "Discharge temp", "Line pressure", units="bar(g)")
+    monkeypatch.setattr(out, "width", 120)
+    assert "1 %" in inspected(str(path)).output
+    monkeypatch.setattr(out, "width", 80)
+    output = inspected(str(path)).output
+    head = next(line for line in output.splitlines() if line.startswith("┃column"))
+    assert "median" in head
+    assert "missing" in head
+    assert "1 %" not in head
+    assert "A wider terminal also shows 1 %, 99 %." in output
+
+
+def test_the_form_of_the_times_is_no_unit_but_tells_their_order(tmp_path: Path) -> None:
+    path = export(tmp_path / "a.csv", "Temp", "Pressure", units="bar", n_rows=50)
+    output = inspected(str(path)).output
+    assert "2025-11-01 06:00:00" in output
+    assert "as the file says: dd/mm/yyyy hh:mm:ss." in output
+    columns = json.loads(inspected(str(path), "--format", "json").output)["columns"]
+    assert [column["unit"] for column in columns] == [None, "bar", "bar"]
+
+
+def test_names_and_units_alone_are_a_table_without_rows(tmp_path: Path) -> None:
+    path = export(tmp_path / "a.csv", "Temp", "Pressure", units="°C", n_rows=0)
+    output = inspected(str(path), "--explain").output
+    assert "0 rows of 3 columns." in output
+    assert "decimal" not in output
+    assert "no rows yet: there is nothing to learn or to judge." in output
+    assert "they make 3 columns; each line has 4 cells, since it ends in one." in output
