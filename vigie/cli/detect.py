@@ -135,7 +135,14 @@ def detect(
             words.update(sensors.words)
         return numbers, words
 
-    machines = open_machines(file, reading, rows=row_slice(rows), known=known)
+    def day_first(columns: Sequence[str]) -> bool | None:
+        streams = (service.stream(columns, Faulty.IMPUTE, asked) for service in services.values())
+        models = (model for found in streams for model in found.ensemble.models.values())
+        said = {model.day_first for model in models} - {None}
+        # Models of several files that disagree tell nothing.
+        return said.pop() if len(said) == 1 else None
+
+    machines = open_machines(file, reading, rows=row_slice(rows), known=known, day_first=day_first)
     if not any(map(_has_rows, machines)):
         raise InvalidDataError(f"{named[0]} has no rows: there is nothing to judge.", field="FILE")
     streams = [(machine, stream(machine.asset, machine.columns)) for machine in machines]

@@ -122,6 +122,7 @@ def train(
             stage=stage,
             source=source,
             times=table.times,
+            day_first=table.day_first,
             progress=progress,
             on_trained=models.append,
         )

@@ -119,6 +119,7 @@ def train_machines(
                     scope=asset,
                     source=source if is_recorded else None,
                     times=machine.table.times,
+                    day_first=machine.table.day_first,
                     progress=partial(_report, progress, asset),
                     on_trained=models.append,
                 )

@@ -96,6 +96,9 @@ class TrainedModel:
     context : Context or None
         What each sensor reads by how the machine is run. The model sees rows less that; its
         ``usual``, ``low`` and ``high`` are those in the average context.
+    day_first : bool or None
+        Whether the day stands before the month in the dates of the file it was trained on; None
+        if they leave no choice, or there was no file.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
@@ -125,6 +128,7 @@ class TrainedModel:
     smallest_step_200: Floats | None = field(default=None, repr=False)
     operating_points: OperatingPoints | None = field(default=None, repr=False, compare=False)
     context: Context | None = field(default=None, repr=False, compare=False)
+    day_first: bool | None = field(default=None, repr=False, compare=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
     validation_loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
@@ -360,6 +364,8 @@ class TrainedModel:
         if self.context is not None:
             card["context"], more = _context_card(self.context)
             tensors |= more
+        if self.day_first is not None:
+            card["day_first"] = self.day_first
         data = save(tensors)
         card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
@@ -404,8 +410,14 @@ class TrainedModel:
                 for part in OVER_TIME
                 if part in card
             }
-            points = _operating_points_of(tensors, n_features)
-            return cls._from(card, tensors, operating_points=points, context=context, **over_time)
+            return cls._from(
+                card,
+                tensors,
+                operating_points=_operating_points_of(tensors, n_features),
+                context=context,
+                day_first=_day_first_of(card),
+                **over_time,
+            )
         except (
             *(OSError, LookupError, TypeError, ValueError, AttributeError),
             *(ArithmeticError, RecursionError, SafetensorError),
@@ -490,6 +502,14 @@ def _operating_points_of(
         return None
     checks.check_operating_points(arrays, n_features)
     return OperatingPoints(**{item.name: arrays[item.name] for item in fields(OperatingPoints)})
+
+
+def _day_first_of(card: Mapping[str, Any]) -> bool | None:
+    """Return the checked order of the dates in training; None in an older serving form."""
+    day_first = card.get("day_first")
+    if day_first is None or isinstance(day_first, bool):
+        return day_first
+    raise TypeError(f"day_first is {day_first!r}, and neither true nor false")
 
 
 def _context_card(context: Context) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

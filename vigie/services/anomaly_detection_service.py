@@ -96,6 +96,7 @@ class AnomalyDetectionService:
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
         times: Times | None = None,
+        day_first: bool | None = None,
         progress: Progress | None = None,
         on_trained: Callable[[TrainedModel], None] | None = None,
     ) -> dict[str, dict[str, Any]]:
@@ -121,6 +122,9 @@ class AnomalyDetectionService:
             run keeps it as ``table.json``.
         times : ndarray of datetime64 of shape (n_samples,), optional
             When the rows were measured, in UTC, for the figures of each run.
+        day_first : bool, optional
+            Whether the day stands before the month in the dates of the file with the rows. The
+            models keep it, for files of their machine that leave it open.
         progress : callable, optional
             Called with the current step and the share of it that is complete.
         on_trained : callable, optional
@@ -158,6 +162,7 @@ class AnomalyDetectionService:
                 stage=stage,
                 source=source,
                 times=times,
+                day_first=day_first,
                 progress=progress or no_progress,
                 on_note=self.served.note,
             ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vigie.errors import InvalidDataError
-from vigie.tables.options import ReadOptions
+from vigie.tables.options import Hint, ReadOptions
 from vigie.tables.qualities import Quality, may_name_a_quality, names_a_quality, quality_of
 from vigie.tables.reading import (
     AT_A_TIME,
@@ -118,6 +118,7 @@ def open_machines(
     *,
     rows: slice = slice(None),
     known: Callable[[Sequence[str]], tuple[Collection[str], Collection[str]]],
+    day_first: Callable[[Sequence[str]], bool | None] = lambda columns: None,
 ) -> Sequence[Recording | Machine]:
     """Open a file for detection: in parts, unless its rows must be put together first.
 
@@ -127,8 +128,15 @@ def open_machines(
         See ``read_table``.
     known : callable
         Takes the columns of the file; returns those that models know as numbers, and as words.
+    day_first : callable, optional
+        Takes the columns, too; returns whether the day stands before the month in the files that
+        the models were trained on, for dates that leave it open. None: not known.
     """
     recording = Recording(path, rows, options)
+    if (is_day_first := day_first(recording.columns)) is not None:
+        hint = Hint("dmy" if is_day_first else "mdy", "as in training", "other than in training")
+        recording.expect(hint)
+        options = options.hinted(hint)
     numbers, words = known(recording.columns)
     ignored = set(recording.columns).difference(numbers)
     is_part = not (options.by or options.long or options.hold)

@@ -88,6 +88,7 @@ def train(
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
+    day_first: bool | None = None,
     progress: Progress = no_progress,
 ) -> TrainingRecord:
     """Fit and calibrate a model, and compute its metrics on the training rows.
@@ -116,6 +117,8 @@ def train(
         What was understood of the file with the rows, as JSON-compatible values.
     times : ndarray of datetime64 of shape (n_samples,), optional
         When the rows were measured, in UTC.
+    day_first : bool, optional
+        Whether the day stands before the month in the dates of the file; see ``TrainedModel``.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
 
@@ -143,6 +146,7 @@ def train(
         limits=alarm_limits(params["contamination"]),
         progress=progress,
     )
+    model = replace(model, day_first=day_first)
     raw = model.raw_scores_of_rows(table.values)
     scores = 1.0 - model.calibration.p_value(raw)
     metrics = _metrics(model, raw, scores)
@@ -200,6 +204,7 @@ def train_each(
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
+    day_first: bool | None = None,
     progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
@@ -223,6 +228,8 @@ def train_each(
         What was understood of the file with the rows; it goes into each run.
     times : ndarray of datetime64 of shape (n_samples,), optional
         When the rows were measured, in UTC.
+    day_first : bool, optional
+        Whether the day stands before the month in the dates of the file.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
     on_note : callable, optional
@@ -249,6 +256,7 @@ def train_each(
                 stage=stage,
                 source=source,
                 times=times,
+                day_first=day_first,
                 progress=part,
             )
             training = Training(fitted, on_note)
