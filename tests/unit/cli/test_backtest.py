@@ -49,7 +49,7 @@ def hand_made(labels: str, alarm: str, *, train_rows: int = 4, **facts: Any) -> 
         "labels": flags(labels),
         "train_rows": train_rows,
         "left_out_rows": int(flags(labels)[:train_rows].sum()),
-        "states": np.where(flags(alarm), STATES.index(AssetState.ALARM), 0),
+        "states": np.where(flags(alarm), *map(STATES.index, (AssetState.ALARM, AssetState.NORMAL))),
         "p_values": np.full(len(alarm), 0.5),
         "models": {"isolation_forest": ~flags(alarm)},
         "asset": np.full(n, 0.5),
@@ -264,6 +264,29 @@ def test_rows_in_drift_and_with_bad_data_are_told_beside_those_in_alarm(tmp_path
     assert line.replace("│", " ").split() == ["in", "drift", "–", "–", "–", "1", "2", "–", "–"]
     write_picture(result, tmp_path / "drift.png", no_sensors(result))
     assert (tmp_path / "drift.png").read_bytes().startswith(PNG)
+
+
+def test_faulty_rows_in_drift_are_told_beside_those_that_an_alarm_found():
+    names = [AssetState.ALARM, *2 * [AssetState.DRIFT], AssetState.WATCH, *2 * [AssetState.NORMAL]]
+    states = np.array([STATES.index(state) for state in names])
+    told = sentences(hand_made("....xxxxx.", "......", states=states))
+    assert (
+        "machine's state in the 5 faulty rows: alarm in 1, drift in 2, watch in 1, normal in 1. "
+        "Only alarm counts as found: MAR takes all others for missed"
+    ) in told
+
+
+def test_a_high_rate_of_unusual_readings_behind_a_fault_is_explained():
+    behind = dataclasses.replace(
+        hand_made("...." + "." * 50 + "x" * 20 + "." * 50, "." * 120),
+        p_values=np.array([0.5] * 50 + [1e-9] * 70),
+    )
+    [told] = [line for line in sentences(behind) if line.startswith("single readings")]
+    assert "unusual in 50.0% of the healthy rows" in told
+    assert "50 of these 50 rows follow a fault" in told
+    before = dataclasses.replace(behind, p_values=np.array([1e-9] * 50 + [0.5] * 70))
+    [told] = [line for line in sentences(before) if line.startswith("single readings")]
+    assert "not as the training rows are" in told
 
 
 def test_a_recording_that_mostly_drifts_says_that_the_machine_has_moved():
@@ -591,7 +614,7 @@ def test_the_table_has_each_verdict_and_sentences_below_it(folder):
     done = vigie(folder, "backtest", "pump.csv", "--labels", "fault", *CHOSEN)
     assert done.code == 0, done.err
     said = words(done.out)
-    for part in ("asset", "isolation_forest alone", "single readings", "F1", "FAR", "MAR"):
+    for part in ("machine's state", "isolation_forest alone", "single readings", "F1", "FAR", "MAR"):
         assert f" {part} " in said
     assert f"trained on rows 1–{TRAIN_ROWS}; assessed rows {TRAIN_ROWS + 1}–{N_ROWS}" in said
     assert f"fault in rows {ONSET + 1}–{N_ROWS} (" in said

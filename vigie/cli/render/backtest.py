@@ -10,6 +10,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table as Sheet
 
+from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Times
 from vigie.backtest import DAY_S, Backtest, Confusion, Fault
 from vigie.cli.render import timeline
@@ -34,6 +35,9 @@ MOSTLY = {
     AssetState.BAD_DATA: "a sensor is frozen in most of these rows: leave it out, or repair it",
 }
 """What it says of a recording that most of its rows are in a state."""
+VERDICT = "machine's state"
+MANY_TIMES, MANY_ROWS = 5.0, 20
+"""Unusual healthy rows, in those to be expected and in all, from which they are explained."""
 MOST_TOLD = 20
 """Most faults that are listed individually."""
 
@@ -43,13 +47,14 @@ def sheet(results: Mapping[str | None, Backtest]) -> Sheet:
     shown = Sheet(
         header_style="bold",
         caption="FAR: share of the healthy rows called faulty; MAR: share of the faulty rows "
-        "called healthy; asset and models: in alarm or not. Rows in other states are counted where "
-        "the labels are faulty (TP) and healthy (FP).",
+        f"called healthy. {VERDICT}: the verdict on the machine from all readings and models, in "
+        "alarm or not; alone: the same by one model. Rows in other states are counted where the "
+        "labels are faulty (TP) and healthy (FP).",
         caption_justify="left",
     )
     has_assets = None not in results
     if has_assets:
-        shown.add_column("asset", overflow="fold")
+        shown.add_column("machine", overflow="fold")
     shown.add_column("verdict", overflow="fold")
     for column in ("F1", "FAR", "MAR", "TP", "FP", "TN", "FN"):
         shown.add_column(column, justify="right", no_wrap=True)
@@ -62,7 +67,7 @@ def sheet(results: Mapping[str | None, Backtest]) -> Sheet:
 
 
 def _rates(result: Backtest) -> Iterator[tuple[str, ...]]:
-    names = {"asset": "asset", **{name: f"{name} alone" for name in result.models}}
+    names = {"asset": VERDICT, **{name: f"{name} alone" for name in result.models}}
     for key, name in {**names, "reading": "single readings"}.items():
         counts = result.confusions[key]
         yield (
@@ -93,6 +98,8 @@ def sentences(result: Backtest) -> list[str]:
         n_found = sum(fault.delay_rows is not None for fault in result.faults)
         lines.append(f"{n_found} of {len(result.faults)} faults found in total")
     lines += [
+        *_sentences_on_faulty_rows(result),
+        *_sentences_on_healthy_rows(result),
         *_sentences_on_alarms(result),
         *_sentences_on_asked(result),
         _sentence_on_states(result),
@@ -194,6 +201,44 @@ def _place(first: int, last: int, times: Times | None) -> str:
     length = words_of(float((times[last] - times[first]) / np.timedelta64(1, "s")))
     lasts = f", {length}" if last > first else ""
     return f"{rows} ({short_span(times[first], times[last])} UTC{lasts})"
+
+
+def _sentences_on_faulty_rows(result: Backtest) -> Iterator[str]:
+    """Yield what state the machine was in while it was faulty, if others than alarm and normal."""
+    labels = result.labels[result.train_rows :]
+    counts = {state: int((result.in_state(state) & labels).sum()) for state in reversed(STATES)}
+    if sum(counts.values()) == counts[AssetState.ALARM] + counts[AssetState.NORMAL]:
+        return
+    told = ", ".join(
+        f"{state.words} in {n_rows:,}"
+        for state, n_rows in counts.items()
+        if n_rows or state is AssetState.ALARM
+    )
+    yield (
+        f"{VERDICT} in the {int(labels.sum()):,} faulty rows: {told}. Only alarm counts as found: "
+        "MAR takes all others for missed"
+    )
+
+
+def _sentences_on_healthy_rows(result: Backtest) -> Iterator[str]:
+    """Yield why far more of the healthy rows are unusual than are to be expected."""
+    labels = result.labels[result.train_rows :]
+    unusual = result.reading & ~labels
+    n_unusual, far = int(unusual.sum()), result.confusions["reading"].far
+    if far is None or n_unusual < MANY_ROWS or far < MANY_TIMES * result.contamination:
+        return
+    n_after = int((unusual & np.logical_or.accumulate(labels)).sum())
+    if 2 * n_after > n_unusual:
+        why = (
+            f"{n_after:,} of these {n_unusual:,} rows follow a fault: the machine has not come "
+            "back to what the training rows show"
+        )
+    else:
+        why = f"these {n_unusual:,} rows are not as the training rows are"
+    yield (
+        f"single readings are unusual in {far:.1%} of the healthy rows, where "
+        f"{100 * result.contamination:.3g}% are to be expected; {why}"
+    )
 
 
 def _sentences_on_alarms(result: Backtest) -> Iterator[str]:
