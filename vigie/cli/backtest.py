@@ -21,7 +21,7 @@ from vigie.cli.options import (
     print_notes,
 )
 from vigie.cli.read_options import reads_a_table
-from vigie.cli.terminal import err, out, progress_bar
+from vigie.cli.terminal import err, out, progress_bar, warnings_in_words
 from vigie.errors import InvalidDataError
 from vigie.tables.options import ReadOptions
 
@@ -124,7 +124,7 @@ def _backtest(
     if labels is None:
         _propose_labels(table)
     rows = backtests.usual_train_rows(is_faulty) if train_rows is None else train_rows
-    with progress_bar() as progress:
+    with warnings_in_words(), progress_bar() as progress:
         result = backtests.backtest(
             X, is_faulty, rows, read_settings(), table.times, model, progress, context or ()
         )

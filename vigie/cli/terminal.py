@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 5.0
 """Seconds between two lines of progress without a terminal."""
+WARNING = ("vigie.detectors.data.matrices", "vigie.detectors.training", "vigie.training.train")
+"""Loggers that warn of the rows of a training."""
 
 out = Console()
 err = Console(stderr=True)
@@ -57,6 +60,12 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def print_next(sentence: str, command: Sequence[str]) -> None:
+    """Print what may be done next, and the command line that does it."""
+    out.print(f"\n{plain(sentence)}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"  {quoted(command)}", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_error(error: str) -> None:
     """Print an error message."""
     err.print(f"[red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
@@ -66,6 +75,26 @@ def print_warning(warning: str) -> None:
     """Print a warning."""
     line = f"Warning: {plain(warning)}"
     err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def warnings_in_words() -> Iterator[None]:
+    """Print what the detectors warn of in the block as other warnings, not as lines of a log."""
+
+    def printed(record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        print_warning(record.getMessage())
+        return False
+
+    loggers = list(map(logging.getLogger, WARNING))
+    for logger in loggers:
+        logger.addFilter(printed)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(printed)
 
 
 def print_complaint(sentences: str) -> None:

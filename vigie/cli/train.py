@@ -25,7 +25,15 @@ from vigie.cli.options import (
 )
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.replaced import ServingHere, serving_versions, warn_of_other_sensors
-from vigie.cli.terminal import new_sheet, out, print_complaint, print_warning, progress_bar, quoted
+from vigie.cli.terminal import (
+    new_sheet,
+    out,
+    print_complaint,
+    print_next,
+    print_warning,
+    progress_bar,
+    warnings_in_words,
+)
 from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
 
@@ -44,6 +52,11 @@ PATIENCE_S = 10.0
 """Longer than a service's patience, since a command can wait for a slow server."""
 MOST_SENSORS, WEAKEST = 8, 5
 """Sensors whose smallest steps are printed; of more sensors, so many of the weakest."""
+UNMEASURED, UNSEEN, FAR = "–", "not seen", "more than the whole usual range"
+MEANINGS = {
+    UNMEASURED: "too few training rows to measure it",
+    UNSEEN: "no change that was tried raises an alarm",
+}
 
 
 @reads_a_table
@@ -84,6 +97,8 @@ def train(
     _require_a_place(settings, save)
     names = checked_names(checked_models(model))
     machines = _read(file, reading, rows, context or (), exclude or (), asset)
+    if not any(machine.n_rows for machine in machines):
+        raise InvalidDataError(f"{named[0]} has no rows: there is nothing to learn.", field="FILE")
     folder = place_of_models(machines, save, promote) if len(machines) > 1 else None
     print_notes(machines[0].notes)
     service = AnomalyDetectionService(settings)
@@ -114,7 +129,7 @@ def train(
     here = ServingHere(tracking) if is_recorded else None
     source = report_on(table, Path(named[0]).name, reading).as_dict() if is_recorded else None
     models: list[TrainedModel] = []
-    with progress_bar() as progress:
+    with warnings_in_words(), progress_bar() as progress:
         outcome = service.train_all_models(
             X,
             model_names=names,
@@ -127,22 +142,22 @@ def train(
             on_trained=models.append,
         )
     sheet, failed, unpromoted = new_sheet(), list[str](), list[str]()
-    for column in ("model", "version", "anomalies in training", "seconds"):
+    for column in ("model", "version", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
         if result["status"] != "trained":
             # The reason has been logged.
             failed.append(name)
             continue
-        metrics, version = result["metrics"], result["version"]
+        version = result["version"]
         if promote and version is None:
             unpromoted.append(name)
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
-            f"{metrics['n_anomalies_detected']} of {metrics['n_samples']}",
-            f"{metrics['training_seconds']:.1f}",
+            f"{result['metrics']['training_seconds']:.1f}",
         )
+    serves = False
     if sheet.row_count:
         out.print(sheet)
         _print_smallest_steps(models, table.units)
@@ -150,11 +165,14 @@ def train(
             _propose_context(table.frame, X, exclude or ())
         _print_pages(tracking, outcome)
         if here is not None:
-            _print_what_serves(tracking, here, outcome, before, [str(name) for name in X.columns])
+            columns = [str(name) for name in X.columns]
+            serves = _print_what_serves(tracking, here, outcome, before, columns)
     if save is not None and models:
         saved.save(models, save)
-        command = quoted(["vigie", "detect", "FILE", "--load", str(save)])
-        out.print(f"Saved: {escape(command)} uses these models.", highlight=False, soft_wrap=True)
+        saved_as = f"The models are saved in {save}. Next, judge newer readings by them:"
+        print_next(saved_as, [*_to_detect(named, reading), "--load", str(save)])
+    elif serves:
+        print_next("Next, judge newer readings:", _to_detect(named, reading))
     if failed and sheet.row_count:
         print_complaint(
             f"Trained {sheet.row_count} of {len(outcome)} detectors, but not {', '.join(failed)}."
@@ -197,15 +215,21 @@ def _print_what_serves(
     outcome: Mapping[str, Mapping[str, Any]],
     before: Mapping[str, Version],
     columns: Sequence[str],
-) -> None:
-    """Say whether the new versions serve, and warn of those that they replace."""
+) -> bool:
+    """Say whether the new versions serve, and warn of those that they replace.
+
+    Returns
+    -------
+    bool
+        Whether any of them serves.
+    """
     made = {
         name: int(result["version"])
         for name, result in outcome.items()
         if result.get("version") is not None
     }
     if not made:
-        return
+        return False
     serving = serving_versions(tracking, made)
     here.refresh()
     newest, waiting, replaced = [], [], {}
@@ -231,6 +255,16 @@ def _print_what_serves(
             remedy = f" Train these on the same sensors too:{too}." if too else ""
             print_warning(f"{version.name}: {wait.reason}{remedy}")
     warn_of_other_sensors(tracking, replaced, columns)
+    return len(waiting) < len(serving)
+
+
+def _to_detect(named: Sequence[str], reading: ReadOptions) -> list[str]:
+    """Return the words that judge another file like this one, or what a database has now."""
+    from vigie.tables.sources import is_source
+    from vigie.tables.stated import as_arguments
+
+    source = named if is_source(named[0]) else ["FILE"]
+    return ["vigie", "detect", *source, *as_arguments(reading)]
 
 
 def _say(sentences: str) -> None:
@@ -279,20 +313,26 @@ def _print_smallest_steps(models: Sequence[TrainedModel], units: Mapping[str, st
         width = (high - low)[known]
         shown = known[np.lexsort((-later[known] / width, -soon[known] / width))[:WEAKEST]]
     sheet = new_sheet()
-    sheet.title = "Smallest lasting step that raises an alarm, by the readings it takes"
+    sheet.title = "Smallest change that, if it lasts, raises an alarm within 20 or 200 readings"
     for column in ("sensor", "usual range", "within 20", "within 200"):
         is_name = column == "sensor"
         sheet.add_column(column, justify="left" if is_name else "right", overflow="fold")
+    cells = []
     for i in shown.tolist():
-        usual = f"{low[i]:.4g} to {high[i]:.4g} {units.get(names[i], '')}".rstrip()
-        sheet.add_row(escape(names[i]), escape(usual), _said(soon[i]), _said(later[i]))
+        unit, width = units.get(names[i], ""), high[i] - low[i]
+        usual = f"{low[i]:.4g} to {high[i]:.4g} {unit}".rstrip()
+        said = [_said(step, width, unit) for step in (soon[i], later[i])]
+        sheet.add_row(*map(escape, (names[i], usual, *said)))
+        cells += said
     given = " in the average context" if models[0].context is not None else ""
-    sheet.caption = f"By the best model alone{given}."
+    sheet.caption = f"By the model that sees it best{given}; all together may need a larger one."
+    for cell, meaning in MEANINGS.items():
+        sheet.caption += f" {cell}: {meaning}." if cell in cells else ""
     if len(shown) < len(known):
         unseen = np.count_nonzero(np.isinf(soon[known]))
         sheet.caption += (
-            f" The {len(shown)} weakest of {len(known)} sensors measured, out of {len(names)}; "
-            f"{unseen} not seen within 20."
+            f" The {len(shown)} sensors that are seen worst, of {len(known)} measured and "
+            f"{len(names)} in all; {unseen} not seen within 20 readings."
         )
     out.print(sheet)
 
@@ -311,8 +351,15 @@ def _propose_context(table: pd.DataFrame, X: pd.DataFrame, exclude: Sequence[str
         )
 
 
-def _said(step: float) -> str:
-    return "–" if math.isnan(step) else "not seen" if math.isinf(step) else f"{step:.3g}"
+def _said(step: float, width: float, unit: str) -> str:
+    """Return a step in words; one wider than the usual range tells nothing else."""
+    if math.isnan(step):
+        return UNMEASURED
+    if math.isinf(step):
+        return UNSEEN
+    if step > width > 0.0:
+        return FAR
+    return f"{step:.3g} {unit}".rstrip()
 
 
 def _read(

@@ -14,9 +14,10 @@ from vigie.cli.terminal import (
     new_sheet,
     out,
     print_complaint,
+    print_next,
     print_warning,
     progress_bar,
-    quoted,
+    warnings_in_words,
 )
 from vigie.errors import InvalidDataError
 from vigie.tables.options import ReadOptions
@@ -93,12 +94,13 @@ def train_machines(
     """
     from vigie.services.inspection import report_on
     from vigie.serving import saved
+    from vigie.tables.stated import as_arguments
     from vigie.training.train import require_rows
 
     sheet, failed = new_sheet(), list[str]()
-    sheet.add_column("asset", overflow="fold")
+    sheet.add_column("machine", overflow="fold")
     sheet.add_column("model", no_wrap=True)
-    for column in ("version", "anomalies in training", "seconds"):
+    for column in ("version", "seconds"):
         sheet.add_column(column, justify="right")
     is_recorded = service.mlflow_service.enabled
     chosen = _chosen(machines, exclude, feature, context)
@@ -111,7 +113,7 @@ def train_machines(
         try:
             require_rows(names, len(chosen[asset]), service.settings)
             source = report_on(machine.table, Path(file).name, reading).as_dict()
-            with progress_bar(asset) as progress:
+            with warnings_in_words(), progress_bar(asset) as progress:
                 outcome = service.train_all_models(
                     chosen[asset],
                     model_names=names,
@@ -133,23 +135,14 @@ def train_machines(
                 # The reason has been logged.
                 failed.append(f"{name} of {asset}")
                 continue
-            metrics = result["metrics"]
-            sheet.add_row(
-                escape(asset),
-                name,
-                str(result["version"] or "–"),
-                f"{metrics['n_anomalies_detected']} of {metrics['n_samples']}",
-                f"{metrics['training_seconds']:.1f}",
-            )
+            seconds = f"{result['metrics']['training_seconds']:.1f}"
+            sheet.add_row(escape(asset), name, str(result["version"] or "–"), seconds)
     if sheet.row_count:
         out.print(sheet)
-        by = ["--by", reading.by] if reading.by else []
-        command = quoted(["vigie", "detect", "FILE", *by, "--load", str(folder)])
-        out.print(
-            f"Saved: {escape(command)} judges each machine by its own models. What serves is as "
-            "before.",
-            highlight=False,
-            soft_wrap=True,
+        print_next(
+            f"Saved in {folder}, a folder for each machine; what serves is as before. Next, judge "
+            "each machine by its own models:",
+            ["vigie", "detect", "FILE", *as_arguments(reading), "--load", str(folder)],
         )
     if failed:
         print_complaint(f"Not trained: {', '.join(failed)}.")

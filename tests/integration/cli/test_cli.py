@@ -632,7 +632,7 @@ def test_a_run_keeps_what_was_understood_of_its_file(trained, workplace, tmp_pat
 
 def test_a_training_says_the_smallest_step_of_each_sensor_that_it_would_see(trained):
     said = words(trained.stdout)
-    assert "Smallest lasting step that raises an alarm" in said
+    assert "Smallest change that, if it lasts, raises an alarm within 20 or 200 readings" in said
     assert "within 20" in said
     for name in NAMES:
         assert name in said

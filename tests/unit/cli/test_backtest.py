@@ -614,7 +614,14 @@ def test_the_table_has_each_verdict_and_sentences_below_it(folder):
     done = vigie(folder, "backtest", "pump.csv", "--labels", "fault", *CHOSEN)
     assert done.code == 0, done.err
     said = words(done.out)
-    for part in ("machine's state", "isolation_forest alone", "single readings", "F1", "FAR", "MAR"):
+    for part in (
+        "machine's state",
+        "isolation_forest alone",
+        "single readings",
+        "F1",
+        "FAR",
+        "MAR",
+    ):
         assert f" {part} " in said
     assert f"trained on rows 1–{TRAIN_ROWS}; assessed rows {TRAIN_ROWS + 1}–{N_ROWS}" in said
     assert f"fault in rows {ONSET + 1}–{N_ROWS} (" in said

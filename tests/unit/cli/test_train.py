@@ -14,6 +14,7 @@ from vigie.cli import app, terminal
 from vigie.cli.train import _print_smallest_steps
 
 MANY = 20
+UNITS = {"sensor_0": "bar"}
 OF_MANY = np.arange(1.0, MANY + 1)
 
 
@@ -31,7 +32,7 @@ def model(soon: Any, later: Any) -> Any:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *models: Any) -> list[str]:
-    _print_smallest_steps(models, {})
+    _print_smallest_steps(models, UNITS)
     return capsys.readouterr().out.splitlines()
 
 
@@ -44,15 +45,27 @@ def test_the_best_model_counts_for_each_sensor(capsys):
     one = model(np.array([3.0, 0.12345, np.inf]), np.array([1.0, 0.1, np.nan]))
     other = model(np.array([2.0, np.nan, np.inf]), np.array([1.5, np.nan, np.inf]))
     lines = printed(capsys, one, other)
-    assert row(lines, "sensor_0") == ["0 to 10", "2", "1"]
+    assert row(lines, "sensor_0") == ["0 to 10 bar", "2 bar", "1 bar"]
     assert row(lines, "sensor_1") == ["0 to 10", "0.123", "0.1"]
     assert row(lines, "sensor_2") == ["0 to 10", "not seen", "not seen"]
+    said = " ".join(" ".join(lines).split())
+    assert "not seen: no change that was tried raises an alarm." in said
+    assert "–:" not in said
 
 
 def test_what_was_not_measured_within_200_is_a_dash(capsys):
     lines = printed(capsys, model(np.array([3.0, np.nan]), np.full(2, np.nan)))
-    assert row(lines, "sensor_0") == ["0 to 10", "3", "–"]
+    assert row(lines, "sensor_0") == ["0 to 10 bar", "3 bar", "–"]
+    assert "–: too few training rows to measure it." in " ".join(" ".join(lines).split())
     assert not any("sensor_1" in line for line in lines)
+
+
+def test_a_step_wider_than_the_usual_range_is_said_to_be_so(capsys):
+    lines = printed(capsys, model(np.array([101.0]), np.array([9.5])))
+    assert "101" not in " ".join(lines)
+    cells = [line.split("│")[3].strip() for line in lines if "│" in line]
+    assert " ".join(cells).strip() == "more than the whole usual range"
+    assert any("9.5 bar" in line for line in lines)
 
 
 def test_of_many_sensors_the_weakest_are_shown_with_a_count(capsys):
@@ -62,7 +75,10 @@ def test_of_many_sensors_the_weakest_are_shown_with_a_count(capsys):
         *("sensor_6", "sensor_19", "sensor_18", "sensor_17", "sensor_16")
     ]
     said = " ".join(" ".join(lines).split())
-    assert "The 5 weakest of 19 sensors measured, out of 20; 1 not seen within 20." in said
+    assert (
+        "The 5 sensors that are seen worst, of 19 measured and 20 in all; 1 not seen within 20 "
+        "readings."
+    ) in said
 
 
 def test_it_fits_in_80_columns(capsys):

@@ -141,7 +141,7 @@ def training_table(
     ranges: Mapping[str, Range] = {},
     context_features: Sequence[str] = (),
 ) -> Table:
-    """Check training data and fill faulty values; log a warning for each fault.
+    """Check training data and fill faulty values; log a warning of these faults.
 
     Values that are missing, outside a physical range or in a wrong unit are filled with the
     sensor's last good value, unless there are too many of them.
@@ -192,8 +192,8 @@ def training_table(
     context = [table.feature_names.index(name) for name in dict.fromkeys(context_features)]
     filled, quality = examine(table.values, table.feature_names, ranges, context)
     table = Table(filled, table.feature_names, quality)
-    for fault in quality.faults:
-        logger.warning("Training data: %s.", fault)
+    for sentence in quality.sentences():
+        logger.warning("Training data: %s.", sentence)
     largest = np.abs(table.values).max(axis=0)
     for column in np.flatnonzero(largest > LARGEST):
         raise InvalidDataError(

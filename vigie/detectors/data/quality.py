@@ -43,6 +43,9 @@ _DESCRIPTION: dict[Kind, str] = {
     "frozen": "are frozen",
 }
 
+_FILLED = "each takes the sensor's last good value before it"
+_KEPT = "they are learnt as they are"
+
 
 @dataclass(frozen=True)
 class SensorFault:
@@ -92,6 +95,21 @@ class DataQuality:
     n_samples: int
     faults: tuple[SensorFault, ...]
     n_filled: int
+
+    def sentences(self) -> list[str]:
+        """Return the faults, and what is done with them; missing values of all sensors in one."""
+        missing = [fault for fault in self.faults if fault.kind == "missing"]
+        others = [fault for fault in self.faults if len(missing) < 2 or fault.kind != "missing"]
+        told = [f"{fault}; {_KEPT if fault.kind == 'frozen' else _FILLED}" for fault in others]
+        if len(missing) < 2:
+            return told
+        n_values = sum(fault.n_rows for fault in missing)
+        worst = max(missing, key=lambda fault: fault.n_rows)
+        return [
+            f"{n_values:,} values of {len(missing)} sensors are missing, most in {worst.sensor} "
+            f"({worst.n_rows:,} of {worst.n_samples:,}); {_FILLED}",
+            *told,
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-compatible values, each fault with its sentence."""
