@@ -283,7 +283,7 @@ def test_a_high_rate_of_unusual_readings_behind_a_fault_is_explained():
     )
     [told] = [line for line in sentences(behind) if line.startswith("single readings")]
     assert "unusual in 50.0% of the healthy rows" in told
-    assert "50 of these 50 rows follow a fault" in told
+    assert "all of these 50 rows follow a fault" in told
     before = dataclasses.replace(behind, p_values=np.array([1e-9] * 50 + [0.5] * 70))
     [told] = [line for line in sentences(before) if line.startswith("single readings")]
     assert "not as the training rows are" in told

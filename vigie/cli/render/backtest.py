@@ -229,9 +229,10 @@ def _sentences_on_healthy_rows(result: Backtest) -> Iterator[str]:
         return
     n_after = int((unusual & np.logical_or.accumulate(labels)).sum())
     if 2 * n_after > n_unusual:
+        most = "all" if n_after == n_unusual else f"{n_after:,}"
         why = (
-            f"{n_after:,} of these {n_unusual:,} rows follow a fault: the machine has not come "
-            "back to what the training rows show"
+            f"{most} of these {n_unusual:,} rows follow a fault: the machine has not come back to "
+            "what the training rows show"
         )
     else:
         why = f"these {n_unusual:,} rows are not as the training rows are"
