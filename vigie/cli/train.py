@@ -142,7 +142,7 @@ def train(
             on_trained=models.append,
         )
     sheet, failed, unpromoted = new_sheet(), list[str](), list[str]()
-    for column in ("model", "version", "seconds"):
+    for column in ("model", "version", "rows", "seconds"):
         sheet.add_column(column, justify="left" if column == "model" else "right")
     for name, result in outcome.items():
         if result["status"] != "trained":
@@ -155,6 +155,7 @@ def train(
         sheet.add_row(
             name,
             f"{version or '–'}{' (Production)' if promote and version else ''}",
+            f"{result['metrics']['n_samples']:,}",
             f"{result['metrics']['training_seconds']:.1f}",
         )
     serves = False

@@ -100,7 +100,7 @@ def train_machines(
     sheet, failed = new_sheet(), list[str]()
     sheet.add_column("machine", overflow="fold")
     sheet.add_column("model", no_wrap=True)
-    for column in ("version", "seconds"):
+    for column in ("version", "rows", "seconds"):
         sheet.add_column(column, justify="right")
     is_recorded = service.mlflow_service.enabled
     chosen = _chosen(machines, exclude, feature, context)
@@ -135,8 +135,9 @@ def train_machines(
                 # The reason has been logged.
                 failed.append(f"{name} of {asset}")
                 continue
-            seconds = f"{result['metrics']['training_seconds']:.1f}"
-            sheet.add_row(escape(asset), name, str(result["version"] or "–"), seconds)
+            metrics = result["metrics"]
+            figures = f"{metrics['n_samples']:,}", f"{metrics['training_seconds']:.1f}"
+            sheet.add_row(escape(asset), name, str(result["version"] or "–"), *figures)
     if sheet.row_count:
         out.print(sheet)
         print_next(

@@ -57,7 +57,9 @@ def chosen(
         return left[0], "only"
     if hint := next((order for order in hints if order in left), None):
         is_open = any(not np.array_equal(ascending[hint], times) for times in ascending.values())
-        return hint, "hint" if is_open else "only"
+        if not is_open or chosen(readings, sample) == (hint, "usual"):
+            return hint, "usual"
+        return hint, "hint"
     if len(left) == 1:
         return left[0], "steps"
     if all(np.array_equal(ascending[left[0]], ascending[order]) for order in left):

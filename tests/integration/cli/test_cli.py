@@ -753,7 +753,7 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
     chosen = ["--feature", "vibration_rms", "--feature", "flow_rate", "--rows", "1:120"]
     done = workplace.vigie("train", "healthy.parquet", "--model", "one_class_svm", *chosen)
     assert done.returncode == 0, done.stderr
-    assert "of 120" in done.stdout
+    assert " 120 " in done.stdout
     model = workplace.tracking.load_model("one_class_svm", version=2)
     assert model.feature_names == ("vibration_rms", "flow_rate")
     assert model.n_samples == 120

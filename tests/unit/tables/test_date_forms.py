@@ -99,6 +99,13 @@ def test_all_rows_of_a_file_count_before_what_was_usual_in_training(tmp_path: Pa
     assert str(table.times[0])[:10] == "2025-06-12"
 
 
+def test_a_hint_that_custom_agrees_with_needs_no_note(tmp_path: Path) -> None:
+    hint = Hint("dmy", "as in training", "other than in training")
+    table = read_table(write(tmp_path / "a.csv", "Date", "11.06.2025"), UNSTATED.hinted(hint))
+    assert str(table.times[0])[:10] == JUNE
+    assert not any("training" in note for note in table.notes)
+
+
 def test_without_any_hint_a_day_that_can_be_two_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="can be 2025-06-11 or 2025-11-06"):
         read_table(write(tmp_path / "a.csv", "Date"))
