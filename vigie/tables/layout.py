@@ -130,6 +130,8 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
         names = tuple(f"column {i + 1}" for i in range(width))
         notes.append("No names above the readings: the columns are numbered")
         return Layout(names, first, n_cells, has_header=False, notes=tuple(notes))
+    index = _name_of_index(lines, head)
+    head = head if index is None else head[:-1]
     at = _line_of_names(lines, head, width, kinds)
     cells = _names_for(lines, at, first, width)
     groups = [i for i in head if i != at and not are_units(lines[i])]
@@ -140,6 +142,8 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
         )
         head = [i for i in head if i != group]
         at = max(at, group)
+    if index is not None:
+        cells = [index, *cells[1:]]
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
     units = {
         n: m["unit"].strip() for n in names if (m := _IN_NAME.match(n)) and _is_unit(m["unit"])
@@ -170,6 +174,18 @@ def is_ruler(cells: Cells) -> bool:
     """Return whether a line only separates the names from the readings, as "-----" does."""
     [cell] = cells if len(cells) == 1 else [""]
     return _RULER.fullmatch(cell.strip()) is not None
+
+
+def _name_of_index(lines: Sequence[Cells], head: Sequence[int]) -> str | None:
+    """Return the name of the first column if it stands below those of all others.
+
+    pandas writes the name of an index so, below columns of several levels.
+    """
+    if len(head) < 2:
+        return None
+    name, *others = lines[head[-1]]
+    has_names = any(any(map(str.strip, lines[i][1:])) for i in head[:-1])
+    return name if name.strip() and others and not any(others) and has_names else None
 
 
 def _line_of_names(
@@ -218,7 +234,8 @@ def _joined(
             parts = dict.fromkeys(filter(None, (group, name.strip())))
             joined.append(" ".join(parts))
         is_below = any(name.strip() for name in names)
-        if is_below and "" not in joined and len(set(joined)) == len(joined):
+        # pandas leaves the place above its index empty.
+        if is_below and "" not in joined[1:] and len(set(joined)) == len(joined):
             return i, joined
     return None
 
