@@ -363,6 +363,9 @@ def _possible(reads: Mapping[NumberFormat, int], shapes: Shapes) -> list[NumberF
     return list(by_decimal.values())
 
 
+_ONE_BEHIND_COMMA, _PADDED = re.compile(",9$"), re.compile("[-+]?09")
+
+
 @dataclass(frozen=True)
 class NumberOptions:
     """What is known of a table's decimal marks beyond a column's own cells.
@@ -412,12 +415,34 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
     written = possible[0]
     _refuse_mixture(shapes, name, written)
     _refuse_stray_groups(shapes, name, written, is_stated=options.stated is not None)
+    if options.stated is None and options.usual == "." and written.decimal == ",":
+        _refuse_marks_behind_values(shapes, name)
     return NumberFormat(
         written.decimal,
         written.thousands,
         shapes.unit_as_written,
         lacks_unit=bool(shapes.unit) and shapes.may_lack_unit and "" in shapes.units,
     )
+
+
+def _refuse_marks_behind_values(shapes: Shapes, name: str) -> None:
+    """Check that commas between separators are decimal marks: "+0215,1" may be 215 of quality 1.
+
+    Raises
+    ------
+    InvalidDataError
+        If digits are padded with zeros, and a single one stands behind each comma.
+    """
+    if not all(_ONE_BEHIND_COMMA.search(shape) for shape in shapes.bare):
+        return
+    padded = next((one for shape, one in shapes.first.items() if _PADDED.match(shape)), None)
+    if padded is not None:
+        row, cell = padded
+        raise InvalidDataError(
+            f"{cell!r} in row {row + 1} may be one number, or a value and a mark of its quality.",
+            field=name,
+            remedy="Say --decimal comma for numbers, or split the column into two.",
+        )
 
 
 def _chosen(

@@ -156,3 +156,17 @@ def test_sums_below_rows_in_quotation_marks_are_left_out(tmp_path):
         tmp_path / "prtg.csv", ['"Time","G","T"', *rows, '"Averages (of 96)","12 l/s","4"']
     )
     assert has_readings(table, "G", "T")
+
+
+def test_a_value_with_its_quality_behind_a_comma_is_no_decimal(tmp_path):
+    rows = [f'"{time}","+{int(10 * a):04},1"' for time, a in zip(HOURS, FLOW, strict=True)]
+    with pytest.raises(InvalidDataError, match="may be one number, or a value and a mark"):
+        read(tmp_path / "isd.csv", ['"DATE","TMP"', *rows])
+
+
+@pytest.mark.parametrize("index", ["time,,", None])
+def test_levels_of_columns_are_put_together(tmp_path, index):
+    head = [",Motor,Pump", ",Temp,Temp", *([index] if index else [])]
+    table = read(tmp_path / "levels.csv", [*head, *formed("{time:%Y-%m-%d %H:%M:%S},{a},{b}")])
+    assert has_readings(table, "Motor Temp", "Pump Temp")
+    assert table.clock == ("time" if index else "column 1",)
