@@ -211,8 +211,9 @@ class AnomalyDetectionService:
                     served, before = process.open(outcome), self._serving(outcome.name)
                     self._cache(outcome, process.serving_form(outcome))
                     self.registry.adopt(outcome.name, served)
-                    note = self._note(served, before)
-                    outcomes[outcome.name] = self._answer(outcome) | {"note": note}
+                    outcomes[outcome.name] = self._answer(outcome)
+                    if note := self._note(served, before):
+                        outcomes[outcome.name]["note"] = note
             finally:
                 process.finish(self._on_registered)
         return outcomes
