@@ -388,3 +388,9 @@ def test_a_feature_with_a_wrong_name_is_named_beside_the_right_one():
 def test_a_reading_without_names_is_refused(features):
     with pytest.raises(InvalidDataError, match="by name"):
         as_row(features, AB)
+
+
+def test_times_as_text_are_answered_with_how_to_make_times_of_them():
+    frame = pd.DataFrame({"time": ["2026-01-05 08:00:00"] * 3, "flow": [1.0, 2.0, 3.0]})
+    with pytest.raises(InvalidDataError, match=r"data\[0\]\.time.* pandas\.to_datetime"):
+        training_table(frame, None, {})

@@ -465,11 +465,16 @@ def _numbers(array: Any, names: Sequence[str] | None) -> Floats:
     for (row, column), value in np.ndenumerate(array):
         number = as_number(value, missing=np.nan)
         if number is None:
+            from vigie.tables.layout import is_time
+
             name = names[column] if names and column < len(names) else None
+            remedy = "Leave out columns of text."
+            if isinstance(value, str) and is_time(value):
+                remedy = "Leave out this column, or make times of it with pandas.to_datetime."
             raise InvalidDataError(
                 f"{_as_python(value)!r} is not a number.",
                 field=f"data[{row}].{name}" if name else f"data[{row}][{column}]",
-                remedy="Leave out columns of text.",
+                remedy=remedy,
             )
         values[row, column] = number
     return values
