@@ -170,3 +170,35 @@ def test_levels_of_columns_are_put_together(tmp_path, index):
     table = read(tmp_path / "levels.csv", [*head, *formed("{time:%Y-%m-%d %H:%M:%S},{a},{b}")])
     assert has_readings(table, "Motor Temp", "Pump Temp")
     assert table.clock == ("time" if index else "column 1",)
+
+
+def test_times_of_db2_are_read(tmp_path):
+    table = read(
+        tmp_path / "db2.csv", ["TS,G,T", *formed("{time:%Y-%m-%d-%H.%M.%S}.000000,{a},{b}")]
+    )
+    assert has_readings(table, "G", "T")
+
+
+def test_row_names_of_r_may_count_down(tmp_path):
+    rows = [f'"{i}" {row}' for i, row in enumerate(formed('"{time:%Y-%m-%d %H:%M:%S}" {a} {b}'), 1)]
+    table = read(tmp_path / "r.txt", ['"time" "G" "T"', *rows[::-1]])
+    assert has_readings(table, "G", "T")
+
+
+def test_minus_two_hundred_may_stand_for_a_missing_value(tmp_path):
+    cells = [f"{i % 23}.5" if i not in range(5, 9) else "-200" for i in range(N_ROWS)]
+    times = formed("{time:%Y-%m-%d %H:%M},{a}")
+    rows = [f"{time},{cell}" for time, cell in zip(times, cells, strict=True)]
+    table = read(tmp_path / "air.csv", ["time,G,T", *rows])
+    assert table.frame["T"].isna().sum() == 4
+    assert any(note.startswith("T: -200 in 4 rows read as missing") for note in table.notes)
+
+
+def test_years_with_decimals_are_no_sensor(tmp_path):
+    rows = [
+        f"{2000 + i / 12:.4f},{a},{b}"
+        for i, (a, b) in enumerate(zip(FLOW, TEMPERATURE, strict=True))
+    ]
+    table = read(tmp_path / "co2.csv", ["decimal_date,G,T", *rows])
+    kinds = {column.name: column.kind for column in table.kinds}
+    assert kinds["decimal_date"] == "clock"
