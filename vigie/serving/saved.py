@@ -39,16 +39,16 @@ def folder_of(scope: str, folder: Path) -> Path:
     return folder if scope == EVERYTHING else folder / slug(scope)
 
 
-def has_models(folder: Path) -> bool:
-    """Return whether a folder has models itself."""
-    return any((folder / name / CARD).is_file() for name in algorithms())
+def algorithms_in(folder: Path) -> list[str]:
+    """Return the algorithms of which a folder has a model itself."""
+    return [name for name in algorithms() if (folder / name / CARD).is_file()]
 
 
 def folders_of_assets(folder: Path) -> list[Path]:
     """Return the folders below with models that answer for one asset."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and has_models(path))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and algorithms_in(path))
 
 
 def load(folder: Path) -> dict[str, Served]:
@@ -62,9 +62,7 @@ def load(folder: Path) -> dict[str, Served]:
         If a model is damaged, or of an unknown format.
     """
     served = {}
-    for name in algorithms():
-        if not (folder / name / CARD).is_file():
-            continue
+    for name in algorithms_in(folder):
         try:
             model = TrainedModel.load(folder / name)
         except ModelRefusedError as error:

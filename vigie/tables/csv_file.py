@@ -528,12 +528,12 @@ class StrayRows:
     def __init__(self, file: CsvFile, numbered: bool):
         self.file, self.numbered = file, numbered
         self.found = self.can_mend = False
-        self._last_line, self._is_cut_off, self._below = "", False, frozenset[str]()
+        self._last_line, self._is_cut_off, self._below = "", False, list[str]()
         if numbered:
             lines = _last_lines(file)
             self._last_line = next((line for line in reversed(lines) if line), "")
             self._is_cut_off = bool(lines[-1])
-            self._below = frozenset(_below_the_rows(file, lines))
+            self._below = _below_the_rows(file, lines)
         self._wrong: tuple[int, int, str] | None = None
 
     def handle(self, row: Any) -> str:
@@ -542,7 +542,7 @@ class StrayRows:
         if COMMENT.match(content) or not content.strip(self.file.dialect.separator + " "):
             return "skip"
         if content in self._below:
-            self._tell(content)
+            self._tell_of_lines_below()
             return "skip"
         self.found = True
         self.can_mend = self.can_mend or self.file.mender.can_trim(content)
@@ -550,12 +550,13 @@ class StrayRows:
             self._wrong = (row.number, row.actual_columns, content)
         return "error"
 
-    def _tell(self, content: str) -> None:
+    def _tell_of_lines_below(self) -> None:
         """Add a note on the lines below the rows, once."""
-        note = f"The last line, {content[:40]!r}, holds no reading"
-        if len(self._below) > 1:
-            note = f"The last {len(self._below)} lines hold no reading, such as {content[:40]!r}"
-        if not any(one.startswith(note.partition(",")[0]) for one in self.file.notes):
+        first, n_lines = self._below[0][:40], len(self._below)
+        note = f"The last line, {first!r}, holds no reading"
+        if n_lines > 1:
+            note = f"The last {n_lines} lines hold no reading, such as {first!r}"
+        if note not in self.file.notes:
             self.file.notes.append(note)
 
     def _number_of(self, content: str, least: int) -> int:

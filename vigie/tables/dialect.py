@@ -483,8 +483,12 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     """Split lines into cells, and find the table in them."""
     rows, ends = _cells(lines[n_above:], separator, quote, n_above)
     layout, n_before = find_layout(rows[:LAYOUT_LINES], n_above), n_above
-    if n_above and not layout.has_header:
-        head = _head_in_comments(lines[:n_above], separator, quote, layout.n_cells)
+    head = (
+        []
+        if layout.has_header
+        else _head_in_comments(lines[:n_above], separator, quote, layout.n_cells)
+    )
+    if head:
         rows, ends, n_before = [*head, *rows], [0] * len(head) + ends, n_above - len(head)
         layout = find_layout(rows[:LAYOUT_LINES], n_before)
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)

@@ -20,7 +20,7 @@ from vigie.tables.counted_times import (
     meanings,
     unit_of,
 )
-from vigie.tables.local_times import is_zone_word
+from vigie.tables.local_times import is_zone_name
 from vigie.tables.paired_times import (
     all_numbers,
     clock_style_of,
@@ -156,7 +156,7 @@ def _chosen(
     """Return the plainest columns of those that hold times, dates and times of day."""
     if kinds["times"]:
         return (kinds["times"][0].name,)
-    named = [one.name for one in kinds["clock"] if is_named(one.name) or _is_zone(one.name)]
+    named = [one.name for one in kinds["clock"] if is_named(one.name) or is_zone_name(one.name)]
     parts = find_parts(columns, [one.name for one in kinds["dates"]], named)
     for date in kinds["dates"]:
         clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
@@ -352,11 +352,6 @@ def _is_even(days: Numbers) -> bool:
     """Return whether most steps between times counted in days are the same, to 2 ms."""
     steps = np.diff(days) * 86_400
     return bool(np.mean(np.abs(steps - np.median(steps)) < 2e-3) > 0.5)
-
-
-def _is_zone(name: str) -> bool:
-    """Return whether a column is named for the zone of its times, as "MST"."""
-    return name.isupper() and len(name) in (3, 4) and is_zone_word(name)
 
 
 def _letters(name: str) -> str:

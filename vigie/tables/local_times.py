@@ -168,6 +168,11 @@ def is_zone(text: str) -> bool:
     """Return whether a text is a zone: "EST", "+02:00" or "America/New_York"."""
     if _ZONE_CELL.fullmatch(text) or ("/" in text and text in available_timezones()):
         return True
+    return is_zone_name(text)
+
+
+def is_zone_name(text: str) -> bool:
+    """Return whether a text is the short name of a zone in capitals, such as "EST"."""
     return text.isupper() and text.isalpha() and 3 <= len(text) <= 5 and is_zone_word(text)
 
 

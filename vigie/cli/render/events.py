@@ -84,7 +84,7 @@ def _cells(event: Event, first: int, units: Mapping[str, str]) -> tuple[str, ...
 
 
 def named_sensors(event: Event) -> list[SensorContribution]:
-    """Return the sensors of an event that are told: the first two, and those not measured."""
+    """Return the sensors to show for an event: the first two, and those with an assumed value."""
     return [
         sensor
         for place, sensor in enumerate(event.sensors)

@@ -84,5 +84,5 @@ class Pauses:
         """The longest step that is no pause, in seconds."""
         if not len(self._sampled):
             return float("inf")
-        # Where rows come irregularly, one step in ten is long by itself.
+        # Of irregular rows, one step in ten may be long without a pause.
         return FAR_LONGER * float(np.quantile(self._sampled, 0.9))
