@@ -21,7 +21,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+MOST_NAMED = 8
+"""Names that a message lists."""
+
+
+def listed(names: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Return names with commas between them: the first ones, if they are many."""
+    shown = list(names)
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
 
 
 class VigieError(Exception):

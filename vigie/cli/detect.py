@@ -25,10 +25,11 @@ from vigie.cli.options import (
 )
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
-from vigie.errors import InvalidDataError
+from vigie.errors import InvalidDataError, listed
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
+    from vigie.assessment.ensemble import Ensemble
     from vigie.assessment.stream import Part, Stream
     from vigie.cli.render.verdict import Verdict
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -127,17 +128,20 @@ def detect(
             service.stream(columns, treatment, asked, require_columns=True)
         return found
 
+    def ensembles(columns: Sequence[str]) -> list[Ensemble]:
+        return [
+            service.stream(columns, Faulty.IMPUTE, asked).ensemble for service in services.values()
+        ]
+
     def known(columns: Sequence[str]) -> tuple[Collection[str], Collection[str]]:
         numbers, words = set[str](), set[str]()
-        for service in services.values():
-            sensors = service.stream(columns, Faulty.IMPUTE, asked).ensemble.sensors
-            numbers.update(set(sensors.names).difference(sensors.words))
-            words.update(sensors.words)
+        for ensemble in ensembles(columns):
+            numbers.update(set(ensemble.sensors.names).difference(ensemble.sensors.words))
+            words.update(ensemble.sensors.words)
         return numbers, words
 
     def day_first(columns: Sequence[str]) -> bool | None:
-        streams = (service.stream(columns, Faulty.IMPUTE, asked) for service in services.values())
-        models = (model for found in streams for model in found.ensemble.models.values())
+        models = (model for each in ensembles(columns) for model in each.models.values())
         said = {model.day_first for model in models} - {None}
         # Models of several files that disagree tell nothing.
         return said.pop() if len(said) == 1 else None
@@ -180,7 +184,7 @@ def _services(folder: Path | None) -> Mapping[str, AnomalyDetectionService]:
     if folder is not None:
         alone = settings.model_copy(update={"mlflow_enabled": False})
         folders = {path.name: path for path in saved.folders_of_assets(folder)}
-        if saved.has_models(folder) or not folders:
+        if saved.algorithms_in(folder) or not folders:
             folders[EVERYTHING] = folder
         services = {}
         for asset, path in folders.items():
@@ -243,7 +247,7 @@ def _service_for(
     service = services.get(EVERYTHING if asset is None else slug(asset), services.get(EVERYTHING))
     if service is not None:
         return service
-    names = ", ".join(list(services)[:8]) + ", ..." * (len(services) > 8)
+    names = listed(services)
     if asset is None:
         raise InvalidDataError(
             f"{folder} has models of single machines: {names}.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vigie.cli.terminal import print_warning
-from vigie.errors import ModelNotFoundError, ModelRefusedError, TrackingError
+from vigie.errors import ModelNotFoundError, ModelRefusedError, TrackingError, listed
 
 if TYPE_CHECKING:
     from vigie.registry.version import Version
@@ -74,10 +74,11 @@ class ServingHere:
             goes_on = f" Version {before.version} goes on serving." if before else ""
             return Waiting(f"Version {number} cannot serve: {problem.rstrip('.')}.{goes_on}")
         known = {sensor for served in serving.values() for sensor in served.model.feature_names}
+        unknown = (column for column in columns if column not in known)
         verb = "does" if len(others) == 1 else "do"
         return Waiting(
             f"Version {before.version} goes on serving until the other models know the same "
-            f"sensors: version {number} needs {_listed(c for c in columns if c not in known)}, "
+            f"sensors: version {number} needs {listed(unknown, MOST_NAMED)}, "
             f"which {', '.join(others)} {verb} not know.",
             others,
         )
@@ -136,16 +137,11 @@ def warn_of_other_sensors(
     command = "promote NAME VERSION"
     if was_promoted:
         command = "rollback --all" if set(others) == set(algorithms()) else "rollback NAME"
+    lacking = (name for name in new if name not in old)
     numbers = ", ".join(f"{name} {before[name].version}" for name in others)
     print_warning(
-        f"{where} versions with other sensors ({_listed(old)}){verb}: {numbers}. Readings "
-        f"without {_listed(name for name in new if name not in old)} are refused once the new ones "
-        f"serve. `vigie models {command}` brings the old ones back. A service has one set of "
-        "models; for several kinds of machine see How-to, Several machines, in the documentation."
+        f"{where} versions with other sensors ({listed(old, MOST_NAMED)}){verb}: {numbers}. "
+        f"Readings without {listed(lacking, MOST_NAMED)} are refused once the new ones serve. "
+        f"`vigie models {command}` brings the old ones back. A service has one set of models; for "
+        "several kinds of machine see How-to, Several machines, in the documentation."
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = ", ..." if len(shown) > MOST_NAMED else ""
-    return ", ".join(shown[:MOST_NAMED]) + more

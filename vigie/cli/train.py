@@ -34,7 +34,7 @@ from vigie.cli.terminal import (
     progress_bar,
     warnings_in_words,
 )
-from vigie.errors import InvalidDataError, TrackingError
+from vigie.errors import InvalidDataError, TrackingError, listed
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -393,5 +393,5 @@ def _read(
     raise InvalidDataError(
         f"The file has {len(names)} machines, but no {asset!r}.",
         field="--asset",
-        remedy=f"Name one to train on: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}.",
+        remedy=f"Name one to train on: {listed(names)}.",
     )

@@ -19,7 +19,7 @@ from vigie.cli.terminal import (
     progress_bar,
     warnings_in_words,
 )
-from vigie.errors import InvalidDataError
+from vigie.errors import InvalidDataError, listed
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def place_of_models(machines: Sequence[Machine], folder: Path | None, promote: b
         raise InvalidDataError(
             f"The file has {len(names)} machines.",
             field="--asset",
-            remedy=f"Name one to train on: {', '.join(names[:8])}{', ...' * (len(names) > 8)}; or "
-            "give a folder for models of each: --save FOLDER.",
+            remedy=f"Name one to train on: {listed(names)}; or give a folder for models of each: "
+            "--save FOLDER.",
         )
     if promote:
         raise InvalidDataError(
@@ -68,7 +68,7 @@ def train_machines(
     feature: list[str] | None,
     context: list[str] | None,
 ) -> bool:
-    """Train on each machine by itself, save the models, and print what came of it.
+    """Train on each machine by itself, save the models, and print the results.
 
     Parameters
     ----------
@@ -112,14 +112,14 @@ def train_machines(
         err.print(begins, style="dim", markup=False, highlight=False, soft_wrap=True)
         try:
             require_rows(names, len(chosen[asset]), service.settings)
-            source = report_on(machine.table, Path(file).name, reading).as_dict()
+            report = report_on(machine.table, Path(file).name, reading) if is_recorded else None
             with warnings_in_words(), progress_bar(asset) as progress:
                 outcome = service.train_all_models(
                     chosen[asset],
                     model_names=names,
                     context_features=context or (),
                     scope=asset,
-                    source=source if is_recorded else None,
+                    source=None if report is None else report.as_dict(),
                     times=machine.table.times,
                     day_first=machine.table.day_first,
                     progress=partial(_report, progress, asset),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isnan
@@ -26,7 +26,7 @@ from vigie.config import Settings
 from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
-from vigie.errors import HistoryError, InvalidDataError
+from vigie.errors import HistoryError, InvalidDataError, listed
 from vigie.history.records import Assessed, Reading, Standing, microseconds
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
@@ -56,8 +56,6 @@ UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
 UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
-MOST_NAMED = 8
-"""Features that an error names."""
 PART = 100
 """Most readings of an asset in one transaction of the history."""
 
@@ -725,17 +723,11 @@ def _refuse_another_machine(reading: AnomalyDetectionRequest, sensors: Sensors, 
         return
     raise InvalidDataError(
         "The reading seems to be of another machine: the models know none of its features "
-        f"({_some(reading.values)}).",
+        f"({listed(reading.values)}).",
         field=f"{field}features",
-        remedy=f"They know {_some(sensors.names)}: name the features as in training, or send the "
+        remedy=f"They know {listed(sensors.names)}: name the features as in training, or send the "
         "reading to a service with models of its machine.",
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    """Return the first names of many."""
-    shown = list(names)
-    return ", ".join(shown[:MOST_NAMED]) + (", ..." if len(shown) > MOST_NAMED else "")
 
 
 def _raise_unusable(reading: AnomalyDetectionRequest, model: TrainedModel, field: str) -> None:
