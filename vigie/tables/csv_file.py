@@ -49,13 +49,12 @@ from vigie.tables.written_times import bytes_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SHAPED_ROWS = 5_000
+SHAPED_ROWS = 2_000
 COMPARED_LINES = 100
 """Lines from which it is told why the separator is the one."""
 MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
-_LINE_END = re.compile(r"\r\n|\n|\r")
 _NUMBERED = re.compile(r"column \d+|.*\.\d+")
 _FIRST_OF_MARK = BYTE_ORDER_MARK.encode()[0]
 _NO_LINE_END = ("straddl", "out of sync", "larger than block size")
@@ -110,7 +109,7 @@ class CsvFile:
             # The names are not read again.
             self._require_decodable(sample)
         refuse_other(sample, content)
-        lines = _LINE_END.split(content)
+        lines = text.lines_of(content)
         if len(sample) == text.SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
         _refuse_binary(lines)
@@ -209,7 +208,7 @@ class CsvFile:
             # Characters of UTF-16 and UTF-32 begin at multiples of their size.
             file.seek(max(size - TAIL_BYTES, 0) // 4 * 4)
             tail = file.read()
-        lines = _LINE_END.split(text.decoded(tail, self.encoding.removesuffix("-sig")))[1:]
+        lines = text.lines_of(text.decoded(tail, self.encoding.removesuffix("-sig")))[1:]
         return [changed(line, self._changes) for line in lines]
 
     @property
@@ -594,7 +593,7 @@ def _last_lines(file: CsvFile) -> list[str]:
     with text.open_bytes(file.path) as source:
         while block := bytes(source.read(1 << 20)):
             tail = (tail + block)[-(1 << 16) :]
-    lines = _LINE_END.split(text.decoded(tail, file.encoding))
+    lines = text.lines_of(text.decoded(tail, file.encoding))
     return [file.plain_line(line).strip() for line in lines]
 
 

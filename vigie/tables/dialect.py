@@ -27,7 +27,7 @@ SNIFFED_LINES = 12
 LAYOUT_LINES = 500
 FEWEST_LINES = 4
 """Fewer lines are looked at by the detector."""
-MOST_ROWS = 6_000
+MOST_ROWS = 2_500
 COMMENT = re.compile(r"\s*(#|%|//)")
 _TIME_AND_MORE = re.compile(r"\d:\d\d.*[,;\t|]")
 _GROUPED = re.compile(r"[-+−]?\d{1,3}( \d{3})+([.,]\d+)?")

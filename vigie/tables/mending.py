@@ -23,6 +23,7 @@ _FOOTERS = """
 """
 FOOTERS = frozenset(_FOOTERS.split())
 """Words before the numbers below a table."""
+_MARK = "$RT_"
 _WORD = re.compile(r"[^\W\d_]+")
 MOST_FOOTERS = 10
 MOST_COMMENTS = 0.1
@@ -91,16 +92,19 @@ class Mender:
             return []
         notes = []
         lines = [*head, *tail]
-        if any(map(self._is_blank, lines)) and self._may_drop_blank(head, tail):
+        # Most lines are told apart by a character, in a tenth of the time.
+        with_blank = [line for line in lines if line[:1] in (self.separator, " ")]
+        if any(map(self._is_blank, with_blank)) and self._may_drop_blank(head, tail):
             self.drops_blank = True
             notes.append("Rows without a single value are left out")
-        if any(map(is_mark, lines)):
+        if any(is_mark(line) for line in lines if _MARK in line):
             self.drops_marks = True
             notes.append("Lines of WinCC that begin with $RT_ are left out")
-        if 0 < sum(map(self._is_comment, lines)) <= MOST_COMMENTS * len(lines):
+        with_comment = [line for line in lines if line[:1] == "#"]
+        if 0 < sum(map(self._is_comment, with_comment)) <= MOST_COMMENTS * len(lines):
             self.drops_comments = True
             notes.append("Lines that begin with # are left out")
-        if any(map(self.is_header, lines)):
+        if any(self.is_header(line) for line in lines if self.names in line):
             notes.append(NAMES_REPEATED)
         found = self._footers(head, tail)
         if found:
@@ -204,7 +208,7 @@ class Mender:
 
 def is_mark(line: str) -> bool:
     """Return whether a line is one that WinCC writes for itself, such as the number of rows."""
-    return line.lstrip('" ').startswith("$RT_")
+    return line.lstrip('" ').startswith(_MARK)
 
 
 def is_footer(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

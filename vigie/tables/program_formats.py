@@ -127,7 +127,9 @@ def head_of(lines: Sequence[str]) -> Head:
 
 
 def _labview_head(lines: Sequence[str]) -> Head:
-    ends = [i for i, line in enumerate(lines) if _END_OF_HEADER.fullmatch(line)]
+    # Rows of readings begin with a digit; a match of each would take a tenth of the whole.
+    words = (i for i, line in enumerate(lines) if not line[:1].isdigit())
+    ends = [i for i in words if _END_OF_HEADER.fullmatch(lines[i])]
     if not ends:
         return Head()
     # The file has a head, and each table in it another one, which tells its channels.

@@ -28,6 +28,7 @@ from vigie.tables.cells import (
     to_numpy,
     words_note,
 )
+from vigie.tables.cores import on_all_cores
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.date_forms import order_in
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
@@ -214,12 +215,14 @@ def understood(
         columns = {name: cells.take(np.arange(n_rows)[::-1]) for name, cells in columns.items()}
         times = times[::-1]
         notes.append("The rows are newest first; they are read, and counted, from the oldest")
-    data: dict[str, Any] = {}
+    plain = [name for name, cells in columns.items() if not is_text(cells)]
+    floats = on_all_cores(as_floats, [columns[name] for name in plain], n_rows)
+    data: dict[str, Any] = dict.fromkeys(columns) | dict(zip(plain, floats, strict=True))
     texts: dict[str, TextColumn] = {}
     for name, cells in columns.items():
         if not is_text(cells):
-            data[name] = as_floats(cells)
-        elif name in clock:
+            continue
+        if name in clock:
             data[name] = as_they_are(cells)
         else:
             column = _text_column(
@@ -291,12 +294,13 @@ def without_sentinels(
     frame: pd.DataFrame, clock: Collection[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, dict[float, int]]]:
     """Return columns without numbers that stand for missing ones, and these by column."""
-    found = {}
-    for place, name in enumerate(map(str, frame.columns)):
-        series = frame.iloc[:, place]
-        if name not in clock and series.dtype == np.float64:
-            found[name] = sentinels.sentinels(series.to_numpy())
-    found = {name: values for name, values in found.items() if values}
+    numbers = {
+        str(name): series.to_numpy()
+        for name, series in frame.items()
+        if str(name) not in clock and series.dtype == np.float64
+    }
+    all_found = on_all_cores(sentinels.sentinels, list(numbers.values()), len(frame))
+    found = {name: values for name, values in zip(numbers, all_found, strict=True) if values}
     read = {name: sentinels.without(frame[name].to_numpy(), of) for name, of in found.items()}
     return (frame.assign(**read) if read else frame), found
 

@@ -120,3 +120,8 @@ def decoded(sample: bytes, encoding: str) -> str:
     """Return a sample as text; undecodable bytes become question marks."""
     text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(sample)
     return text.lstrip("\ufeff")
+
+
+def lines_of(content: str) -> list[str]:
+    """Return the lines of a text, whichever system ended them."""
+    return content.replace("\r\n", "\n").replace("\r", "\n").split("\n")

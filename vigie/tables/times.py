@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
+from vigie.tables.cores import on_all_cores
 from vigie.tables.counted_times import (
     DAY_ZERO,
     ELSEWHERE,
@@ -139,15 +140,17 @@ class TimeParser:
 
     def settle(self, read: Written) -> NDArray[np.datetime64]:
         """Return the next times in UTC, as ``read`` does, from what the cells say."""
-        times = read.times.copy()
         is_local = ~read.is_zoned
-        if is_local.any():
-            times[is_local] = self._in_utc(read.times[is_local], np.flatnonzero(is_local))
-            times[is_local] -= (self.format.ahead or 0) * MINUTE
+        if is_local.all():
+            times = self._in_utc(read.times, is_local)
+        else:
+            times = read.times.copy()
+            if is_local.any():
+                times[is_local] = self._in_utc(read.times[is_local], is_local)
         self._check(times)
         self.n_rows += len(times)
         self.last = int(times[-1]) if len(times) else self.last
-        return times.astype("M8[us]")
+        return times.view("M8[us]")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -177,20 +180,22 @@ class TimeParser:
                 remedy=HOW_TO_WRITE,
             )
 
-    def _in_utc(self, times: NDArray[np.int64], rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Return local times in UTC, or go on where a clock was set back."""
+    def _in_utc(self, times: NDArray[np.int64], is_local: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the local times of a part in UTC, or go on where a clock was set back."""
+        ahead = (self.format.ahead or 0) * MINUTE
         if self._local is not None:
             result, missing = self._local.read(times)
             if missing is not None:
+                row = self.n_rows + np.flatnonzero(is_local)[missing] + 1
                 raise InvalidDataError(
-                    f"{written(int(times[missing]))} in row {self.n_rows + rows[missing] + 1} "
-                    f"does not exist in {self.format.zone}: the clock was set forward over it.",
+                    f"{written(int(times[missing]))} in row {row} does not exist in "
+                    f"{self.format.zone}: the clock was set forward over it.",
                     field=self.format.label,
                     remedy="Leave out --timezone if the times are UTC, or name their zone.",
                 )
             return result
         if not self._changes:
-            return times
+            return times - ahead if ahead else times
         before = np.concatenate(
             [times[:1] if self._last_local is None else [self._last_local], times]
         )
@@ -199,7 +204,7 @@ class TimeParser:
             shifts[row:] += self._changes.get((int(before[row]), int(before[row + 1])), 0)
         shifts += self._shift
         self._shift, self._last_local = int(shifts[-1]), int(times[-1])
-        return times + shifts
+        return times + shifts - ahead
 
     def _check(self, times: NDArray[np.int64]) -> None:
         """Check that times ascend.
@@ -211,20 +216,21 @@ class TimeParser:
         """
         if not len(times):
             return
-        outside = (times < EARLIEST.astype(np.int64)) | (times >= LATEST.astype(np.int64))
-        if outside.any():
-            row = int(np.argmax(outside))
+        earliest, latest = EARLIEST.astype(np.int64), LATEST.astype(np.int64)
+        if times.min() < earliest or times.max() >= latest:
+            row = int(np.argmax((times < earliest) | (times >= latest)))
             raise InvalidDataError(
                 f"{written(int(times[row]))} in row {self.n_rows + row + 1} is no time of a "
                 "reading.",
                 field=self.format.label,
                 remedy="Remove the rows without a time.",
             )
-        before = _with_last(self.last, times)
-        back = np.diff(before) < 0
+        if self.last is not None and times[0] < self.last:
+            _refuse_order(self.format, self.last, int(times[0]), self.n_rows + 1)
+        back = times[1:] < times[:-1]
         if back.any():
-            row = int(np.argmax(back))
-            _refuse_order(self.format, int(before[row]), int(times[row]), self.n_rows + row + 1)
+            row = int(np.argmax(back)) + 1
+            _refuse_order(self.format, int(times[row - 1]), int(times[row]), self.n_rows + row + 1)
 
 
 def understand_times(
@@ -654,8 +660,9 @@ def _read_all(form: TimeFormat, cells: Cells) -> tuple[Written, Fault | None]:
     parts: list[Written] = []
     n_rows = 0
     fault = None
-    for piece in aligned(cells):
-        read = form.read(piece)
+    all_pieces = list(aligned(cells))
+    all_read = on_all_cores(form.read, all_pieces, len(cells[0]))
+    for piece, read in zip(all_pieces, all_read, strict=False):
         parts.append(read)
         if fault := fault_in(form, piece, read, n_rows):
             break
@@ -806,7 +813,7 @@ def _with_changes(form: TimeFormat, read: Written) -> TimeFormat:
         If the newest row stands first.
     """
     steps = np.diff(read.times)
-    if len(steps) and (steps <= 0).all() and (steps < 0).any():
+    if len(steps) and steps.max() <= 0 and steps.min() < 0:
         raise InvalidDataError(
             f"The newest row stands first: the times go from {written(int(read.times[0]))} back to "
             f"{written(int(read.times[-1]))}.",
@@ -820,7 +827,7 @@ def _with_changes(form: TimeFormat, read: Written) -> TimeFormat:
         form = replace(form, notes=(*form.notes, note))
     if form.zone is not None or read.is_zoned.any():
         return form
-    found = changes(read.times) or ()
+    found = (changes(read.times) or ()) if len(steps) and steps.min() < 0 else ()
     notes = tuple(
         f"The clock was set back by {change.by // MINUTE} minutes at row {change.row}, from "
         f"{written(change.before)} to {written(change.after)}: the rows from there on are taken as "
@@ -828,11 +835,6 @@ def _with_changes(form: TimeFormat, read: Written) -> TimeFormat:
         for change in found
     )
     return replace(form, changes=found, notes=(*form.notes, *notes))
-
-
-def _with_last(last: int | None, times: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return times after the last one of the part before, or their own first one."""
-    return np.concatenate([times[:1] if last is None else [last], times])
 
 
 def _refuse_order(form: TimeFormat, before: int, time: int, row: int) -> NoReturn:
