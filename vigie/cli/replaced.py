@@ -46,13 +46,13 @@ class ServingHere:
         self._tracking = tracking
         self._models = ServedModels(tracking.settings)
         self._registry = RegistryFollower(
-            tracking.settings, tracking.server, self._models, lambda: False
+            tracking.settings, tracking.server, self._models, lambda: False, is_quiet=True
         )
-        self._registry.resume(quietly=True)
+        self._registry.resume()
 
     def refresh(self) -> None:
         """Look again, after a change of the registry."""
-        self._registry.refresh(quietly=True)
+        self._registry.refresh()
 
     def waits(self, version: Version) -> Waiting | None:
         """Return why a version that should serve does not yet; None if it does."""

@@ -60,6 +60,8 @@ class RegistryFollower:
         The models to update.
     has_unsent : callable
         Returns whether trainings of this machine are still in the outbox.
+    is_quiet : bool, default False
+        Whether what does not serve is for the caller to tell; see ``problems``.
 
     Attributes
     ----------
@@ -79,9 +81,11 @@ class RegistryFollower:
         server: Server,
         models: ServedModels,
         has_unsent: Callable[[], bool],
+        *,
+        is_quiet: bool = False,
     ):
         self._settings, self._server, self._models = settings, server, models
-        self._has_unsent = has_unsent
+        self._has_unsent, self._is_quiet = has_unsent, is_quiet
         self._refreshing = threading.Lock()
         self._is_current = False
         self._refused: dict[str, Refusal] = {}
@@ -97,40 +101,40 @@ class RegistryFollower:
         if not self._is_current:
             self.refresh()
 
-    def refresh(self, *, quietly: bool = False) -> None:
+    def refresh(self) -> None:
         """Serve the registry's current versions.
 
         If a version cannot be opened, the previous one keeps serving; the reason is logged once,
-        unless ``quietly``, and available in ``problems``. If the server does not answer, nothing
-        changes.
+        and available in ``problems``. If the server does not answer, nothing changes.
         """
         with self._refreshing:
             if self._settings.mlflow_enabled:
-                self._follow(quietly=quietly)
+                self._follow()
             self._is_current = True
 
-    def resume(self, *, quietly: bool = False) -> None:
+    def resume(self) -> None:
         """Serve what a service that is restarted here would: what served last, then the registry's.
 
         Until the models that assess the same readings know its sensors, a version waits as it does
         in a running service.
-
-        Parameters
-        ----------
-        quietly : bool, default False
-            Log no version that does not serve; see ``problems``.
         """
-        self.restore(quietly=True)
-        self.refresh(quietly=quietly)
-        if not self.answers and not quietly:
-            for name, problem in self.problems.items():
-                logger.warning("%s waits for the registry. %s", name, problem)
+        self._restore()
+        self.refresh()
+        if not self.answers:
+            self._log_waiting(self.problems)
 
-    def restore(self, *, quietly: bool = False) -> None:
+    def restore(self) -> None:
         """Serve the versions that served last, from the local cache, until the registry answers.
 
         The versions of another registry are not restored, nor any if tracking is disabled.
         """
+        before = dict(self.problems)
+        self._restore()
+        self._log_waiting(
+            {name: why for name, why in self.problems.items() if before.get(name) != why}
+        )
+
+    def _restore(self) -> None:
         if not self._settings.mlflow_enabled or (saved := self._saved_before) is None:
             return
         for name, version in saved.versions.items():
@@ -140,9 +144,6 @@ class RegistryFollower:
             try:
                 served = self._open(name, version, from_cache=True)
             except VigieError as error:
-                if self.problems.get(name) != str(error):
-                    level = logging.DEBUG if quietly else logging.WARNING
-                    logger.log(level, "%s waits for the registry. %s", name, error)
                 self.problems[name] = str(error)
                 continue
             self._models.change({key: served})
@@ -192,7 +193,7 @@ class RegistryFollower:
         """The state saved by an earlier process; read once, so that a fault is logged once."""
         return last_served.read(self._settings.state_dir, self._server.masked_uri)
 
-    def _follow(self, *, quietly: bool) -> None:
+    def _follow(self) -> None:
         """Serve the registry's versions; all changes take effect at once."""
         before = self._models.current.for_everything.served
         versions: dict[str, Version] = {}
@@ -228,11 +229,10 @@ class RegistryFollower:
         fit = {name: served for name, served in coming.items() if name not in misfits}
         self._models.change(_by_key(fit), _by_key(going))
         self._following |= {name: versions[name] for name in fit}
-        self._report({**problems, **misfits}, quietly=quietly)
+        self._report({**problems, **misfits})
         for name in going:
             reason = unserved.get(name, f"The registry has no version of '{name}' any more.")
-            level = logging.DEBUG if quietly else logging.WARNING
-            logger.log(level, "%s has stopped serving. %s", name, reason)
+            self._log(logging.WARNING, "%s has stopped serving. %s", name, reason)
         self.unserved = unserved
         self.answers = True
         self.confirmed = datetime.now(UTC)
@@ -267,13 +267,19 @@ class RegistryFollower:
             self._server, self._settings.model_cache, name, version, before, from_cache=from_cache
         )
 
-    def _report(self, problems: Mapping[str, VigieError], *, quietly: bool) -> None:
+    def _report(self, problems: Mapping[str, VigieError]) -> None:
         """Set ``problems``, and log those that are new."""
         for name, error in problems.items():
             if self.problems.get(name) != str(error):
-                level = logging.DEBUG if quietly else logging.ERROR
-                logger.log(level, "%s keeps serving its previous version. %s", name, error)
+                self._log(logging.ERROR, "%s keeps serving its previous version. %s", name, error)
         self.problems = {name: str(error) for name, error in problems.items()}
+
+    def _log_waiting(self, problems: Mapping[str, str]) -> None:
+        for name, problem in problems.items():
+            self._log(logging.WARNING, "%s waits for the registry. %s", name, problem)
+
+    def _log(self, level: int, message: str, *names: object) -> None:
+        logger.log(logging.DEBUG if self._is_quiet else level, message, *names)
 
 
 def open_served(
