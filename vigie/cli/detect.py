@@ -310,9 +310,8 @@ def _parts(machine: Recording | Machine, stream: Stream) -> Iterator[Part]:
     except InvalidDataError as error:
         if (place := re.fullmatch(r"data\[(\d+)\]\.(.+)", error.field or "", re.S)) is None:
             raise
-        is_missing = error.message.startswith("The value is nan")
         raise InvalidDataError(
-            "The value is missing." if is_missing else error.message,
+            error.message,
             field=f"row {machine.first + int(place[1]) + 1}, {place[2]}",
             remedy="Correct it, or judge such rows without the sensor: --faulty impute, which is "
             "the default.",

@@ -411,7 +411,7 @@ def test_a_missing_value_that_is_refused_is_told_by_its_row(folder):
     table.loc[378, "vibration"] = np.nan
     file = written(folder, "refused.csv", table)
     said = str(detect(folder, file, "--faulty", "refuse").exception)
-    assert said.startswith("row 379, vibration: The value is missing.")
+    assert said.startswith("row 379, vibration: The value is missing, ")
     assert "--faulty impute" in said
     assert "row 379, " in str(
         detect(folder, file, "--faulty", "refuse", "--rows", "300:").exception

@@ -126,9 +126,10 @@ def as_matrix(
     if not gaps and not (finite := np.isfinite(values)).all():
         row, column = np.argwhere(~finite)[0]
         count = finite.size - int(finite.sum())
+        value = values[row, column]
         raise InvalidDataError(
-            f"The value is {values[row, column]}, not a finite number"
-            + (f" ({count} such values in all)." if count > 1 else "."),
+            f"The value is {'missing' if np.isnan(value) else value}, but a finite number is "
+            "required" + (f" ({count} such values in all)." if count > 1 else "."),
             field=f"data[{first_row + row}].{names[column]}",
             remedy="Leave such rows out, or fill the gaps before.",
         )
