@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.tables import names
 from vigie.tables.written_times import DAY, HOUR, MINUTE, SECOND, Written, as_text, text_bytes
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ Since1970 = Literal["s", "ms", "us", "ns"]
 Elsewhere = Literal["labview", "gps", "filetime", "ticks"]
 Days = Literal["excel", "matlab", "mjd", "jd"]
 Calendar = Literal["ymd", "ymdh", "ymdhm", "ymdhms", "ymdhmsf", "yymdhm", "yymdhms"]
-Unit = Since1970 | Elsewhere | Days | Calendar
+Unit = Since1970 | Elsewhere | Days | Calendar | Literal["year"]
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 
 PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -57,6 +59,9 @@ MODERN = 946_684_800
 LATER = 2_524_608_000
 """The year 2050 in seconds since 1970: counts that lie behind it can be others."""
 CALENDAR_YEARS = (1970, 2200)
+DECIMAL_YEARS = (1900, 2101)
+FEWEST_YEARS, FEWEST_EVEN = 3, 11
+"""Rows that show years with decimals, and steps that do so without a name."""
 WORDS: dict[Unit, str] = {
     "s": "seconds since 1970",
     "ms": "milliseconds since 1970",
@@ -77,6 +82,7 @@ WORDS: dict[Unit, str] = {
     "ticks": "tenths of a microsecond since the year 1, as .NET counts them",
     "mjd": "modified Julian days",
     "jd": "Julian days",
+    "year": "years with decimals",
 }
 
 
@@ -150,6 +156,9 @@ def read_counted(values: Numbers, unit: Unit) -> Written:
     if unit in N_DIGITS:
         times, fits = _calendar(values, unit)
         is_wrong |= ~fits
+    elif unit == "year":
+        times, fits = _of_years(values)
+        is_wrong |= ~fits
     elif unit in DAY_ZERO:
         # Excel rounds to a millisecond, and days are not written with more decimals than that.
         fits = np.abs(values) < LAST_DAY - DAY_ZERO[unit]
@@ -165,6 +174,33 @@ def read_counted(values: Numbers, unit: Unit) -> Written:
     times = np.where(is_wrong, 0, times)
     is_utc = unit in PER_SECOND or unit in ("labview", "gps", "filetime")
     return Written(times, np.full(len(values), is_utc), is_wrong)
+
+
+def _of_years(values: Numbers) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times that years with decimals mean, to a second."""
+    fits = (values >= DECIMAL_YEARS[0]) & (values < DECIMAL_YEARS[1])
+    years, part = np.divmod(np.where(fits, values, 1970.0), 1)
+    first = (years.astype(np.int64) - 1970).astype("M8[Y]")
+    begin = first.astype("M8[s]").astype(np.int64)
+    length = (first + 1).astype("M8[s]").astype(np.int64) - begin
+    return (begin + np.rint(part * length).astype(np.int64)) * SECOND, fits
+
+
+def are_decimal_years(name: str, values: Numbers) -> bool:
+    """Return whether numbers are years with decimals that go one way, by their name, too.
+
+    Without a name, they go on in even steps.
+    """
+    is_named = names.has(name, names.YEAR)
+    if len(values) < FEWEST_YEARS or not (is_named or re.fullmatch(r"column \d+", name)):
+        return False
+    if not DECIMAL_YEARS[0] <= values.min() <= values.max() < DECIMAL_YEARS[1]:
+        return False
+    steps = np.diff(values)
+    goes_one_way = (values % 1 != 0).any() and ((steps > 0).all() or (steps < 0).all())
+    # They are rounded, and months are not of one length.
+    is_even = len(steps) >= FEWEST_EVEN and np.ptp(steps) <= 0.2 * abs(np.median(steps))
+    return bool(goes_one_way and (is_named or is_even))
 
 
 def _since_1970(values: Numbers, per_second: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

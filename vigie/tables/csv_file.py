@@ -21,6 +21,7 @@ from vigie.tables.dialect import (
     without_spaces,
 )
 from vigie.tables.encodings import UNSURE
+from vigie.tables.find_times import may_be_times
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.mending import NAMES_REPEATED, Mender
 from vigie.tables.numbers import (
@@ -59,6 +60,7 @@ _NUMBERED = re.compile(r"column \d+|.*\.\d+")
 _FIRST_OF_MARK = BYTE_ORDER_MARK.encode()[0]
 _NO_LINE_END = ("straddl", "out of sync", "larger than block size")
 """Words of pyarrow about a cell or a line without an end."""
+_PADDED = re.compile(r"0\d{3}(?:\d\d){0,2}(?:\.\d*)?")
 _COLUMN = re.compile(r"In CSV column #(\d+)")
 
 
@@ -145,6 +147,7 @@ class CsvFile:
             for name, of_column in zip(self.columns, shapes, strict=True)
             if self._is_plain(name, of_column)
         }
+        self._plain -= set(self._times_in_digits())
 
     @property
     def description(self) -> str:
@@ -475,6 +478,16 @@ class CsvFile:
             of_column.add(pa.array([row[i] for row in whole], pa.string()))
             shapes.append(of_column)
         return shapes
+
+    def _times_in_digits(self) -> Iterator[str]:
+        """Yield the columns that write times as 000500, which is not 500."""
+        for i, name in enumerate(self.columns):
+            if name in self._plain and (may_be_times(name) or _NUMBERED.fullmatch(name)):
+                rows = self.dialect.rows[:SHAPED_ROWS]
+                cells = [row[i].strip() for row in rows if len(row) == self.dialect.layout.n_cells]
+                is_padded = any(map(_PADDED.fullmatch, cells))
+                if is_padded and len({len(cell.partition(".")[0]) for cell in cells if cell}) == 1:
+                    yield name
 
     def _usual_decimal(self, shapes: Sequence[Shapes]) -> Mark:
         marks = Counter(mark for of_column in shapes if (mark := decimal_of(of_column)))

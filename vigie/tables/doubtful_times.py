@@ -17,7 +17,7 @@ from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.local_times import is_zone
 from vigie.tables.names import letters
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
-from vigie.tables.time_parts import is_month
+from vigie.tables.time_parts import is_month, year_and_month
 from vigie.tables.times import has_form
 from vigie.tables.written_times import (
     is_time_of_day,
@@ -34,6 +34,7 @@ Columns = Mapping[str, "pa.ChunkedArray"]
 
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
+_ELAPSED = re.compile(r" *(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)? *")
 _DATE = re.compile(r"(?:date?|datum|fecha|dato|dátum|päivä|tarih|дата|日期)", re.IGNORECASE)
 _MONTHS = tuple(
     form.replace(" ", mark)
@@ -66,7 +67,7 @@ def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str
         have times of their own.
     """
     if not clock:
-        return (*_of_unread(columns), *_of_falling(columns))
+        return (*_of_unread(columns), *_of_months(columns), *_of_falling(columns))
     others = [name for name in groups_of_clocks(columns, clock) if name not in clock]
     notes = [note for name in others for note in _of_own_times(columns, clock[0], name, is_stated)]
     return (
@@ -80,18 +81,40 @@ def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str
 def _of_falling(columns: Columns) -> Iterator[str]:
     """Yield a note if a column counts down from row to row: the newest row may come first."""
     for name, column in columns.items():
-        if is_text(column.type) or len(column) < FEWEST_FALLING:
+        if len(column) < FEWEST_FALLING:
             continue
         for some in (column[:FEWEST_FALLING], column):
-            numbers = all_numbers(some)
+            numbers, unit = all_numbers(some), ""
+            if numbers is None:
+                numbers, unit = _in_seconds(some), " s"
             steps = np.zeros(1) if numbers is None else np.diff(numbers.astype(np.float64))
             if not (steps < 0).all() or np.ptp(steps) > 1e-6 * abs(steps[0]):
                 break
         else:
             yield (
-                f"{name} falls by {-steps[0]:g} from row to row: if the newest row comes first, "
-                "sort the rows by time"
+                f"{name} falls by {-steps[0]:g}{unit} from row to row: if the newest row comes "
+                "first, sort the rows by time"
             )
+
+
+def _in_seconds(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
+    """Return times such as 00:11:00 and 1 days 00:11:00 in seconds; None for other columns."""
+    import pandas as pd
+
+    if not all(_ELAPSED.fullmatch(cell) for cell in some_text(column) or [""]):
+        return None
+    elapsed = pd.to_timedelta(_decoded(column).to_pandas().str.strip(), errors="coerce")
+    return np.asarray(elapsed.dt.total_seconds(), np.float64)
+
+
+def _of_months(columns: Columns) -> Iterator[str]:
+    """Yield a note if a year and a month stand without a day, but not once for each row."""
+    if names := year_and_month(columns):
+        options = " ".join(f"--time {shlex.quote(name)}" for name in names)
+        yield (
+            f"{' and '.join(names)} tell no day, and several rows are of one month: rows count as "
+            f"evenly spaced. {options} reads each as of the first of its month"
+        )
 
 
 def _of_zones(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
@@ -241,7 +264,7 @@ def _of_bare_date(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
         and is_plainly_named(name)
         and _may_be_times(cells := some_text(column))
     ]
-    if unread and len(clock) == 1 and date_style_of(columns[clock[0]]) is not None:
+    if unread and len(clock) == 1 and date_style_of(columns[clock[0]], clock[0]) is not None:
         name, cells = unread[0]
         yield (
             f"{clock[0]} is read without a time of day: {name} is not understood, such as "
@@ -327,8 +350,9 @@ def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
 
 
 def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[str]:
-    """Yield a note if numbers ascend, but it is not known what they count or write."""
-    if len(numbers) < 2 or (np.diff(numbers) < 0).any():
+    """Yield a note if numbers go one way, but it is not known what they count or write."""
+    steps = np.diff(numbers)
+    if not len(steps) or ((steps < 0).any() and (steps >= 0).any()):
         return
     is_date = _DATE.match(name) is not None and not is_calendar(numbers, "ymd")
     is_date = is_date and numbers.min() >= 10_000

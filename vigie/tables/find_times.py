@@ -14,6 +14,7 @@ from vigie.tables.counted_times import (
     PER_SECOND,
     Numbers,
     Unit,
+    are_decimal_years,
     could_be_days,
     has_times_of_day,
     is_elapsed,
@@ -25,11 +26,13 @@ from vigie.tables.paired_times import (
     all_numbers,
     clock_style_of,
     date_style_of,
+    is_named_date,
     is_text,
     pair_of,
     some_text,
 )
 from vigie.tables.time_parts import find_milliseconds, find_parts
+from vigie.tables.unnamed_parts import find_by_values
 from vigie.tables.written_times import (
     Order,
     Written,
@@ -43,7 +46,7 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Holds = Literal["times", "dates", "clock"]
+Holds = Literal["times", "dates", "clock", "years"]
 Way = Literal[0, 1, 2]
 FORWARD: Final = 0
 BACKWARD: Final = 1
@@ -95,8 +98,8 @@ class _Found:
 
     Attributes
     ----------
-    holds : {"times", "dates", "clock"}
-        Both a date and a time of day, or one of them.
+    holds : {"times", "dates", "clock", "years"}
+        Both a date and a time of day, or one of them; or years with decimals.
     is_full : bool
         Whether nearly every row has a value.
     way : {0, 1, 2}
@@ -143,7 +146,7 @@ def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, 
         for place, (name, column) in enumerate(columns.items())
         if (one := _look_at(name, column, place)) is not None
     ]
-    kinds: dict[Holds, list[_Found]] = {"times": [], "dates": [], "clock": []}
+    kinds: dict[Holds, list[_Found]] = {"times": [], "dates": [], "clock": [], "years": []}
     for one in sorted(found, key=lambda one: one.rank):
         kinds[one.holds].append(one)
     names = _chosen(kinds, columns)
@@ -162,12 +165,20 @@ def _chosen(
         clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
         if clocks and clocks[0].name not in parts:
             return date.name, clocks[0].name
-    return parts or tuple(one.name for one in kinds["dates"][:1] if _changes(columns[one.name]))
+    if len(parts) < 2 and (found := find_by_values(columns, [one.name for one in kinds["dates"]])):
+        return found
+    dates = [one.name for one in kinds["dates"][:1] if _changes(columns[one.name])]
+    return parts or tuple(dates or [one.name for one in kinds["years"][:1]])
 
 
 def is_named(name: str) -> bool:
     """Return whether a word in a name says that a column holds times."""
     return bool(_words(name) & WORDS) or _SIGNS.search(name) is not None
+
+
+def may_be_times(name: str) -> bool:
+    """Return whether a name may be that of times, by a word or as a whole."""
+    return is_named(name) or is_plainly_named(name)
 
 
 def is_plainly_named(name: str) -> bool:
@@ -214,7 +225,8 @@ def _may_be_times(name: str, some: pa.ChunkedArray, numbers: Numbers) -> bool:
     unit = unit_of(finite)
     is_unclear = unit is None and (bool(meanings(finite)) or could_be_days(finite, "excel"))
     is_counted = unit is not None and not is_elapsed(finite, unit)
-    return is_unclear or is_counted or clock_style_of(some, name) is not None
+    is_written = clock_style_of(some, name) is not None or date_style_of(some, name) is not None
+    return is_unclear or is_counted or is_written or are_decimal_years(name, finite)
 
 
 def _look_at_instants(
@@ -240,6 +252,10 @@ def _look_at_numbers(
     if not len(finite):
         return None
     is_full = len(finite) >= 0.95 * len(numbers)
+    if are_decimal_years(name, finite):
+        return _Found(name, "years", place, is_full, _way(finite))
+    if is_named_date(name) and date_style_of(column, name) == "digits":
+        return _Found(name, "dates", place, is_full, way=BOTH_WAYS)
     unit = unit_of(finite)
     if unit is None:
         # Times of some kind: the user is asked which.

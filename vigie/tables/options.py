@@ -53,7 +53,7 @@ class TimeOptions:
     time_format : str or None
         Form of the times (``--time-format``): as for ``strptime``, or what numbers count: ``s``,
         ``ms``, ``us`` and ``ns`` since 1970, ``excel``, ``matlab``, ``mjd``, ``jd``, ``labview``,
-        ``gps``, ``filetime`` or ``ticks``.
+        ``gps``, ``filetime``, ``ticks`` or ``year``.
     timezone : str or None
         IANA name of the zone of times that have none (``--timezone``); they are UTC by default.
     hints : tuple of Hint

@@ -13,8 +13,11 @@ from vigie.tables.counted_times import Numbers, could_be_days, is_calendar, numb
 from vigie.tables.written_times import (
     DAY,
     MISSING,
+    SECOND,
+    Order,
     as_text,
     is_time_of_day,
+    read_written,
     shape_of,
     shape_text,
     told_in_english,
@@ -23,13 +26,24 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DateStyle = Literal["text", "ymd", "excel", "instants", "as_it_is"]
+DateStyle = Literal["text", "ymd", "digits", "excel", "instants", "as_it_is"]
 ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock", "as_it_is"]
 
 NUMBER = re.compile(r" *[-+]?(?:0+|(?!0{14}[.,])0+[.,]0*)(?:e[-+]?0+)? *", re.IGNORECASE)
 """The shapes of numbers; 14 digits before a point are a date and a time of day."""
 _HOURS_AND_MINUTES = re.compile(r" *([01]?[0-9]|2[0-3])[.][0-5][0-9] *")
 _MIDNIGHT = r"[ T]00?:00(?::00(?:\.0+)?)?\s*$"
+_NAMED_DATE = re.compile(
+    r"(?:(?<![a-z])(?:date|datum|fecha|data|dato|dátum|päivä|päivämäärä|tarih|дата)(?![a-z])"
+    r"|日期|日付|날짜|ddmmyy|mmddyy|yymmdd)",
+    re.IGNORECASE,
+)
+_NAMED_CLOCK = re.compile(
+    r"(?:(?<![a-z])(?:time|clock|utc|gmt|zeit|uhrzeit|heure|hora|ora|tijd|kello|aika|tid)(?![a-z])"
+    r"|hhmmss)",
+    re.IGNORECASE,
+)
+_ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
 _N_SAMPLE = 256
 
 
@@ -71,7 +85,7 @@ def pair_of(columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Pair | 
     """
     found = []
     for date in (0, 1):
-        date_style = date_style_of(columns[date])
+        date_style = date_style_of(columns[date], names[date])
         clock_style = clock_style_of(columns[1 - date], names[1 - date])
         if date_style and clock_style:
             found.append(Pair(date, date_style, clock_style))
@@ -80,8 +94,11 @@ def pair_of(columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Pair | 
     return found[0] if len(found) == 1 else None
 
 
-def date_style_of(column: pa.ChunkedArray) -> DateStyle | None:
-    """Return how a column writes dates without a time of day; None if it does not."""
+def date_style_of(column: pa.ChunkedArray, name: str = "") -> DateStyle | None:
+    """Return how a column writes dates without a time of day; None if it does not.
+
+    Digits such as 250326 and 05022024 need a name that says so.
+    """
     import pyarrow as pa
 
     if pa.types.is_date(column.type):
@@ -96,11 +113,36 @@ def date_style_of(column: pa.ChunkedArray) -> DateStyle | None:
         if is_calendar(finite, "ymd"):
             return "ymd"
         is_whole = bool((finite == np.rint(finite)).all()) and not is_text(column.type)
-        return "excel" if could_be_days(finite, "excel") and is_whole else None
+        if could_be_days(finite, "excel") and is_whole:
+            return "excel"
+        return "digits" if is_named_date(name) and orders_of_digits(numbers) else None
     cells = told_in_english([re.sub(_MIDNIGHT, "", cell) for cell in some_text(column)])
     shapes = [shape_of(shape_text(cell)) for cell in cells]
     fits = [shape for shape in shapes if shape and shape.is_date]
     return "text" if cells and len(fits) >= 0.9 * len(cells) else None
+
+
+def is_named_date(name: str) -> bool:
+    """Return whether a name says that a column holds dates."""
+    return _NAMED_DATE.search(name) is not None
+
+
+def orders_of_digits(numbers: Numbers) -> list[Order]:
+    """Return the orders in which numbers such as 250326 and 05022024 are dates, in all rows.
+
+    The dates of an order that counts go one way.
+    """
+    import pyarrow as pa
+
+    finite = numbers[np.isfinite(numbers)]
+    if not len(finite) or (finite != np.rint(finite)).any():
+        return []
+    if not 10_101 <= finite.max() < 10**8 or (finite.max() >= 10**6 > finite.min()):
+        return []
+    text = date_text(pa.array(finite), "digits")
+    read = {order: read_written(text, order) for order in _ORDERS}
+    steps = {order: np.diff(one.times) for order, one in read.items() if not one.is_wrong.any()}
+    return [order for order, by in steps.items() if (by >= 0).all() or (by <= 0).all()]
 
 
 def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
@@ -114,7 +156,7 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
         return "text"
     if (numbers := all_numbers(column)) is not None:
         finite = numbers[np.isfinite(numbers)]
-        widths = {len(cell.strip()) for cell in cells}
+        widths = {len(cell.strip().partition(".")[0]) for cell in cells}
         return _style_of_numbers(finite, widths, name) if len(finite) else None
     fits = [cell for cell in cells if is_time_of_day(shape_text(cell))]
     return "text" if cells and len(fits) >= 0.9 * len(cells) else None
@@ -186,18 +228,22 @@ def _style_of_numbers(values: Numbers, widths: set[int], name: str) -> ClockStyl
     smallest, largest = values.min(), values.max()
     if smallest < 0 or largest >= 240_000:
         return None
-    whole = np.rint(values).astype(np.int64)
+    whole = np.floor(values).astype(np.int64)
+    fits_seconds = bool(((whole % 100 < 60) & (whole // 100 % 100 < 60)).all())
+    fits_seconds = fits_seconds and (widths == {6} or largest >= 2400)
     if (whole != values).any():
         if largest < 1:
             return "days"
+        if fits_seconds and _NAMED_CLOCK.search(name):
+            return "hhmmss"
         return "h.mm" if _are_hours_and_minutes(values, name) else None
-    fits_seconds = bool(((whole % 100 < 60) & (whole // 100 % 100 < 60)).all())
-    if fits_seconds and (widths == {6} or largest >= 2400):
+    if fits_seconds:
         return "hhmmss"
     # The hour 24 ends a day.
     if largest <= 24 and widths <= {1, 2} and re.search("hour|heure|stunde", name, re.IGNORECASE):
         return "hour"
-    return "hhmm" if 100 <= largest < 2400 and (whole % 100 < 60).all() else None
+    fits_minutes = largest < 2400 and bool((whole % 100 < 60).all())
+    return "hhmm" if fits_minutes and (widths == {4} or largest >= 100) else None
 
 
 def _are_hours_and_minutes(values: Numbers, name: str) -> bool:
@@ -225,6 +271,10 @@ def date_text(cells: pa.Array, style: DateStyle) -> pa.Array:
     digits = np.where(is_null, 0, values).astype(np.int64)
     if style == "ymd":
         return pa.array(digits, mask=is_null).cast(pa.string())
+    if style == "digits":
+        text = pc.utf8_lpad(pa.array(digits, mask=is_null).cast(pa.string()), 6, "0")
+        text = pc.if_else(pa.array(digits >= 10**6), pc.utf8_lpad(text, 8, "0"), text)
+        return pc.replace_substring_regex(text, "^(..)(..)(.+)$", r"\1/\2/\3")
     days = (digits - 25_569).astype("M8[D]")
     return pa.array(np.datetime_as_string(days).astype(object), pa.string(), mask=is_null)
 
@@ -249,10 +299,16 @@ def clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
         return pa.array(clock, mask=is_null).cast(pa.time64("us")).cast(pa.string())
     if style == "h.mm":
         values = np.rint(values * 100)
-    text = pa.array(values.astype(np.int64), mask=is_null).cast(pa.string())
+    whole, part = np.divmod(np.rint(values * float(SECOND)).astype(np.int64), SECOND)
+    text = pa.array(whole, mask=is_null).cast(pa.string())
     if style == "hour":
         return pc.binary_join_element_wise(pc.utf8_lpad(text, 2, "0"), "00", ":")
-    return pc.utf8_lpad(text, 6 if style == "hhmmss" else 4, "0")
+    text = pc.utf8_lpad(text, 6 if style == "hhmmss" else 4, "0")
+    if not part.any():
+        return text
+    return pc.binary_join_element_wise(
+        text, pc.utf8_lpad(pa.array(part).cast(pa.string()), 6, "0"), "."
+    )
 
 
 def _as_it_is(cells: pa.Array) -> pa.Array:

@@ -37,7 +37,7 @@ _NAMES: dict[Role, str] = {
     "month": "month mm mon mo monat maand mois mes mês mese měsíc miesiąc mjesec hónap 月",
     "day": "day dd dy tag dag jour día dia giorno den dzień dan nap dayofmonth dom 日",
     "of_year": "doy dayofyear yday jday julianday ordinalday",
-    "hour": "hour hours hh hr h stunde std uur heure hora ora godzina hodina sat óra 时",
+    "hour": "hour hours hh hr h stunde std uur heure hora ora godzina hodina sat óra 时 ",
     "hhmm": "hhmm",
     "minute": "minute minutes min mi mn minuut minuto minuta perc 分",
     "second": "second seconds sec ss s sekunde seconde segundo secondo sekunda 秒",
@@ -75,6 +75,11 @@ class Parts:
     date_style: DateStyle = "text"
     clock_style: ClockStyle = "text"
 
+    @property
+    def is_of_months(self) -> bool:
+        """Whether a year and a month stand without a day."""
+        return "month" in self.roles and "day" not in self.roles
+
     def joined(self, cells: Sequence[pa.Array]) -> pa.Array:
         """Return the columns as text in one; null where any has no value."""
         import pyarrow.compute as pc
@@ -86,12 +91,15 @@ class Parts:
             year = number_cells(of["year"])
             year = np.where(year < 69, year + 2000, np.where(year < 100, year + 1900, year))
             days = [_padded(number_cells(of[role]), width) for role, width in _WIDTHS if role in of]
+            days += ["01"] if self.is_of_months else []
             date = pc.binary_join_element_wise(_padded(year, 4), *days, "-")
         if "clock" in of:
             clock = clock_text(of["clock"], self.clock_style)
         elif "hhmm" in of:
             hour, minute = np.divmod(number_cells(of["hhmm"]), 100)
-            clock = pc.binary_join_element_wise(_padded(hour, 2), _padded(minute, 2), ":")
+            parts = [_padded(hour, 2), _padded(minute, 2)]
+            parts += [_padded_seconds(number_cells(of["second"]))] if "second" in of else []
+            clock = pc.binary_join_element_wise(*parts, ":")
         elif "hour" in of:
             clock = self._clock(of)
         else:
@@ -105,12 +113,7 @@ class Parts:
         minute = number_cells(of["minute"]) if "minute" in of else np.zeros(len(hour))
         parts = [_padded(hour, 2), _padded(minute, 2)]
         if "second" in of:
-            micros = np.rint(number_cells(of["second"]) * SECOND)
-            whole, rest = np.divmod(micros, SECOND)
-            second = _padded(whole, 2)
-            if (rest > 0).any():
-                second = pc.binary_join_element_wise(second, _padded(rest, 6), ".")
-            parts.append(second)
+            parts.append(_padded_seconds(number_cells(of["second"])))
         return pc.binary_join_element_wise(*parts, ":")
 
 
@@ -132,7 +135,9 @@ def find_parts(
     of = _roles_of(list(columns))
     if "year" not in of or not ({"month", "day"} <= of.keys() or "of_year" in of):
         # "Hour 1" beside "Hour 2" has a value of that hour.
-        if not dates or re.search(r"\d", of.get("hour", "0")):
+        if not dates:
+            return _of_months(columns)
+        if re.search(r"\d", of.get("hour", "0")):
             return ()
         of = {"date": dates[0], **of}
     wanted: list[Role]
@@ -150,6 +155,26 @@ def find_parts(
     return tuple(names) if parts_of([columns[name] for name in names], names) else ()
 
 
+def year_and_month(columns: Mapping[str, pa.ChunkedArray]) -> tuple[str, ...]:
+    """Return the columns of a year and of its month, by their names; none without both."""
+    of = _roles_of(list(columns))
+    if not {"year", "month"} <= of.keys():
+        return ()
+    names = of["year"], of["month"]
+    return names if parts_of([columns[name] for name in names], names) else ()
+
+
+def _of_months(columns: Mapping[str, pa.ChunkedArray]) -> tuple[str, ...]:
+    """Return the columns of a year and a month if each row has one of its own; else none."""
+    names = year_and_month(columns)
+    if not names:
+        return ()
+    cells = [columns[name] for name in names]
+    year, month = (number_cells(column.combine_chunks()) for column in cells)
+    steps = np.diff(12 * year + month)
+    return names if (steps > 0).all() or (steps < 0).all() else ()
+
+
 def _following(of: Mapping[Role, str]) -> list[Role]:
     if "minute" not in of:
         return []
@@ -164,9 +189,9 @@ def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | 
     roles: list[Role] = []
     for column, name in zip(cells, names, strict=True):
         role = next((role for role, known in of.items() if known == name), None)
-        if role is not None and _fits(column, role):
+        if role is not None and fits(column, role):
             roles.append(role)
-        elif date_style is None and (date_style := date_style_of(column)):
+        elif date_style is None and (date_style := date_style_of(column, name)):
             roles.append("date")
         elif clock_style is None and (clock_style := clock_style_of(column, name)):
             roles.append("clock")
@@ -176,13 +201,15 @@ def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | 
     is_day = held & {"date", "year", "month", "day", "of_year"} in (
         {"date"},
         {"year", "month", "day"},
+        {"year", "month"},
         {"year", "of_year"},
     )
     is_clock = held & {"hour", "hhmm", "minute", "second", "clock"} in (
-        *(set(), {"clock"}, {"hhmm"}, {"hour"}),
+        *(set(), {"clock"}, {"hhmm"}, {"hhmm", "second"}, {"hour"}),
         *({"hour", "minute"}, {"hour", "minute", "second"}),
     )
-    if len(roles) != len(held) or not (is_day and is_clock):
+    is_of_months = "month" in held and "day" not in held
+    if len(roles) != len(held) or not (is_day and is_clock) or (is_of_months and len(held) > 2):
         return None
     return Parts(tuple(roles), date_style or "text", clock_style or "text")
 
@@ -206,7 +233,7 @@ def is_month(name: str) -> bool:
     return "month" in _roles_of([name])
 
 
-def _fits(column: pa.ChunkedArray, role: Role) -> bool:
+def fits(column: pa.ChunkedArray, role: Role) -> bool:
     """Return whether all values of a column can be a part of a time."""
     numbers = all_numbers(column)
     finite = np.empty(0) if numbers is None else numbers[np.isfinite(numbers)]
@@ -215,7 +242,7 @@ def _fits(column: pa.ChunkedArray, role: Role) -> bool:
     low, high = finite.min(), finite.max()
     is_whole = role == "second" or bool((finite == np.rint(finite)).all())
     if role == "year":
-        return is_whole and (0 <= low <= high <= 99 or 1970 <= low <= high <= 2100)
+        return is_whole and (0 <= low <= high <= 99 or 1900 <= low <= high <= 2100)
     least, most = _RANGES[role]
     return is_whole and bool(least <= low and high <= most)
 
@@ -279,6 +306,17 @@ def _repeats(cells: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int], np.dtyp
         equal = pc.fill_null(pc.equal(whole[1:], whole[:-1]), False)
         same &= equal.to_numpy(zero_copy_only=False)
     return same
+
+
+def _padded_seconds(numbers: Numbers) -> pa.Array:
+    """Return seconds as text, with decimals where there are some."""
+    import pyarrow.compute as pc
+
+    whole, rest = np.divmod(np.rint(numbers * SECOND), SECOND)
+    second = _padded(whole, 2)
+    if not (rest > 0).any():
+        return second
+    return pc.binary_join_element_wise(second, _padded(rest, 6), ".")
 
 
 def _padded(numbers: Numbers, width: int) -> pa.Array:

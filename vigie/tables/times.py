@@ -28,6 +28,7 @@ from vigie.tables.counted_times import (
     Numbers,
     Unit,
     almost_calendar,
+    are_decimal_years,
     could_be_days,
     is_elapsed,
     is_rounded,
@@ -47,6 +48,7 @@ from vigie.tables.orders import ORDER_WORDS, chosen, chosen_year_first, has_mont
 from vigie.tables.paired_times import (
     Pair,
     all_numbers,
+    date_style_of,
     is_text,
     pair_of,
     some_text,
@@ -61,7 +63,8 @@ from vigie.tables.time_format import (
     fault_in,
     read_given,
 )
-from vigie.tables.time_parts import is_milliseconds, parts_of
+from vigie.tables.time_parts import Parts, is_milliseconds, parts_of
+from vigie.tables.unnamed_parts import note_on, parts_by_values
 from vigie.tables.written_times import (
     DAY,
     HOUR,
@@ -82,6 +85,8 @@ if TYPE_CHECKING:
 _BRACKETED = re.compile(r"[(\[]([A-Z]{3,5})[)\]]")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
+UNITS: tuple[Unit, ...] = (*PER_SECOND, *DAY_ZERO, *ELSEWHERE, "year")
+"""What numbers count, as the user may state it."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
 
 
@@ -329,8 +334,14 @@ def _draft(
         cells, names = cells[:-1], names[:-1]
     if len(cells) > 1:
         pair = (pair_of(cells, names) if len(cells) == 2 else None) or parts_of(cells, names)
-        if pair is None and len(cells) == 2 and options.time_format is not None:
-            pair = Pair(0, "as_it_is", "as_it_is")
+        if options.time_format is not None and len(cells) == 2 and _is_in_digits(pair):
+            date = pair.date if isinstance(pair, Pair) else 0
+            pair = Pair(date, "as_it_is", "as_it_is")
+        if pair is None and (pair := parts_by_values(cells, names)) is not None:
+            base = replace(base, notes=(note_on(pair, names),))
+        if isinstance(pair, Parts) and pair.is_of_months:
+            note = f"{base.label} tell no day: each row counts as of the first of its month."
+            base = replace(base, notes=(*base.notes, note))
         if pair is None:
             are = "The two columns are" if len(cells) == 2 else f"The {len(cells)} columns are"
             raise InvalidDataError(
@@ -351,6 +362,11 @@ def _draft(
     if base.pair is not None:
         return base
     return _draft_of_one(base, cells[0])
+
+
+def _is_in_digits(pair: Pair | Parts | None) -> bool:
+    """Return whether columns are put together only in a form that the user gives."""
+    return pair is None or pair.date_style == "digits"
 
 
 def _with_zone(form: TimeFormat, options: TimeOptions) -> TimeFormat:
@@ -400,6 +416,8 @@ def _draft_of_one(base: TimeFormat, column: pa.ChunkedArray) -> TimeFormat:
         return replace(base, kind="instants")
     numbers = all_numbers(column)
     if numbers is not None:
+        if date_style_of(column, base.label) == "digits":
+            return replace(base, pair=Parts(("date",), "digits"))
         if is_text(column.type):
             _refuse_leading_zeros(base, column)
         return _draft_of_numbers(base, numbers)
@@ -441,6 +459,12 @@ def _draft_of_numbers(base: TimeFormat, numbers: Numbers) -> TimeFormat:
                 remedy="Correct or remove the row.",
             )
         return replace(base, kind="numbers", unit=unit)
+    if are_decimal_years(base.label, finite):
+        note = (
+            f"Numbers such as {_shown(finite[0])} are read as {WORDS['year']}, so that times are "
+            "rounded as these are."
+        )
+        return replace(base, kind="numbers", unit="year", notes=(note,))
     words = {word.lower() for word in re.findall(r"[^\W\d_]+", base.label)}
     if "mjd" in words and could_be_days(finite, "mjd"):
         return replace(base, kind="numbers", unit="mjd")
@@ -541,7 +565,7 @@ def _as_given(base: TimeFormat, cells: Sequence[pa.ChunkedArray], form: str) -> 
 
 def _unit_named(form: str) -> Unit | None:
     """Return what numbers count by ``--time-format``; None for a form as for ``strptime``."""
-    return next((unit for unit in (*PER_SECOND, *DAY_ZERO, *ELSEWHERE) if unit == form), None)
+    return next((unit for unit in UNITS if unit == form), None)
 
 
 def has_form(column: pa.ChunkedArray, form: str) -> bool:

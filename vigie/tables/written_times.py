@@ -173,7 +173,7 @@ _BEFORE_NOON, _AFTER_NOON = ["上午", "午前", "오전", "ص", "πμ"], ["下�
 _HALVES = "|".join((*_BEFORE_NOON, *_AFTER_NOON))
 _HALF_FIRST = rf"(?:(?P<half_first>{_HALVES}) *)?"
 _HALF = rf"(?: *(?P<half>[ap](?:\.? ?m)?\.?{_NO_LETTER}|{_HALVES}))?"
-_OCLOCK = rf"(?: ?(?:Uhr|hrs?|hs|uur|u|h){_NO_LETTER}\.?)?"
+_OCLOCK = rf"(?: ?(?:Uhr|hrs?|hs|uur|u|h|m?secs?|ms){_NO_LETTER}\.?)?"
 _ZONE = (
     r"(?: *(?:(?:UTC|GMT)? ?(?P<sign>[-+−])(?P<zone_hour>00?)(?::?(?P<zone_minute>00))?"
     rf"|(?P<zone>{_LETTERS}{{1,5}}))(?: ?\[[^]]*\]| ?\([^)]*\))?)?"

@@ -10,6 +10,8 @@ import pytest
 from vigie.errors import InvalidDataError
 from vigie.tables.machines import read_machines
 from vigie.tables.options import UNSTATED
+from vigie.tables.reading import read_table
+from vigie.tables.stated import read_options
 from vigie.tables.table import Table
 
 N_ROWS = 96
@@ -125,10 +127,19 @@ def test_a_clock_in_numbers_may_count_down_as_the_newest_row_comes_first(tmp_pat
     assert table.frame["G"].tolist() == FLOW
 
 
-def test_a_count_that_falls_is_told(tmp_path):
-    rows = [f"{n},{a},{b}" for n, a, b in zip(range(N_ROWS, 0, -1), FLOW, TEMPERATURE, strict=True)]
+@pytest.mark.parametrize(("form", "by"), [("{n}", "1"), ("{n:02}:00:00", "3600 s")])
+def test_a_count_that_falls_is_told(tmp_path, form, by):
+    counts = range(N_ROWS, 0, -1)
+    cells = zip(counts, FLOW, TEMPERATURE, strict=True)
+    rows = [f"{form.format(n=n)},{a},{b}" for n, a, b in cells]
     table = read(tmp_path / "record.csv", ["Record,G,T", *rows])
-    assert any(note.startswith("Record falls by 1 from row to row") for note in table.notes)
+    assert any(note.startswith(f"Record falls by {by} from row to row") for note in table.notes)
+
+
+def test_milliseconds_may_have_their_unit_behind_a_colon(tmp_path):
+    rows = formed("{time:%d/%m/%Y\t%H:%M}:00:250 msec\t{a}\t{b}")
+    table = read(tmp_path / "fluke.txt", ["Date\tTime\tG\tT", *rows])
+    assert (table.times == HOURS + np.timedelta64(250, "ms")).all()
 
 
 @pytest.mark.parametrize("zone", ["EST", "+02:00", "Europe/Paris"])
@@ -194,11 +205,88 @@ def test_minus_two_hundred_may_stand_for_a_missing_value(tmp_path):
     assert any(note.startswith("T: -200 in 4 rows read as missing") for note in table.notes)
 
 
-def test_years_with_decimals_are_no_sensor(tmp_path):
+def test_years_with_decimals_are_times(tmp_path):
     rows = [
         f"{2000 + i / 12:.4f},{a},{b}"
         for i, (a, b) in enumerate(zip(FLOW, TEMPERATURE, strict=True))
     ]
     table = read(tmp_path / "co2.csv", ["decimal_date,G,T", *rows])
-    kinds = {column.name: column.kind for column in table.kinds}
-    assert kinds["decimal_date"] == "clock"
+    assert table.clock == ("decimal_date",)
+    # July begins a day before the middle of the year 2000, and 2000.5000 is just that.
+    assert str(table.times[6]) == "2000-07-02T00:00:00.000000"
+    assert any("2000" in note and "years with decimals" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("{time:%Y-%m-%d},{time.hour},{a},{b}", "date and hour"),
+        ("{time:%Y %m %d %H} {a} {b}", "year, month, day and hour"),
+        ("{time:%Y},{doy},{time:%-H%M},{a},{b}", "year, day of the year and hours and minutes"),
+    ],
+)
+@pytest.mark.parametrize("rows", [slice(8, 20), slice(None), slice(None, None, -1)])
+def test_values_tell_the_parts_of_a_time_without_names(tmp_path, form, says, rows):
+    table = read(tmp_path / "bulk.csv", formed(form)[rows])
+    assert table.times.tolist() == np.sort(HOURS[rows]).astype("M8[us]").tolist()
+    assert any(says in note for note in table.notes)
+    kinds = {column.name: column.is_feature for column in table.kinds}
+    assert [name for name in table.frame if kinds[name]] == list(table.frame)[-2:]
+
+
+@pytest.mark.parametrize("form", ["{time:%y%m%d,%H%M%S}", "{time:%d%m%y,%H%M%S}.00"])
+@pytest.mark.parametrize("head", [["Date,Time,G,T"], ["yymmdd,hhmmss,G,T"], []])
+@pytest.mark.parametrize("way", [1, -1])
+def test_dates_and_times_of_day_may_be_written_in_six_digits(tmp_path, form, head, way):
+    table = read(tmp_path / "log.csv", [*head, *formed(f"{form},{{a}},{{b}}")[::way]])
+    assert has_readings(table, *table.frame.columns[-2:])
+
+
+def test_six_digits_that_are_several_dates_are_asked_about(tmp_path):
+    rows = [f"250304,{10 + i}0000,{a}" for i, a in enumerate(FLOW[:9])]
+    with pytest.raises(InvalidDataError, match="can be 2004-03-25 or 2025-03-04"):
+        read(tmp_path / "log.csv", ["Date,Time,G", *rows])
+    options = read_options(time_format="%y%m%d %H%M%S")
+    table = read_table(tmp_path / "log.csv", options)
+    assert str(table.times[0]) == "2025-03-04T10:00:00.000000"
+    table = read_table(tmp_path / "log.csv", read_options(day_first=True))
+    assert str(table.times[0]) == "2004-03-25T10:00:00.000000"
+
+
+def test_times_of_day_in_digits_keep_their_zeros(tmp_path):
+    rows = [f"20250325,00{i:02}00,{a}" for i, a in enumerate(FLOW[:15])]
+    table = read(tmp_path / "log.csv", ["Date,Time,G", *rows])
+    assert str(table.times[14]) == "2025-03-25T00:14:00.000000"
+
+
+@pytest.mark.parametrize("name", ["HE", "Interval"])
+def test_a_column_that_counts_the_hours_of_each_date_is_the_hour(tmp_path, name):
+    rows = formed("{time:%m/%d/%Y},{a},{b},{time.hour}")
+    rows = [f"{row.rpartition(',')[0]},{i % 24 + 1}" for i, row in enumerate(rows)]
+    table = read(tmp_path / "market.csv", [f"Date,Load,Price,{name}", *rows])
+    assert table.clock == ("Date", name)
+    assert (table.times == HOURS + 1).all()
+
+
+def test_whole_numbers_beside_dates_are_no_hours(tmp_path):
+    rows = [f"2026-03-{i // 3 + 1:02},{i * 7 % 11},{a}" for i, a in enumerate(FLOW[:90])]
+    table = read(tmp_path / "gas.csv", ["Date,He,G", *rows])
+    assert table.clock == ("Date",)
+
+
+@pytest.mark.parametrize("head", [["year,month,G,T"], ["yyyy,mm,G,T"], []])
+def test_months_are_read_as_their_first_day(tmp_path, head):
+    months = np.arange("1958-01", "1966-01", dtype="M8[M]").tolist()
+    cells = zip(months, FLOW, TEMPERATURE, strict=True)
+    rows = [f"{time.year},{time.month},{a},{b}" for time, a, b in cells]
+    table = read(tmp_path / "co2.csv", [*head, *rows])
+    assert [time.date() for time in table.times.tolist()] == months
+    assert any("first of its month" in note for note in table.notes)
+
+
+def test_several_rows_of_a_month_have_no_times_and_a_note(tmp_path):
+    cells = zip(range(N_ROWS), FLOW, TEMPERATURE, strict=True)
+    rows = [f"2024,{i // 10 + 1},{a},{b}" for i, a, b in cells]
+    table = read(tmp_path / "co2.csv", ["year,month,G,T", *rows])
+    assert table.times is None
+    assert any("--time year --time month" in note for note in table.notes)
