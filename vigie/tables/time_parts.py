@@ -37,7 +37,7 @@ _NAMES: dict[Role, str] = {
     "month": "month mm mon mo monat maand mois mes mês mese měsíc miesiąc mjesec hónap 月",
     "day": "day dd dy tag dag jour día dia giorno den dzień dan nap dayofmonth dom 日",
     "of_year": "doy dayofyear yday jday julianday ordinalday",
-    "hour": "hour hours hh hr h stunde std uur heure hora ora godzina hodina sat óra 时 ",
+    "hour": "hour hours hh hr h stunde std uur heure hora ora godzina hodina sat óra 时",
     "hhmm": "hhmm",
     "minute": "minute minutes min mi mn minuut minuto minuta perc 分",
     "second": "second seconds sec ss s sekunde seconde segundo secondo sekunda 秒",
