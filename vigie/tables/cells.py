@@ -82,7 +82,11 @@ class TextColumn:
         }
         if 2 * n_numbers <= shapes.n_present and not is_known:
             return cls(written, False, words=True)
-        notes = (*_notes_on_dresses(name, shapes), *_note_on_bare(name, shapes, written))
+        notes = (
+            *_notes_on_dresses(name, shapes),
+            *_note_on_bare(name, shapes, written),
+            *_note_on_scales(name, shapes, written),
+        )
         return cls(written, True, words=bool(odd), odd=odd, notes=notes)
 
     @property
@@ -111,16 +115,22 @@ def _notes_on_dresses(name: str, shapes: Shapes) -> Iterator[str]:
 def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
     if written.lacks_unit:
         yield (
-            f"{name}: {shapes.first_with('')!r}, and each number without a unit in "
+            f"{name}: {shapes.first_with('')[1]!r}, and each number without a unit in "
             f"{counted(shapes.units[''], 'row')}, read as {written.unit}"
         )
+
+
+def _note_on_scales(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
+    if written.scales:
+        *others, last = shapes.scales
+        yield f"{name}: numbers in {', '.join(others)} and {last} are all read in {written.unit}"
 
 
 def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:
     """Yield a note on a column of numbers that is text, since it has no unit of its own."""
     units = sorted(shapes.units, key=lambda unit: -shapes.units[unit])
     if len(units) > 1 and 2 * sum(shapes.units.values()) > shapes.n_present:
-        first, second = map(shapes.first_with, units[:2])
+        first, second = (shapes.first_with(unit)[1] for unit in units[:2])
         yield f"{name} has several units, as in {first!r} and {second!r}, and is left out"
 
 

@@ -28,7 +28,7 @@ from vigie.tables.spelling import (
     in_plain_digits,
     undressed,
 )
-from vigie.tables.units import FACTORS, UNITS
+from vigie.tables.units import FACTORS, UNITS, scaled
 from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ SWITCHED_OFF = frozenset(pair.split(":")[1] for pair in _SWITCHED.split())
 MOST_SHAPES = 5_000
 """A column with more different shapes is text."""
 
+_KNOWN = UNITS.difference(FACTORS)
 _NUMBER_LIKE = re.compile(r"[-+]?[.,]?[90]")
 # Fortran writes 1.5D-03.
 _SIGN, _EXPONENT = r"[-+]?", r"(?:[eEdD][-+]?\d+)?"
@@ -85,8 +86,8 @@ MANY_GROUPED = 0.05
 class NumberFormat:
     """How numbers are written: the decimal mark, the thousands mark, and a unit behind them.
 
-    With ``lacks_unit``, it may be absent. With ``switches``, words such as on and off count as 1
-    and 0.
+    With ``lacks_unit``, it may be absent. ``scales`` are multiples of it, with what one of each is
+    in it, as 1 kW is 1000 W. With ``switches``, words such as on and off count as 1 and 0.
     """
 
     decimal: Mark = "."
@@ -94,6 +95,7 @@ class NumberFormat:
     unit: str = ""
     lacks_unit: bool = False
     switches: bool = False
+    scales: tuple[tuple[str, float], ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -115,9 +117,18 @@ class NumberFormat:
                 grouped = rf"(?:{grouped}|[1-9]\d?(?:,\d{{2}})+,\d{{3}})"
             digits = rf"(?:\d{{1,3}}|{grouped})"
         exponent = _EXPONENT if self.thousands is None else ""
-        unit = rf"(?:\s*{_unit_pattern(self.unit)})" if self.unit else ""
+        unit = rf"(?:\s*{self.unit_pattern})" if self.unit else ""
         unit += "?" if self.lacks_unit else ""
         return rf"\s*{_SIGN}(?:{digits}(?:{point}\d*)?|{point}\d+){exponent}{unit}\s*"
+
+    @property
+    def unit_pattern(self) -> str:
+        """A pattern for the unit, for Python and for Arrow; its digits may be any."""
+        units = [self.unit, *(unit for unit, _ in self.scales)]
+        # "W" stands at the end of "kW".
+        units.sort(key=len, reverse=True)
+        patterns = [re.sub("[0-9]", r"\\d", re.escape(unit)) for unit in units]
+        return f"(?:{'|'.join(patterns)})"
 
     def __str__(self) -> str:
         said = "decimal comma" if self.decimal == "," else "decimal point"
@@ -238,9 +249,20 @@ class Shapes:
         units = Counter[str]()
         for shape, n in self.counts.items():
             if is_number_like(shape):
-                match = _WITH_UNIT.fullmatch(shape)
-                units[match["unit"] if match else ""] += n
+                units[_unit_of(shape)] += n
         return units
+
+    @cached_property
+    def scales(self) -> dict[str, float]:
+        """The units of all numbers, as written, where these are multiples of one; else nothing.
+
+        With each, what one of it is in that, as 1 kW is 1000 W.
+        """
+        if len(self.units) < 2 or "" in self.units:
+            return {}
+        of_unit = {unit: scaled(unit) for unit in map(self.as_written, self.units)}
+        bases = {base for base, _ in of_unit.values()}
+        return {unit: factor for unit, (_, factor) in of_unit.items()} if len(bases) == 1 else {}
 
     @cached_property
     def unit(self) -> str:
@@ -251,36 +273,40 @@ class Shapes:
         named = {unit: n for unit, n in self.units.items() if unit}
         if not named:
             return ""
+        if self.scales:
+            base, _ = scaled(next(iter(self.scales)))
+            return re.sub("[0-9]", "9", base)
         unit = max(named, key=lambda unit: named[unit])
         n_bare = self.units.get("", 0)
-        is_known = self._as_written(unit) in UNITS.difference(FACTORS)
+        is_known = self.as_written(unit) in _KNOWN
         is_usual = 2 * (named[unit] + n_bare) > sum(self.units.values())
         return unit if is_usual and (is_known or named[unit] >= n_bare) else ""
 
     @property
     def may_lack_unit(self) -> bool:
         """Whether a number without the unit has it all the same; "987" is less than "1.09 K"."""
-        return self._as_written(self.unit) not in FACTORS
+        return self.as_written(self.unit) not in FACTORS
 
     @property
     def unit_as_written(self) -> str:
         """The unit with its digits, such as m3/h."""
-        return self._as_written(self.unit)
+        return scaled(next(iter(self.scales)))[0] if self.scales else self.as_written(self.unit)
 
-    def _as_written(self, unit: str) -> str:
+    def as_written(self, unit: str) -> str:
         """Return a unit with its digits, as the first cell has it."""
         if "9" not in unit:
             return unit
         cell = next(cell for shape, (_, cell) in self.first.items() if shape.endswith(unit))
         return cell[-len(unit) :]
 
-    def first_with(self, unit: str) -> str:
-        """Return the first number that has a unit, or none, if the unit is empty."""
-        for shape, (_, cell) in self.first.items():
-            match = _WITH_UNIT.fullmatch(shape)
-            if is_number_like(shape) and (match["unit"] if match else "") == unit:
-                return cell
-        return ""
+    def first_with(self, unit: str) -> tuple[int, str]:
+        """Return the first number that has a unit, or none, if the unit is empty, and its row."""
+        found = (
+            self.first[shape]
+            for shape in self.first
+            if is_number_like(shape) and _unit_of(shape) == unit
+        )
+        return next(found, (0, ""))
 
     @cached_property
     def words(self) -> dict[str, int]:
@@ -289,6 +315,8 @@ class Shapes:
 
     def without_unit(self, shape: str) -> str:
         """Return a shape without the unit that all numbers have."""
+        if self.scales:
+            return shape.removesuffix(_unit_of(shape)).rstrip()
         return shape.removesuffix(self.unit).rstrip() if self.unit else shape
 
     @property
@@ -413,6 +441,7 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
     if len(possible) > 1:
         possible = [_chosen(possible, shapes, name, options)]
     written = possible[0]
+    _refuse_units(shapes, name)
     _refuse_mixture(shapes, name, written)
     _refuse_stray_groups(shapes, name, written, is_stated=options.stated is not None)
     if options.stated is None and options.usual == "." and written.decimal == ",":
@@ -422,6 +451,39 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
         written.thousands,
         shapes.unit_as_written,
         lacks_unit=bool(shapes.unit) and shapes.may_lack_unit and "" in shapes.units,
+        scales=tuple((unit, factor) for unit, factor in shapes.scales.items() if factor != 1),
+    )
+
+
+def _refuse_units(shapes: Shapes, name: str) -> None:
+    """Check that numbers with units have the same one, or multiples of one.
+
+    A letter behind a few numbers may be a flag.
+
+    Raises
+    ------
+    InvalidDataError
+        If several known units stand behind numbers.
+    """
+    bases: dict[str, list[str]] = {}
+    for unit in filter(None, shapes.units):
+        written = shapes.as_written(unit)
+        base, factor = scaled(written)
+        if factor != 1 or written in _KNOWN:
+            bases.setdefault(base, []).append(unit)
+    found = [unit for units in bases.values() for unit in units]
+    has_bare = "" in shapes.units
+    if shapes.scales or len(found) < 2 or (has_bare and len(bases) == len(found)):
+        return
+    if has_bare:
+        found = ["", found[0]]
+    found.sort(key=lambda unit: shapes.first_with(unit)[0])
+    cells = [f"{cell!r} in row {row + 1}" for row, cell in map(shapes.first_with, found)]
+    raise InvalidDataError(
+        f"Its numbers have different units: {cells[0]}, {cells[1]}.",
+        field=f"data.{name}",
+        remedy="Write all numbers of a column in one unit, or train without it: --exclude "
+        f"{shlex.quote(name)}.",
     )
 
 
@@ -557,7 +619,7 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
     if not is_number.all():
         text = pc.if_else(pa.array(_by_code(is_number, codes)), text, None)
     if written.unit:
-        text = pc.replace_substring_regex(text, f"{_unit_pattern(written.unit)}$", "")
+        text = pc.replace_substring_regex(text, f"{written.unit_pattern}$", "")
         text = pc.utf8_trim_whitespace(text)
     if written.thousands in (",", "."):
         text = pc.replace_substring(text, written.thousands, "")
@@ -571,6 +633,11 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
     if any(letter in shape for shape in of_mask for letter in "dD"):
         text = pc.replace_substring_regex(text, "[dD]", "e")
     numbers = pc.cast(text, pa.float64())
+    for unit, factor in written.scales:
+        ending = re.sub("[0-9]", "9", unit)
+        has_unit = np.array([_unit_of(shape) == ending for shape in of_mask], bool)
+        larger = pc.multiply(numbers, factor) if factor > 1 else pc.divide(numbers, 1 / factor)
+        numbers = pc.if_else(pa.array(_by_code(has_unit, codes)), larger, numbers)
     for value, words in ((1.0, SWITCHED_ON), (0.0, SWITCHED_OFF)) if written.switches else ():
         is_word = np.array([shape.lower() in words for shape in of_mask], bool)
         if is_word.any():
@@ -578,9 +645,10 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
     return numbers
 
 
-def _unit_pattern(unit: str) -> str:
-    """Return a pattern for a unit, for Python and for Arrow; its digits may be any."""
-    return re.sub("[0-9]", r"\\d", re.escape(unit))
+def _unit_of(shape: str) -> str:
+    """Return what stands behind a number, with 9 for its digits; empty if nothing does."""
+    match = _WITH_UNIT.fullmatch(shape)
+    return match["unit"] if match else ""
 
 
 def _plainly_spelt(

@@ -1,5 +1,7 @@
 """Units of measurement, as they stand in names, below them, and behind numbers."""
 
+import re
+
 _UNITS = """
     °C °F K degC degF C F bar mbar Pa hPa kPa MPa psi A mA V mV kV W kW MW kWh MWh VA kVA Hz kHz
     rpm 1/min min-1 U/min tr/min mm/s m/s m/s2 m/s² g mm cm m µm um l/min L/min l/s l/h L/h m3/h
@@ -13,3 +15,30 @@ UNITS = frozenset([*_UNITS.split(), "% RH", "% rH", "% r.F.", "% r.H.", "%r.F.",
 _FACTORS = "% ‰ k K M G T m µ u n p B Tsd Tsd. Mio Mio. Mrd Mrd. Mil Mill Bil"
 FACTORS = frozenset(_FACTORS.split())
 """What may multiply the number before it: "1.09 K" is a thousand and ninety in many a dashboard."""
+
+_PREFIXES = {"p": 1e-12, "n": 1e-9, "µ": 1e-6, "μ": 1e-6, "u": 1e-6, "m": 1e-3, "c": 1e-2}
+_PREFIXES |= {"": 1.0, "h": 1e2, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BASES = "W Wh VA VAh var varh V A Ah Hz Pa bar J N Nm Ω Ohm ohm g m l L F S B b bit bps".split()
+_SCALED = re.compile(rf"([{''.join(_PREFIXES)}]?)({'|'.join(_BASES)})(/.+)?")
+_BINARY = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+_SECONDS = {"ns": 1e-9, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ms": 1e-3}
+_SECONDS |= dict.fromkeys("s sec secs second seconds".split(), 1.0)
+_SECONDS |= dict.fromkeys("min mins minute minutes".split(), 60.0)
+_SECONDS |= dict.fromkeys("h hr hrs hour hours".split(), 3600.0)
+_SECONDS |= dict.fromkeys("day days".split(), 86_400.0)
+
+
+def scaled(unit: str) -> tuple[str, float]:
+    """Return a unit without the prefix of its scale, and what it is in that: kW is 1000 W.
+
+    Dashboards choose the prefix for each number. What is no multiple of another unit is itself.
+    """
+    if unit in _SECONDS:
+        return "s", _SECONDS[unit]
+    if unit in _BINARY:
+        return "B", _BINARY[unit]
+    if (match := _SCALED.fullmatch(unit)) is None:
+        return unit, 1.0
+    prefix, base, tail = match.groups(default="")
+    is_usual = base == "Pa" if prefix == "h" else prefix != "c" or base in ("m", "l", "L")
+    return (base + tail, _PREFIXES[prefix]) if is_usual else (unit, 1.0)

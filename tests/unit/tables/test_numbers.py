@@ -49,7 +49,10 @@ def read(cells: list[str], **known) -> list[float | None]:
         (["1480 min-1", "1481min-1"], [1480, 1481]),
         (["50 % r.F.", "51.5 % r.F."], [50, 51.5]),
         (["61.3 °C", "61.4", "61.5"], [61.3, 61.4, 61.5]),
-        (["61.3 °C", "61.4 °C", "142 °F"], [61.3, 61.4, None]),
+        (["945 W", "1.17 kW", "-0.5kW"], [945, 1170, -500]),
+        (["980 mbar", "1,01 bar"], [0.98, 1.01]),
+        (["3 kg/m3", "2500 g/m3"], [3000, 2500]),
+        (["250 ms", "1.5 min", "2 s"], [0.25, 90, 2]),
         (["1.09 K", "987", "988"], [None, 987, 988]),
         (["1.09 K", "1.1 K", "987"], [1.09, 1.1, None]),
         (["12 R", "13", "14"], [None, 13, 14]),
@@ -76,6 +79,23 @@ def test_two_formats_in_one_column_are_refused_with_the_row():
         read(["1,5", "2,25", "1.5"])
     with pytest.raises(InvalidDataError, match="written otherwise"):
         read(["1,234.5", "1234.5", "1,5"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "first", "second"),
+    [
+        (["61.3 °C", "61.4 °C", "142 °F"], "'61.3 °C' in row 1", "'142 °F' in row 3"),
+        (["1.01 bar", "1.02 bar", "980 psi"], "'1.01 bar' in row 1", "'980 psi' in row 3"),
+        (["945 W", "1.17 kW", "946"], "'945 W' in row 1", "'946' in row 3"),
+    ],
+)
+def test_numbers_in_units_that_are_no_multiples_are_refused_with_both(cells, first, second):
+    with pytest.raises(InvalidDataError, match=f"{first}, {second}.*--exclude flow"):
+        read(cells)
+
+
+def test_letters_behind_some_numbers_are_flags_and_no_units():
+    assert read(["12.5", "13.5", "14.5 A", "12.5 C"]) == [12.5, 13.5, 14.5, None]
 
 
 @pytest.mark.parametrize(
