@@ -489,7 +489,9 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
         else _head_in_comments(lines[:n_above], separator, quote, layout.n_cells)
     )
     if head:
-        rows, ends, n_before = [*head, *rows], [0] * len(head) + ends, n_above - len(head)
+        while not COMMENT.sub("", lines[n_before - 1]).strip():
+            n_before -= 1
+        rows, ends, n_before = [*head, *rows], [0] * len(head) + ends, n_before - len(head)
         layout = find_layout(rows[:LAYOUT_LINES], n_before)
     skipped = n_above + (ends[layout.first - 1] if layout.first else 0)
     notes = tuple(_with_line(note, n_before) for note in layout.notes)
@@ -506,9 +508,14 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
 def _head_in_comments(
     comments: Sequence[str], separator: str, quote: str, n_cells: int
 ) -> list[list[str]]:
-    """Return the cells of the last comment, if it may hold names, and of the one above units."""
+    """Return the cells of the last comment, if it may hold names, and of the one above units.
+
+    Comments without a word stand below them.
+    """
     found: list[list[str]] = []
     for line in reversed(comments):
+        if not found and not COMMENT.sub("", line).strip():
+            continue
         cells = next(iter(_cells([COMMENT.sub("", line)], separator, quote)[0]), [])
         if len(cells) != n_cells or any(map(is_number, cells)):
             break

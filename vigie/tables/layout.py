@@ -21,6 +21,8 @@ MOST_FACTS = 10
 """Lines of facts on the site above the names."""
 FEWEST_BELOW_CODES, CODES_APART = 20, 10.0
 """Rows below a line that may hold codes, and how many of their ranges its numbers lie off."""
+COMMENTS = frozenset("comment comments remark remarks note notes kommentar bemerkung".split())
+"""Names of a column in which most rows have no cell."""
 HOLDS_UNITS = "holds units"
 """The end of a note that says what a line is, and of no value how it is read."""
 
@@ -58,7 +60,7 @@ class Layout:
     notes : tuple of str
         What was passed over.
     lacks_last : bool
-        Whether rows below the first one may lack their last cell.
+        Whether rows may lack their last cell.
     """
 
     names: tuple[str, ...]
@@ -103,13 +105,16 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     if first is None:
         header = next((i for i in used if len(lines[i]) == n_cells), used[0])
         return _without_rows(lines, header, len(lines) == len(used) == 1)
+    first = _with_time(lines, used, first, kinds)
     named = _names_below_facts(lines, used, first, kinds)
     first = first if named is None else next(i for i in used if i > named)
     rows_above = _rows_above(lines, first, kinds) if named is None else []
-    if _is_first_alone_whole(lines, rows_above, first, n_cells):
+    if _is_first_alone_whole(lines, rows_above, first, n_cells) or _lack_comments(
+        lines, first, n_cells
+    ):
         whole = [[*line, ""] if len(line) == n_cells else line for line in lines]
         layout = find_layout(whole, n_above)
-        note = f"Rows below the first one lack their last cell: {layout.names[-1]} is missing there"
+        note = f"Most rows lack their last cell: {layout.names[-1]} is missing there"
         return replace(layout, notes=(*layout.notes, note), lacks_last=True)
     for i in reversed(rows_above):
         if len(lines[i]) != n_cells:
@@ -135,13 +140,17 @@ def find_layout(lines: Sequence[Cells], n_above: int = 0) -> Layout:
     at = _line_of_names(lines, head, width, kinds)
     cells = _names_for(lines, at, first, width)
     groups = [i for i in head if i != at and not are_units(lines[i])]
-    if (joined := _joined(cells, at, {i: lines[i] for i in groups})) is not None:
+    levels = _levels(lines, sorted([*groups, at]), width, has_index=index is not None)
+    if levels:
+        cells = _together([lines[i] for i in levels])
+    elif (joined := _joined(cells, at, {i: lines[i] for i in groups})) is not None:
         group, cells = joined
-        notes.append(
-            f"Lines {min(at, group) + 1} and {max(at, group) + 1} name the columns together"
-        )
-        head = [i for i in head if i != group]
-        at = max(at, group)
+        levels = sorted([at, group])
+    if levels:
+        *others, last = [str(i + 1) for i in levels]
+        notes.append(f"Lines {', '.join(others)} and {last} name the columns together")
+        head = [i for i in head if i not in levels]
+        at = levels[-1]
     if index is not None:
         cells = [index, *cells[1:]]
     names = _unique([cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells)])
@@ -199,6 +208,7 @@ def _line_of_names(
     """
     if len(head) > 1 and "time" in kinds:
         place = kinds.index("time")
+        head = [i for i in head if not are_units(lines[i])] or head
         timed = [i for i in head if place < len(lines[i]) and is_named(lines[i][place])]
         plain = [i for i in timed if not any(is_number(c) or is_time(c) for c in lines[i])]
         head = plain or timed or head
@@ -227,12 +237,7 @@ def _joined(
         if len(other) != len(bare):
             continue
         groups, names = (other, bare) if i < at else (bare, other)
-        joined: list[str] = []
-        group = ""
-        for above, name in zip(groups, names, strict=True):
-            group = above.strip() or group
-            parts = dict.fromkeys(filter(None, (group, name.strip())))
-            joined.append(" ".join(parts))
+        joined = _together([groups, names])
         is_below = any(name.strip() for name in names)
         # pandas leaves the place above its index empty.
         if is_below and "" not in joined[1:] and len(set(joined)) == len(joined):
@@ -240,11 +245,53 @@ def _joined(
     return None
 
 
+def _levels(
+    lines: Sequence[Cells], heads: Sequence[int], width: int, *, has_index: bool
+) -> list[int]:
+    """Return the lines that name the columns together, each with a word for all but the first ones.
+
+    pandas writes the levels of its columns so, with the name of the index below them, and weather
+    stations names of two words. Without such a name, the places above the times are empty in all
+    but the last line.
+    """
+    n_blank = [next((k for k, c in enumerate(lines[i]) if c.strip()), width) for i in heads]
+    is_full = all(
+        len(lines[i]) == width
+        and all(map(str.strip, lines[i][max(n, 1) :]))
+        and _are_words([cell for cell in lines[i] if cell.strip()])
+        for i, n in zip(heads, n_blank, strict=True)
+    )
+    is_upper = all(0 < n < width - 1 for n in n_blank[:-1])
+    if len(heads) < 2 or not is_full or not (has_index or is_upper):
+        return []
+    names = _together([lines[i] for i in heads])[1:]
+    return list(heads) if len(set(names)) == len(names) else []
+
+
+def _together(levels: Sequence[Cells]) -> list[str]:
+    """Return the words above each column in one; a group may stand above its first column only."""
+    filled = []
+    for cells in levels:
+        group, groups = "", []
+        for cell in cells:
+            group = cell.strip() or group
+            groups.append(group)
+        filled.append(groups if cells is not levels[-1] else [cell.strip() for cell in cells])
+    return [" ".join(dict.fromkeys(filter(None, words))) for words in zip(*filled, strict=True)]
+
+
 def _usual_length(lines: Sequence[Cells]) -> int:
-    """Return the number of cells that most lines have, those with a number counting first."""
-    body = [line for line in lines if any(is_number(c) or is_time(c) for c in line)] or lines
-    counts = Counter(map(len, body))
-    return max(counts, key=lambda length: (counts[length], length))
+    """Return the number of cells that most lines have, by the share of numbers and times in each.
+
+    Facts above a table, such as "Record length,1000", have a word for each number.
+    """
+    shares = Counter[int]()
+    for line in lines:
+        present = [cell for cell in line if cell.strip()]
+        n_read = sum(is_number(cell) or is_time(cell) for cell in present)
+        shares[len(line)] += n_read / max(len(present), 1)
+    counts = Counter(map(len, lines))
+    return max(counts, key=lambda length: (round(shares[length], 6), counts[length], length))
 
 
 def _as_long(lines: Sequence[Cells], n_cells: int) -> list[Cells]:
@@ -276,6 +323,19 @@ def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
         if kind in ("number", "time") and kind_of_cell and not _has_unit(cell)
     ]
     return 2 * sum(counted) > len(counted)
+
+
+def _with_time(lines: Sequence[Cells], used: Sequence[int], first: int, kinds: Sequence[str]) -> int:
+    """Return the first reading, which is no line of numbers without a time among the names.
+
+    Serial numbers of devices stand there.
+    """
+    place = kinds.index("time") if "time" in kinds else None
+    if place is None or lines[first][place].strip():
+        return first
+    below = [i for i in used if i > first]
+    timed = next((i for i in below if _is_reading(lines[i], kinds) and lines[i][place].strip()), first)
+    return timed if not all(_is_reading(lines[i], kinds) for i in below if i < timed) else first
 
 
 def _names_below_facts(
@@ -374,13 +434,27 @@ def _is_first_alone_whole(
     )
 
 
+def _lack_comments(lines: Sequence[Cells], first: int, n_cells: int) -> bool:
+    """Return whether the last name alone has no cell in the rows, and is that of a comment."""
+    above = next((line for line in reversed(lines[:first]) if any(map(str.strip, line))), [])
+    return len(above) == n_cells + 1 and above[-1].strip().lower() in COMMENTS
+
+
 def _usual_kinds(lines: Sequence[Cells], n_cells: int) -> list[str]:
     """Return what most cells of each column are: number, time, text or nothing."""
     whole = [line for line in lines if len(line) == n_cells]
     counts = [Counter(filter(None, map(_kind, column))) for column in zip(*whole, strict=True)]
     # Names and units are text too, in a short file more often than there are readings.
+    # Of an equal number of both, two readings are no chance.
     return [
-        max(count, key=lambda kind: count[kind] / (3 if kind == "text" else 1), default="")
+        max(
+            count,
+            key=lambda kind: (
+                count[kind] / (3 if kind == "text" else 1),
+                kind != "text" and count[kind] > 1,
+            ),
+            default="",
+        )
         for count in counts
     ]
 
