@@ -613,7 +613,7 @@ def _last_lines(file: CsvFile) -> list[str]:
 def _below_the_rows(file: CsvFile, lines: Sequence[str]) -> list[str]:
     """Return the lines of text below the last row: a legend, or the source of the data.
 
-    Such lines have one cell, or an empty line above all of them.
+    Such lines have one cell, or no number in any, or an empty line above all of them.
     """
     separator, n_cells = file.dialect.separator, file.dialect.layout.n_cells
     found: list[str] = []
@@ -624,7 +624,12 @@ def _below_the_rows(file: CsvFile, lines: Sequence[str]) -> list[str]:
         found.insert(0, line)
     is_apart = "" in found[:1]
     texts = [line for line in found if line]
-    return texts if is_apart or not any(separator in line for line in texts) else []
+    is_text = all(
+        not any(is_number(cell) or is_time(cell) for cell in line.split(separator))
+        for line in texts
+        if separator in line
+    )
+    return texts if is_apart or is_text else []
 
 
 def _refuse_binary(lines: Sequence[str]) -> None:

@@ -40,7 +40,12 @@ _WHOLE = re.compile(r"\s*[-+−]?(\d*|\d{1,3}([. '’\u202f\xa0]\d{3})+)")
 _DECIMAL_COMMA = re.compile(rf"{_WHOLE.pattern},{_DECIMALS.pattern}")
 _NO_TWO_NUMBERS = re.compile(r",0\d|\d\D\d{3},")
 _UNIT = re.compile(r"[\[(].*[\])]$")
+_WITH_UNIT = re.compile(r"[-+−]?[.,]?\d[\d.,]*\s*([^\W\d_]|[%°]).{0,8}")
+_BETWEEN = re.compile(r"[\s;|]+|,(?=\D|$)|(?<=\D),")
+_FRACTION = re.compile(r"[.,]\d")
 _SEVERAL_SPACES = re.compile(r"[ \t]{2,}")
+MOST_ABOVE = 50
+"""Lines above the readings in which units are looked for."""
 ALIGNED = "  "
 """Two spaces or more separate cells, which may hold single ones."""
 _SEPARATOR_LINE = re.compile(r"sep=(.|\\t)\s*")
@@ -146,7 +151,7 @@ def _dialect_below(
         dialect = _detected_dialect(lines, n_above, below)
     if (mark := _mark_within(dialect)) is None:
         _refuse_pairs(dialect)
-        return dialect
+        return _with_numbers(lines, n_above, dialect)
     if decimal is None:
         cell = ",".join(dialect.rows[0])
         raise InvalidDataError(
@@ -157,6 +162,56 @@ def _dialect_below(
     if decimal == mark:
         return _split(lines, n_above, _absent(lines), dialect.quote)
     return dialect
+
+
+def _with_numbers(lines: Sequence[str], n_above: int, dialect: Dialect) -> Dialect:
+    """Return a dialect that finds the numbers of the rows, where the detected one finds none.
+
+    What stands above a table may have other separators, and more lines than the table.
+
+    Raises
+    ------
+    InvalidDataError
+        If no other separator finds them.
+    """
+    rows = [row for row in dialect.rows[:LAYOUT_LINES] if any(map(str.strip, row))]
+    if not rows or any(_begins_as_number(cell) for row in rows for cell in row):
+        return dialect
+    plain = [" ".join(row) for row in rows]
+    if 2 * sum(map(_holds_several, plain)) <= len(rows):
+        return dialect
+    for other in SEPARATORS:
+        try:
+            split = _spaced if other == " " else _split
+            tried = split(lines, n_above, other, dialect.quote)
+        except InvalidDataError:
+            continue
+        found = [row for row in tried.rows if len(row) == tried.layout.n_cells]
+        if found and all(any(map(_begins_as_number, row)) for row in found):
+            return tried
+    at = dialect.skipped_lines
+    raise InvalidDataError(
+        f"No separator makes numbers of line {at + 1}: {lines[at].strip()[:80]!r}.",
+        field="FILE",
+        remedy="Remove the lines above the names, or say --separator.",
+    )
+
+
+def _begins_as_number(cell: str) -> bool:
+    """Return whether a cell is a number, with a unit behind it at most."""
+    return is_written(cell.strip()) or _WITH_UNIT.fullmatch(cell.strip()) is not None
+
+
+def _holds_several(line: str) -> bool:
+    """Return whether a line plainly holds several numbers, or one beside a time."""
+    words = [word for word in _BETWEEN.split(line) if word.strip('"')]
+    times = [word for word in words if is_time(word) and not is_number(word)]
+    numbers = [word for word in words if is_number(word)]
+    n_decimals = sum(_FRACTION.search(word) is not None for word in numbers)
+    n_others = sum(word not in MISSING for word in words) - len(times) - len(numbers)
+    # A sentence has words between its numbers.
+    is_plain = len(numbers) + bool(times) > 1 and not n_others
+    return is_plain or (n_decimals + bool(times) > 1 and 2 * n_others <= len(numbers))
 
 
 def _detected_dialect(lines: Sequence[str], n_above: int, shown: Sequence[str]) -> Dialect:
@@ -482,6 +537,8 @@ def _has_units_below_names(lines: Sequence[str], n_above: int) -> bool:
 def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Dialect:
     """Split lines into cells, and find the table in them."""
     rows, ends = _cells(lines[n_above:], separator, quote, n_above)
+    if not separator.strip(" "):
+        rows = _with_aligned_units(rows, lines[n_above:], ends)
     layout, n_before = find_layout(rows[:LAYOUT_LINES], n_above), n_above
     head = (
         []
@@ -503,6 +560,31 @@ def _split(lines: Sequence[str], n_above: int, separator: str, quote: str) -> Di
     if layout.lacks_last:
         rows = [[*row, ""] if len(row) == layout.n_cells - 1 else row for row in rows]
     return Dialect(separator, quote, layout, skipped, rows, is_sentence)
+
+
+def _with_aligned_units(
+    rows: list[list[str]], lines: Sequence[str], ends: Sequence[int]
+) -> list[list[str]]:
+    """Return rows with each unit of an incomplete line below the name that it is aligned with."""
+    for at in range(1, min(len(rows), MOST_ABOVE)):
+        units, names = rows[at], rows[at - 1]
+        if not 1 < len(units) < len(names) or not are_units(units) or are_units(names):
+            continue
+        spans = [
+            [match.span() for match in re.finditer(r"\S+", lines[ends[i] - 1])] for i in (at - 1, at)
+        ]
+        if list(map(len, spans)) != [len(names), len(units)]:
+            continue
+        below = [
+            next((k for k, (a, b) in enumerate(spans[0]) if a < end and begin < b), -1)
+            for begin, end in spans[1]
+        ]
+        if -1 not in below and len(set(below)) == len(below):
+            aligned = [""] * len(names)
+            for place, unit in zip(below, units, strict=True):
+                aligned[place] = unit
+            return [*rows[:at], aligned, *rows[at + 1 :]]
+    return rows
 
 
 def _head_in_comments(
@@ -626,4 +708,5 @@ def _is_one_column(dialect: Dialect, lines: Sequence[str]) -> bool:
     above = lines[dialect.skipped_lines - 1] if dialect.skipped_lines else ""
     above = "" if is_ruler([above]) else above
     is_name = bool(above.strip()) and dialect.separator not in above.strip()
+    is_name = is_name and not is_number(above)
     return dialect.is_spaced and not layout.has_header and is_name
