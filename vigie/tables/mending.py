@@ -28,8 +28,6 @@ _WORD = re.compile(r"[^\W\d_]+")
 MOST_FOOTERS = 10
 MOST_COMMENTS = 0.1
 """Share of the lines: in a column of numbers such as "#12", all begin so."""
-REASONABLE = 0.9
-"""Share of the rows whose cell is a number or a time, where a footer has its word."""
 NAMES_REPEATED = "Lines that repeat the names are left out"
 
 
@@ -189,12 +187,14 @@ class Mender:
 
     def _footers(self, head: Sequence[str], tail: Sequence[str]) -> list[str]:
         """Return the lines below the last row: sums and the like, and single words."""
-        rows = [self._cells(line) for line in head[:200] if line.count(self.quote) % 2 == 0]
+        rows = {line: self._cells(line) for line in head[:200] if line.count(self.quote) % 2 == 0}
         found: list[str] = []
         for line in reversed(tail):
             if not line.strip() or self._is_blank(line):
                 continue
-            if len(found) == MOST_FOOTERS or not self._is_footer(line, rows):
+            # A short file is its own tail.
+            others = [cells for above, cells in rows.items() if above not in (line, *found)]
+            if len(found) == MOST_FOOTERS or not self._is_footer(line, others):
                 break
             found.insert(0, line)
         return found
@@ -212,29 +212,29 @@ def is_mark(line: str) -> bool:
 
 
 def is_footer(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether a row is a sum or the like, where other rows have a number or a time."""
-    place = next((i for i, cell in enumerate(cells) if cell.strip()), 0)
-    words = _WORD.findall(cells[place].lower())
-    # "Total", "Grand total" and "Total (40 rows)".
-    if not words or FOOTERS.isdisjoint((words[0], words[-1])):
+    """Return whether a row is no reading: a sum or the like, or a word alone.
+
+    Other rows have a number or a time where it has its first word.
+    """
+    present = [i for i, cell in enumerate(cells) if cell.strip()]
+    cell = cells[present[0]].strip() if present else ""
+    words = _WORD.findall(cell.lower())
+    if not words or cell in MISSING or is_number(cell) or is_time(cell):
         return False
+    place = present[0]
     above = [row[place] for row in rows if len(row) == len(cells) and row[place].strip()]
-    read = [cell for cell in above if is_number(cell) or is_time(cell)]
-    return len(read) > REASONABLE * len(above)
+    if 2 * sum(is_number(cell) or is_time(cell) for cell in above) <= len(above):
+        return False
+    # "Total", "Grand total" and "Total (40 rows)".
+    is_sum = not FOOTERS.isdisjoint((words[0], words[-1]))
+    return is_sum or (len(cells) > 1 and len(present) == 1)
 
 
 def n_footers(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many of the last rows are sums and the like, or have a word in their only cell."""
+    """Return how many of the last rows are no readings."""
     n_below = 0
     while n_below < min(MOST_FOOTERS, len(rows) - 1):
-        row, above = rows[-1 - n_below], rows[: len(rows) - 1 - n_below]
-        present = [cell for cell in row if cell.strip()]
-        is_single = len(row) > 1 and len(present) == 1
-        is_word = is_single and not is_number(present[0]) and not is_time(present[0])
-        place = row.index(present[0]) if present else 0
-        n_read = sum(is_number(r[place]) or is_time(r[place]) for r in above)
-        is_odd = is_word and 2 * n_read > len(above)
-        if not (is_odd or is_footer(row, above)):
+        if not is_footer(rows[-1 - n_below], rows[: len(rows) - 1 - n_below]):
             break
         n_below += 1
     return n_below
