@@ -23,7 +23,7 @@ from vigie.tables.dialect import (
 from vigie.tables.encodings import UNSURE
 from vigie.tables.find_times import may_be_times
 from vigie.tables.layout import is_number, is_time
-from vigie.tables.mending import NAMES_REPEATED, Mender
+from vigie.tables.mending import ANNOTATIONS, NAMES_REPEATED, Mender
 from vigie.tables.numbers import (
     MISSING,
     NumberOptions,
@@ -195,6 +195,7 @@ class CsvFile:
             n_columns=len(self.columns) - dialect.layout.lacks_last,
             n_above=dialect.skipped_lines,
             names=names[-1] if has_names and names else "",
+            is_annotated=any(line.startswith(ANNOTATIONS) for line in above),
         )
 
     @property

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vigie.errors import InvalidDataError
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.numbers import MISSING
 
@@ -28,6 +29,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 MOST_FOOTERS = 10
 MOST_COMMENTS = 0.1
 """Share of the lines: in a column of numbers such as "#12", all begin so."""
+ANNOTATIONS = ("#group", "#datatype", "#default")
+"""How lines of InfluxDB begin that stand above the names of each table in a file."""
 NAMES_REPEATED = "Lines that repeat the names are left out"
 
 
@@ -51,6 +54,8 @@ class Mender:
         Whether lines without readings are left out.
     drops_blank, drops_comments, drops_marks : bool
         Whether rows without a single value are, lines that begin with #, and those of WinCC.
+    is_annotated : bool
+        Whether the file is one of InfluxDB, with lines above the names of each of its tables.
     trims : bool
         Whether separators are added to the ends of rows, or removed from there.
     """
@@ -66,6 +71,7 @@ class Mender:
     drops_blank: bool = False
     drops_comments: bool = False
     drops_marks: bool = False
+    is_annotated: bool = False
     trims: bool = False
 
     @property
@@ -102,7 +108,8 @@ class Mender:
         if 0 < sum(map(self._is_comment, with_comment)) <= MOST_COMMENTS * len(lines):
             self.drops_comments = True
             notes.append("Lines that begin with # are left out")
-        if any(self.is_header(line) for line in lines if self.names in line):
+        is_again = any(self.is_header(line) for line in lines if self.names in line)
+        if is_again or (self.is_annotated and any(map(self._is_annotation, lines))):
             notes.append(NAMES_REPEATED)
         found = self._footers(head, tail)
         if found:
@@ -118,6 +125,7 @@ class Mender:
             (self.drops_blank and self._is_blank(line))
             or (self.drops_comments and self._is_comment(line))
             or (self.drops_marks and is_mark(line))
+            or self._is_annotation(line)
             or self.is_header(line)
             or line.strip() in self.footers
         ):
@@ -160,6 +168,24 @@ class Mender:
         # "#N/A" and "####" are cells of a spreadsheet.
         cell = self._cells(line)[0].strip()
         return cell not in MISSING and bool(cell.strip("#"))
+
+    def _is_annotation(self, line: str) -> bool:
+        """Return whether a line of InfluxDB stands above the names of another table.
+
+        Raises
+        ------
+        InvalidDataError
+            If it names other columns than the first table has.
+        """
+        if not self.is_annotated:
+            return False
+        if line.startswith(",result,table,") and not self.is_header(line):
+            raise InvalidDataError(
+                f"Another table begins below the first one, with other names: {line.strip()!r}.",
+                field="FILE",
+                remedy="Give each table of InfluxDB as a file of its own.",
+            )
+        return line.startswith(ANNOTATIONS)
 
     @property
     def cells_of_names(self) -> list[str]:

@@ -40,7 +40,7 @@ MACHINE = _listed(
 )
 TAG = _listed(
     "tag tags tagname id sensor sensors field variable metric point pointname signal signalname",
-    "channel topic entity parameter attribute name series capteur voie messstelle kanal",
+    "channel topic entity parameter attribute name alias series capteur voie messstelle kanal",
 )
 VALUE = _listed("value val vvalue state reading wert messwert valeur mesure")
 QUALITY = _listed("quality status flag flags opcquality qualite qualitat qualitaet")

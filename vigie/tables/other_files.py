@@ -10,6 +10,7 @@ from vigie.errors import InvalidDataError
 
 _UNPACK = "Unpack it, and name the table in it."
 _EXPORT = "Export the table as CSV, or as .xlsx or Parquet."
+_DECODE = "Decode it to signals with its database (DBC) first, and export these as CSV."
 _MAGIC = {
     b"%PDF": ("a PDF document", _EXPORT),
     b"{\\rtf": ("a text document (RTF)", _EXPORT),
@@ -29,10 +30,19 @@ _MAGIC = {
     b"MATLAB 5.0 MAT-file": ("a MATLAB file", _EXPORT),
     b"TDSm\x0e": ("a TDMS file of LabVIEW", _EXPORT),
     b"ARROW1\x00": ("an Arrow (Feather) file", _EXPORT),
+    b"MDF     ": ("an MDF (MF4) file", _EXPORT),
+    b"LOGG": ("a trace of a bus (BLF)", _DECODE),
     b"Obj\x01": ("an Avro file", _EXPORT),
     b"\x80\x04\x95": ("a Python pickle", _EXPORT),
     b"\x80\x05\x95": ("a Python pickle", _EXPORT),
 }
+_BUS = re.compile(
+    r"(;\$FILEVERSION=|\*\*\*BUSMASTER)"
+    r"|(date .*\n)?\s*base +(hex|dec) +timestamps +(absolute|relative)"
+    r"|\(\d+\.\d{6}\)\s+\w+\s+[0-9A-Fa-f]{3,8}(#|\s)",
+    re.IGNORECASE,
+)
+"""Traces of PCAN, BUSMASTER, CANalyzer and candump."""
 _TAR = slice(257, 262)
 _HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _HTML_TABLE = re.compile(r"\s*<(table|body|head|meta|style|div)\b", re.IGNORECASE)
@@ -74,6 +84,8 @@ def refuse_other(sample: bytes, content: str) -> None:
         _refuse("It is a table of a web page (HTML).", _resave("as .xlsx or CSV"))
     if _XML.match(content):
         _refuse("It is XML, not a table.", _resave("as .xlsx or CSV"))
+    if _BUS.match(content):
+        _refuse("It is a trace of the messages on a bus, not a table of readings.", _DECODE)
     if _JSON.match(content):
         _refuse("It is JSON, not a table.", "Write it as CSV, one row a line.")
     _refuse_controls(content)

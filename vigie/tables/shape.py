@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 
 FEWEST_ROWS = 12
 MOST_TAGS = 5000
+ORDINALS = frozenset(("index", "no", "nr", "number", "num"))
 ROWS_A_TAG = 3
 """A tag has this many rows on average, at least."""
 ROWS_A_TIME = 1.5
@@ -193,7 +194,9 @@ def _may_be_tag(frame: pd.DataFrame, name: Any) -> bool:
 
 
 def _is_named_tag(name: Any) -> bool:
-    return names.ends_with(name, names.TAG)
+    # "TagIndex" and "channel no" end with a word of their own.
+    *first, last = names.words(name)[-2:] or [""]
+    return names.ends_with(name, names.TAG) or (last in ORDINALS and names.TAG.issuperset(first))
 
 
 def _value_of(frame: pd.DataFrame, tag: Any) -> Any:
