@@ -571,7 +571,8 @@ def _with_aligned_units(
         if not 1 < len(units) < len(names) or not are_units(units) or are_units(names):
             continue
         spans = [
-            [match.span() for match in re.finditer(r"\S+", lines[ends[i] - 1])] for i in (at - 1, at)
+            [match.span() for match in re.finditer(r"\S+", lines[ends[i] - 1])]
+            for i in (at - 1, at)
         ]
         if list(map(len, spans)) != [len(names), len(units)]:
             continue

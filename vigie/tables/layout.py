@@ -21,7 +21,9 @@ MOST_FACTS = 10
 """Lines of facts on the site above the names."""
 FEWEST_BELOW_CODES, CODES_APART = 20, 10.0
 """Rows below a line that may hold codes, and how many of their ranges its numbers lie off."""
-COMMENTS = frozenset("comment comments remark remarks note notes kommentar bemerkung".split())
+COMMENTS = frozenset(
+    ["comment", "comments", "remark", "remarks", "note", "notes", "kommentar", "bemerkung"]
+)
 """Names of a column in which most rows have no cell."""
 HOLDS_UNITS = "holds units"
 """The end of a note that says what a line is, and of no value how it is read."""
@@ -285,13 +287,12 @@ def _usual_length(lines: Sequence[Cells]) -> int:
 
     Facts above a table, such as "Record length,1000", have a word for each number.
     """
-    shares = Counter[int]()
+    shares: dict[int, float] = dict.fromkeys(map(len, lines), 0.0)
     for line in lines:
-        present = [cell for cell in line if cell.strip()]
-        n_read = sum(is_number(cell) or is_time(cell) for cell in present)
-        shares[len(line)] += n_read / max(len(present), 1)
+        found = [kind for kind in map(_kind, line) if kind]
+        shares[len(line)] += sum(kind != "text" for kind in found) / max(len(found), 1)
     counts = Counter(map(len, lines))
-    return max(counts, key=lambda length: (round(shares[length], 6), counts[length], length))
+    return max(shares, key=lambda length: (round(shares[length], 6), counts[length], length))
 
 
 def _as_long(lines: Sequence[Cells], n_cells: int) -> list[Cells]:
@@ -325,7 +326,9 @@ def _is_reading(line: Cells, kinds: Sequence[str]) -> bool:
     return 2 * sum(counted) > len(counted)
 
 
-def _with_time(lines: Sequence[Cells], used: Sequence[int], first: int, kinds: Sequence[str]) -> int:
+def _with_time(
+    lines: Sequence[Cells], used: Sequence[int], first: int, kinds: Sequence[str]
+) -> int:
     """Return the first reading, which is no line of numbers without a time among the names.
 
     Serial numbers of devices stand there.
@@ -334,8 +337,9 @@ def _with_time(lines: Sequence[Cells], used: Sequence[int], first: int, kinds: S
     if place is None or lines[first][place].strip():
         return first
     below = [i for i in used if i > first]
-    timed = next((i for i in below if _is_reading(lines[i], kinds) and lines[i][place].strip()), first)
-    return timed if not all(_is_reading(lines[i], kinds) for i in below if i < timed) else first
+    readings = [i for i in below if _is_reading(lines[i], kinds)]
+    timed = next((i for i in readings if lines[i][place].strip()), first)
+    return first if all(i in readings for i in below if i < timed) else timed
 
 
 def _names_below_facts(

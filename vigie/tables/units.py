@@ -18,14 +18,16 @@ FACTORS = frozenset(_FACTORS.split())
 
 _PREFIXES = {"p": 1e-12, "n": 1e-9, "µ": 1e-6, "μ": 1e-6, "u": 1e-6, "m": 1e-3, "c": 1e-2}
 _PREFIXES |= {"": 1.0, "h": 1e2, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_BASES = "W Wh VA VAh var varh V A Ah Hz Pa bar J N Nm Ω Ohm ohm g m l L F S B b bit bps".split()
-_SCALED = re.compile(rf"([{''.join(_PREFIXES)}]?)({'|'.join(_BASES)})(/.+)?")
+_BASES = """
+    W Wh VA VAh var varh V A Ah Hz Pa bar J N Nm Ω Ohm ohm g m l L F S B b bit bps
+"""
+_SCALED = re.compile(rf"([{''.join(_PREFIXES)}]?)({'|'.join(_BASES.split())})(/.+)?")
 _BINARY = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 _SECONDS = {"ns": 1e-9, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ms": 1e-3}
-_SECONDS |= dict.fromkeys("s sec secs second seconds".split(), 1.0)
-_SECONDS |= dict.fromkeys("min mins minute minutes".split(), 60.0)
-_SECONDS |= dict.fromkeys("h hr hrs hour hours".split(), 3600.0)
-_SECONDS |= dict.fromkeys("day days".split(), 86_400.0)
+_SECONDS |= dict.fromkeys(["s", "sec", "secs", "second", "seconds"], 1.0)
+_SECONDS |= dict.fromkeys(["min", "mins", "minute", "minutes"], 60.0)
+_SECONDS |= dict.fromkeys(["h", "hr", "hrs", "hour", "hours"], 3600.0)
+_SECONDS |= dict.fromkeys(["day", "days"], 86_400.0)
 
 
 def scaled(unit: str) -> tuple[str, float]:

@@ -59,12 +59,25 @@ def test_separators_at_the_end_of_some_lines_move_no_column(file: Path, lines: l
         [NAMES, *ROWS[:9], ",,", *ROWS[9:]],
         [NAMES, *ROWS, "Sum,27000,30"],
         [NAMES, *ROWS, "", "Min,1,2", "Mittelwert:,3,4"],
+        [NAMES, *ROWS, "//END,,"],
+        [NAMES, *ROWS, "END OF DATA,OF THE LOGGER"],
         [NAMES, *ROWS[:9], NAMES, *ROWS[9:]],
         [NAMES, *ROWS[:9], "# restart,by,hand", *ROWS[9:]],
         [NAMES, "s,l/min,g", "", *ROWS],
         [NAMES, "min,0,0", "max,100,10", *ROWS],
     ],
-    ids=["empty end", "empty row", "sum", "two", "names again", "comment", "gap", "limits"],
+    ids=[
+        "empty end",
+        "empty row",
+        "sum",
+        "two",
+        "end",
+        "words",
+        "names again",
+        "comment",
+        "gap",
+        "limits",
+    ],
 )
 def test_lines_without_readings_are_left_out(file: Path, lines: list[str]):
     assert flow(file, lines) == FLOW
@@ -261,3 +274,20 @@ def test_first_rows_of_words_with_seconds_since_1970_are_rows(file: Path):
 def test_a_date_alone_above_rows_without_names_is_no_row(file: Path):
     file.write_text("\n".join(["2024-02-01 09:00:00", "", *ROWS, ""]))
     assert list(read_table(file).frame["column 2"]) == FLOW
+
+
+@pytest.mark.parametrize("above", ["30", "Measurement", "Logger 5; site 2\n" * 14 + "Name; none"])
+@pytest.mark.parametrize("time", ["2024-02-05 10:{:02}:00  ", "{}  "])
+def test_what_stands_above_rows_between_spaces_does_not_join_their_cells(
+    file: Path, above: str, time: str
+):
+    rows = [f"{time.format(i)}{value:.3f}  {i % 7 / 4:.3f}" for i, value in enumerate(FLOW)]
+    file.write_text("\n".join([above, *rows, ""]))
+    frame = read_table(file).frame
+    assert frame.iloc[:, -2].tolist() == FLOW
+
+
+def test_words_with_numbers_stay_one_cell(file: Path):
+    rows = [f"2024-02-05 10:{i:02}:00,pump {i} began after {i}.5 s at {i}.2 bar" for i in range(30)]
+    file.write_text("\n".join(["time,event", *rows, ""]))
+    assert list(read_table(file).frame.columns) == ["time", "event"]

@@ -118,6 +118,52 @@ def test_a_measurement_of_labview_begins_below_the_second_head(file: Path):
         read_table(file)
 
 
+def test_a_measurement_of_labview_may_lack_its_comments(file: Path):
+    head = ["LabVIEW Measurement\t", "***End_of_Header***\t", "", "X_Value\tA\tB\tComment"]
+    frame = read(file, [*head, *(f"{i / 10:.1f}\t{FLOW[i]}\t{RMS[i]}" for i in range(30))])
+    assert (frame["A"].tolist(), frame["B"].tolist()) == (FLOW, RMS)
+
+
+def test_lines_of_a_solar_inverter_above_three_rows_are_no_readings(file: Path):
+    facts = ["sep=;", "Version CSV1|Tool SE|Linebreaks CR/LF", "", ";SN: 2130012345;SN: 2130012345"]
+    facts += [";SB 3000TL-21;SB 3000TL-21", ";2130012345;2130012345", ";Total yield;Power"]
+    units = [";Counter;Analog", "dd.MM.yyyy HH:mm;kWh;kW"]
+    rows = [f"25.03.2025 08:0{i};1200,5{i}3;2,{i}90" for i in range(3)]
+    frame = read(file, [*facts, *units, *rows])
+    assert frame["SN: 2130012345 Power"].tolist() == [2.09, 2.19, 2.29]
+    assert read_table(file).units["SN: 2130012345 Power"] == "kW"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ["Model,MSO58", "Version,1.28", "Interval,1e-06", "Length,1000", "Zero,500", "Units,V,,V"],
+        ["Name,A,Name", "NetID,5.1.1.1,NetID", "Port,851,Port", "Type,REAL64,Type"] * 2,
+    ],
+)
+def test_facts_above_three_rows_are_no_readings(file: Path, facts: list[str]):
+    frame = read(file, [*facts, "", "TIME,CH1,CH2", *(f"{i},{FLOW[i]},{RMS[i]}" for i in range(3))])
+    assert (frame["CH1"].tolist(), frame["CH2"].tolist()) == (FLOW[:3], RMS[:3])
+
+
+def test_tables_of_influxdb_in_one_file_have_the_same_names(file: Path):
+    head = ["#datatype,string,long,dateTime:RFC3339,double,string", "#default,_result,,,,"]
+    names = ",result,table,_time,_value,_field"
+    flow, rms = (
+        [
+            f",,{n},{time.replace(' ', 'T')}Z,{value},{tag}"
+            for time, value in zip(TIMES, of, strict=True)
+        ]
+        for n, (tag, of) in enumerate({"flow": FLOW, "rms": RMS}.items())
+    )
+    file.write_text("\n".join([*head, names, *flow, "", *head, names, *rms, ""]))
+    [machine] = read_machines(file, ReadOptions())
+    assert machine.table.frame["rms"].tolist() == RMS
+    file.write_text("\n".join([*head, names, *flow, "", *head, f"{names}2", *rms, ""]))
+    with pytest.raises(InvalidDataError, match="with other names: ',result,table,_time,_value,_f"):
+        read_table(file)
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -171,6 +217,9 @@ def test_a_last_row_that_is_the_sum_of_all_is_said(file: Path):
         (b"<table><tr><td>1</td></tr></table>", "It is a table of a web page.*save it as"),
         (b"<html><table><tr><td>1</td></tr></table></html>", "It is a web page.*save it as"),
         (b"<?xml version='1.0'?><Workbook/>", "It is XML"),
+        (b";$FILEVERSION=1.1\n     1)  0.0  Rx  0300  8  00 00\n", "trace.*bus.*Decode"),
+        (b"date Tue Mar 4\nbase hex  timestamps absolute\n 0.01 1 1F0 Rx d 8 00", "trace.*bus"),
+        (b"(1436509052.249713) vcan0 044#2A366C2B\n", "trace.*bus"),
         (b"\x1f\x8b\x08abc", "begins as a file of the kind gzip, but is cut off or damaged"),
         (b"PK\x03\x04abc", "begins as a file of the kind zip, but is cut off or damaged"),
         (b"PAR1abc", "begins as a file of the kind Parquet, but is cut off or damaged"),

@@ -19,6 +19,9 @@ HOURS = np.arange("2024-01-05", "2024-01-09", dtype="M8[h]")
 FLOW = [round(11.25 + i % 7 / 4, 2) for i in range(N_ROWS)]
 TEMPERATURE = [round(4.5 - i % 5 / 8, 3) for i in range(N_ROWS)]
 
+TIMES = HOURS.tolist()
+PAIRS = list(zip(FLOW, TEMPERATURE, strict=True))
+
 
 def read(path: Path, lines: list[str], encoding: str = "utf-8") -> Table:
     path.write_text("\n".join([*lines, ""]), encoding=encoding)
@@ -161,6 +164,25 @@ def test_a_few_values_with_their_tags_are_put_together(tmp_path):
     assert table.frame["Plant.A"].tolist() == [0.5, 2.5, 4.5]
 
 
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        ("ALIAS,TIMESTAMP_SECONDS,QUALITY,VALUE", ["/p/{tag},{s},GOOD,{v}"]),
+        ("DateAndTime,Millitm,TagIndex,Val,Status,Marker", ["{t},130,{tag},{v},,"]),
+    ],
+    ids=["AWS", "FactoryTalk"],
+)
+def test_three_times_of_two_tags_are_put_together(tmp_path, names, rows):
+    [form] = rows
+    at = [(i, tag) for i in range(3) for tag in (0, 1)]
+    at = sorted(at, key=lambda place: place[::-1]) if "ALIAS" in names else at
+    lines = [
+        form.format(tag=tag, s=1741075200 + 60 * i, t=TIMES[i], v=PAIRS[i][tag]) for i, tag in at
+    ]
+    frame = read(tmp_path / "tags.csv", [names, *lines]).frame
+    assert [frame[name].tolist() for name in frame] == [FLOW[:3], TEMPERATURE[:3]]
+
+
 def test_sums_below_rows_in_quotation_marks_are_left_out(tmp_path):
     rows = formed('"{time:%d.%m.%Y %H:%M}","{a} l/s","{b}"')
     table = read(
@@ -181,6 +203,49 @@ def test_levels_of_columns_are_put_together(tmp_path, index):
     table = read(tmp_path / "levels.csv", [*head, *formed("{time:%Y-%m-%d %H:%M:%S},{a},{b}")])
     assert has_readings(table, "Motor Temp", "Pump Temp")
     assert table.clock == ("time" if index else "column 1",)
+
+
+@pytest.mark.parametrize(
+    ("head", "time", "names"),
+    [
+        (
+            [",,Temp,Out", "Date,Time,Out,Hum"],
+            "{time:%m/%d/%y},{time:%H:%M}",
+            ("Temp Out", "Out Hum"),
+        ),
+        (
+            ["machine,Motor,Motor", "sensor,T,T", "stat,mean,std", "time,,"],
+            "{time:%Y-%m-%d %H:%M}",
+            ("Motor T mean", "Motor T std"),
+        ),
+    ],
+    ids=["weather station", "three levels"],
+)
+def test_names_of_several_words_stand_on_several_lines(tmp_path, head, time, names):
+    table = read(tmp_path / "station.csv", [*head, *formed(f"{time},{{a}},{{b}}")])
+    assert has_readings(table, *names)
+    assert "name the columns together" in table.notes[0]
+
+
+@pytest.mark.parametrize("about", ["Estimated data is marked with a * after the value.", ""])
+def test_units_with_gaps_belong_to_the_names_above_them(tmp_path, about):
+    head = ["Oxford", "Location: Lat 51.761 Lon -1.262, 63 metres", about]
+    names = ["   yyyy  mm   tmax    tmin     sun", "              degC    degC   hours"]
+    rows = [f"   1990  {i + 1:2}  {a:6}  {b:6}     ---" for i, (a, b) in enumerate(PAIRS[:12])]
+    table = read(tmp_path / "oxford.txt", [*head, *names, *rows])
+    assert [table.frame[name].tolist() for name in ("tmax", "tmin")] == [
+        FLOW[:12],
+        TEMPERATURE[:12],
+    ]
+    assert (table.units["tmax"], table.units["sun"]) == ("degC", "hours")
+    assert "yyyy" not in table.units
+
+
+def test_a_bare_comment_stands_below_the_names(tmp_path):
+    head = ["# SOURCE: KNMI", "# STN,YYYYMMDD,   HH,    T,    P", "#"]
+    rows = [f"  260,{time:%Y%m%d},{time.hour + 1:5},{i},{i + 900}" for i, time in enumerate(TIMES)]
+    table = read(tmp_path / "knmi.txt", [*head, *rows])
+    assert table.frame["P"].tolist() == [i + 900 for i in range(N_ROWS)]
 
 
 def test_times_of_db2_are_read(tmp_path):
