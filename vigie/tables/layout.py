@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import count, pairwise
 
 from vigie.errors import InvalidDataError
@@ -28,6 +29,7 @@ COMMENTS = frozenset(
 HOLDS_UNITS = "holds units"
 """The end of a note that says what a line is, and of no value how it is read."""
 
+_MISSING = frozenset(MISSING)
 _UNIT = re.compile(r"[\[(<].{0,20}[\])>]")
 _IN_NAME = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\[\]()]{1,12})[\])]\s*$")
 _NUMBER = re.compile(r"[-+−]?(?:\d[\d.,'’ \u00a0\u202f]*|[.,]\d+)(?:[eEdD][-+]?\d+)?")
@@ -463,9 +465,10 @@ def _usual_kinds(lines: Sequence[Cells], n_cells: int) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=10_000)
 def _kind(cell: str) -> str:
     cell = cell.strip()
-    if cell in MISSING:
+    if cell in _MISSING:
         return ""
     if is_number(cell) or _is_dressed(cell):
         return "number"
