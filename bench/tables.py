@@ -84,11 +84,11 @@ def whole(path: Path) -> None:
 
 def parts(path: Path) -> None:
     """Read a file in parts with Vigie, as ``vigie detect`` does."""
-    from vigie.tables.machines import open_machines
+    from vigie.tables.machines import Known, open_machines
     from vigie.tables.options import UNSTATED
 
     names = NAMES if path.suffix == ".csv" else NAMES_OF_PARQUET
-    [recording] = open_machines(path, UNSTATED, known=lambda _: (names, ()))
+    [recording] = open_machines(path, UNSTATED, known=lambda _: Known(names))
     for table, times in recording.read(names):
         assert times is not None
         assert len(times) == len(table)

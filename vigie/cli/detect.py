@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from vigie.errors import InvalidDataError, listed
 from vigie.tables.options import ReadOptions
 
 if TYPE_CHECKING:
-    from vigie.assessment.ensemble import Ensemble
     from vigie.assessment.stream import Part, Stream
     from vigie.cli.render.verdict import Verdict
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -111,8 +110,9 @@ def detect(
 
     Exit status: 0 done, 1 error, 2 wrong command line, 3 what --fail-on names was found.
     """
+    from vigie.tables.file_form import FileForm
     from vigie.tables.layout import HOLDS_UNITS
-    from vigie.tables.machines import open_machines
+    from vigie.tables.machines import Known, open_machines
 
     check_picture(picture)
     asked = checked_models(model)
@@ -128,25 +128,16 @@ def detect(
             service.stream(columns, treatment, asked, require_columns=True)
         return found
 
-    def ensembles(columns: Sequence[str]) -> list[Ensemble]:
-        return [
-            service.stream(columns, Faulty.IMPUTE, asked).ensemble for service in services.values()
-        ]
-
-    def known(columns: Sequence[str]) -> tuple[Collection[str], Collection[str]]:
-        numbers, words = set[str](), set[str]()
-        for ensemble in ensembles(columns):
+    def known(columns: Sequence[str]) -> Known:
+        numbers, words, forms = set[str](), set[str](), list[FileForm]()
+        for service in services.values():
+            ensemble = service.stream(columns, Faulty.IMPUTE, asked).ensemble
             numbers.update(set(ensemble.sensors.names).difference(ensemble.sensors.words))
             words.update(ensemble.sensors.words)
-        return numbers, words
+            forms += [model.file_form for model in ensemble.models.values()]
+        return Known(numbers, words, FileForm.shared(forms))
 
-    def day_first(columns: Sequence[str]) -> bool | None:
-        models = (model for each in ensembles(columns) for model in each.models.values())
-        said = {model.day_first for model in models} - {None}
-        # Models of several files that disagree tell nothing.
-        return said.pop() if len(said) == 1 else None
-
-    machines = open_machines(file, reading, rows=row_slice(rows), known=known, day_first=day_first)
+    machines = open_machines(file, reading, rows=row_slice(rows), known=known)
     if not any(map(_has_rows, machines)):
         raise InvalidDataError(f"{named[0]} has no rows: there is nothing to judge.", field="FILE")
     streams = [(machine, stream(machine.asset, machine.columns)) for machine in machines]

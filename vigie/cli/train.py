@@ -137,7 +137,7 @@ def train(
             stage=stage,
             source=source,
             times=table.times,
-            day_first=table.day_first,
+            file_form=table.form,
             progress=progress,
             on_trained=models.append,
         )

@@ -121,7 +121,7 @@ def train_machines(
                     scope=asset,
                     source=None if report is None else report.as_dict(),
                     times=machine.table.times,
-                    day_first=machine.table.day_first,
+                    file_form=machine.table.form,
                     progress=partial(_report, progress, asset),
                     on_trained=models.append,
                 )

@@ -26,6 +26,7 @@ from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
 from vigie.errors import InvalidDataError, ModelRefusedError
+from vigie.tables.file_form import FileForm
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +97,8 @@ class TrainedModel:
     context : Context or None
         What each sensor reads by how the machine is run. The model sees rows less that; its
         ``usual``, ``low`` and ``high`` are those in the average context.
-    day_first : bool or None
-        Whether the day stands before the month in the dates of the file it was trained on; None
-        if they leave no choice, or there was no file.
+    file_form : FileForm
+        How the file with its rows wrote dates and units.
     estimator : object or None
         The library's own estimator, in the process that fitted it; None once loaded.
     loss_by_epoch : tuple of float
@@ -128,7 +128,7 @@ class TrainedModel:
     smallest_step_200: Floats | None = field(default=None, repr=False)
     operating_points: OperatingPoints | None = field(default=None, repr=False, compare=False)
     context: Context | None = field(default=None, repr=False, compare=False)
-    day_first: bool | None = field(default=None, repr=False, compare=False)
+    file_form: FileForm = field(default_factory=FileForm, repr=False, compare=False)
     estimator: Any = field(default=None, repr=False, compare=False)
     loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
     validation_loss_by_epoch: tuple[float, ...] = field(default=(), repr=False, compare=False)
@@ -364,8 +364,10 @@ class TrainedModel:
         if self.context is not None:
             card["context"], more = _context_card(self.context)
             tensors |= more
-        if self.day_first is not None:
-            card["day_first"] = self.day_first
+        if self.file_form.day_first is not None:
+            card["day_first"] = self.file_form.day_first
+        if self.file_form.units:
+            card["units"] = dict(self.file_form.units)
         data = save(tensors)
         card |= {"format": FORMAT, "arrays_sha256": hashlib.sha256(data).hexdigest()}
         text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False)
@@ -415,7 +417,7 @@ class TrainedModel:
                 tensors,
                 operating_points=_operating_points_of(tensors, n_features),
                 context=context,
-                day_first=_day_first_of(card),
+                file_form=_file_form_of(card),
                 **over_time,
             )
         except (
@@ -504,12 +506,14 @@ def _operating_points_of(
     return OperatingPoints(**{item.name: arrays[item.name] for item in fields(OperatingPoints)})
 
 
-def _day_first_of(card: Mapping[str, Any]) -> bool | None:
-    """Return the checked order of the dates in training; None in an older serving form."""
-    day_first = card.get("day_first")
-    if day_first is None or isinstance(day_first, bool):
-        return day_first
-    raise TypeError(f"day_first is {day_first!r}, and neither true nor false")
+def _file_form_of(card: Mapping[str, Any]) -> FileForm:
+    """Return what the file of the training said, checked; nothing in an older serving form."""
+    day_first, units = card.get("day_first"), card.get("units", {})
+    if not (day_first is None or isinstance(day_first, bool)):
+        raise TypeError(f"day_first is {day_first!r}, and neither true nor false")
+    if not all(isinstance(unit, str) for unit in units.values()):
+        raise TypeError(f"units are {units!r}, and not all of them text")
+    return FileForm(day_first, units)
 
 
 def _context_card(context: Context) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -40,6 +40,7 @@ from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
 from vigie.state import require_writable
+from vigie.tables.file_form import FileForm
 from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
 from vigie.training.job import TrainingProcess
@@ -96,7 +97,7 @@ class AnomalyDetectionService:
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
         times: Times | None = None,
-        day_first: bool | None = None,
+        file_form: FileForm | None = None,
         progress: Progress | None = None,
         on_trained: Callable[[TrainedModel], None] | None = None,
     ) -> dict[str, dict[str, Any]]:
@@ -122,9 +123,9 @@ class AnomalyDetectionService:
             run keeps it as ``table.json``.
         times : ndarray of datetime64 of shape (n_samples,), optional
             When the rows were measured, in UTC, for the figures of each run.
-        day_first : bool, optional
-            Whether the day stands before the month in the dates of the file with the rows. The
-            models keep it, for files of their machine that leave it open.
+        file_form : FileForm, optional
+            How the file with the rows writes dates and units, as ``Table.form`` has it. The models
+            keep it, for files of their machine that leave it open or have other units.
         progress : callable, optional
             Called with the current step and the share of it that is complete.
         on_trained : callable, optional
@@ -162,7 +163,7 @@ class AnomalyDetectionService:
                 stage=stage,
                 source=source,
                 times=times,
-                day_first=day_first,
+                file_form=file_form,
                 progress=progress or no_progress,
                 on_note=self.served.note,
             ):

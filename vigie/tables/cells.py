@@ -85,7 +85,7 @@ class TextColumn:
         notes = (
             *_notes_on_dresses(name, shapes),
             *_note_on_bare(name, shapes, written),
-            *_note_on_scales(name, shapes, written),
+            *note_on_scales(name, written),
         )
         return cls(written, True, words=bool(odd), odd=odd, notes=notes)
 
@@ -120,10 +120,11 @@ def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[
         )
 
 
-def _note_on_scales(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
+def note_on_scales(name: str, written: NumberFormat) -> Iterator[str]:
+    """Yield a note if numbers are in multiples of a unit, as in W and kW."""
     if written.scales:
-        *others, last = shapes.scales
-        yield f"{name}: numbers in {', '.join(others)} and {last} are all read in {written.unit}"
+        scales = ", ".join(unit for unit, _ in written.scales)
+        yield f"{name}: numbers in {scales} are read in {written.unit}"
 
 
 def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vigie.errors import InvalidDataError
-from vigie.tables.options import Hint, ReadOptions
+from vigie.tables.file_form import FileForm
+from vigie.tables.options import ReadOptions
 from vigie.tables.qualities import Quality, may_name_a_quality, names_a_quality, quality_of
 from vigie.tables.reading import (
     AT_A_TIME,
@@ -38,6 +39,23 @@ from vigie.tables.table import Table, Times, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class Known:
+    """What models know of the columns of a file.
+
+    Attributes
+    ----------
+    numbers, words : collection of str
+        The columns that they know as numbers, and as words.
+    form : FileForm
+        What the files say that they were trained on.
+    """
+
+    numbers: Collection[str]
+    words: Collection[str] = ()
+    form: FileForm = field(default_factory=FileForm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +135,7 @@ def open_machines(
     options: ReadOptions,
     *,
     rows: slice = slice(None),
-    known: Callable[[Sequence[str]], tuple[Collection[str], Collection[str]]],
-    day_first: Callable[[Sequence[str]], bool | None] = lambda columns: None,
+    known: Callable[[Sequence[str]], Known],
 ) -> Sequence[Recording | Machine]:
     """Open a file for detection: in parts, unless its rows must be put together first.
 
@@ -127,22 +144,20 @@ def open_machines(
     path, options, rows
         See ``read_table``.
     known : callable
-        Takes the columns of the file; returns those that models know as numbers, and as words.
-    day_first : callable, optional
-        Takes the columns, too; returns whether the day stands before the month in the files that
-        the models were trained on, for dates that leave it open. None: not known.
+        Takes the columns of the file; returns what models know of them.
     """
     recording = Recording(path, rows, options)
-    if (is_day_first := day_first(recording.columns)) is not None:
-        hint = Hint("dmy" if is_day_first else "mdy", "as in training", "other than in training")
-        recording.expect(hint)
-        options = options.hinted(hint)
-    numbers, words = known(recording.columns)
-    ignored = set(recording.columns).difference(numbers)
+    its = known(recording.columns)
+    recording.expect(its.form)
+    options = recording.options
+    ignored = set(recording.columns).difference(its.numbers)
     is_part = not (options.by or options.long or options.hold)
     if is_part and _is_in_order(recording, options, ignored):
         return [recording]
-    return read_machines(path, options, rows=rows, words=words, numbers=numbers, ignored=ignored)
+    machines = read_machines(
+        path, options, rows=rows, words=its.words, numbers=its.numbers, ignored=ignored
+    )
+    return [replace(one, table=one.table.in_units(its.form.units)) for one in machines]
 
 
 def _is_in_order(recording: Recording, options: ReadOptions, ignored: Collection[str]) -> bool:

@@ -25,6 +25,7 @@ from vigie.tables.cells import (
     as_strings,
     as_they_are,
     is_text,
+    note_on_scales,
     to_numpy,
     words_note,
 )
@@ -32,6 +33,7 @@ from vigie.tables.cores import on_all_cores
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.date_forms import order_in
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
+from vigie.tables.file_form import FileForm
 from vigie.tables.numbers import (
     MISSING,
     SWITCHES,
@@ -51,6 +53,8 @@ from vigie.tables.shape import looks_long
 from vigie.tables.table import Table, Times
 from vigie.tables.time_format import TimeFormat
 from vigie.tables.times import TimeParser, understand_times
+from vigie.tables.units import in_other
+from vigie.tables.written_times import Order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -365,19 +369,29 @@ class Recording:
         self.path = path
         self.first, self._stop = rows.start or 0, rows.stop
         self.file = open_table(path, options)
-        self._options = options.hinted(*_hints_of(self.file))
+        self.options = options
         self.columns = self.file.columns
         self._with_sentinels = set[str]()
         n_rows = self.file.n_rows
         self.n_rows = None if n_rows is None else len(range(n_rows)[rows])
         self._doubts: tuple[str, ...] = ()
         self._words: dict[str, Counter[str]] = {}
+        self._wanted_units: Mapping[str, str] = {}
+        self._units: dict[str, str] = {}
+        self._notes_on_units: dict[str, str] = {}
 
-    def expect(self, hint: Hint) -> None:
-        """Use a hint on the order of dates where the file itself leaves it open."""
-        times = self._options.times
-        times = replace(times, hints=(*times.hints, hint))
-        self._options = replace(self._options, times=times)
+    def expect(self, form: FileForm) -> None:
+        """Read what the file leaves open as another one has it, and its numbers in its units."""
+        self._wanted_units = form.units
+        if form.day_first is not None:
+            order: Order = "dmy" if form.day_first else "mdy"
+            hint = Hint(order, "as in training", "other than in training")
+            self.options = self.options.hinted(hint)
+
+    @property
+    def _options(self) -> ReadOptions:
+        """What is known of the file; it may say itself in which order its dates are."""
+        return self.options.hinted(*_hints_of(self.file))
 
     def read(
         self, names: Collection[str], words: Collection[str] = ()
@@ -419,13 +433,16 @@ class Recording:
                 cells = columns[name]
                 if name in words:
                     data[name] = as_objects(cells)
-                elif is_text(cells):
+                    continue
+                if is_text(cells):
                     if name not in formats:
                         formats |= self._late_formats(name)
                     data[name] = to_numpy(parse(cells, formats[name]))
                     self._note_words(name, cells, data[name])
                 else:
                     data[name] = as_floats(cells)
+                if name in formats or name in self._wanted_units:
+                    data[name] = self._in_unit(name, data[name], formats.get(name))
             times = None
             if parser is not None:
                 parser, times = self._next_times(parser, [columns[name] for name in clock])
@@ -443,17 +460,30 @@ class Recording:
                 self.file.notes.append(f"{name}: {listed} read as missing")
         return frame
 
+    def _in_unit(self, name: str, values: Any, written: NumberFormat | None) -> Any:
+        """Return numbers in the unit that is wanted; note a unit, and a change of it."""
+        unit = (written and written.unit) or self.file.units.get(name, "")
+        factor, note = in_other(name, unit, self._wanted_units.get(name, ""))
+        scales = () if written is None else note_on_scales(name, written)
+        notes = [*scales, *([note] if note else [])]
+        if notes:
+            self._notes_on_units[name] = "; ".join(notes)
+        if unit:
+            self._units[name] = unit if factor == 1 else self._wanted_units[name]
+        return values if factor == 1 else values * factor
+
     @property
     def units(self) -> dict[str, str]:
-        """Units, where the file has them."""
-        return self.file.units
+        """Units, where the file has them, of the numbers as they are read."""
+        return self.file.units | self._units
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how the file was understood."""
         written = self.clock[1]
         words = [words_note(name, found) for name, found in self._words.items()]
-        return (*self.file.notes, *(written.notes if written else ()), *self._doubts, *words)
+        said = (*self.file.notes, *(written.notes if written else ()), *self._doubts)
+        return (*said, *words, *self._notes_on_units.values())
 
     def _note_words(self, name: str, cells: pa.Array, numbers: NDArray[np.float64]) -> None:
         """Count the cells of a column of numbers that are words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
+from vigie.tables.file_form import FileForm
 from vigie.tables.kinds import Column, kinds
 from vigie.tables.numbers import NumberFormat
 from vigie.tables.origin import Origin
 from vigie.tables.time_format import TimeFormat
+from vigie.tables.units import in_other
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +68,10 @@ class Table:
     unread: dict[str, int] = field(default_factory=dict)
 
     @property
-    def day_first(self) -> bool | None:
-        """Whether the day stands before the month in the dates; None if these leave no choice."""
-        return None if self.written is None else self.written.day_first
+    def form(self) -> FileForm:
+        """What other files of its machine may leave open."""
+        day_first = None if self.written is None else self.written.day_first
+        return FileForm(day_first, self.units)
 
     @property
     def recorded(self) -> pd.DataFrame:
@@ -84,6 +87,18 @@ class Table:
     def kinds(self) -> list[Column]:
         """What each column is, in order."""
         return kinds(self.frame, self.clock)
+
+    def in_units(self, wanted: Mapping[str, str]) -> Table:
+        """Return the table with numbers in other units, where these are multiples of its own."""
+        read, notes = dict[str, Any](), list[str]()
+        for name in filter(wanted.get, map(str, self.frame.columns)):
+            factor, note = in_other(name, self.units.get(name, ""), wanted[name])
+            notes += [note] if note else []
+            if factor != 1 and self.frame[name].dtype == np.float64:
+                read[name] = self.frame[name] * factor
+        units = self.units | {name: wanted[name] for name in read}
+        frame = self.frame.assign(**read) if read else self.frame
+        return replace(self, frame=frame, units=units, notes=(*self.notes, *notes))
 
     def rows(self, chosen: slice) -> Table:
         """Return some of the rows."""

@@ -1,5 +1,7 @@
 """Units of measurement, as they stand in names, below them, and behind numbers."""
 
+from __future__ import annotations
+
 import re
 
 _UNITS = """
@@ -29,6 +31,18 @@ _SECONDS |= dict.fromkeys(["min", "mins", "minute", "minutes"], 60.0)
 _SECONDS |= dict.fromkeys(["h", "hr", "hrs", "hour", "hours"], 3600.0)
 _SECONDS |= dict.fromkeys(["day", "days"], 86_400.0)
 
+_SAME = {
+    "°C": "degC C ℃ °c grdC",
+    "°F": "degF F ℉",
+    "1/min": "min-1 rpm RPM U/min tr/min r/min",
+    "bar": "Bar BAR",
+    "psi": "PSI",
+    "°": "deg",
+    "%RH": "%rH %rF %r.F. %r.H. %HR",
+}
+_SPELT = {spelling: unit for unit, others in _SAME.items() for spelling in others.split()}
+_LETTERS = str.maketrans({"²": "2", "³": "3", "μ": "µ", "Ω": "Ω", "ℓ": "l", "L": "l"})
+
 
 def scaled(unit: str) -> tuple[str, float]:
     """Return a unit without the prefix of its scale, and what it is in that: kW is 1000 W.
@@ -44,3 +58,35 @@ def scaled(unit: str) -> tuple[str, float]:
     prefix, base, tail = match.groups(default="")
     is_usual = base == "Pa" if prefix == "h" else prefix != "c" or base in ("m", "l", "L")
     return (base + tail, _PREFIXES[prefix]) if is_usual else (unit, 1.0)
+
+
+def in_other(name: str, unit: str, wanted: str) -> tuple[float, str]:
+    """Return what values are multiplied by that are in one unit and wanted in another.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    unit, wanted : str
+        As they are written; empty if there is none.
+
+    Returns
+    -------
+    factor : float
+        1 if one of them is not known, or none is a multiple of the other.
+    note : str
+        What the user should know of it; empty if nothing.
+    """
+    if not unit or not wanted or _as_spelt(unit) == _as_spelt(wanted):
+        return 1.0, ""
+    (base, by), (wanted_base, wanted_by) = scaled(unit), scaled(wanted)
+    here = f"{name} is in {unit} here, and was in {wanted} in training"
+    if _as_spelt(base) != _as_spelt(wanted_base):
+        return 1.0, f"{here}: its values are taken as they stand"
+    return by / wanted_by, f"{here}: its values are read in {wanted}"
+
+
+def _as_spelt(unit: str) -> str:
+    """Return one spelling for all of a unit."""
+    plain = "".join(unit.split())
+    return _SPELT.get(plain, plain.translate(_LETTERS))

@@ -30,6 +30,7 @@ from vigie.errors import InvalidDataError, VigieError
 from vigie.registry.scopes import EVERYTHING, SCOPE, registered_name
 from vigie.registry.version import stage_name
 from vigie.serving.served import Served
+from vigie.tables.file_form import FileForm
 from vigie.tracking.publish import TrainingRecord
 from vigie.tracking.recorder import Recorder
 from vigie.training.messages import Failed, Trained
@@ -88,7 +89,7 @@ def train(
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
-    day_first: bool | None = None,
+    file_form: FileForm | None = None,
     progress: Progress = no_progress,
 ) -> TrainingRecord:
     """Fit and calibrate a model, and compute its metrics on the training rows.
@@ -117,8 +118,8 @@ def train(
         What was understood of the file with the rows, as JSON-compatible values.
     times : ndarray of datetime64 of shape (n_samples,), optional
         When the rows were measured, in UTC.
-    day_first : bool, optional
-        Whether the day stands before the month in the dates of the file; see ``TrainedModel``.
+    file_form : FileForm, optional
+        How the file with the rows writes dates and units.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
 
@@ -146,7 +147,8 @@ def train(
         limits=alarm_limits(params["contamination"]),
         progress=progress,
     )
-    model = replace(model, day_first=day_first)
+    if file_form is not None:
+        model = replace(model, file_form=file_form.of(model.feature_names))
     raw = model.raw_scores_of_rows(table.values)
     scores = 1.0 - model.calibration.p_value(raw)
     metrics = _metrics(model, raw, scores)
@@ -204,7 +206,7 @@ def train_each(
     stage: str | None = None,
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
-    day_first: bool | None = None,
+    file_form: FileForm | None = None,
     progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
@@ -228,8 +230,8 @@ def train_each(
         What was understood of the file with the rows; it goes into each run.
     times : ndarray of datetime64 of shape (n_samples,), optional
         When the rows were measured, in UTC.
-    day_first : bool, optional
-        Whether the day stands before the month in the dates of the file.
+    file_form : FileForm, optional
+        How the file with the rows writes dates and units.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
     on_note : callable, optional
@@ -256,7 +258,7 @@ def train_each(
                 stage=stage,
                 source=source,
                 times=times,
-                day_first=day_first,
+                file_form=file_form,
                 progress=part,
             )
             training = Training(fitted, on_note)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from vigie.errors import InvalidDataError
-from vigie.tables.machines import open_machines, read_machines
+from vigie.tables.machines import Known, open_machines, read_machines
 from vigie.tables.reading import Recording, read_table
 from vigie.tables.stated import read_options
 from vigie.tables.table import Table
@@ -159,14 +159,14 @@ def test_clocks_that_part_late_in_a_long_file_are_refused(tmp_path: Path):
         y=np.arange(60_000) % 89,
     )  # fmt: skip
     with pytest.raises(InvalidDataError, match="row 50001"):
-        open_machines(path, read_options(), known=lambda _: (["x", "y"], []))
+        open_machines(path, read_options(), known=lambda _: Known(["x", "y"]))
 
 
 def test_a_day_that_the_last_rows_of_a_long_file_tell_is_no_question(tmp_path: Path):
     rows = pd.date_range("2026-02-03", periods=90_000, freq="s")
     long = rows.append(pd.date_range("2026-02-25", periods=10, freq="s"))
     path = written(tmp_path, time=long.strftime("%d/%m/%Y %H:%M:%S"), x=np.arange(90_010) % 97)
-    (recording,) = open_machines(path, read_options(), known=lambda _: (["x"], []))
+    (recording,) = open_machines(path, read_options(), known=lambda _: Known(["x"]))
     times = np.concatenate([part for _, part in recording.read(["x"]) if part is not None])
     assert np.array_equal(times, long.to_numpy().astype("M8[us]"))
 
@@ -185,7 +185,7 @@ def test_parts_of_times_are_put_together_through_a_long_file(tmp_path: Path):
     rows = pd.date_range("2026-01-01", periods=150_000, freq="min")
     parts = {name: getattr(rows, name) for name in ("year", "month", "day", "hour", "minute")}
     path = written(tmp_path, **parts, x=np.arange(150_000) % 97)
-    (recording,) = open_machines(path, read_options(), known=lambda _: (["x"], []))
+    (recording,) = open_machines(path, read_options(), known=lambda _: Known(["x"]))
     times = np.concatenate([part for _, part in recording.read(["x"]) if part is not None])
     assert np.array_equal(times, rows.to_numpy().astype("M8[us]"))
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from vigie.errors import InvalidDataError
-from vigie.tables.machines import open_machines
+from vigie.tables.machines import Known, open_machines
 from vigie.tables.options import UNSTATED, ReadOptions, TimeOptions
 from vigie.tables.reading import Recording, read_table
 
@@ -113,7 +113,7 @@ def test_machines_one_below_the_other_are_seen_before_the_first_row_is_read(
     ]
     path.write_text("\n".join(["time,asset,a,b,remark", *rows, ""]))
     with pytest.raises(InvalidDataError, match="several machines: asset tells them apart"):
-        open_machines(path, UNSTATED, known=lambda _: (["a", "b"], []))
+        open_machines(path, UNSTATED, known=lambda _: Known(["a", "b"]))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])

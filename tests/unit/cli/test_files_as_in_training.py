@@ -1,9 +1,10 @@
-"""A file of one day is read as the file was that the models were trained on."""
+"""A file is read as the one was that the models were trained on: its dates, and its units."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vigie.cli import app
+from vigie.tables.units import in_other
 
 START = dt.datetime(2025, 11, 3, 22)
 DAY_FIRST, MONTH_FIRST = "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"
@@ -79,3 +81,72 @@ def test_models_that_do_not_know_leave_the_question_open(folder, tmp_path):
     (old / "arrays.safetensors").write_bytes((card.parent / "arrays.safetensors").read_bytes())
     done = run("detect", folder / "day_today.csv", "--load", tmp_path / "old")
     assert "can be 2025-11-06 or 2025-06-11" in str(done.exception)
+
+
+def write_power(path: Path, cell: Callable[[float], str], n_rows: int, unit: str = "") -> Path:
+    """Write a recording of a power in watts, as ``cell`` writes one, with a line of units."""
+    power = np.random.default_rng(1).normal(900.0, 60.0, n_rows).round(1)
+    times = [START + dt.timedelta(minutes=i) for i in range(n_rows)]
+    lines = ["Time;power;load", *([f";{unit};%"] if unit else [])]
+    lines += [
+        f"{t:%Y-%m-%d %H:%M};{cell(p)};{p / 20:.2f}" for t, p in zip(times, power, strict=True)
+    ]
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def in_watts(watts: float) -> str:
+    return f"{watts} W"
+
+
+def in_kilowatts(watts: float) -> str:
+    return f"{watts / 1000:.4f} kW"
+
+
+def as_a_dashboard_does(watts: float) -> str:
+    return in_watts(watts) if watts < 1000 else in_kilowatts(watts)
+
+
+@pytest.fixture(scope="module")
+def of_power(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of a file whose power is in W and kW."""
+    made = tmp_path_factory.mktemp("power")
+    healthy = write_power(made / "healthy.csv", as_a_dashboard_does, N_ROWS)
+    done = run("train", healthy, "--model", MODEL, "--save", made / "models")
+    assert done.exit_code == 0, done.output
+    return made
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit"),
+    [(in_kilowatts, ""), (lambda watts: f"{watts / 1000:.4f}", "kW"), (as_a_dashboard_does, "")],
+)
+def test_numbers_are_read_in_the_unit_of_training(of_power, tmp_path, cell, unit):
+    watts = write_power(tmp_path / "watts.csv", in_watts, ONE_DAY)
+    other = write_power(tmp_path / "other.csv", cell, ONE_DAY, unit)
+    load = ("--load", of_power / "models", "--format", "json")
+    expected, found = (run("detect", file, *load) for file in (watts, other))
+    assert found.exit_code == 0, found.output
+    scores = [
+        np.array([row[MODEL] for row in json.loads(done.stdout)["rows"]], float)
+        for done in (expected, found)
+    ]
+    assert np.isfinite(scores[0]).sum() > ONE_DAY // 2
+    np.testing.assert_allclose(scores[1], scores[0], atol=2e-3)
+    assert "power" in found.stderr
+    assert "kW" in found.stderr
+    assert "kW" not in expected.stderr
+
+
+def test_a_unit_that_is_no_multiple_is_told(of_power, tmp_path):
+    today = write_power(tmp_path / "today.csv", lambda watts: f"{watts / 745.7:.4f} hp", ONE_DAY)
+    done = run("detect", today, "--load", of_power / "models")
+    assert "power is in hp here, and was in W in training" in " ".join(done.stderr.split())
+
+
+def test_another_spelling_of_a_unit_is_the_same():
+    for unit, wanted in (("degC", "°C"), ("rpm", "1/min"), ("m³/h", "m3/h"), ("% RH", "%rF")):
+        assert in_other("x", unit, wanted) == (1.0, "")
+    assert in_other("x", "mbar", "bar")[0] == pytest.approx(1e-3)
+    assert in_other("x", "", "bar") == (1.0, "")
+    assert "as they stand" in in_other("x", "°F", "°C")[1]
