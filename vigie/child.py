@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pkgutil import resolve_name
 from typing import Any
 
-from vigie import logs
+from vigie import garbage, logs
 from vigie.errors import VigieError
 
 
@@ -156,6 +156,7 @@ class Child:
 
 def main() -> None:
     """Receive the request, and run the function that the command line names on it."""
+    garbage.search_rarely()
     connection = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
     # Whatever libraries print on standard output goes to the log.

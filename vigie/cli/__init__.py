@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from vigie import __version__, logs
+from vigie import __version__, garbage, logs
 from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
@@ -40,6 +40,7 @@ app.command(cls=Command)(demo.demo)
 
 def main() -> None:
     """Run the command line; print expected errors as one line, without a traceback."""
+    garbage.search_rarely()
     try:
         app()
     except VigieError as error:
