@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 
+# While libraries are imported, Python would else search them for garbage for a third of the time.
+gc.set_threshold(50_000)
+
 # The tests of all workers share the cores. Threads of a library that wait for each other would spin
 # while those of others work: in the processes that tests start too. Read when NumPy is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -43,6 +46,12 @@ from vigie.services.mlflow_service import MLflowService
 
 def pytest_collection_finish() -> None:
     """Let no search for garbage go through all that has been imported."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Search for garbage once at the end, not several times."""
     gc.collect()
     gc.freeze()
 

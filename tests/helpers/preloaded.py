@@ -1,7 +1,10 @@
 """What the processes of ``forked`` work with: the libraries of a training, and MLflow's server."""
 
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 import gc
+
+# As in the processes of Vigie.
+gc.set_threshold(50_000)
 
 import mlflow.server.fastapi_app
 import mlflow.sklearn
