@@ -32,6 +32,7 @@ Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
 BODIES = int(os.environ.get("FUZZED_BODIES", "3000"))
 TRAININGS = 4
+INSPECTED = int(os.environ.get("INSPECTED_TABLES", "10"))
 """Over HTTP; each is a process of its own."""
 MOST_GROWTH = 24 * 1024 * 1024
 JSON = {"Content-Type": "application/json"}
@@ -189,11 +190,20 @@ def test_millions_of_values_are_refused_unread(plant, path, text):
 @pytest.mark.parametrize(
     "asked",
     [
-        ("--exclude-path-regex=train", "--max-examples=60"),
-        # Each costs a process, so only some, and none that trains.
+        ("--exclude-path-regex=train|inspect", "--max-examples=60"),
+        # Each costs a process, so only some.
+        ("--include-path-regex=inspect", "--phases=examples,coverage"),
+        # Whatever stands in it, a text is a file.
+        (
+            "--include-path-regex=inspect",
+            f"--max-examples={INSPECTED}",
+            "--phases=fuzzing",
+            "--exclude-checks=positive_data_acceptance,negative_data_rejection",
+        ),
+        # None that trains.
         ("--include-path-regex=train", "--max-examples=5", "--phases=fuzzing", "--mode=negative"),
     ],
-    ids=["readings", "trainings"],
+    ids=["readings", "tables", "tables at random", "trainings"],
 )
 def test_what_the_openapi_document_says_is_true(plant, asked):
     command = [sys.executable, "-m", "schemathesis.cli", "run", "--generation-deterministic"]
