@@ -43,5 +43,5 @@ def train_when_told(settings: Settings, rows: np.ndarray, told: Connection) -> N
     service = OneClassSVMService(settings=settings)
     told.send("ready")
     told.recv()
-    service.train(rows)
+    service.train(rows[:, :2])
     service.mlflow_service.flush()

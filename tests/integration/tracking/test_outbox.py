@@ -360,4 +360,4 @@ def test_an_artifact_store_that_is_away_keeps_the_training_in_the_journal(
         MLflowService(settings).sync()
         assert waiting(settings) == 0
         assert len(runs(settings)) == len(versions(settings)) == 2
-        assert MLflowService(settings).load_model(NAME, version=2).n_features == healthy.shape[1]
+        assert MLflowService(settings).load_model(NAME, version=2).n_samples == len(healthy)
