@@ -32,8 +32,9 @@ Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
 BODIES = int(os.environ.get("FUZZED_BODIES", "3000"))
 TRAININGS = 4
-INSPECTED = int(os.environ.get("INSPECTED_TABLES", "10"))
 """Over HTTP; each is a process of its own."""
+INSPECTED = int(os.environ.get("INSPECTED_TABLES", "10"))
+"""Random bodies and parameters of ``/inspect``; each is a process of its own, too."""
 MOST_GROWTH = 24 * 1024 * 1024
 JSON = {"Content-Type": "application/json"}
 INSIDE = re.compile(
