@@ -32,3 +32,12 @@ def on_all_cores(
         return
     with ThreadPoolExecutor() as pool:
         yield from pool.map(function, parts)
+
+
+def one_ahead(parts: Iterator[Part]) -> Iterator[Part]:
+    """Yield parts; each is read in another thread while the caller works on the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part

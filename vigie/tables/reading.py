@@ -29,7 +29,7 @@ from vigie.tables.cells import (
     to_numpy,
     words_note,
 )
-from vigie.tables.cores import on_all_cores
+from vigie.tables.cores import on_all_cores, one_ahead
 from vigie.tables.csv_file import CsvFile
 from vigie.tables.date_forms import order_in
 from vigie.tables.doubtful_times import doubts, groups_of_clocks
@@ -659,7 +659,7 @@ class Recording:
         """Yield the requested rows in parts of about ``AT_A_TIME``."""
         waiting: list[pa.RecordBatch] = []
         with _readable(self.path):
-            for batch in self._in_range(self.file.batches(names, words)):
+            for batch in one_ahead(self._in_range(self.file.batches(names, words))):
                 if waiting and waiting[0].schema != batch.schema:
                     yield _columns(waiting)
                     waiting = []
