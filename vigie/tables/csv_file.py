@@ -552,7 +552,10 @@ class StrayRows:
     def handle(self, row: Any) -> str:
         """Decide on a row: skip it, or break off."""
         content = row.text.strip(" \r\n")
-        if COMMENT.match(content) or not content.strip(self.file.dialect.separator + " "):
+        if not content.strip(self.file.dialect.separator + " "):
+            return "skip"
+        if COMMENT.match(content):
+            self._tell(f"Comments are left out, such as {content[:40]!r}", "Comments are left out")
             return "skip"
         if content in self._below:
             self._tell_of_lines_below()
@@ -569,7 +572,11 @@ class StrayRows:
         note = f"The last line, {first!r}, holds no reading"
         if n_lines > 1:
             note = f"The last {n_lines} lines hold no reading, such as {first!r}"
-        if note not in self.file.notes:
+        self._tell(note, note)
+
+    def _tell(self, note: str, begin: str) -> None:
+        """Add a note unless there is one that begins so."""
+        if not any(before.startswith(begin) for before in self.file.notes):
             self.file.notes.append(note)
 
     def _number_of(self, content: str, least: int) -> int:

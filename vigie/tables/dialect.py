@@ -25,6 +25,8 @@ SEPARATORS = (",", ";", "\t", "|", " ")
 SNIFFED_CHARACTERS = 6_000
 SNIFFED_LINES = 12
 LAYOUT_LINES = 500
+FEWEST_READINGS = 3
+"""Rows with a time and numbers above the names that are no facts on the table below."""
 FEWEST_LINES = 4
 """Fewer lines are looked at by the detector."""
 MOST_ROWS = 2_500
@@ -127,10 +129,41 @@ def find_dialect(
         # Names in a comment right above the readings are found.
         lines = [*lines[: n_above - 1], f"#{head.names}", *lines[n_above:]]
     dialect = _dialect_below(lines, n_above, separator, decimal)
+    _refuse_readings_above(lines, dialect)
     if not head.note:
         return dialect
     layout = dialect.layout
     return replace(dialect, layout=replace(layout, notes=(head.note, *layout.notes)))
+
+
+def _refuse_readings_above(lines: Sequence[str], dialect: Dialect) -> None:
+    """Check that no readings stand above the names: a logger goes on so with another sensor.
+
+    Facts above a table begin with a word.
+
+    Raises
+    ------
+    InvalidDataError
+        If some do; the error names the line of these names.
+    """
+    above = list(lines[: dialect.skipped_lines])
+    rows, ends = _cells(above, dialect.separator, dialect.quote)
+    found: list[int] = []
+    for row, end in zip(rows, ends, strict=True):
+        cells = [cell for cell in map(str.strip, row) if cell not in MISSING]
+        are_times = [is_time(cell) and not is_number(cell) for cell in cells]
+        begins_so = any(are_times[:1]) or (any(are_times[1:2]) and is_number(cells[0]))
+        if begins_so and any(map(is_number, cells)):
+            found.append(end)
+    if len(found) < FEWEST_READINGS:
+        return
+    names = next(i for i in range(len(above), 0, -1) if above[i - 1].strip())
+    raise InvalidDataError(
+        f"Line {names} begins another table, below the readings of lines {found[0]} to "
+        f"{found[-1]}: {above[names - 1].strip()[:80]!r}.",
+        field="FILE",
+        remedy="Give each table a file of its own.",
+    )
 
 
 def _dialect_below(
@@ -142,7 +175,8 @@ def _dialect_below(
         return _split(lines, n_above, separator, _quote(lines, ""))
     try:
         dialect = _detected_dialect(lines, n_above, lines[n_above:])
-        is_found = dialect.layout.n_cells > 1 or any(is_written(row[0]) for row in dialect.rows)
+        firsts = (row[0] for row in dialect.rows if row)
+        is_found = dialect.layout.n_cells > 1 or any(map(is_written, firsts))
     except NoReadingError:
         is_found = False
     if not is_found:

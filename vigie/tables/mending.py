@@ -163,11 +163,28 @@ class Mender:
         return self.separator in line and not line.strip(f"{self.separator} \r\n")
 
     def _is_comment(self, line: str) -> bool:
+        """Return whether a line is a comment that could be taken for a row.
+
+        Raises
+        ------
+        InvalidDataError
+            If it names the columns below it otherwise, as a logger does once it is set up anew.
+        """
         if not line.startswith("#") or self._count(line) != self.n_cells:
             return False
+        cells = [cell.strip() for cell in self._cells(line)]
         # "#N/A" and "####" are cells of a spreadsheet.
-        cell = self._cells(line)[0].strip()
-        return cell not in MISSING and bool(cell.strip("#"))
+        if cells[0] in MISSING or not cells[0].strip("#"):
+            return False
+        cells[0] = cells[0].lstrip("# ")
+        names = [name.strip().lstrip("# ") for name in self.cells_of_names]
+        if 2 * len({*cells} & {*names}) >= len(cells) and cells != names:
+            raise InvalidDataError(
+                f"A line among the rows names the columns otherwise: {line.strip()!r}.",
+                field="FILE",
+                remedy="Give the rows below it as a file of their own.",
+            )
+        return True
 
     def _is_annotation(self, line: str) -> bool:
         """Return whether a line of InfluxDB stands above the names of another table.
@@ -253,7 +270,17 @@ def is_footer(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         return False
     # "Total", "Grand total" and "Total (40 rows)".
     is_sum = not FOOTERS.isdisjoint((words[0], words[-1]))
-    return is_sum or (len(cells) > 1 and len(present) == 1)
+    return is_sum or _is_legend(cells, present)
+
+
+def _is_legend(cells: Sequence[str], present: Sequence[int]) -> bool:
+    """Return whether a row has one word alone, or words in its last cells and nothing else.
+
+    HWiNFO writes the devices of its sensors below them, with no time.
+    """
+    words = [cells[i].strip() for i in present]
+    is_text = not any(is_number(word) or is_time(word) or word in MISSING for word in words)
+    return len(cells) > 1 and (len(present) == 1 or (present[0] > 0 and is_text))
 
 
 def n_footers(rows: Sequence[Sequence[str]]) -> int:

@@ -11,6 +11,7 @@ from vigie.errors import InvalidDataError
 _UNPACK = "Unpack it, and name the table in it."
 _EXPORT = "Export the table as CSV, or as .xlsx or Parquet."
 _DECODE = "Decode it to signals with its database (DBC) first, and export these as CSV."
+_LOAD = "Load it into the database, and read the table there: --query 'SELECT ...'."
 _MAGIC = {
     b"%PDF": ("a PDF document", _EXPORT),
     b"{\\rtf": ("a text document (RTF)", _EXPORT),
@@ -43,6 +44,12 @@ _BUS = re.compile(
     re.IGNORECASE,
 )
 """Traces of PCAN, BUSMASTER, CANalyzer and candump."""
+_SQL = re.compile(
+    r"(\s*(--|/\*).*\n|\s*\n|\s*SET .*\n)*\s*"
+    r"(INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE|BEGIN\b.*;|PRAGMA|COPY\s+\S+\s*\()",
+    re.IGNORECASE,
+)
+"""Dumps of databases."""
 _TAR = slice(257, 262)
 _HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html)\b", re.IGNORECASE)
 _HTML_TABLE = re.compile(r"\s*<(table|body|head|meta|style|div)\b", re.IGNORECASE)
@@ -86,6 +93,8 @@ def refuse_other(sample: bytes, content: str) -> None:
         _refuse("It is XML, not a table.", _resave("as .xlsx or CSV"))
     if _BUS.match(content):
         _refuse("It is a trace of the messages on a bus, not a table of readings.", _DECODE)
+    if _SQL.match(content):
+        _refuse("It holds commands for a database (SQL), not a table.", _LOAD)
     if _JSON.match(content):
         _refuse("It is JSON, not a table.", "Write it as CSV, one row a line.")
     _refuse_controls(content)

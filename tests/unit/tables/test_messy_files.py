@@ -13,6 +13,7 @@ import pytest
 from vigie.errors import InvalidDataError
 from vigie.tables.features import choose
 from vigie.tables.reading import Recording, read_table
+from vigie.tables.table import Table
 
 NAMES = "time,flow,rms"
 ROWS = [f"2024-02-01 10:{i:02}:00,{900 + 7 * i % 50},{1 + i % 7 / 10}" for i in range(30)]
@@ -34,6 +35,17 @@ def flow(path: Path, lines: list[str]) -> list[float]:
     assert np.array_equal(pd.concat([part for part, _ in parts])["flow"], whole.frame["flow"])
     assert np.array_equal(np.concatenate([times for _, times in parts]), whole.times)
     return list(whole.frame["flow"])
+
+
+def table_of(path: Path, lines: list[str]) -> Table:
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return read_table(path)
+
+
+def refusal(path: Path, lines: list[str]) -> str:
+    with pytest.raises(InvalidDataError) as raised:
+        table_of(path, lines)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -291,3 +303,45 @@ def test_words_with_numbers_stay_one_cell(file: Path):
     rows = [f"2024-02-05 10:{i:02}:00,pump {i} began after {i}.5 s at {i}.2 bar" for i in range(30)]
     file.write_text("\n".join(["time,event", *rows, ""]))
     assert list(read_table(file).frame.columns) == ["time", "event"]
+
+
+NARROW = ["Time,Temp,Speed", *(f"2026-01-05 08:{i:02},61.{i},148{i}" for i in range(10, 30))]
+WIDE = ["Time,Temp,Speed,Press", *(f"2026-01-05 08:{i},61.{i},148{i},3.{i}" for i in range(30, 59))]
+
+
+@pytest.mark.parametrize("between", [[], [""], ["Restart"]])
+def test_readings_above_other_names_are_not_lost(file: Path, between: list[str]):
+    message = refusal(file, [*NARROW, *between, *WIDE])
+    line = len(NARROW) + len(between) + 1
+    assert f"Line {line} begins another table, below the readings of lines 2 to 21" in message
+
+
+def test_facts_with_times_above_the_names_are_no_readings(file: Path):
+    facts = ["Start,2026-01-05 08:00", "Stop,2026-01-05 09:00", "Calibrated,2025-03-01 10:00,1.02"]
+    table = table_of(file, [*facts, *facts, *WIDE])
+    assert list(table.frame) == ["Time", "Temp", "Speed", "Press"]
+
+
+def test_comments_among_the_rows_are_told(file: Path):
+    rows = [NARROW[0], *NARROW[1:11], "# units: degF", *NARROW[11:]]
+    table = table_of(file, rows)
+    assert len(table.frame) == 20
+    assert "Comments are left out, such as '# units: degF'" in table.notes
+
+
+def test_names_in_another_order_among_the_rows_are_refused(file: Path):
+    rows = ["# Time,Temp,Speed", *NARROW[1:11], "# Time,Speed,Temp", *NARROW[11:]]
+    assert "names the columns otherwise: '# Time,Speed,Temp'" in refusal(file, rows)
+
+
+def test_devices_below_the_rows_of_a_monitor_are_left_out(file: Path):
+    names = 'Date,Time,"CPU [C]","Clock [MHz]",'
+    rows = [f"05.01.2026,08:00:{i}.000,6{i / 10},30{i}," for i in range(10, 40)]
+    table = table_of(file, [names, *rows, names, ',,"CPU: DTS","CPU: Clock",'])
+    assert len(table.frame) == 30
+    assert table.times is not None
+
+
+def test_commands_for_a_database_are_no_table(file: Path):
+    rows = [f"INSERT INTO readings (time,temp) VALUES ('2026-01-05 08:{i}',6{i});" for i in WIDE]
+    assert "commands for a database (SQL)" in refusal(file, rows)
