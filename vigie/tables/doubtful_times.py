@@ -17,7 +17,7 @@ from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.local_times import is_zone
 from vigie.tables.names import letters
 from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
-from vigie.tables.time_parts import is_month, year_and_month
+from vigie.tables.time_parts import find_half, is_half, is_month, year_and_month
 from vigie.tables.times import has_form
 from vigie.tables.written_times import (
     is_time_of_day,
@@ -75,6 +75,7 @@ def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str
         *_of_choice(columns, clock),
         *_of_bare_date(columns, clock),
         *_of_zones(columns, clock),
+        *_of_halves(columns, clock),
     )
 
 
@@ -129,6 +130,15 @@ def _of_zones(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
                 f"{name} may name the zone of the times, such as {min(words)!r}, and is not used: "
                 "say --timezone, such as America/New_York"
             )
+
+
+def _of_halves(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
+    """Yield a note if a column says AM or PM of times of 12 hours, and is not read with them."""
+    if any(is_half(name, columns[name]) for name in clock):
+        return
+    for name in find_half(columns, clock):
+        options = " ".join(f"--time {shlex.quote(one)}" for one in (*clock, name))
+        yield f"{name} tells AM and PM of the times, and is not used: say {options}"
 
 
 def groups_of_clocks(columns: Columns, clock: Sequence[str]) -> list[str]:

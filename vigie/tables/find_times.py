@@ -31,7 +31,7 @@ from vigie.tables.paired_times import (
     pair_of,
     some_text,
 )
-from vigie.tables.time_parts import find_milliseconds, find_parts
+from vigie.tables.time_parts import find_half, find_milliseconds, find_parts
 from vigie.tables.unnamed_parts import find_by_values
 from vigie.tables.written_times import (
     Order,
@@ -150,7 +150,9 @@ def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, 
     for one in sorted(found, key=lambda one: one.rank):
         kinds[one.holds].append(one)
     names = _chosen(kinds, columns)
-    return (*names, *find_milliseconds(columns, names)) if names else ()
+    if not names:
+        return ()
+    return (*names, *find_half(columns, names), *find_milliseconds(columns, names))
 
 
 def _chosen(

@@ -32,6 +32,7 @@ ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock", 
 NUMBER = re.compile(r" *[-+]?(?:0+|(?!0{14}[.,])0+[.,]0*)(?:e[-+]?0+)? *", re.IGNORECASE)
 """The shapes of numbers; 14 digits before a point are a date and a time of day."""
 _HOURS_AND_MINUTES = re.compile(r" *([01]?[0-9]|2[0-3])[.][0-5][0-9] *")
+_UNPADDED = re.compile(r" *(1?[0-9]|2[0-3]):[0-5]?[0-9] *")
 _MIDNIGHT = r"[ T]00?:00(?::00(?:\.0+)?)?\s*$"
 _NAMED_DATE = re.compile(
     r"(?:(?<![a-z])(?:date|datum|fecha|data|dato|dátum|päivä|päivämäärä|tarih|дата)(?![a-z])"
@@ -158,7 +159,12 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
         finite = numbers[np.isfinite(numbers)]
         widths = {len(cell.strip().partition(".")[0]) for cell in cells}
         return _style_of_numbers(finite, widths, name) if len(finite) else None
-    fits = [cell for cell in cells if is_time_of_day(shape_text(cell))]
+    is_named = _NAMED_CLOCK.search(name) is not None
+    fits = [
+        cell
+        for cell in cells
+        if is_time_of_day(shape_text(cell)) or (is_named and _UNPADDED.fullmatch(cell))
+    ]
     return "text" if cells and len(fits) >= 0.9 * len(cells) else None
 
 

@@ -62,6 +62,8 @@ class TimeFormat:
         English names of those months that languages share.
     has_milliseconds : bool
         Whether the last column holds the milliseconds of the times.
+    has_half : bool
+        Whether the last column, but for these, holds AM or PM.
     zone : str or None
         IANA name of the zone of times without one.
     ahead : int or None
@@ -90,6 +92,7 @@ class TimeFormat:
     pair: Pair | Parts | None = None
     months: Mapping[str, str] = field(default_factory=dict, hash=False)
     has_milliseconds: bool = False
+    has_half: bool = False
     zone: str | None = None
     ahead: int | None = None
     changes: tuple[Change, ...] = ()
@@ -134,8 +137,14 @@ class TimeFormat:
 
     def column(self, cells: Sequence[pa.Array]) -> pa.Array:
         """Return the cells as one array, without the milliseconds."""
+        import pyarrow.compute as pc
+
         cells = cells[:-1] if self.has_milliseconds else cells
-        return cells[0] if self.pair is None else self.pair.joined(cells)
+        *cells, half = cells if self.has_half else (*cells, None)
+        whole = cells[0] if self.pair is None else self.pair.joined(cells)
+        if half is None:
+            return whole
+        return pc.binary_join_element_wise(as_text(whole), as_text(half), " ")
 
     @property
     def zones(self) -> Mapping[str, int]:

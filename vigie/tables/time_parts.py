@@ -21,9 +21,10 @@ from vigie.tables.paired_times import (
     date_text,
     is_text,
     number_cells,
+    pair_of,
     some_text,
 )
-from vigie.tables.written_times import SECOND, shape_of, shape_text
+from vigie.tables.written_times import SECOND, as_text, halves_of_days, shape_of, shape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +57,9 @@ _MILLISECONDS_NAMES = (
     "ms msec msecs millis millisecond milliseconds millitm timems timemillis 毫秒",
     "millisekunde millisekunden milliseconde millisecondes milisegundo milisegundos millisecondi",
 )
+_AT_FIRST = 64
+"""Rows that show that most columns do not hold AM or PM."""
+_OF_12_HOURS = r"(^|[ T])(0?\d|1[0-2])([:.h]\d\d?([:.]\d\d?([.,:]\d+)?)?|\d\d(\d\d(\.\d+)?)?)$"
 _MILLISECONDS = frozenset(name for names in _MILLISECONDS_NAMES for name in names.split())
 
 
@@ -265,6 +269,40 @@ def find_milliseconds(
         if (steps >= 0).all() or (steps <= 0).all():
             return (name,)
     return ()
+
+
+def find_half(columns: Mapping[str, pa.ChunkedArray], clock: Sequence[str]) -> tuple[str, ...]:
+    """Return the column with AM or PM of times of 12 hours; none without one.
+
+    None beside hours above 12, or those that say their half themselves.
+    """
+    import pyarrow.compute as pc
+
+    for name, column in columns.items():
+        if name in clock or not is_half(name, column):
+            continue
+        cells = [columns[one] for one in clock]
+        pair = pair_of(cells, clock) if len(cells) == 2 else None
+        form = pair or (parts_of(cells, clock) if len(cells) > 1 else None)
+        if form is None and not (len(cells) == 1 and is_text(cells[0].type)):
+            return ()
+        whole = [column.combine_chunks() for column in cells]
+        text = as_text(whole[0]) if form is None else form.joined(whole)
+        clocks = pc.utf8_trim_whitespace(text.drop_null())
+        is_of_12 = pc.all(pc.match_substring_regex(clocks, _OF_12_HOURS)).as_py()
+        return (name,) if is_of_12 else ()
+    return ()
+
+
+def is_half(name: str, column: pa.ChunkedArray) -> bool:
+    """Return whether a column holds AM or PM in all rows."""
+    if not is_text(column.type):
+        return False
+    of_one_letter = letters(name) in ("ampm", "ap", "meridiem")
+    return all(
+        halves_of_days(some.unique().drop_null().to_pylist(), of_one_letter=of_one_letter)
+        for some in (column[:_AT_FIRST], column)
+    )
 
 
 def is_milliseconds(name: str, column: pa.ChunkedArray) -> bool:

@@ -63,7 +63,7 @@ from vigie.tables.time_format import (
     fault_in,
     read_given,
 )
-from vigie.tables.time_parts import Parts, is_milliseconds, parts_of
+from vigie.tables.time_parts import Parts, is_half, is_milliseconds, parts_of
 from vigie.tables.unnamed_parts import note_on, parts_by_values
 from vigie.tables.written_times import (
     DAY,
@@ -332,6 +332,9 @@ def _draft(
     if len(cells) > 1 and is_milliseconds(names[-1], cells[-1]):
         base = replace(base, has_milliseconds=True)
         cells, names = cells[:-1], names[:-1]
+    if len(cells) > 1 and is_half(names[-1], cells[-1]):
+        base = replace(base, has_half=True)
+        cells, names = cells[:-1], names[:-1]
     if len(cells) > 1:
         pair = (pair_of(cells, names) if len(cells) == 2 else None) or parts_of(cells, names)
         if options.time_format is not None and len(cells) == 2 and _is_in_digits(pair):
@@ -359,7 +362,7 @@ def _draft(
         )
     if options.time_format is not None:
         return _as_given(base, cells, options.time_format)
-    if base.pair is not None:
+    if base.pair is not None or base.has_half:
         return base
     return _draft_of_one(base, cells[0])
 

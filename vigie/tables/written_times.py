@@ -152,6 +152,9 @@ _COLONS = (
     r"(?P<hour>00?):(?P<minute>00)(?::(?P<second>00)(?:(?::(?=000(?!0))|[.,])"
     r"(?P<fraction>0{1,9}))?)?"
 )
+_UNPADDED = r"(?P<hour>00?):(?P<minute>00?):(?P<second>00?)(?:[.,](?P<fraction>0{1,9}))?"
+"""As programs of a few lines write them; 8:0 alone would be a ratio, too."""
+_UNPADDED_MINUTES = r"(?P<hour>00?):(?P<minute>0)"
 _DOTS = rf"(?P<hour>00?)\.(?P<minute>00)(?:\.(?P<second>00){_FRACTION})?"
 _UNITS = (
     r"(?P<hour>00?) ?h(?: ?(?P<minute>00)(?: ?(?:m|min|:|') ?"
@@ -163,7 +166,10 @@ _EAST_ASIAN_CLOCK = (
 _DIGITS = rf"(?P<hour>00)(?P<minute>00)(?:(?P<second>00){_FRACTION})?"
 _DASHES = rf"(?P<hour>00)-(?P<minute>00)-(?P<second>00){_FRACTION}"
 _HOUR = r"(?P<hour>00?)"
-_CLOCKS = (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _DIGITS, _HOUR)
+_CLOCKS = (
+    *(_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _DIGITS, _HOUR),
+    *(_UNPADDED, _UNPADDED_MINUTES),
+)
 
 _WORDS_BETWEEN = "at|à|um|klo|kl|a las?|às|alle|ore|om|o|ob"
 # A colon only after a whole year, as in web logs: in "05 Feb 10:00" it belongs to the time.
@@ -171,8 +177,9 @@ _BETWEEN = rf"(?: *[T,;_] *| +@ +| +|(?<=[日일])|(?<=0{{4}}):| +- +|,? +(?:{_W
 _NO_LETTER = rf"(?!{_LETTERS})"
 _BEFORE_NOON, _AFTER_NOON = ["上午", "午前", "오전", "ص", "πμ"], ["下午", "午後", "오후", "م", "μμ"]
 _HALVES = "|".join((*_BEFORE_NOON, *_AFTER_NOON))
+_LETTER = r"[ap](?:\.? ?m)?\.?"
 _HALF_FIRST = rf"(?:(?P<half_first>{_HALVES}) *)?"
-_HALF = rf"(?: *(?P<half>[ap](?:\.? ?m)?\.?{_NO_LETTER}|{_HALVES}))?"
+_HALF = rf"(?: *(?P<half>{_LETTER}{_NO_LETTER}|{_HALVES}))?"
 _OCLOCK = rf"(?: ?(?:Uhr|hrs?|hs|uur|u|h|m?secs?|ms){_NO_LETTER}\.?)?"
 _ZONE = (
     r"(?: *(?:(?:UTC|GMT)? ?(?P<sign>[-+−])(?P<zone_hour>00?)(?::?(?P<zone_minute>00))?"
@@ -208,7 +215,8 @@ def _forms() -> Iterator[str]:
 
 _FORMS = tuple(_forms())
 _TIMES_OF_DAY = tuple(
-    _HALF_FIRST + clock + _BEHIND for clock in (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK)
+    _HALF_FIRST + clock + _BEHIND
+    for clock in (_COLONS, _DOTS, _UNITS, _EAST_ASIAN_CLOCK, _UNPADDED)
 )
 _FEWEST_DIGITS = 4
 """In a date, such as 1.1.26."""
@@ -343,6 +351,16 @@ def _begin_of(text: str) -> Shape | None:
 def is_time_of_day(text: str) -> bool:
     """Return whether cells of a shape hold a time of day alone."""
     return any(_pattern(form).fullmatch(text) for form in _TIMES_OF_DAY)
+
+
+def halves_of_days(cells: Iterable[str], *, of_one_letter: bool) -> bool:
+    """Return whether all cells say nothing but the half of a day, such as AM and p.m.; or A."""
+    letters = {*_BEFORE_NOON, *_AFTER_NOON}
+    found = {cell.strip().lower() for cell in cells}
+    return bool(found) and all(
+        half in letters or re.fullmatch(r"[ap]\.? ?m\.?" if not of_one_letter else _LETTER, half)
+        for half in found
+    )
 
 
 def shape_text(cell: str) -> str:

@@ -214,3 +214,16 @@ def test_a_month_of_several_languages_alone_is_asked_for(tmp_path: Path):
     columns = {"Data": ROWS.strftime("%d lis 2026 %H:%M"), "x": X}
     assert "is another in another language" in refusal(tmp_path, columns)
     assert "is another in another language" in refusal(tmp_path, columns, time=["Data"])
+
+
+def test_am_and_pm_that_the_user_does_not_name_are_noted(tmp_path: Path):
+    columns = {"Date": ROWS.strftime("%Y-%m-%d"), "Time": ROWS.strftime("%I:%M"), "x": X}
+    columns |= {"AM/PM": ROWS.strftime("%p")}
+    rows = slice(40, 70)
+    columns = {name: values[rows] for name, values in columns.items()}
+    stated = ["Date", "Time"]
+    note = read(tmp_path, columns, time=stated).notes[-1]
+    assert "AM/PM tells AM and PM" in note
+    assert "--time Date --time Time --time AM/PM" in note
+    table = read(tmp_path, columns, time=[*stated, "AM/PM"])
+    assert np.array_equal(table.times, ROWS[rows].to_numpy().astype("M8[us]"))

@@ -881,3 +881,34 @@ def test_of_a_local_clock_and_one_of_utc_the_latter_is_read():
     local = IN_PARIS.strftime(LOCAL)
     assert clock(LocalTime=local, UtcTime=NIGHT.strftime(LOCAL)) == ("UtcTime",)
     assert clock(Time=local, Time_UTC=NIGHT.strftime(LOCAL)) == ("Time_UTC",)
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y %I:%M:%S", "%m/%d/%Y|%I:%M:%S", "%Y%m%d|%I%M%S"])
+def test_am_and_pm_may_stand_in_a_column_of_their_own(form: str):
+    rows = pd.date_range("2026-11-29 08:41", periods=300, freq="7min")
+    values = [rows.strftime(one) for one in form.split("|")]
+    columns_of = dict(zip(("Date", "Time")[: len(values)], values, strict=True))
+    half = rows.strftime("%p")
+    found = clock(**columns_of, **{"AM/PM": half}, x=X)
+    assert found == (*columns_of, "AM/PM")
+    assert is_same(read(*values, half, names=found)[1], rows)
+
+
+def test_am_and_pm_beside_hours_to_23_are_no_part_of_the_time():
+    rows = pd.date_range("2026-11-29 08:41", periods=300, freq="7min")
+    dates, clocks = rows.strftime("%m/%d/%Y"), rows.strftime("%H:%M")
+    assert clock(Date=dates, Time=clocks, AMPM=rows.strftime("%p")) == ("Date", "Time")
+
+
+def test_numbers_of_a_time_may_lack_their_zeros():
+    rows = pd.date_range("2026-11-05 07:59:57", periods=300, freq="61s")
+    dates = [f"{t.year}-{t.month}-{t.day}" for t in rows]
+    clocks = [f"{t.hour}:{t.minute}:{t.second}" for t in rows]
+    both = [" ".join(pair) for pair in zip(dates, clocks, strict=True)]
+    assert clock(Time=both, x=X) == ("Time",)
+    assert is_same(read(both)[1], rows)
+    assert clock(Date=dates, Time=clocks, x=X) == ("Date", "Time")
+    assert is_same(read(dates, clocks, names=("Date", "Time"))[1], rows)
+    minutes = [f"{t.hour}:{t.minute}" for t in rows]
+    times = read(dates, minutes, names=("Date", "Time"))[1]
+    assert is_same(times, rows.floor("min"))
