@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from vigie.tables.counted_parts import find_counted
 from vigie.tables.counted_times import (
     DAY_ZERO,
     PER_SECOND,
@@ -161,16 +162,20 @@ def _chosen(
     """Return the plainest columns of those that hold times, dates and times of day."""
     if kinds["times"]:
         return (kinds["times"][0].name,)
+    dates = [one.name for one in kinds["dates"]]
+    counted = find_counted(columns, dates)
+    if counted and not any(is_named(one.name) for one in kinds["clock"] if one.name not in counted):
+        return counted
     named = [one.name for one in kinds["clock"] if is_named(one.name) or is_zone_name(one.name)]
-    parts = find_parts(columns, [one.name for one in kinds["dates"]], named)
+    parts = find_parts(columns, dates, named)
     for date in kinds["dates"]:
         clocks = [one for one in kinds["clock"] if _belongs(one, date, columns)]
         if clocks and clocks[0].name not in parts:
             return date.name, clocks[0].name
-    if len(parts) < 2 and (found := find_by_values(columns, [one.name for one in kinds["dates"]])):
+    if len(parts) < 2 and (found := find_by_values(columns, dates)):
         return found
-    dates = [one.name for one in kinds["dates"][:1] if _changes(columns[one.name])]
-    return parts or tuple(dates or [one.name for one in kinds["years"][:1]])
+    of_days = [name for name in dates[:1] if _changes(columns[name])]
+    return parts or tuple(of_days or [one.name for one in kinds["years"][:1]])
 
 
 def is_named(name: str) -> bool:

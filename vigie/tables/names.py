@@ -74,6 +74,11 @@ CALENDAR = {
     **dict.fromkeys(("hundredths", "centiseconds", "hundertstel", "centiemes"), (0, 99)),
 }
 """Parts of a date, with their lowest and highest values."""
+PART_OF_DAY = _listed(
+    "quarter interval period shift timeslot viertelstunde schicht periode quart poste turno",
+    "intervall intervalle quarterhour halfhour",
+)
+"""Counts that begin again with each day or hour, as machines do with each time."""
 YEAR = _listed("year yr date decimal jahr datum annee")
 COARSE = _listed("year month day hour minute annee mois jour heure jahr monat tag stunde")
 """Those that are no finer than a minute."""

@@ -342,7 +342,9 @@ def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
         return False
     if _is_clock(frame, name) or not series.notna().all():
         return False
-    if _is_number(series) and names.ends_with(name, names.CLOCK | names.CALENDAR.keys()):
+    if _is_number(series) and names.ends_with(
+        name, names.CLOCK | names.PART_OF_DAY | names.CALENDAR.keys()
+    ):
         return False
     if not _is_number(series) and UNITS.issuperset(series.unique()):
         return False  # "unit" is no machine there.

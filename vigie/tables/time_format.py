@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from vigie.tables.counted_parts import Counted
 from vigie.tables.counted_times import PER_SECOND, WORDS, Unit, numbers_or_nan, read_counted
 from vigie.tables.date_forms import order_in
 from vigie.tables.local_times import Change, offsets_of
@@ -56,7 +57,7 @@ class TimeFormat:
         What numbers count.
     given : str or None
         The form that the user gave, as for ``strptime``.
-    pair : Pair, Parts or None
+    pair : Pair, Parts, Counted or None
         How several columns are put together.
     months : dict
         English names of those months that languages share.
@@ -89,7 +90,7 @@ class TimeFormat:
     order: Order = "ymd"
     unit: Unit | None = None
     given: str | None = None
-    pair: Pair | Parts | None = None
+    pair: Pair | Parts | Counted | None = None
     months: Mapping[str, str] = field(default_factory=dict, hash=False)
     has_milliseconds: bool = False
     has_half: bool = False

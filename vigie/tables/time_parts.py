@@ -44,6 +44,7 @@ _NAMES: dict[Role, str] = {
     "second": "second seconds sec ss s sekunde seconde segundo secondo sekunda 秒",
 }
 _ROLES: dict[str, Role] = {name: role for role, names in _NAMES.items() for name in names.split()}
+_DAYS = frozenset(_NAMES["day"].split())
 _RANGES: dict[Role, tuple[int, float]] = {
     "month": (1, 12),
     "day": (1, 31),
@@ -94,15 +95,15 @@ class Parts:
         else:
             year = number_cells(of["year"])
             year = np.where(year < 69, year + 2000, np.where(year < 100, year + 1900, year))
-            days = [_padded(number_cells(of[role]), width) for role, width in _WIDTHS if role in of]
+            days = [padded(number_cells(of[role]), width) for role, width in _WIDTHS if role in of]
             days += ["01"] if self.is_of_months else []
-            date = pc.binary_join_element_wise(_padded(year, 4), *days, "-")
+            date = pc.binary_join_element_wise(padded(year, 4), *days, "-")
         if "clock" in of:
             clock = clock_text(of["clock"], self.clock_style)
         elif "hhmm" in of:
             hour, minute = np.divmod(number_cells(of["hhmm"]), 100)
-            parts = [_padded(hour, 2), _padded(minute, 2)]
-            parts += [_padded_seconds(number_cells(of["second"]))] if "second" in of else []
+            parts = [padded(hour, 2), padded(minute, 2)]
+            parts += [padded_seconds(number_cells(of["second"]))] if "second" in of else []
             clock = pc.binary_join_element_wise(*parts, ":")
         elif "hour" in of:
             clock = self._clock(of)
@@ -115,9 +116,9 @@ class Parts:
 
         hour = number_cells(of["hour"])
         minute = number_cells(of["minute"]) if "minute" in of else np.zeros(len(hour))
-        parts = [_padded(hour, 2), _padded(minute, 2)]
+        parts = [padded(hour, 2), padded(minute, 2)]
         if "second" in of:
-            parts.append(_padded_seconds(number_cells(of["second"])))
+            parts.append(padded_seconds(number_cells(of["second"])))
         return pc.binary_join_element_wise(*parts, ":")
 
 
@@ -137,6 +138,7 @@ def find_parts(
         Those that hold a whole date, or a whole time of day.
     """
     of = _roles_of(list(columns))
+    of = of if dates else _with_day_of_year(of)
     if "year" not in of or not ({"month", "day"} <= of.keys() or "of_year" in of):
         # "Hour 1" beside "Hour 2" has a value of that hour.
         if not dates:
@@ -156,7 +158,18 @@ def find_parts(
     names = [of[role] for role in wanted]
     if "hour" not in of and "hhmm" not in of:
         names += [name for name in clocks if name not in names][:1]
-    return tuple(names) if parts_of([columns[name] for name in names], names) else ()
+    cells = [columns[name] for name in names]
+    parts = parts_of(cells, names)
+    if parts is None or (letters(of.get("of_year", "")) in _DAYS and not _goes_on(cells)):
+        return ()
+    return tuple(names)
+
+
+def _goes_on(cells: Sequence[pa.ChunkedArray]) -> bool:
+    """Return whether a year and a day go one way, so that the day is one of the year."""
+    year, day = (number_cells(column.combine_chunks()) for column in cells[:2])
+    steps = np.diff(1000 * year + day)
+    return bool((steps >= 0).all() or (steps <= 0).all())
 
 
 def year_and_month(columns: Mapping[str, pa.ChunkedArray]) -> tuple[str, ...]:
@@ -185,9 +198,16 @@ def _following(of: Mapping[Role, str]) -> list[Role]:
     return ["minute", "second"] if "second" in of else ["minute"]
 
 
+def _with_day_of_year(of: dict[Role, str]) -> dict[Role, str]:
+    """Return which column holds which part: beside a year without a month, a day is one of it."""
+    if "day" in of and "year" in of and not {"month", "of_year"} & of.keys():
+        return {"of_year" if role == "day" else role: name for role, name in of.items()}
+    return of
+
+
 def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | None:
     """Return how columns are put together to a time; None if they are no parts of one."""
-    of = _roles_of(names)
+    of = _with_day_of_year(_roles_of(names))
     date_style: DateStyle | None = None
     clock_style: ClockStyle | None = None
     roles: list[Role] = []
@@ -265,7 +285,7 @@ def find_milliseconds(
         numbers = all_numbers(column)
         if numbers is None or not _has_whole_seconds(cells[-1]):
             continue
-        steps = np.diff(numbers)[_repeats(cells)]
+        steps = np.diff(numbers)[repeats(cells)]
         if (steps >= 0).all() or (steps <= 0).all():
             return (name,)
     return ()
@@ -333,7 +353,7 @@ def _has_whole_seconds(column: pa.ChunkedArray) -> bool:
     return bool(shapes) and all(shape and shape.second and not shape.fraction for shape in shapes)
 
 
-def _repeats(cells: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def repeats(cells: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Return which rows, but for the first, have the same cells as the row before."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -346,18 +366,18 @@ def _repeats(cells: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int], np.dtyp
     return same
 
 
-def _padded_seconds(numbers: Numbers) -> pa.Array:
+def padded_seconds(numbers: Numbers) -> pa.Array:
     """Return seconds as text, with decimals where there are some."""
     import pyarrow.compute as pc
 
     whole, rest = np.divmod(np.rint(numbers * SECOND), SECOND)
-    second = _padded(whole, 2)
+    second = padded(whole, 2)
     if not (rest > 0).any():
         return second
-    return pc.binary_join_element_wise(second, _padded(rest, 6), ".")
+    return pc.binary_join_element_wise(second, padded(rest, 6), ".")
 
 
-def _padded(numbers: Numbers, width: int) -> pa.Array:
+def padded(numbers: Numbers, width: int) -> pa.Array:
     """Return whole numbers as text of a width; null where there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc

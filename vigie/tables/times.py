@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
 from vigie.tables.cores import on_all_cores
+from vigie.tables.counted_parts import Counted, counted_of
 from vigie.tables.counted_times import (
     DAY_ZERO,
     ELSEWHERE,
@@ -336,7 +337,13 @@ def _draft(
         base = replace(base, has_half=True)
         cells, names = cells[:-1], names[:-1]
     if len(cells) > 1:
-        pair = (pair_of(cells, names) if len(cells) == 2 else None) or parts_of(cells, names)
+        pair = (
+            counted_of(cells, names)
+            or (pair_of(cells, names) if len(cells) == 2 else None)
+            or parts_of(cells, names)
+        )
+        if isinstance(pair, Counted) and options.time_format is None:
+            base = replace(base, notes=(pair.note(names),))
         if options.time_format is not None and len(cells) == 2 and _is_in_digits(pair):
             date = pair.date if isinstance(pair, Pair) else 0
             pair = Pair(date, "as_it_is", "as_it_is")
@@ -367,7 +374,7 @@ def _draft(
     return _draft_of_one(base, cells[0])
 
 
-def _is_in_digits(pair: Pair | Parts | None) -> bool:
+def _is_in_digits(pair: Pair | Parts | Counted | None) -> bool:
     """Return whether columns are put together only in a form that the user gives."""
     return pair is None or pair.date_style == "digits"
 

@@ -355,3 +355,16 @@ def test_several_rows_of_a_month_have_no_times_and_a_note(tmp_path):
     table = read(tmp_path / "co2.csv", ["year,month,G,T", *rows])
     assert table.times is None
     assert any("--time year --time month" in note for note in table.notes)
+
+
+def test_a_count_that_begins_again_with_each_hour_is_no_machine(tmp_path):
+    rows = [f"2026-01-{5 + i // 96:02},{i // 4 % 24},{i % 4 + 1},{i % 7}.5" for i in range(300)]
+    path = tmp_path / "market.csv"
+    path.write_text("\n".join(["Date,Hour,Quarter,Price", *rows]))
+    (machine,) = read_machines(path, UNSTATED)
+    expected = np.datetime64("2026-01-05T00:00") + 15 * np.arange(300)
+    assert np.array_equal(machine.table.times, expected)
+    # Machines may have the numbers 1 to 4, too.
+    path.write_text("\n".join(["Date,Hour,Machine,Price", *rows]))
+    with pytest.raises(InvalidDataError, match="Machine tells them apart"):
+        read_machines(path, UNSTATED)

@@ -912,3 +912,46 @@ def test_numbers_of_a_time_may_lack_their_zeros():
     minutes = [f"{t.hour}:{t.minute}" for t in rows]
     times = read(dates, minutes, names=("Date", "Time"))[1]
     assert is_same(times, rows.floor("min"))
+
+
+@pytest.mark.parametrize(
+    ("count", "freq", "note"),
+    [
+        ({"Hour": lambda t: t.hour, "Quarter": lambda t: t.minute // 15 + 1}, "15min", "15 min"),
+        ({"DeliveryHour": lambda t: t.hour + 1, "Interval": lambda t: t.minute // 15}, "15min", ""),
+        ({"Viertelstunde": lambda t: t.hour * 4 + t.minute // 15 + 1}, "15min", "counted from 1"),
+        ({"Settlement Period": lambda t: t.hour * 2 + t.minute // 30 + 1}, "30min", "30 min"),
+        ({"Minute": lambda t: t.hour * 60 + t.minute}, "5min", "minutes of the day"),
+        ({"SecOfDay": lambda t: t.hour * 3600 + t.minute * 60 + t.second}, "90s", "seconds of"),
+        ({"Time": lambda t: t.hour + t.minute / 60}, "30min", "hours of the day"),
+        ({"Time": lambda t: np.round(t.hour + t.minute / 60, 4)}, "20min", "hours of the day"),
+        ({"Time": lambda t: t.hour * 60 + t.minute}, "1min", "minutes of the day"),
+        ({"Shift": lambda t: t.hour // 8 + 1}, "8h", "8 h long"),
+    ],
+)
+@pytest.mark.parametrize("way", [1, -1])
+def test_parts_of_a_day_or_an_hour_are_counted_beside_a_date(count, freq: str, note: str, way: int):
+    days = 3 if freq != "8h" else 40
+    rows = pd.date_range("2026-11-13", periods=pd.Timedelta(days=days) // freq, freq=freq)[::way]
+    dates = rows.strftime("%d.%m.%Y")
+    parts = {name: np.asarray(of(rows)) for name, of in count.items()}
+    found = clock(Datum=dates, **parts, x=np.arange(len(rows)) % 7 / 8)
+    assert found == ("Datum", *parts)
+    if way == 1:
+        form, times = read(dates, *parts.values(), names=found)
+        assert np.abs(times - rows.to_numpy()).max() < np.timedelta64(1, "s")
+        assert note in form.notes[0]
+
+
+def test_hours_and_minutes_behind_a_point_stay_such():
+    rows = pd.date_range("2026-11-13", periods=300, freq="15min")
+    clocks = [f"{t.hour}.{t.minute:02}" for t in rows]
+    found = clock(Datum=rows.strftime("%d.%m.%Y"), Uhrzeit=clocks, x=X[:300])
+    assert is_same(read(rows.strftime("%d.%m.%Y"), clocks, names=found)[1], rows)
+
+
+def test_a_day_beside_a_year_without_a_month_is_one_of_the_year():
+    rows = pd.date_range("2026-11-13", periods=300, freq="15min")
+    parts = {"Year": rows.year, "Day": rows.dayofyear, "HHMM": rows.hour * 100 + rows.minute}
+    assert clock(ID=np.full(300, 101), **parts, x=X[:300]) == tuple(parts)
+    assert is_same(read(*parts.values(), names=tuple(parts))[1], rows)
