@@ -28,6 +28,7 @@ from vigie.tables.paired_times import (
     clock_style_of,
     date_style_of,
     is_named_date,
+    is_on_day_zero,
     is_text,
     pair_of,
     some_text,
@@ -160,9 +161,10 @@ def _chosen(
     kinds: Mapping[Holds, Sequence[_Found]], columns: Mapping[str, pa.ChunkedArray]
 ) -> tuple[str, ...]:
     """Return the plainest columns of those that hold times, dates and times of day."""
-    if kinds["times"]:
-        return (kinds["times"][0].name,)
     dates = [one.name for one in kinds["dates"]]
+    if kinds["times"]:
+        first = kinds["times"][0].name
+        return (dates[0], first) if dates and is_on_day_zero(columns[first]) else (first,)
     counted = find_counted(columns, dates)
     if counted and not any(is_named(one.name) for one in kinds["clock"] if one.name not in counted):
         return counted

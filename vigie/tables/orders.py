@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.tables.written_times import DAY, HOUR, Order, shape_of, shape_text
+from vigie.tables.written_times import DAY, HOUR, SECOND, Order, shape_of, shape_text
 
 ORDER_WORDS: dict[Order, str] = {
     "dmy": "day, month, year",
@@ -20,6 +21,8 @@ LONGEST_STEP = 6 * HOUR
 """Longer steps say nothing about which day follows which."""
 FEWEST_STEPS = 10
 """Steps within days that are needed to know how one day follows another."""
+OLD = 3650 * DAY
+"""By as much, the day first is no custom that goes without saying."""
 YEARLY = 300 * DAY
 """Nobody records a machine in steps as long as this."""
 
@@ -65,6 +68,8 @@ def chosen(
     if all(np.array_equal(ascending[left[0]], ascending[order]) for order in left):
         return left[0], "only"
     has_same_steps = all(np.array_equal(steps[left[0]], steps[order]) for order in left)
+    if has_same_steps and {"dmy", "ymd"} <= set(left) and _is_old(ascending):
+        return None
     if "dmy" in left and _has_dots(sample):
         return "dmy", "usual" if has_same_steps else "dots"
     return None
@@ -86,6 +91,13 @@ def chosen_year_first(
 def _ascends(times: Times) -> bool:
     """Return whether times ascend, but for a clock that is set back."""
     return not (np.diff(times) < -HOUR).any()
+
+
+def _is_old(readings: Mapping[Order, Times]) -> bool:
+    """Return whether dates lie many years back with the day first, but not with the year first."""
+    old, new = int(readings["dmy"][0]), int(readings["ymd"][-1])
+    now = int(dt.datetime.now(dt.UTC).timestamp()) * SECOND
+    return new - old > OLD and new < now + DAY
 
 
 def _nearest(readings: Mapping[Order, Times]) -> Order:

@@ -27,13 +27,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DateStyle = Literal["text", "ymd", "digits", "excel", "instants", "as_it_is"]
-ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock", "as_it_is"]
+ClockStyle = Literal["text", "hhmmss", "hhmm", "h.mm", "hour", "days", "clock", "dated", "as_it_is"]
 
 NUMBER = re.compile(r" *[-+]?(?:0+|(?!0{14}[.,])0+[.,]0*)(?:e[-+]?0+)? *", re.IGNORECASE)
 """The shapes of numbers; 14 digits before a point are a date and a time of day."""
 _HOURS_AND_MINUTES = re.compile(r" *([01]?[0-9]|2[0-3])[.][0-5][0-9] *")
 _UNPADDED = re.compile(r" *(1?[0-9]|2[0-3]):[0-5]?[0-9] *")
 _MIDNIGHT = r"[ T]00?:00(?::00(?:\.0+)?)?\s*$"
+_DAY_ZERO = (
+    r"^ *(?:1899[-/.]12[-/.]3[01]|1900[-/.]0?1[-/.]0?[01]|(?:1904|1970|0001)-01-01"
+    r"|(?:12[-/.]3[01]|3[01][-/.]12)[-/.](?:18)?99|0?[01][-/.]0?[01][-/.]1900)(?:T| +)"
+)
+"""What databases and workbooks write before a time of day: the first of their days."""
+_DAYS_ZERO = (-25_569, -25_568, -25_567, -24_107, 0, -719_162)
+"""The same, in days since 1970."""
 _NAMED_DATE = re.compile(
     r"(?:(?<![a-z])(?:date|datum|fecha|data|dato|dátum|päivä|päivämäärä|tarih|дата)(?![a-z])"
     r"|日期|日付|날짜|ddmmyy|mmddyy|yymmdd)",
@@ -152,6 +159,8 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
 
     if pa.types.is_time(column.type):
         return "clock"
+    if is_on_day_zero(column):
+        return "dated"
     cells = some_text(column)
     if cells and all(_HOURS_AND_MINUTES.fullmatch(cell) for cell in cells):
         return "text"
@@ -166,6 +175,18 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
         if is_time_of_day(shape_text(cell)) or (is_named and _UNPADDED.fullmatch(cell))
     ]
     return "text" if cells and len(fits) >= 0.9 * len(cells) else None
+
+
+def is_on_day_zero(column: pa.ChunkedArray) -> bool:
+    """Return whether all times lie on the first day of those that some program counts."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        some = column[:_N_SAMPLE].cast(pa.timestamp("us"), safe=False).drop_null().to_numpy()
+        days = np.unique(some.astype(np.int64) // DAY)
+        return len(days) == 1 and int(days[0]) in _DAYS_ZERO
+    cells = some_text(column)
+    return bool(cells) and all(re.match(_DAY_ZERO, cell) for cell in cells)
 
 
 def all_numbers(column: pa.ChunkedArray) -> Numbers | None:
@@ -294,6 +315,12 @@ def clock_text(cells: pa.Array, style: ClockStyle) -> pa.Array:
         return _as_it_is(cells)
     if style == "clock":
         return cells.cast(pa.time64("us")).cast(pa.string())
+    if style == "dated":
+        if pa.types.is_timestamp(cells.type):
+            return (
+                cells.cast(pa.timestamp("us"), safe=False).cast(pa.time64("us")).cast(pa.string())
+            )
+        return pc.replace_substring_regex(as_text(cells), _DAY_ZERO, "")
     if style == "text":
         return pc.utf8_trim_whitespace(as_text(cells))
     values = number_cells(cells)

@@ -50,6 +50,7 @@ from vigie.tables.paired_times import (
     Pair,
     all_numbers,
     date_style_of,
+    is_on_day_zero,
     is_text,
     pair_of,
     some_text,
@@ -86,6 +87,8 @@ if TYPE_CHECKING:
 _BRACKETED = re.compile(r"[(\[]([A-Z]{3,5})[)\]]")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
+FIRST_LIKELY = np.datetime64("1980-01-01", "us")
+"""Years of two digits are hardly those of earlier times."""
 UNITS: tuple[Unit, ...] = (*PER_SECOND, *DAY_ZERO, *ELSEWHERE, "year")
 """What numbers count, as the user may state it."""
 HOW_TO_WRITE = "Write the times as 2026-01-05T08:00:00Z, or give their form with --time-format."
@@ -297,7 +300,13 @@ def read_times(
     times = parser.settle(read)
     found = replace(
         found,
-        notes=(*found.notes, *parser.notes, *_notes_on_zone(found, read), *_future(found, times)),
+        notes=(
+            *found.notes,
+            *parser.notes,
+            *_notes_on_zone(found, read),
+            *_future(found, times),
+            *_past(found, cells, times),
+        ),
         reason="" if note else _why(order, readings, faults, options, cell_of(base, cells, 0)),
         description=described(found, cells),
     )
@@ -415,6 +424,29 @@ def _future(form: TimeFormat, times: NDArray[np.datetime64]) -> Iterator[str]:
         yield (
             f"The times lie in the future, up to {written(int(times[-1].astype(np.int64)))}. If "
             "the numbers count something else, say what with --time-format."
+        )
+
+
+def _past(
+    form: TimeFormat, cells: Sequence[pa.ChunkedArray], times: NDArray[np.datetime64]
+) -> Iterator[str]:
+    """Yield a note if years of two digits lie before there were any readings of today."""
+    if form.kind != "text" or not len(times):
+        return
+    if times[0] >= FIRST_LIKELY:
+        if len(cells) == 1 and is_on_day_zero(cells[0]):
+            yield (
+                f"All times lie on {str(times[0])[:10]}, which programs write before a time of day "
+                "without a date. --time names the column with the date, too."
+            )
+        return
+    sample = cell_of(form, cells, 0)
+    shape = shape_of(shape_text(sample))
+    year = None if shape is None else shape.year_of(form.order)
+    if year is not None and year[1] - year[0] == 2:
+        yield (
+            f"{sample!r} is read as of the year {str(times[0])[:4]}: years of two digits are those "
+            "from 1969 to 2068. If that is wrong, write them with four digits."
         )
 
 

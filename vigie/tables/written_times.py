@@ -279,6 +279,11 @@ class Shape:
             return ("dmy", "ymd") if _length(self.c) == 2 else ("dmy",)
         return ("dmy", "mdy", "ymd") if _length(self.c) == 2 else ("dmy", "mdy")
 
+    def year_of(self, order: Order) -> Span | None:
+        """Where the year stands in cells whose date has an order."""
+        order = order if order in self.orders or order == "ydm" else self.orders[0]
+        return self.a if order in ("ymd", "ydm") else self.c
+
     @property
     def may_be_ydm(self) -> bool:
         """Whether the day may stand between the year and the month, which is odd."""
@@ -629,7 +634,7 @@ def _date(
         "ymd": (a, b, c),
         "ydm": (a, c, b),
     }[order]
-    span = shape.a if order in ("ymd", "ydm") else shape.c
+    span = shape.year_of(order)
     if span is not None and _length(span) == 2:
         # As POSIX has it.
         year = year + np.where(year < 69, 2000, 1900)

@@ -955,3 +955,26 @@ def test_a_day_beside_a_year_without_a_month_is_one_of_the_year():
     parts = {"Year": rows.year, "Day": rows.dayofyear, "HHMM": rows.hour * 100 + rows.minute}
     assert clock(ID=np.full(300, 101), **parts, x=X[:300]) == tuple(parts)
     assert is_same(read(*parts.values(), names=tuple(parts))[1], rows)
+
+
+@pytest.mark.parametrize(
+    "zero", ["12/30/99 %H:%M:%S", "1899-12-30 %H:%M:%S", "30.12.1899 %H:%M", "1900-01-00T%H:%M"]
+)
+def test_a_time_of_day_may_have_the_first_day_of_its_program(zero: str):
+    rows = pd.date_range("2026-11-13", periods=300, freq="15min")
+    for length in (20, 300):
+        dates, clocks = rows[:length].strftime("%m/%d/%y 00:00:00"), rows[:length].strftime(zero)
+        assert clock(Date=dates, Time=clocks, x=X[:length]) == ("Date", "Time")
+        assert is_same(read(dates, clocks, names=("Date", "Time"))[1], rows[:length])
+    assert "12/30/99" not in zero or "without a date" in read(clocks[:90])[0].notes[0]
+
+
+def test_a_single_day_with_dots_that_lies_long_ago_is_a_question():
+    said = refusal([f"26.01.05 08:{i:02}:00" for i in range(60)])
+    assert "2005-01-26 or 2026-01-05" in said
+    assert "--day-first" in said
+
+
+def test_a_year_of_two_digits_before_1980_is_noted():
+    assert "1969" in read([f"20/1/69 8:{i:02}" for i in range(60)])[0].notes[0]
+    assert read([f"20/1/98 8:{i:02}" for i in range(60)])[0].notes == ()
