@@ -119,6 +119,12 @@ def is_named_part(name: str) -> bool:
     return word in _LENGTHS or word in names.PART_OF_DAY
 
 
+def is_plain_part(name: str) -> bool:
+    """Return whether a column is named for the parts of a day and nothing else."""
+    word = _last_word(name)
+    return is_named_part(name) and set(names.words(name)) <= {word, *_OF_THE_DAY}
+
+
 def counted_of(cells: Sequence[pa.ChunkedArray], columns: Sequence[str]) -> Counted | None:
     """Return how two or three columns are put together; None if the last is no such count."""
     if len(cells) not in (2, 3) or not is_named_part(columns[-1]):

@@ -12,14 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.errors import InvalidDataError
+from vigie.tables.counted_parts import is_plain_part
 from vigie.tables.counted_times import FIRST, could_be_days, is_calendar
 from vigie.tables.find_times import is_named, is_of_utc, is_plainly_named
 from vigie.tables.local_times import is_zone
 from vigie.tables.names import letters
-from vigie.tables.paired_times import all_numbers, date_style_of, is_text, some_text
+from vigie.tables.paired_times import (
+    all_numbers,
+    clock_style_of,
+    date_style_of,
+    is_named_date,
+    is_text,
+    some_text,
+)
+from vigie.tables.time_format import read_given
 from vigie.tables.time_parts import find_half, is_half, is_month, year_and_month
 from vigie.tables.times import has_form
 from vigie.tables.written_times import (
+    DAY,
+    MONTHS,
     is_time_of_day,
     means_several_months,
     read_written,
@@ -36,12 +47,18 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
 _ELAPSED = re.compile(r" *(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)? *")
 _DATE = re.compile(r"(?:date?|datum|fecha|dato|dátum|päivä|tarih|дата|日期)", re.IGNORECASE)
+_DAY_AND_MONTH = re.compile(
+    r" *(?:\d\d?[-./ ]+(?:\d\d?|(?P<behind>[^\W\d_]{3,}))|(?P<before>[^\W\d_]{3,})[-./ ]+\d\d?)"
+    r"\.?(?:[ T,]+\d\d?[:.]\d\d.*)? *"
+)
 _MONTHS = tuple(
     form.replace(" ", mark)
     for form in ("%Y %m", "%m %Y", "%b %Y", "%B %Y", "%b %y", "%B %y", "%Y %b")
     for mark in (" ", "-", "/", ".")
 )
 """The forms of the months of years."""
+_MONTHS_READ = 256
+"""Rows that show whether numbers go on as years or as days."""
 FEWEST_FALLING = 4
 """Rows from which a column may count down."""
 _MOST = 0.9
@@ -67,7 +84,12 @@ def doubts(columns: Columns, clock: Sequence[str], is_stated: bool) -> tuple[str
         have times of their own.
     """
     if not clock:
-        return (*_of_unread(columns), *_of_months(columns), *_of_falling(columns))
+        return (
+            *_of_unread(columns),
+            *_of_parts(columns),
+            *_of_months(columns),
+            *_of_falling(columns),
+        )
     others = [name for name in groups_of_clocks(columns, clock) if name not in clock]
     notes = [note for name in others for note in _of_own_times(columns, clock[0], name, is_stated)]
     return (
@@ -274,12 +296,27 @@ def _of_bare_date(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
         and is_plainly_named(name)
         and _may_be_times(cells := some_text(column))
     ]
+    if not unread and _repeats_days(columns, clock):
+        parts = [name for name in columns if is_plain_part(name) and _varies(columns[name])]
+        if parts and parts[0] not in clock:
+            yield (
+                f"{clock[0]} is read without a time of day: {parts[0]} is not understood, such as "
+                f"{_first(columns[parts[0]])}. Write both together, such as 2026-01-05 08:00"
+            )
+        return
     if unread and len(clock) == 1 and date_style_of(columns[clock[0]], clock[0]) is not None:
         name, cells = unread[0]
         yield (
             f"{clock[0]} is read without a time of day: {name} is not understood, such as "
             f"{cells[0]!r}. Name both with --time, or give the form of both with --time-format"
         )
+
+
+def _repeats_days(columns: Columns, clock: Sequence[str]) -> bool:
+    """Return whether the clock is a date alone, and several rows are of one."""
+    if len(clock) != 1 or date_style_of(columns[clock[0]], clock[0]) is None:
+        return False
+    return len(columns[clock[0]].unique()) < len(columns[clock[0]])
 
 
 def _of_unread(columns: Columns) -> Iterator[str]:
@@ -298,7 +335,7 @@ def _of_unread(columns: Columns) -> Iterator[str]:
         column = _decoded(column)
         if form := _form_of_months(name, column):
             options = f"--time {shlex.quote(name)} --time-format {shlex.quote(form)}"
-            if is_plainly_named(name):
+            if is_plainly_named(name) and is_text(column.type):
                 raise InvalidDataError(
                     f"{some_text(column)[0]!r} in row 1 is a month, and no day.",
                     field=name,
@@ -308,17 +345,15 @@ def _of_unread(columns: Columns) -> Iterator[str]:
                 f"{name} holds months, which are not read as times: rows count as evenly spaced. "
                 f"{options} reads each as its first day"
             )
+            continue
         if not is_plainly_named(name):
             continue
         cells = some_text(column)
         numbers = all_numbers(column)
         if numbers is not None:
-            yield from _of_counts(name, numbers[np.isfinite(numbers)])
+            yield from _of_counts(name, column, numbers[np.isfinite(numbers)])
         elif _are_times_of_day(column, cells):
-            yield (
-                f"{name} holds a time of day, but no date: rows count as evenly spaced. --time "
-                "names the column with the date, too"
-            )
+            yield _no_date(name)
         elif len(set(cells)) == 1 and shape_of(shape_text(cells[0])) is not None:
             # One day for all rows tells nothing, but is understood.
             continue
@@ -338,18 +373,62 @@ def _of_unread(columns: Columns) -> Iterator[str]:
                     remedy="Give its form with --time-format, such as '%d.%m.%Y %H:%M', or write "
                     "the times as 2026-01-05T08:00:00Z. --time names another column.",
                 )
+            if np.mean([_tells_no_year(cell) for cell in cells]) >= _MOST:
+                yield (
+                    f"{name} tells no year, such as {cells[0]!r}: rows count as evenly spaced. "
+                    "Write the dates with their year"
+                )
+                continue
             yield (
                 f"{name} is not understood as a time, such as {cells[0]!r}: rows count as evenly "
                 "spaced. --time-format gives its form"
             )
 
 
+def _of_parts(columns: Columns) -> Iterator[str]:
+    """Yield a note if numbers named for parts of a day are not understood beside a single date."""
+    dates = [name for name, column in columns.items() if date_style_of(column, name) is not None]
+    if not dates or not is_named_date(dates[0]):
+        return
+    if parts := [name for name in columns if is_plain_part(name) and _varies(columns[name])]:
+        yield (
+            f"{parts[0]} is not understood as part of a time, such as {_first(columns[parts[0]])}: "
+            "rows count as evenly spaced. Write date and time of day together, such as "
+            "2026-01-05 08:00"
+        )
+
+
+def _varies(column: pa.ChunkedArray) -> bool:
+    numbers = all_numbers(column)
+    return numbers is not None and bool(np.diff(numbers).any())
+
+
+def _first(column: pa.ChunkedArray) -> str:
+    first = column[0].as_py()
+    return repr(first) if isinstance(first, str) else f"{first:g}"
+
+
 def _form_of_months(name: str, column: pa.ChunkedArray) -> str | None:
     """Return the form of a column with the months of years, for ``--time-format``."""
     if is_text(column.type):
-        return next((form for form in _MONTHS if has_form(column, form)), None)
-    is_number = is_month(name) and all_numbers(column) is not None
-    return "%Y%m" if is_number and has_form(column, "%Y%m") else None
+        return next((form for form in _MONTHS if _are_of_months(column, form)), None)
+    numbers = all_numbers(column)
+    if numbers is None or not np.isfinite(numbers).all():
+        return None
+    year, month = np.divmod(numbers, 100)
+    are_months = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12)
+    is_named = is_month(name) or bool(np.diff(numbers).any())
+    return "%Y%m" if is_named and are_months.all() and has_form(column, "%Y%m") else None
+
+
+def _are_of_months(column: pa.ChunkedArray, form: str) -> bool:
+    """Return whether cells have a form of months, and are no days of them, such as Jan 01."""
+    if not has_form(column, form):
+        return False
+    if "%y" not in form:
+        return True
+    times = read_given(_decoded(column[:_MONTHS_READ]).combine_chunks(), form).times
+    return bool(len(times) < 2 or np.median(np.abs(np.diff(times))) < 300 * DAY)
 
 
 def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
@@ -359,10 +438,44 @@ def _are_times_of_day(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
     return is_written or pa.types.is_time(column.type)
 
 
-def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[str]:
+def _no_date(name: str) -> str:
+    return (
+        f"{name} holds a time of day, but no date: rows count as evenly spaced. --time names the "
+        "column with the date, too"
+    )
+
+
+def _writes_clock(
+    name: str, column: pa.ChunkedArray, numbers: NDArray[np.float64] | NDArray[np.int64]
+) -> bool:
+    """Return whether digits such as 80000 and 80100 are times of day, rather than a count.
+
+    They go on in even steps as times of day only, or begin late.
+    """
+    if clock_style_of(column, name) not in ("hhmm", "hhmmss"):
+        return False
+    high, low = np.divmod(np.rint(numbers), 100)
+    hour, minute = np.divmod(high, 100)
+    clock_steps, steps = np.diff(3600 * hour + 60 * minute + low), np.diff(numbers)
+    is_even_as_clock = len(np.unique(clock_steps)) == 1 < len(np.unique(steps))
+    return bool(is_even_as_clock or numbers[0] >= 10_000)
+
+
+def _of_counts(
+    name: str, column: pa.ChunkedArray, numbers: NDArray[np.float64] | NDArray[np.int64]
+) -> Iterator[str]:
     """Yield a note if numbers go one way, but it is not known what they count or write."""
     steps = np.diff(numbers)
     if not len(steps) or ((steps < 0).any() and (steps >= 0).any()):
+        return
+    if numbers.min() >= FIRST and 2 * np.count_nonzero(steps == 0) > len(steps):
+        yield (
+            f"{name} has lost its last digits, as in a spreadsheet, such as {numbers[0]:g}: rows "
+            "count as evenly spaced. Export the times with all of their digits"
+        )
+        return
+    if _writes_clock(name, column, numbers):
+        yield _no_date(name)
         return
     is_date = _DATE.match(name) is not None and not is_calendar(numbers, "ymd")
     is_date = is_date and numbers.min() >= 10_000
@@ -373,7 +486,18 @@ def _of_counts(name: str, numbers: NDArray[np.float64] | NDArray[np.int64]) -> I
         )
 
 
+def _tells_no_year(cell: str) -> bool:
+    """Return whether a cell has a day and a month, such as "05/01 08:00" and "5-Jan", alone."""
+    found = _DAY_AND_MONTH.fullmatch(cell)
+    word = "" if found is None else found["before"] or found["behind"] or ""
+    return found is not None and (not word or word.lower() in MONTHS)
+
+
 def _may_be_times(cells: Sequence[str]) -> bool:
     """Return whether nearly all cells have several numbers, but are not how long something took."""
-    fits = [len(re.findall(r"\d+", c)) > 1 and _DURATION.match(c) is None for c in cells]
+    fits = [
+        (len(re.findall(r"\d+", cell)) > 1 or _tells_no_year(cell))
+        and _DURATION.match(cell) is None
+        for cell in cells
+    ]
     return bool(cells) and float(np.mean(fits)) >= _MOST

@@ -79,12 +79,17 @@ def test_a_form_that_no_column_has_is_refused(tmp_path: Path, form: str):
         (ROWS.strftime("%H:%M:%S"), "a time of day, but no date"),
         (ROWS.strftime("令和8年%m月%d日"), "not understood as a time"),
         (123_456_789_012 + np.arange(len(ROWS)), "not understood as a time"),
+        (2.02601e13 + np.arange(len(ROWS)) // 200 * 1e9, "Export the times with all"),
+        (80_000 + 10_000 * (np.arange(300) // 60) + 100 * (np.arange(300) % 60), "but no date"),
+        (ROWS.strftime("%d/%m %H:%M"), "Write the dates with their year"),
+        ([f"{day}-{month}" for month in ("Jan", "Feb", "Mar") for day in range(1, 29)], "no year"),
+        ([f"{month} {day:02}" for month in ("Jan", "Feb") for day in range(1, 29)], "no year"),
     ],
 )
 def test_what_is_named_like_a_time_and_is_none_is_noted(
     tmp_path: Path, cells: Sequence[Any], said: str
 ):
-    table = read(tmp_path, {"Time": cells, "x": X})
+    table = read(tmp_path, {"Time": cells, "x": X[: len(cells)]})
     assert table.times is None
     assert any(said in note for note in table.notes)
     assert any(said in note for note in Recording(tmp_path / "a.csv").notes)
@@ -227,3 +232,19 @@ def test_am_and_pm_that_the_user_does_not_name_are_noted(tmp_path: Path):
     assert "--time Date --time Time --time AM/PM" in note
     table = read(tmp_path, columns, time=[*stated, "AM/PM"])
     assert np.array_equal(table.times, ROWS[rows].to_numpy().astype("M8[us]"))
+
+
+@pytest.mark.parametrize(
+    "days", [["2026-11-30"] * 300, np.repeat(["2026-11-29", "2026-11-30"], 150)]
+)
+def test_a_part_of_a_day_beside_a_date_that_is_not_understood_is_noted(tmp_path: Path, days):
+    for name in ("Minute", "Time", "Shift"):
+        columns = {"Date": days, name: np.arange(300) * 7 % 50, "x": X}
+        notes = read(tmp_path, columns).notes
+        assert any(f"{name} is not understood" in note for note in notes), notes
+
+
+def test_numbers_that_are_months_are_noted(tmp_path: Path):
+    months = [100 * year + month for year in range(2001, 2026) for month in range(1, 13)]
+    (note,) = read(tmp_path, {"Time": months, "x": X}).notes
+    assert "--time-format %Y%m" in note
