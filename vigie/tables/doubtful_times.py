@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, "pa.ChunkedArray"]
 
+_SPAN_OF_DAYS = re.compile(r"(?<![^\W\d_])(?:W|KW|CW|WK|Q)[ -]?\d{1,2}(?!\d)", re.IGNORECASE)
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _DURATION = re.compile(r" *[-+]?(?:P|\d+ ?(?:days?|d|tage?|jours?)\b)", re.IGNORECASE)
 _ELAPSED = re.compile(r" *(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)? *")
@@ -53,7 +54,7 @@ _DAY_AND_MONTH = re.compile(
 )
 _MONTHS = tuple(
     form.replace(" ", mark)
-    for form in ("%Y %m", "%m %Y", "%b %Y", "%B %Y", "%b %y", "%B %y", "%Y %b")
+    for form in ("%Y %m", "%m %Y", "%b %Y", "%B %Y", "%b %y", "%B %y", "%Y %b", "%YM%m")
     for mark in (" ", "-", "/", ".")
 )
 """The forms of the months of years."""
@@ -367,6 +368,15 @@ def _of_unread(columns: Columns) -> Iterator[str]:
                         field=name,
                         remedy="Write the months as numbers.",
                     )
+                if _SPAN_OF_DAYS.search(unknown[0]):
+                    raise InvalidDataError(
+                        f"{unknown[0]!r} in row {row} is a week or a quarter, and no day.",
+                        field=name,
+                        remedy="Write each as its first day, such as 2026-01-05. --time names "
+                        "another column.",
+                    )
+                if unknown is cells:
+                    _refuse_mixed(name, column)
                 raise InvalidDataError(
                     f"{unknown[0]!r} in row {row} is no time in a known form.",
                     field=name,
@@ -406,6 +416,27 @@ def _varies(column: pa.ChunkedArray) -> bool:
 def _first(column: pa.ChunkedArray) -> str:
     first = column[0].as_py()
     return repr(first) if isinstance(first, str) else f"{first:g}"
+
+
+def _refuse_mixed(name: str, column: pa.ChunkedArray) -> None:
+    """Check that dates of known forms have no order that fits most of them.
+
+    Raises
+    ------
+    InvalidDataError
+        If they have; it names the first row that does not fit.
+    """
+    text = column.combine_chunks()
+    readings = [read_written(text, order) for order in ("dmy", "mdy", "ymd")]
+    is_wrong = min((read.is_wrong for read in readings), key=np.count_nonzero)
+    if is_wrong.any() and not is_wrong.all():
+        row, fits = int(np.argmax(is_wrong)), int(np.argmin(is_wrong))
+        raise InvalidDataError(
+            f"{text[row].as_py()!r} in row {row + 1} does not have the form of other rows, such as "
+            f"{text[fits].as_py()!r}.",
+            field=name,
+            remedy="Write all dates in one form, such as 2026-01-05 08:00.",
+        )
 
 
 def _form_of_months(name: str, column: pa.ChunkedArray) -> str | None:

@@ -80,6 +80,12 @@ WORDS = frozenset(word for words in _TIMES for word in words.split())
 _SIGNS = re.compile("时间|時間|日時|時刻|日期|日付|时刻|시간|일시|날짜|시각")
 _ZONES = frozenset(("utc", "gmt", "local", "lokal", "locale"))
 """Words that say which of several clocks it is."""
+_FILED_WORDS = (
+    "ingestion ingested ingest created inserted received arrival processed stored written loaded "
+    "uploaded upload enqueued updated modified exported logged server"
+)
+_FILED = frozenset(_FILED_WORDS.split())
+"""Words that say that a clock is one of a program that kept the values later."""
 _DURATIONS = (
     "duration elapsed runtime run cycle uptime up operating lap since lifetime",
     "dauer laufzeit durée duree",
@@ -115,13 +121,14 @@ class _Found:
     way: Way
 
     @property
-    def rank(self) -> tuple[bool, bool, int, int, bool, int]:
+    def rank(self) -> tuple[bool, bool, int, int, bool, bool, int]:
         """What makes a column the one with the times, the best first."""
         letters = _letters(self.name)
         exact = EXACT.index(letters) if letters in EXACT else len(EXACT)
         is_utc = is_of_utc(self.name) and exact < len(EXACT) and self.way != BOTH_WAYS
         named = is_named(self.name)
-        return not self.is_full, not is_utc, exact, self.way, not named, self.place
+        late = bool(_words(self.name) & _FILED)
+        return not self.is_full, not is_utc, exact, self.way, late, not named, self.place
 
 
 def find_clock(columns: Mapping[str, pa.ChunkedArray], rows: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ Times = NDArray[np.int64]
 LONGEST_CHANGE = 3 * HOUR
 """Rows further apart lie in different changes of the clock."""
 _ZONE_CELL = re.compile(r"(?:UTC|GMT)?[-+][01]\d:?\d\d|Z|UTC|GMT")
+MOST_CHANGES = 100
 YEAR = 340 * DAY
 """At least this lies between two ends of summer time."""
 
@@ -59,16 +60,24 @@ def changes(times: Times) -> tuple[Change, ...] | None:
         Local times of all rows, in microseconds.
     """
     steps = np.diff(times)
-    rows = np.flatnonzero(steps < 0)
+    forward = steps[steps > 0]
+    if not len(forward):
+        return None if len(steps) and steps.min() < 0 else ()
+    step = float(np.median(forward))
+    is_back = steps < 0
+    # Of hourly rows, the one of the hour that comes twice has the time of the row before.
+    same = np.flatnonzero(steps == 0)
+    if step == HOUR and 0 < len(same) <= MOST_CHANGES:
+        is_back[same] = all(_is_set_back(int(times[row]), int(times[row])) for row in same)
+    rows = np.flatnonzero(is_back)
     if not len(rows):
         return ()
-    forward = steps[steps > 0]
-    if not len(forward) or len(rows) > 100:
+    if len(rows) > MOST_CHANGES:
         return None
-    step = float(np.median(forward))
     found = []
     for row in rows:
         by = [by for by in (HOUR, HOUR // 2) if abs(by + steps[row] - step) <= step / 2 < by / 2]
+        by = by if steps[row] else [HOUR]
         if not by:
             return None
         lasts = min(int(times[row] - times[0]), int(times[-1] - times[row + 1]))

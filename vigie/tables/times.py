@@ -84,7 +84,7 @@ from vigie.tables.written_times import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BRACKETED = re.compile(r"[(\[]([A-Z]{3,5})[)\]]")
+_BRACKETED = re.compile(r"[(\[]([A-Z]{3,5}(?:/[A-Z]{3,5})?)[)\]]")
 EARLIEST, LATEST = np.datetime64("1900-01-01", "us"), np.datetime64("2262-01-01", "us")
 """Times outside are marks for a missing one, such as 0001-01-01 or 9999-12-31."""
 FIRST_LIKELY = np.datetime64("1980-01-01", "us")
@@ -209,7 +209,7 @@ class TimeParser:
             [times[:1] if self._last_local is None else [self._last_local], times]
         )
         shifts = np.zeros(len(times), np.int64)
-        for row in np.flatnonzero(np.diff(before) < 0):
+        for row in np.flatnonzero(np.diff(before) <= 0):
             shifts[row:] += self._changes.get((int(before[row]), int(before[row + 1])), 0)
         shifts += self._shift
         self._shift, self._last_local = int(shifts[-1]), int(times[-1])
@@ -407,7 +407,7 @@ def _notes_on_zone(form: TimeFormat, read: Written) -> Iterator[str]:
         return
     words = [word for name in form.names for word in _BRACKETED.findall(name)]
     for word in words:
-        if word.lower() not in OFFSETS and not is_zone_word(word):
+        if not all(one.lower() in OFFSETS or is_zone_word(one) for one in word.split("/")):
             continue
         yield (
             f"{form.label} names the zone {word}, which several places have, or only in winter: "
@@ -893,7 +893,7 @@ def _with_changes(form: TimeFormat, read: Written) -> TimeFormat:
         form = replace(form, notes=(*form.notes, note))
     if form.zone is not None or read.is_zoned.any():
         return form
-    found = (changes(read.times) or ()) if len(steps) and steps.min() < 0 else ()
+    found = (changes(read.times) or ()) if len(steps) and steps.min() <= 0 else ()
     notes = tuple(
         f"The clock was set back by {change.by // MINUTE} minutes at row {change.row}, from "
         f"{written(change.before)} to {written(change.after)}: the rows from there on are taken as "

@@ -248,3 +248,36 @@ def test_numbers_that_are_months_are_noted(tmp_path: Path):
     months = [100 * year + month for year in range(2001, 2026) for month in range(1, 13)]
     (note,) = read(tmp_path, {"Time": months, "x": X}).notes
     assert "--time-format %Y%m" in note
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{year}-Q{quarter}" for year in range(1990, 2020) for quarter in range(1, 5)],
+        [f"2025-W{week:02}" for week in range(1, 53)],
+        [f"KW {week}/2025" for week in range(1, 53)],
+    ],
+)
+def test_weeks_and_quarters_are_refused_with_a_remedy_that_works(tmp_path: Path, cells: list[str]):
+    said = refusal(tmp_path, {"Time": cells, "x": X[: len(cells)]})
+    assert "first day" in said
+    assert "--time-format" not in said
+
+
+def test_months_behind_the_letter_m_are_read_in_the_form_that_the_error_says(tmp_path: Path):
+    columns = {"Time": [f"{y}M{m:02}" for y in range(2001, 2011) for m in range(1, 13)]}
+    columns["x"] = X[:120]
+    assert "--time-format %YM%m" in refusal(tmp_path, columns)
+    assert read(tmp_path, columns, time_format="%YM%m").times is not None
+
+
+def test_of_dates_in_two_forms_the_first_row_of_the_second_is_named(tmp_path: Path):
+    days = ROWS + pd.Timedelta(days=-14)
+    cells = [*days[:200].strftime("%d/%m/%Y %H:%M"), *days[200:].strftime("%m/%d/%Y %H:%M")]
+    assert "in row 201 does not have the form" in refusal(tmp_path, {"Datum": cells, "x": X})
+
+
+def test_the_clock_of_the_event_is_read_before_that_of_the_program(tmp_path: Path):
+    times = {"ingestion_time": ROWS + pd.Timedelta("1h"), "event_time": ROWS}
+    columns = {name: values.strftime(ISO) for name, values in times.items()}
+    assert read(tmp_path, {**columns, "x": X}).clock == ("event_time",)

@@ -978,3 +978,23 @@ def test_a_single_day_with_dots_that_lies_long_ago_is_a_question():
 def test_a_year_of_two_digits_before_1980_is_noted():
     assert "1969" in read([f"20/1/69 8:{i:02}" for i in range(60)])[0].notes[0]
     assert read([f"20/1/98 8:{i:02}" for i in range(60)])[0].notes == ()
+
+
+def test_an_hour_that_comes_twice_is_told_of_hourly_rows():
+    rows = pd.date_range("2026-10-24 00:00", periods=60, freq="1h", tz="UTC")
+    local = rows.tz_convert("Europe/Paris").strftime("%d.%m.%Y %H:%M")
+    found, times = read(local)
+    assert (np.diff(times) == np.timedelta64(1, "h")).all()
+    assert "set back by 60 minutes at row 26" in found.notes[0]
+    assert is_same(read(local, timezone="Europe/Paris")[1], rows.tz_convert(None))
+    # A row may be there twice in any other hour, too.
+    found, times = read([*local[:10], *local[9:]])
+    assert not any("set back" in note for note in found.notes)
+    assert is_same(
+        times, rows[[*range(10), *range(9, 60)]].tz_convert("Europe/Paris").tz_localize(None)
+    )
+
+
+@pytest.mark.parametrize("name", ["MTU (CET/CEST)", "Time (MTU (CET))", "Zeit [MEZ/MESZ]"])
+def test_two_zones_of_summer_and_winter_in_the_name_are_noted(name: str):
+    assert "--timezone" in read(["2026-11-30 08:41"], names=(name,))[0].notes[0]
