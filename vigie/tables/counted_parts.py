@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _HOURS = frozenset(("hour", "hours", "stunde", "std", "heure", "hora", "uur", "ora"))
+_CLOCKS = frozenset(("time", "zeit", "uhrzeit"))
 _LENGTHS = {
-    **dict.fromkeys((*_HOURS, "time", "zeit", "uhrzeit"), 3600),
+    **dict.fromkeys((*_HOURS, *_CLOCKS), 3600),
     **dict.fromkeys(("halfhour", "halbstunde"), 1800),
     **dict.fromkeys(("quarterhour", "viertelstunde", "viertelstunden", "qh"), 900),
     **dict.fromkeys(("minute", "minutes", "min", "minuten", "mod"), 60),
@@ -40,6 +41,8 @@ _UNITS: dict[float, str] = {3600: "hours", 60: "minutes", 1: "seconds"}
 _SPANS = {"hour": 3600, "day": 86_400}
 _PLAIN = frozenset((48, 96, 1440, 86_400))
 """Counts in a day of a column that is named for times alone."""
+_LEAST_STEP = 0.25
+"""In hours."""
 _FEWEST = 4
 _USUAL = 0.9
 """Share of the steps within a day, or an hour, that are the same."""
@@ -150,7 +153,9 @@ def counted_of(cells: Sequence[pa.ChunkedArray], columns: Sequence[str]) -> Coun
     if np.mean(np.abs(steps - step) <= 0.02 * step) < _USUAL:
         return None
     word = _last_word(columns[-1])
-    found = None if hours else _by_name(word, counts, cells[-1])
+    # Small decimals on a single day may be seconds since a start.
+    may_be_elapsed = word in _CLOCKS and same.all() and step < _LEAST_STEP
+    found = None if hours or may_be_elapsed else _by_name(word, counts, cells[-1])
     found = found or _by_rows(word, counts, same, step, "hour" if hours else "day")
     if found is None:
         return None

@@ -297,9 +297,9 @@ def _of_bare_date(columns: Columns, clock: Sequence[str]) -> Iterator[str]:
         and is_plainly_named(name)
         and _may_be_times(cells := some_text(column))
     ]
-    if not unread and _repeats_days(columns, clock):
-        parts = [name for name in columns if is_plain_part(name) and _varies(columns[name])]
-        if parts and parts[0] not in clock:
+    names = [name for name in columns if name not in clock and is_plain_part(name)]
+    if names and not unread and _repeats_days(columns, clock):
+        if parts := [name for name in names if _varies(columns[name])]:
             yield (
                 f"{clock[0]} is read without a time of day: {parts[0]} is not understood, such as "
                 f"{_first(columns[parts[0]])}. Write both together, such as 2026-01-05 08:00"
@@ -397,10 +397,9 @@ def _of_unread(columns: Columns) -> Iterator[str]:
 
 def _of_parts(columns: Columns) -> Iterator[str]:
     """Yield a note if numbers named for parts of a day are not understood beside a single date."""
-    dates = [name for name, column in columns.items() if date_style_of(column, name) is not None]
-    if not dates or not is_named_date(dates[0]):
-        return
-    if parts := [name for name in columns if is_plain_part(name) and _varies(columns[name])]:
+    parts = [name for name in columns if is_plain_part(name) and _varies(columns[name])]
+    dates = [name for name in columns if is_named_date(name) and name not in parts]
+    if parts and any(date_style_of(columns[name], name) is not None for name in dates):
         yield (
             f"{parts[0]} is not understood as part of a time, such as {_first(columns[parts[0]])}: "
             "rows count as evenly spaced. Write date and time of day together, such as "

@@ -159,9 +159,9 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
 
     if pa.types.is_time(column.type):
         return "clock"
-    if is_on_day_zero(column):
-        return "dated"
     cells = some_text(column)
+    if _are_on_day_zero(column, cells):
+        return "dated"
     if cells and all(_HOURS_AND_MINUTES.fullmatch(cell) for cell in cells):
         return "text"
     if (numbers := all_numbers(column)) is not None:
@@ -179,13 +179,16 @@ def clock_style_of(column: pa.ChunkedArray, name: str) -> ClockStyle | None:
 
 def is_on_day_zero(column: pa.ChunkedArray) -> bool:
     """Return whether all times lie on the first day of those that some program counts."""
+    return _are_on_day_zero(column, some_text(column))
+
+
+def _are_on_day_zero(column: pa.ChunkedArray, cells: Sequence[str]) -> bool:
     import pyarrow as pa
 
     if pa.types.is_timestamp(column.type):
         some = column[:_N_SAMPLE].cast(pa.timestamp("us"), safe=False).drop_null().to_numpy()
         days = np.unique(some.astype(np.int64) // DAY)
         return len(days) == 1 and int(days[0]) in _DAYS_ZERO
-    cells = some_text(column)
     return bool(cells) and all(re.match(_DAY_ZERO, cell) for cell in cells)
 
 

@@ -998,3 +998,8 @@ def test_an_hour_that_comes_twice_is_told_of_hourly_rows():
 @pytest.mark.parametrize("name", ["MTU (CET/CEST)", "Time (MTU (CET))", "Zeit [MEZ/MESZ]"])
 def test_two_zones_of_summer_and_winter_in_the_name_are_noted(name: str):
     assert "--timezone" in read(["2026-11-30 08:41"], names=(name,))[0].notes[0]
+
+
+def test_seconds_since_a_start_beside_one_date_are_no_hours():
+    seconds = np.arange(100) / 10
+    assert clock(Date=["2026-11-30"] * 100, Time=seconds, x=X[:100]) == ()
