@@ -45,6 +45,8 @@ _COUNTED = frozenset(role for form in _FORMS for role in form) - {"date", "clock
 _ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
 _NUMBERED = re.compile(r"column \d+")
 _NAMED_HOUR = re.compile(r"h[eb]|.*(?:hour|heure|stunde|hora).*", re.IGNORECASE)
+MOST_PLACES = 16
+"""The parts of a time stand among the first columns."""
 _FEWEST = 3
 _AT_FIRST = 64
 """Rows that show that most columns are no part of a time."""
@@ -76,8 +78,9 @@ def find_by_values(columns: Columns, dates: Sequence[str]) -> tuple[str, ...]:
     dates : sequence of str
         Those that hold a whole date.
     """
-    could_be = {name: _roles_at_first(column) for name, column in columns.items()}
-    for names in (*_neighbours(list(columns)), *_hours_of(columns, dates)):
+    first = list(columns)[:MOST_PLACES]
+    could_be = {name: _roles_at_first(columns[name]) for name in (*first, *dates)}
+    for names in (*_neighbours(first), *_hours_of(first, dates)):
         for form in _FORMS:
             is_form = len(form) == len(names) and all(
                 role in could_be[name] for role, name in zip(form, names, strict=True)
@@ -129,8 +132,8 @@ def _neighbours(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
             yield tuple(names[first : first + n_parts])
 
 
-def _hours_of(columns: Columns, dates: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return ((date, name) for date in dates for name in columns if name != date)
+def _hours_of(names: Sequence[str], dates: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    return ((date, name) for date in dates for name in names if name != date)
 
 
 def _may_be(cells: Sequence[pa.ChunkedArray], form: Sequence[Role]) -> bool:
