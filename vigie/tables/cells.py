@@ -113,7 +113,7 @@ def _notes_on_dresses(name: str, shapes: Shapes) -> Iterator[str]:
 
 
 def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[str]:
-    if written.lacks_unit:
+    if written.lacks_unit and written.unit:
         yield (
             f"{name}: {shapes.first_with('')[1]!r}, and each number without a unit in "
             f"{counted(shapes.units[''], 'row')}, read as {written.unit}"
@@ -123,8 +123,12 @@ def _note_on_bare(name: str, shapes: Shapes, written: NumberFormat) -> Iterator[
 def note_on_scales(name: str, written: NumberFormat) -> Iterator[str]:
     """Yield a note if numbers are in multiples of a unit, as in W and kW."""
     if written.scales:
-        scales = ", ".join(unit for unit, _ in written.scales)
-        yield f"{name}: numbers in {scales} are read in {written.unit}"
+        if written.unit:
+            scales = ", ".join(unit for unit, _ in written.scales)
+            yield f"{name}: numbers in {scales} are read in {written.unit}"
+        else:
+            factors = ", ".join(f"{unit} as times {by:,.0f}" for unit, by in written.scales)
+            yield f"{name}: behind numbers, {factors}"
 
 
 def _note_on_units(name: str, shapes: Shapes) -> Iterator[str]:

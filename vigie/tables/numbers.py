@@ -28,7 +28,7 @@ from vigie.tables.spelling import (
     in_plain_digits,
     undressed,
 )
-from vigie.tables.units import FACTORS, UNITS, scaled
+from vigie.tables.units import FACTORS, THOUSANDS, UNITS, scaled
 from vigie.tables.written_times import bytes_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ _WITH_UNIT = re.compile(
 _BARE = re.compile(rf"[-+90.,eEdD{APOSTROPHES}{SPACES}]+")
 MANY_GROUPED = 0.05
 """Share of the numbers that have a thousands mark, in a column where any may have it."""
+_NO_FLAGS = frozenset(factor for factor in FACTORS if len(factor) > 1) | set("%‰kKmµ")
+MANY_FLAGGED = 0.05
+"""Share of the numbers with a letter behind them, from which it is a factor and no flag."""
+OTHER_DIGITS = 2
+"""Digits before the mark that numbers with and without a unit differ by, if it is not in both."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class NumberFormat:
     """How numbers are written: the decimal mark, the thousands mark, and a unit behind them.
 
     With ``lacks_unit``, it may be absent. ``scales`` are multiples of it, with what one of each is
-    in it, as 1 kW is 1000 W. With ``switches``, words such as on and off count as 1 and 0.
+    in it, as 1 kW is 1000 W; without a unit, factors such as K for a thousand. With ``switches``, words such as on and off count as 1 and 0.
     """
 
     decimal: Mark = "."
@@ -100,7 +105,7 @@ class NumberFormat:
     @property
     def is_plain(self) -> bool:
         """Whether a CSV parser can read such numbers."""
-        return self.thousands is None and not self.unit
+        return self.thousands is None and not self.unit and not self.scales
 
     @cached_property
     def pattern(self) -> str:
@@ -117,14 +122,14 @@ class NumberFormat:
                 grouped = rf"(?:{grouped}|[1-9]\d?(?:,\d{{2}})+,\d{{3}})"
             digits = rf"(?:\d{{1,3}}|{grouped})"
         exponent = _EXPONENT if self.thousands is None else ""
-        unit = rf"(?:\s*{self.unit_pattern})" if self.unit else ""
+        unit = rf"(?:\s*{self.unit_pattern})" if self.unit or self.scales else ""
         unit += "?" if self.lacks_unit else ""
         return rf"\s*{_SIGN}(?:{digits}(?:{point}\d*)?|{point}\d+){exponent}{unit}\s*"
 
     @property
     def unit_pattern(self) -> str:
         """A pattern for the unit, for Python and for Arrow; its digits may be any."""
-        units = [self.unit, *(unit for unit, _ in self.scales)]
+        units = [unit for unit in (self.unit, *(unit for unit, _ in self.scales)) if unit]
         # "W" stands at the end of "kW".
         units.sort(key=len, reverse=True)
         patterns = [re.sub("[0-9]", r"\\d", re.escape(unit)) for unit in units]
@@ -258,11 +263,43 @@ class Shapes:
 
         With each, what one of it is in that, as 1 kW is 1000 W.
         """
-        if len(self.units) < 2 or "" in self.units:
+        if len(self.units) < 2:
+            return {}
+        if self.has_factors:
+            return {unit: THOUSANDS.get(unit, 1.0) for unit in self.units}
+        if "" in self.units:
             return {}
         of_unit = {unit: scaled(unit) for unit in map(self.as_written, self.units)}
         bases = {base for base, _ in of_unit.values()}
         return {unit: factor for unit, (_, factor) in of_unit.items()} if len(bases) == 1 else {}
+
+    @cached_property
+    def has_factors(self) -> bool:
+        """Whether K, M and the like plainly multiply numbers, and are neither units nor flags.
+
+        A dashboard puts them behind numbers from a thousand on: those without one are below it.
+        Kelvins are written so too, but then all numbers are alike.
+        """
+        named = [unit for unit in self.units if unit]
+        if not named or not THOUSANDS.keys() >= set(named):
+            return False
+        if "" not in self.units:
+            return len({THOUSANDS[unit] for unit in named}) > 1
+        if not {"k", "Tsd", "Tsd."}.isdisjoint(named):
+            return True
+        of_thousands = [unit for unit in named if THOUSANDS[unit] == 1e3]
+        if not of_thousands or self.n_digits("") > 3:
+            return False
+        digits = max(map(self.n_digits, of_thousands))
+        return len(named) > len(of_thousands) or digits < min(self.n_digits(""), 3)
+
+    def n_digits(self, unit: str) -> int:
+        """Return the most digits before the mark of numbers with a unit, 4 for more than three."""
+        return max(
+            len(re.sub("[^90].*", "", shape.lstrip("-+")))
+            for shape in self.counts
+            if is_number_like(shape) and _unit_of(shape) == unit
+        )
 
     @cached_property
     def unit(self) -> str:
@@ -274,8 +311,7 @@ class Shapes:
         if not named:
             return ""
         if self.scales:
-            base, _ = scaled(next(iter(self.scales)))
-            return re.sub("[0-9]", "9", base)
+            return re.sub("[0-9]", "9", self.unit_as_written)
         unit = max(named, key=lambda unit: named[unit])
         n_bare = self.units.get("", 0)
         is_known = self.as_written(unit) in _KNOWN
@@ -285,11 +321,19 @@ class Shapes:
     @property
     def may_lack_unit(self) -> bool:
         """Whether a number without the unit has it all the same; "987" is less than "1.09 K"."""
-        return self.as_written(self.unit) not in FACTORS
+        return self.has_factors or self.as_written(self.unit) not in FACTORS or self.lacks_in_zeros
+
+    @property
+    def lacks_in_zeros(self) -> bool:
+        """Whether all numbers without a unit are zero, which is so in any unit."""
+        bare = [shape for shape in self.counts if is_number_like(shape) and not _unit_of(shape)]
+        return all(re.fullmatch("[-+]?0(?:[.,]0+)?", shape) for shape in bare)
 
     @property
     def unit_as_written(self) -> str:
         """The unit with its digits, such as m3/h."""
+        if self.has_factors:
+            return ""
         return scaled(next(iter(self.scales)))[0] if self.scales else self.as_written(self.unit)
 
     def as_written(self, unit: str) -> str:
@@ -450,7 +494,9 @@ def decide(shapes: Shapes, name: str, options: NumberOptions) -> NumberFormat | 
         written.decimal,
         written.thousands,
         shapes.unit_as_written,
-        lacks_unit=bool(shapes.unit) and shapes.may_lack_unit and "" in shapes.units,
+        lacks_unit=bool(shapes.unit or shapes.scales)
+        and shapes.may_lack_unit
+        and "" in shapes.units,
         scales=tuple((unit, factor) for unit, factor in shapes.scales.items() if factor != 1),
     )
 
@@ -473,7 +519,11 @@ def _refuse_units(shapes: Shapes, name: str) -> None:
             bases.setdefault(base, []).append(unit)
     found = [unit for units in bases.values() for unit in units]
     has_bare = "" in shapes.units
-    if shapes.scales or len(found) < 2 or (has_bare and len(bases) == len(found)):
+    if shapes.scales:
+        return
+    if (factor_unit := _in_other_scale(shapes, found)) is not None:
+        found = [factor_unit]
+    elif len(found) < 2 or (has_bare and len(bases) == len(found)):
         return
     if has_bare:
         found = ["", found[0]]
@@ -485,6 +535,23 @@ def _refuse_units(shapes: Shapes, name: str) -> None:
         remedy="Write all numbers of a column in one unit, or train without it: --exclude "
         f"{shlex.quote(name)}.",
     )
+
+
+def _in_other_scale(shapes: Shapes, found: Sequence[str]) -> str | None:
+    """Return what plainly multiplies some numbers beside others without a unit, if anything does.
+
+    "45%" beside "0.45", "500 m" beside "1.2", or "2.50 kW" beside "2329".
+    """
+    n_numbers = sum(shapes.units.values())
+    if "" not in shapes.units or 2 * n_numbers <= shapes.n_present or shapes.lacks_in_zeros:
+        return None
+    for unit, n in shapes.units.items():
+        if unit in FACTORS and (unit in _NO_FLAGS or n >= MANY_FLAGGED * n_numbers):
+            return unit
+    if len(found) == 1 and scaled(shapes.as_written(found[0]))[1] != 1:
+        is_other = abs(shapes.n_digits(found[0]) - shapes.n_digits("")) >= OTHER_DIGITS
+        return found[0] if is_other else None
+    return None
 
 
 def _refuse_marks_behind_values(shapes: Shapes, name: str) -> None:
@@ -618,7 +685,7 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
     is_number = np.array([re.fullmatch(written.pattern, s) is not None for s in of_mask], bool)
     if not is_number.all():
         text = pc.if_else(pa.array(_by_code(is_number, codes)), text, None)
-    if written.unit:
+    if written.unit or written.scales:
         text = pc.replace_substring_regex(text, f"{written.unit_pattern}$", "")
         text = pc.utf8_trim_whitespace(text)
     if written.thousands in (",", "."):
