@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from vigie.tables.report_words import counted
 from vigie.tables.sentinels import note
 from vigie.tables.shape import (
     LongFormat,
+    as_numbers,
     by_asset,
     hold,
     long_format,
@@ -36,6 +37,7 @@ from vigie.tables.shape import (
 )
 from vigie.tables.stated import duration
 from vigie.tables.table import Table, Times, require_columns
+from vigie.tables.unit_columns import holds_units, in_one_unit, unit_columns, value_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +129,7 @@ def read_machines(
         tells apart.
     """
     table = read_table(path, options, rows=rows, words=words, numbers=numbers, ignored=ignored)
-    return list(by_machine(table, options, rows.start or 0))
+    return list(by_machine(table, options, rows.start or 0, ignored))
 
 
 def open_machines(
@@ -173,11 +175,24 @@ def _is_in_order(recording: Recording, options: ReadOptions, ignored: Collection
     except InvalidDataError:
         # The whole table shows whether it is newest first, or holds several machines.
         return False
-    return looks_long(table.frame, table.times) is None
+    # The units of all rows tell which one is the base.
+    is_mixed = looks_long(table.frame, table.times) or unit_columns(table.frame, table.clock)
+    return not is_mixed
 
 
-def by_machine(table: Table, options: ReadOptions, first: int = 0) -> Iterator[Machine]:
-    """Yield the rows of each machine of a table, whose first row has a number in the file."""
+def by_machine(
+    table: Table, options: ReadOptions, first: int = 0, ignored: Collection[str] = ()
+) -> Iterator[Machine]:
+    """Yield the rows of each machine of a table, whose first row has a number in the file.
+
+    Sensors that are ``ignored`` may have several units.
+
+    Raises
+    ------
+    InvalidDataError
+        If the table plainly holds several machines that no option tells apart, or a sensor has
+        several units.
+    """
     if options.by is None:
         asset = looks_by_asset(table.frame, table.times)
         if asset is not None and options.long is None:
@@ -187,23 +202,27 @@ def by_machine(table: Table, options: ReadOptions, first: int = 0) -> Iterator[M
                 remedy=f"Read them one by one with --by {shlex.quote(asset)}, or give the rows of "
                 "one machine.",
             )
-        yield _shaped(Machine(None, table, first), options)
+        yield _shaped(Machine(None, table, first), options, ignored)
         return
     require_columns(table.frame.columns, [options.by], "--by")
+    table = _alike(table, options, first, ignored)
     for name, frame, times, numbers in by_asset(table.frame, table.times, options.by):
         is_one_block = numbers[-1] - numbers[0] == len(numbers) - 1
         its_table = replace(table, frame=frame, times=times)
         its_first = first + int(numbers[0]) if is_one_block else 0
-        yield _shaped(Machine(name, its_table, its_first), options)
+        yield _shaped(Machine(name, its_table, its_first), options, ignored)
 
 
-def _shaped(machine: Machine, options: ReadOptions) -> Machine:
+def _shaped(machine: Machine, options: ReadOptions, ignored: Collection[str]) -> Machine:
     """Return a machine's rows with one column a sensor, and with values held where asked."""
     table = machine.table
     long = _long_format(table, options)
     if long is not None:
-        machine = replace(machine, table=_pivoted(table, long), first=0, long=long)
-        table = machine.table
+        table = _pivoted(machine, long, ignored)
+        machine = replace(machine, table=table, first=0, long=long)
+    else:
+        table = _in_one_unit(machine, ignored)
+        machine = replace(machine, table=table)
     if options.hold is not None:
         if table.times is None:
             raise InvalidDataError(
@@ -231,7 +250,11 @@ def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
     is_mixed = table.frame[words].dtype == object and table.frame[values].dtype != object
     if is_mixed and 1 < table.frame[words].nunique() <= len(table.frame) // 2:
         # "3.05*" is a number with a mark, and no name.
-        if names_a_quality(words) or not table.frame[words].str.contains("[^\\W\\d_]").any():
+        if (
+            names_a_quality(words)
+            or holds_units(table.frame, words)
+            or not table.frame[words].str.contains("[^\\W\\d_]").any()
+        ):
             return
         yield (
             f"If {words} names the sensor whose value {values} is, say "
@@ -255,8 +278,50 @@ def _long_format(table: Table, options: ReadOptions) -> LongFormat | None:
     return long_format(table.frame, *options.long, table.clock)
 
 
-def _pivoted(table: Table, long: LongFormat) -> Table:
+def _in_one_unit(machine: Machine, ignored: Collection[str]) -> Table:
+    """Return a table with a column for each sensor, in the units that columns beside these tell."""
+    table = machine.table
+    read, units, notes = dict[str, Any](), dict[str, str](), list[str]()
+    for unit, beside in unit_columns(table.frame, table.clock).items():
+        name = value_of(table.frame, unit, [n for n in beside if n not in ignored] or beside)
+        values = table.frame[name].to_numpy()
+        found = in_one_unit(values, table.frame[unit], name, _row_of(machine), ignored)
+        units |= found.units
+        notes += found.notes
+        if found.scales:
+            read[name] = found.values
+            read[unit] = table.frame[unit].where(table.frame[unit].isna(), found.units[name])
+    if not units:
+        return table
+    frame = table.frame.assign(**read) if read else table.frame
+    # A unit in the name of a column says more than a constant beside it.
+    said = {name: unit for name, unit in table.units.items() if unit and name not in read}
+    return replace(table, frame=frame, units=units | said, notes=(*table.notes, *notes))
+
+
+def _alike(table: Table, options: ReadOptions, first: int, ignored: Collection[str]) -> Table:
+    """Return the rows of all machines in the same units, where these are multiples of one."""
+    if options.long or not unit_columns(table.frame, table.clock):
+        return table
+    _, frame, times, _ = next(by_asset(table.frame, table.times, str(options.by)))
+    if looks_long(frame, times):
+        return table
+    try:
+        return _in_one_unit(Machine(None, table, first), ignored)
+    except InvalidDataError:
+        # Each machine may have a unit of its own.
+        return table
+
+
+def _row_of(machine: Machine) -> Callable[[int], str]:
+    """Return how the rows of a machine are called."""
+    of = "" if machine.asset is None else f" of {machine.asset}"
+    return lambda row: f"row {row + 1 + (0 if of else machine.first)}{of}"
+
+
+def _pivoted(machine: Machine, long: LongFormat, ignored: Collection[str]) -> Table:
     """Return a table of one value a row as one with a column for each tag."""
+    table = machine.table
     if table.times is None:
         raise InvalidDataError(
             "A table with one value a row needs times: they tell which values belong together.",
@@ -269,6 +334,14 @@ def _pivoted(table: Table, long: LongFormat) -> Table:
         spoilt = rows.loc[quality.is_bad, long.tag].value_counts()
         unread = {str(tag): int(n) for tag, n in spoilt.items()}
         rows = rows.assign(**{long.value: rows[long.value].mask(quality.is_bad)})
+    units, of_units = dict[str, str](), list[str]()
+    told = [name for name in long.others if holds_units(rows, name)]
+    if told and table.frame[told[0]].notna().any():
+        values = as_numbers(rows[long.value])
+        found = in_one_unit(values, rows[told[0]], rows[long.tag], _row_of(machine), ignored)
+        units, of_units = found.units, list(found.notes)
+        if found.scales:
+            rows = rows.assign(**{long.value: found.values})
     frame, times = pivot(rows, table.times, long)
     notes = [
         *table.notes,
@@ -279,12 +352,21 @@ def _pivoted(table: Table, long: LongFormat) -> Table:
         notes += _notes_on_unknown(table, long)
     elif quality is not None:
         notes += _notes_on_quality(long.quality, quality)
+    notes += of_units
     if n_repeated := repeated(rows, table.times, long):
         notes.append(f"{n_repeated} values of a sensor were replaced by later ones of their time")
-    frame, found = without_sentinels(frame)
-    notes += [note(name, values) for name, values in found.items()]
-    unread |= {tag: unread.get(tag, 0) + sum(values.values()) for tag, values in found.items()}
-    return replace(table, frame=frame, times=times, clock=(), notes=tuple(notes), unread=unread)
+    frame, marks = without_sentinels(frame)
+    notes += [note(name, values) for name, values in marks.items()]
+    unread |= {tag: unread.get(tag, 0) + sum(values.values()) for tag, values in marks.items()}
+    return replace(
+        table,
+        frame=frame,
+        times=times,
+        clock=(),
+        units=units,
+        notes=tuple(notes),
+        unread=unread,
+    )
 
 
 def _notes_on_quality(name: str, quality: Quality) -> Iterator[str]:

@@ -43,6 +43,9 @@ TAG = _listed(
     "channel topic entity parameter attribute name alias series capteur voie messstelle kanal",
 )
 VALUE = _listed("value val vvalue state reading wert messwert valeur mesure")
+UNIT = _listed(
+    "unit units uom engunits einheit einheiten unite unites unidad unidades unita eenheid"
+)
 QUALITY = _listed("quality status flag flags opcquality qualite qualitat qualitaet")
 CALENDAR = {
     **dict.fromkeys(("year", "yr", "annee", "jahr"), (1700, 2100)),

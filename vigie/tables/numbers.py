@@ -92,7 +92,8 @@ class NumberFormat:
     """How numbers are written: the decimal mark, the thousands mark, and a unit behind them.
 
     With ``lacks_unit``, it may be absent. ``scales`` are multiples of it, with what one of each is
-    in it, as 1 kW is 1000 W; without a unit, factors such as K for a thousand. With ``switches``, words such as on and off count as 1 and 0.
+    in it, as 1 kW is 1000 W; without a unit, factors such as K for a thousand. With ``switches``,
+    words such as on and off count as 1 and 0.
     """
 
     decimal: Mark = "."

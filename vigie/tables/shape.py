@@ -24,6 +24,7 @@ from vigie.tables import names
 from vigie.tables.kinds import Kind, kinds
 from vigie.tables.numbers import SWITCHED_OFF, SWITCHED_ON
 from vigie.tables.qualities import may_name_a_quality, names_a_quality, quality_of
+from vigie.tables.unit_columns import holds_units
 from vigie.tables.units import UNITS
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
     import pandas as pd
 
     codes, tags = pd.factorize(frame[long.tag])
-    values = _as_numbers(frame[long.value])
+    values = as_numbers(frame[long.value])
     moments, rows = np.unique(times, return_inverse=True)
     if len(moments) * len(tags) > MOST_CELLS:
         raise InvalidDataError(
@@ -171,13 +172,13 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
     counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times)
     table[rows[counts], codes[counts]] = values[counts]
     known = ~np.isnat(moments)
-    columns = [_written(tag) for tag in tags]
+    columns = [written(tag) for tag in tags]
     return pd.DataFrame(table[known], columns=columns, copy=False), moments[known]
 
 
 def repeated(frame: pd.DataFrame, times: Times, long: LongFormat) -> int:
     """Return how many values of a long table ``pivot`` drops for a later one of their time."""
-    counts = ~np.isnan(_as_numbers(frame[long.value]))
+    counts = ~np.isnan(as_numbers(frame[long.value]))
     return _n_repeated(times[counts], [frame.loc[counts, long.tag]])
 
 
@@ -226,10 +227,10 @@ def _follows_from(series: pd.Series[Any], tag: pd.Series[Any]) -> bool:
 
 
 def _share_of_numbers(series: pd.Series[Any]) -> float:
-    return float(np.mean(~np.isnan(_as_numbers(series.dropna())))) if series.count() else 0.0
+    return float(np.mean(~np.isnan(as_numbers(series.dropna())))) if series.count() else 0.0
 
 
-def _as_numbers(series: pd.Series[Any]) -> Floats:
+def as_numbers(series: pd.Series[Any]) -> Floats:
     """Return the values of a column of numbers, or of text with numbers and states."""
     import pandas as pd
 
@@ -333,7 +334,7 @@ def by_asset(
     for asset, (begin, end) in zip(found, pairwise([0, *ends.tolist()]), strict=True):
         rows = order[begin:end]
         its_times = None if times is None else times[rows]
-        yield _written(asset), others.iloc[rows].reset_index(drop=True), its_times, rows
+        yield written(asset), others.iloc[rows].reset_index(drop=True), its_times, rows
 
 
 def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
@@ -346,7 +347,7 @@ def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:
         name, names.CLOCK | names.PART_OF_DAY | names.CALENDAR.keys()
     ):
         return False
-    if not _is_number(series) and UNITS.issuperset(series.unique()):
+    if not _is_number(series) and (holds_units(frame, name) or UNITS.issuperset(series.unique())):
         return False  # "unit" is no machine there.
     return bool(2 <= series.nunique() <= len(frame) / ROWS_A_TAG)
 
@@ -542,7 +543,7 @@ class Holder:
         if len(rows) == 0:
             return series
         is_number = _is_number(series) and not isinstance(value, str)
-        filled = np.array(_as_numbers(series) if is_number else series.to_numpy(dtype=object))
+        filled = np.array(as_numbers(series) if is_number else series.to_numpy(dtype=object))
         # Each gap is filled with the value before it, or that of earlier parts, and then empty.
         is_first = np.diff(rows, prepend=-2) > 1
         starts = rows[is_first]
@@ -578,7 +579,7 @@ def _is_whole(series: pd.Series[Any]) -> bool:
     return bool(np.all((values == np.floor(values)) | np.isnan(values)))
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return the name of a tag or machine: "7" for the number 7."""
     is_whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if is_whole else str(value)
