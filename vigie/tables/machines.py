@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables.file_form import FileForm
+from vigie.tables.names import PLACE, VALUE, ends_with
 from vigie.tables.options import ReadOptions
 from vigie.tables.qualities import Quality, may_name_a_quality, names_a_quality, quality_of
 from vigie.tables.reading import (
@@ -26,6 +28,7 @@ from vigie.tables.sentinels import note
 from vigie.tables.shape import (
     LongFormat,
     as_numbers,
+    asset_within,
     by_asset,
     hold,
     long_format,
@@ -34,6 +37,7 @@ from vigie.tables.shape import (
     mixed_rates,
     pivot,
     repeated,
+    several_keys,
 )
 from vigie.tables.stated import duration
 from vigie.tables.table import Table, Times, require_columns
@@ -41,6 +45,9 @@ from vigie.tables.unit_columns import holds_units, in_one_unit, unit_columns, va
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_TRIED = 20
+"""Machines that are looked at before a column is proposed that tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +182,10 @@ def _is_in_order(recording: Recording, options: ReadOptions, ignored: Collection
     except InvalidDataError:
         # The whole table shows whether it is newest first, or holds several machines.
         return False
+    if looks_long(table.frame, table.times) or several_keys(table.frame, table.times):
+        return False
     # The units of all rows tell which one is the base.
-    is_mixed = looks_long(table.frame, table.times) or unit_columns(table.frame, table.clock)
-    return not is_mixed
+    return not unit_columns(table.frame, table.clock)
 
 
 def by_machine(
@@ -194,8 +202,11 @@ def by_machine(
         several units.
     """
     if options.by is None:
-        asset = looks_by_asset(table.frame, table.times)
-        if asset is not None and options.long is None:
+        asset = looks_by_asset(table.frame, table.times) if options.long is None else None
+        keys = several_keys(table.frame, table.times)
+        if keys and (asset is None or not _is_told_by(table, asset)):
+            _refuse_keys(table, keys)
+        if asset is not None:
             raise InvalidDataError(
                 f"The rows are of several machines: {asset} tells them apart.",
                 field="FILE",
@@ -207,10 +218,53 @@ def by_machine(
     require_columns(table.frame.columns, [options.by], "--by")
     table = _alike(table, options, first, ignored)
     for name, frame, times, numbers in by_asset(table.frame, table.times, options.by):
+        if options.long is None and (other := _key_left(frame, times)):
+            raise InvalidDataError(
+                f"The rows of {name} are of several machines or sensors: {other} tells them apart.",
+                field="--by",
+                remedy=f"Join {options.by} and {other} into one column of the file, and name that "
+                f"one, or give the rows of one {other}.",
+            )
         is_one_block = numbers[-1] - numbers[0] == len(numbers) - 1
         its_table = replace(table, frame=frame, times=times)
         its_first = first + int(numbers[0]) if is_one_block else 0
         yield _shaped(Machine(name, its_table, its_first), options, ignored)
+
+
+def _refuse_keys(table: Table, keys: Sequence[str]) -> None:
+    working = [key for key in keys if _is_told_by(table, key)]
+    said = [f"--by {shlex.quote(key)}" for key in working]
+    alone = f"give the rows of one {keys[0]}"
+    joined = f"Join {' and '.join(keys)} into one column of the file, or {alone}."
+    split = f"Read each {{}} as a machine with {' or '.join(said)}, or {alone}."
+    raise InvalidDataError(
+        f"The rows of a time differ in {' and '.join(keys)}: one of these does not tell which "
+        "values belong together.",
+        field="FILE",
+        remedy=split.format(working[0]) if working else joined,
+    )
+
+
+def _is_told_by(table: Table, key: str) -> bool:
+    """Return whether the rows of each value of a column are of one machine."""
+    if not table.frame[key].notna().all():
+        return False
+    machines = by_asset(table.frame, table.times, key)
+    return all(not _key_left(frame, times) for _, frame, times, _ in islice(machines, MOST_TRIED))
+
+
+def _key_left(frame: pd.DataFrame, times: Times | None) -> str | None:
+    """Return what else tells the rows of a time of one machine apart, if anything does."""
+    if times is None or (times[1:] > times[:-1]).all():
+        return None
+    long = looks_long(frame, times)
+    if long is not None:
+        # Sites of one sensor are no sensors.
+        is_place = ends_with(long.tag, PLACE) and not ends_with(long.value, VALUE)
+        return long.tag if is_place else None
+    if keys := several_keys(frame, times):
+        return " and ".join(keys)
+    return asset_within(frame, times)
 
 
 def _shaped(machine: Machine, options: ReadOptions, ignored: Collection[str]) -> Machine:

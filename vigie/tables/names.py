@@ -38,6 +38,10 @@ MACHINE = _listed(
     "asset machine machines unit engine device equipment turbine",
     "appareil equipement maschine anlage gerat geraet",
 )
+PLACE = _listed(
+    "site plant location building room hall station area line cell host",
+    "standort werk ort raum halle gebaude gebaeude linie usine lieu salle batiment ligne",
+)
 TAG = _listed(
     "tag tags tagname id sensor sensors field variable metric point pointname signal signalname",
     "channel topic entity parameter attribute name alias series capteur voie messstelle kanal",

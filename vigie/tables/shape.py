@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,8 @@ MOST_CELLS = 400_000_000
 """Cells of a pivoted table; they take 8 bytes each."""
 RARE = 1.5
 """Rows between two values of a sensor, from which it is recorded less often than the rows."""
+MOST_KEYS = 6
+"""Columns that are looked at for keys."""
 FEWEST_VALUES = 5
 REGULAR, CHANGED = 0.9, 0.9
 """Share of the gaps near the usual one; share of the values that differ from the one before."""
@@ -288,6 +290,19 @@ def looks_by_asset(frame: pd.DataFrame, times: Times | None) -> str | None:
     return None
 
 
+def asset_within(frame: pd.DataFrame, times: Times | None) -> str | None:
+    """Return a column named like a machine or place that tells the rows of each time apart."""
+    if times is None or len(frame) < FEWEST_ROWS or (times[1:] > times[:-1]).all():
+        return None
+    if _rows_a_time(times) < ROWS_A_TIME:
+        return None
+    for name in frame.columns:
+        is_named = names.names_a_machine(name) or names.ends_with(name, names.PLACE)
+        if is_named and _may_be_asset(frame, name) and _stands_once(times, [frame[name]]):
+            return str(name)
+    return None
+
+
 def by_asset(
     frame: pd.DataFrame, times: Times | None, column: str
 ) -> Iterator[tuple[str, pd.DataFrame, Times | None, Rows]]:
@@ -335,6 +350,42 @@ def by_asset(
         rows = order[begin:end]
         its_times = None if times is None else times[rows]
         yield written(asset), others.iloc[rows].reset_index(drop=True), its_times, rows
+
+
+def several_keys(frame: pd.DataFrame, times: Times | None) -> tuple[str, ...]:
+    """Return the columns that tell the rows of a time apart only together; empty if none do.
+
+    As a room and a sensor do, or a site and a machine. One after the other may tell machines
+    apart, or sensors.
+
+    Parameters
+    ----------
+    frame : DataFrame of shape (n_rows, n_columns)
+        As read.
+    times : ndarray of datetime64[us] of shape (n_rows,) or None
+        The times of the rows.
+    """
+    if times is None or len(frame) < FEWEST_ROWS or (times[1:] > times[:-1]).all():
+        return ()
+    if _rows_a_time(times) < ROWS_A_TIME:
+        return ()
+    keys = [name for name in frame.columns if _may_be_key(frame, name)][:MOST_KEYS]
+    alone = [name for name in keys if not _stands_once(times, [frame[name]])]
+    if len(alone) < len(keys):
+        return ()
+    for n_keys in (2, 3):
+        for together in combinations(keys, n_keys):
+            if _stands_once(times, [frame[name] for name in together]):
+                return tuple(map(str, together))
+    return ()
+
+
+def _may_be_key(frame: pd.DataFrame, name: Any) -> bool:
+    is_named = _is_named_tag(name) or _is_named_asset(name) or names.ends_with(name, names.PLACE)
+    if _is_number(frame[name]) and not is_named:
+        return False
+    is_other = may_name_a_quality(name) or names.ends_with(name, names.VALUE)
+    return not is_other and _may_be_asset(frame, name)
 
 
 def _may_be_asset(frame: pd.DataFrame, name: Any) -> bool:

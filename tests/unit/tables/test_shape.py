@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from vigie.errors import InvalidDataError
+from vigie.tables.machines import Known, open_machines, read_machines
+from vigie.tables.options import UNSTATED, ReadOptions
 from vigie.tables.shape import (
     Holder,
     LongFormat,
@@ -253,6 +255,50 @@ def test_long_tables_of_several_machines_are_split_first():
         found = looks_long(its_table, its_times)
         assert found == LongFormat("tag", "value")
         assert_frame_equal(pivot(its_table, its_times, found)[0], wide(seed=seed)[0])
+
+
+def in_two_keys(path, first, second, value):
+    """Write a file whose rows of a time differ in two columns."""
+    rows = [
+        f"2026-01-05 08:{i:02d}:00,{one},{other},{60 + i % 7}.{n}"
+        for i in range(30)
+        for one in ("A", "B")
+        for n, other in enumerate(("x", "y", "z"))
+    ]
+    path.write_text("\n".join([f"time,{first},{second},{value}", *rows, ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        ("location", "parameter", "value"),
+        ("sensor", "axis", "value"),
+        ("meter", "phase", "kW"),
+        ("sensor", "statistic", "value"),
+    ],
+)
+def test_rows_that_two_columns_tell_apart_are_refused_and_the_remedy_works(
+    tmp_path, first, second, value
+):
+    path = in_two_keys(tmp_path / "a.csv", first, second, value)
+    with pytest.raises(InvalidDataError, match=rf"{first} and {second}.*--by {first}"):
+        read_machines(path, UNSTATED)
+    with pytest.raises(InvalidDataError, match=f"{first} and {second}"):
+        read_machines(path, ReadOptions(long=(second, value)))
+    with pytest.raises(InvalidDataError, match=f"{first} and {second}"):
+        open_machines(path, UNSTATED, known=lambda _: Known([value]))
+    a, b = read_machines(path, ReadOptions(by=first))
+    assert (a.asset, b.asset) == ("A", "B")
+    assert list(a.table.frame) == list(b.table.frame) == ["x", "y", "z"]
+    assert a.table.frame["y"][0] == 60.1
+
+
+@pytest.mark.parametrize("by", [None, "site", "machine"])
+def test_machines_of_several_sites_never_become_sensors(tmp_path, by):
+    path = in_two_keys(tmp_path / "a.csv", "site", "machine", "Temp")
+    with pytest.raises(InvalidDataError, match=r"Join (site|machine) and \w+ into one"):
+        read_machines(path, ReadOptions(by=by))
 
 
 @pytest.mark.parametrize("seed", range(20))
