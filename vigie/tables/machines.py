@@ -13,9 +13,17 @@ import numpy as np
 
 from vigie.errors import InvalidDataError
 from vigie.tables.file_form import FileForm
-from vigie.tables.names import PLACE, VALUE, ends_with
+from vigie.tables.names import PLACE, STATE, TAG, VALUE, ends_with
 from vigie.tables.options import ReadOptions
-from vigie.tables.qualities import Quality, may_name_a_quality, names_a_quality, quality_of
+from vigie.tables.qualities import (
+    Quality,
+    is_flag,
+    may_name_a_quality,
+    names_a_flag,
+    names_a_quality,
+    names_an_alarm,
+    quality_of,
+)
 from vigie.tables.reading import (
     AT_A_TIME,
     Recording,
@@ -26,6 +34,7 @@ from vigie.tables.reading import (
 from vigie.tables.report_words import counted
 from vigie.tables.sentinels import note
 from vigie.tables.shape import (
+    STATES,
     LongFormat,
     as_numbers,
     asset_within,
@@ -305,7 +314,7 @@ def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
     if is_mixed and 1 < table.frame[words].nunique() <= len(table.frame) // 2:
         # "3.05*" is a number with a mark, and no name.
         if (
-            names_a_quality(words)
+            _holds_states(table.frame, words)
             or holds_units(table.frame, words)
             or not table.frame[words].str.contains("[^\\W\\d_]").any()
         ):
@@ -314,6 +323,13 @@ def _note_on_long(table: Table, long: LongFormat | None) -> Iterator[str]:
             f"If {words} names the sensor whose value {values} is, say "
             f"--long {shlex.quote(f'{words}:{values}')}"
         )
+
+
+def _holds_states(frame: pd.DataFrame, name: str) -> bool:
+    """Return whether a column of words has the states of a switch or a machine, or qualities."""
+    found = {str(word).casefold() for word in frame[name].dropna().unique()}
+    is_known = may_name_a_quality(name) or ends_with(name, STATE) or bool(found & STATES.keys())
+    return is_known or (len(found) == 2 and not ends_with(name, TAG))
 
 
 def _note_on_rates(table: Table) -> Iterator[str]:
@@ -383,16 +399,18 @@ def _pivoted(machine: Machine, long: LongFormat, ignored: Collection[str]) -> Ta
             remedy="Name the column with the time: --time NAME.",
         )
     rows, unread = table.frame, dict[str, int]()
-    quality = None if long.quality is None else quality_of(rows[long.quality])
-    if quality is not None:
-        spoilt = rows.loc[quality.is_bad, long.tag].value_counts()
+    also = [name for name in long.others if name != long.quality and is_flag(rows[name])]
+    told = {name: quality_of(rows[name]) for name in (long.quality, *also) if name is not None}
+    qualities = {name: quality for name, quality in told.items() if quality is not None}
+    if qualities:
+        is_bad = np.logical_or.reduce([quality.is_bad for quality in qualities.values()])
+        spoilt = rows.loc[is_bad, long.tag].value_counts()
         unread = {str(tag): int(n) for tag, n in spoilt.items()}
-        rows = rows.assign(**{long.value: rows[long.value].mask(quality.is_bad)})
+        rows = rows.assign(**{long.value: rows[long.value].mask(is_bad)})
     units, of_units = dict[str, str](), list[str]()
-    told = [name for name in long.others if holds_units(rows, name)]
-    if told and table.frame[told[0]].notna().any():
+    if (unit := next((name for name in long.others if holds_units(rows, name)), None)) is not None:
         values = as_numbers(rows[long.value])
-        found = in_one_unit(values, rows[told[0]], rows[long.tag], _row_of(machine), ignored)
+        found = in_one_unit(values, rows[unit], rows[long.tag], _row_of(machine), ignored)
         units, of_units = found.units, list(found.notes)
         if found.scales:
             rows = rows.assign(**{long.value: found.values})
@@ -402,10 +420,9 @@ def _pivoted(machine: Machine, long: LongFormat, ignored: Collection[str]) -> Ta
         f"One value a row: {long.tag} names the sensor, {long.value} is its value; put together "
         f"into {len(frame)} rows of {frame.shape[1]} sensors",
     ]
-    if long.quality is None:
-        notes += _notes_on_unknown(table, long)
-    elif quality is not None:
-        notes += _notes_on_quality(long.quality, quality)
+    for name, quality in qualities.items():
+        notes += _notes_on_quality(name, quality)
+    notes += _notes_on_unknown(table, long, qualities)
     notes += of_units
     if n_repeated := repeated(rows, table.times, long):
         notes.append(f"{n_repeated} values of a sensor were replaced by later ones of their time")
@@ -433,22 +450,32 @@ def _notes_on_quality(name: str, quality: Quality) -> Iterator[str]:
         yield f"{name}: {quality.unknown!r} is not known, and its values are kept"
 
 
-def _notes_on_unknown(table: Table, long: LongFormat) -> Iterator[str]:
+def _notes_on_unknown(table: Table, long: LongFormat, known: Collection[str]) -> Iterator[str]:
     """Yield notes on columns that may tell how good a value is, in a way that is not known."""
     for name in long.others:
-        if may_name_a_quality(name) and name not in table.clock:
-            found = table.frame[name].dropna().unique()
-            if len(found) > 1 and table.frame[name].dtype == np.float64:
-                yield (
-                    f"{name} may tell how good a value is, but not how: all are kept, such as "
-                    f"where it is {found[0]:g} and {found[1]:g}"
-                )
+        may_tell = may_name_a_quality(name) or names_a_flag(name) or names_an_alarm(name)
+        if not may_tell or name in known or name in table.clock:
+            continue
+        if quality_of(table.frame[name]) is not None:
+            continue
+        # Limits of an alarm follow from the tag.
+        if table.frame.groupby(long.tag)[name].nunique().max() > 1:
+            found = [
+                f"{word:g}" if isinstance(word, float) else repr(word)
+                for word in table.frame[name].dropna().unique()[:2]
+            ]
+            yield (
+                f"{name} may tell how good a value is, but not how: all are kept, such as "
+                f"where it is {' and '.join(found)}"
+            )
 
 
 def _notes_on_qualities(table: Table) -> Iterator[str]:
     """Yield notes on the qualities of a table with a column for each sensor."""
     for name in map(str, table.frame.columns):
-        quality = quality_of(table.frame[name]) if names_a_quality(name) else None
+        is_status = may_name_a_quality(name) and table.frame[name].dtype == object
+        is_named = names_a_quality(name) or names_a_flag(name) or is_status
+        quality = quality_of(table.frame[name]) if is_named else None
         if quality is not None and quality.n_bad:
             yield (
                 f"{name} is not good in {counted(quality.n_bad, 'row')}, such as "

@@ -38,6 +38,7 @@ MACHINE = _listed(
     "asset machine machines unit engine device equipment turbine",
     "appareil equipement maschine anlage gerat geraet",
 )
+STATE = _listed("state mode switch running zustand betriebsart modus schalter etat")
 PLACE = _listed(
     "site plant location building room hall station area line cell host",
     "standort werk ort raum halle gebaude gebaeude linie usine lieu salle batiment ligne",

@@ -68,7 +68,8 @@ MOST_SHAPES = 5_000
 """A column with more different shapes is text."""
 
 _KNOWN = UNITS.difference(FACTORS)
-_NUMBER_LIKE = re.compile(r"[-+]?[.,]?[90]")
+# "0xC0" is a code, and no zero in a unit.
+_NUMBER_LIKE = re.compile(r"(?!0[xX][90a-fA-F]+$)[-+]?[.,]?[90]")
 # Fortran writes 1.5D-03.
 _SIGN, _EXPONENT = r"[-+]?", r"(?:[eEdD][-+]?\d+)?"
 # The digits of "m3/h" and "min-1" are those of a unit; those of "10h30" are not.

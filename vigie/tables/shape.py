@@ -23,7 +23,13 @@ from vigie.errors import InvalidDataError
 from vigie.tables import names
 from vigie.tables.kinds import Kind, kinds
 from vigie.tables.numbers import SWITCHED_OFF, SWITCHED_ON
-from vigie.tables.qualities import may_name_a_quality, names_a_quality, quality_of
+from vigie.tables.qualities import (
+    is_flag,
+    may_name_a_quality,
+    names_a_flag,
+    names_a_quality,
+    quality_of,
+)
 from vigie.tables.unit_columns import holds_units
 from vigie.tables.units import UNITS
 
@@ -124,7 +130,11 @@ def long_format(
 ) -> LongFormat:
     """Return the columns of a table with one value a row, whose tag and value are known."""
     others = [str(name) for name in frame.columns if name not in (tag, value, *clock)]
-    told = [name for name in others if may_name_a_quality(name) and quality_of(frame[name])]
+    told = [
+        name
+        for name in others
+        if (may_name_a_quality(name) or names_a_flag(name)) and quality_of(frame[name])
+    ]
     # One that is named so says more than a status.
     told.sort(key=lambda name: not names_a_quality(name))
     return LongFormat(tag, value, tuple(others), told[0] if told else None)
@@ -216,7 +226,7 @@ def _value_of(frame: pd.DataFrame, tag: Any) -> Any:
             if is_value and _share_of_numbers(series) >= NUMBERS:
                 found.append(name)
         elif column.is_feature or (column.kind is Kind.LABEL and is_value):
-            is_quality = may_name_a_quality(name)
+            is_quality = may_name_a_quality(name) or is_flag(series)
             if is_value or not (is_quality or _follows_from(series, frame[tag])):
                 found.append(name)
     if len(found) > 1 and _is_named_tag(tag):

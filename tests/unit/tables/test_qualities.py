@@ -45,6 +45,15 @@ def long_rows(ends: Callable[[int], str]) -> list[str]:
         ("StatusCode", "0", "2147483648"),
         ("Status", "OK", "Invalid"),
         ("IsGood", "True", "False"),
+        ("Status", "OK", "Comm Fail"),
+        ("Quality", "Good", "No Data"),
+        ("Quality", "0x00000000", "0x80050000"),
+        ("OPCQuality", "0xC0", "0x00"),
+        ("bad", "0", "1"),
+        ("IsError", "False", "True"),
+        ("error", "0", "17"),
+        ("ErrorCode", "0x0", "0x8001"),
+        ("error", "", "sensor open"),
     ],
 )
 def test_a_bad_value_of_a_historian_is_missing_and_said(
@@ -65,6 +74,49 @@ def test_qualities_that_are_not_known_keep_the_values_and_are_said(tmp_path: Pat
     machine = read(tmp_path / "a.csv", "Time,TagName,Value,Status", long_rows(lambda i: str(i % 3)))
     assert not machine.table.frame.isna().any(axis=None)
     assert any("Status may tell how good a value is" in note for note in machine.notes)
+
+
+@pytest.mark.parametrize("name", ["alarm", "Fault"])
+def test_alarms_of_the_machine_keep_the_values_and_are_said(tmp_path: Path, name: str):
+    rows = long_rows(lambda i: "yes" if i > 30 else "no")
+    machine = read(tmp_path / "a.csv", f"Time,TagName,Value,{name}", rows)
+    assert not machine.table.frame.isna().any(axis=None)
+    assert any(note.startswith(f"{name} may tell how good") for note in machine.notes)
+
+
+def test_a_fault_beside_running_is_one_of_the_machine(tmp_path: Path):
+    rows = long_rows(lambda i: "Fail" if i > 30 else "Running")
+    machine = read(tmp_path / "a.csv", "Time,TagName,Value,Status", rows)
+    assert not machine.table.frame.isna().any(axis=None)
+    assert any(note.startswith("Status may tell how good") for note in machine.notes)
+
+
+def test_a_deviation_that_is_called_error_is_no_flag(tmp_path: Path):
+    rows = long_rows(lambda i: f"{i % 5 - 2}")
+    machine = read(tmp_path / "a.csv", "Time,TagName,Value,error", rows)
+    assert not machine.table.frame.isna().any(axis=None)
+
+
+def test_a_flag_beside_readings_is_said(tmp_path: Path):
+    rows = [f"2026-01-12 08:{i:02d}:00,{i % 7}.5,{i == 9},{i % 5}.5" for i in range(40)]
+    machine = read(tmp_path / "a.csv", "Time,flow,IsError,warm", rows)
+    assert any(note.startswith("IsError is not good in 1 row") for note in machine.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Valve", ("open", "closed")),
+        ("Status", ("Good", "Bad", "Uncertain")),
+        ("X", ("T", "F")),
+        ("Pumppu", ("kyllä", "ei")),
+        ("Mode", ("auto", "manual", "off")),
+    ],
+)
+def test_states_beside_a_sensor_are_not_proposed_as_its_name(tmp_path: Path, name: str, words):
+    rows = [f"2026-01-12 08:{i:02d}:00,{words[i // 9 % len(words)]},{i % 7}.5" for i in range(40)]
+    machine = read(tmp_path / "a.csv", f"Time,{name},Temp", rows)
+    assert not any("--long" in note for note in machine.notes)
 
 
 @pytest.mark.parametrize("rest", ["Min,Max,Quality", "Unit,Quality,Source", "Area,Status,Sample"])
