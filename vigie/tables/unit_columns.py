@@ -101,9 +101,11 @@ def value_of(frame: pd.DataFrame, unit: str, values: list[str]) -> str:
         told = [column.name for column in kinds(frame[values]) if column.is_feature]
     if len(told) == 1:
         return told[0]
-    (row, word), (other_row, other) = frame[unit].dropna().drop_duplicates().head(2).items()
+    words = frame[unit].to_numpy()
+    row = int(np.argmax(frame[unit].notna()))
+    other = int(np.argmax(frame[unit].notna() & (frame[unit] != words[row])))
     raise InvalidDataError(
-        f"It is {word} in row {int(row) + 1} and {other} in row {int(other_row) + 1}, and may be "
+        f"It is {words[row]} in row {row + 1} and {words[other]} in row {other + 1}, and may be "
         f"the unit of {' or '.join(values[:2])}.",
         field=unit,
         remedy=f"Name it after its column, such as {values[0]} Unit.",

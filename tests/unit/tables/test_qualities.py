@@ -148,7 +148,11 @@ def test_qualities_and_codes_of_a_wide_table_are_no_sensors(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "cell", ["-9999", "-999.0", "9999", "32767", "1e+30", "-3.4028235E38", "65535", "-999.25"]
+    "cell",
+    [
+        *("-9999", "-999.0", "9999", "32767", "1e+30", "-3.4028235E38", "65535", "-999.25"),
+        *("-127", "3276.7", "6553.5", "327.67", "655.35", "99999.99"),
+    ],
 )
 def test_a_number_that_stands_for_a_missing_one_is_missing_and_said(tmp_path: Path, cell: str):
     path = tmp_path / "a.csv"
