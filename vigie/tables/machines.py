@@ -145,7 +145,11 @@ def read_machines(
         tells apart.
     """
     table = read_table(path, options, rows=rows, words=words, numbers=numbers, ignored=ignored)
-    return list(by_machine(table, options, rows.start or 0, ignored))
+
+    def is_ignored(name: str) -> bool:
+        return name in ignored or (bool(numbers) and name not in numbers)
+
+    return list(by_machine(table, options, rows.start or 0, is_ignored))
 
 
 def open_machines(
@@ -198,11 +202,14 @@ def _is_in_order(recording: Recording, options: ReadOptions, ignored: Collection
 
 
 def by_machine(
-    table: Table, options: ReadOptions, first: int = 0, ignored: Collection[str] = ()
+    table: Table,
+    options: ReadOptions,
+    first: int = 0,
+    is_ignored: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Machine]:
     """Yield the rows of each machine of a table, whose first row has a number in the file.
 
-    Sensors that are ``ignored`` may have several units.
+    Sensors that are ignored may have several units.
 
     Raises
     ------
@@ -222,10 +229,10 @@ def by_machine(
                 remedy=f"Read them one by one with --by {shlex.quote(asset)}, or give the rows of "
                 "one machine.",
             )
-        yield _shaped(Machine(None, table, first), options, ignored)
+        yield _shaped(Machine(None, table, first), options, is_ignored)
         return
     require_columns(table.frame.columns, [options.by], "--by")
-    table = _alike(table, options, first, ignored)
+    table = _alike(table, options, first, is_ignored)
     for name, frame, times, numbers in by_asset(table.frame, table.times, options.by):
         if options.long is None and (other := _key_left(frame, times)):
             raise InvalidDataError(
@@ -237,7 +244,7 @@ def by_machine(
         is_one_block = numbers[-1] - numbers[0] == len(numbers) - 1
         its_table = replace(table, frame=frame, times=times)
         its_first = first + int(numbers[0]) if is_one_block else 0
-        yield _shaped(Machine(name, its_table, its_first), options, ignored)
+        yield _shaped(Machine(name, its_table, its_first), options, is_ignored)
 
 
 def _refuse_keys(table: Table, keys: Sequence[str]) -> None:
@@ -276,15 +283,15 @@ def _key_left(frame: pd.DataFrame, times: Times | None) -> str | None:
     return asset_within(frame, times)
 
 
-def _shaped(machine: Machine, options: ReadOptions, ignored: Collection[str]) -> Machine:
+def _shaped(machine: Machine, options: ReadOptions, is_ignored: Callable[[str], bool]) -> Machine:
     """Return a machine's rows with one column a sensor, and with values held where asked."""
     table = machine.table
     long = _long_format(table, options)
     if long is not None:
-        table = _pivoted(machine, long, ignored)
+        table = _pivoted(machine, long, is_ignored)
         machine = replace(machine, table=table, first=0, long=long)
     else:
-        table = _in_one_unit(machine, ignored)
+        table = _in_one_unit(machine, is_ignored)
         machine = replace(machine, table=table)
     if options.hold is not None:
         if table.times is None:
@@ -348,14 +355,16 @@ def _long_format(table: Table, options: ReadOptions) -> LongFormat | None:
     return long_format(table.frame, *options.long, table.clock)
 
 
-def _in_one_unit(machine: Machine, ignored: Collection[str]) -> Table:
+def _in_one_unit(machine: Machine, is_ignored: Callable[[str], bool]) -> Table:
     """Return a table with a column for each sensor, in the units that columns beside these tell."""
     table = machine.table
     read, units, notes = dict[str, Any](), dict[str, str](), list[str]()
     for unit, beside in unit_columns(table.frame, table.clock).items():
-        name = value_of(table.frame, unit, [n for n in beside if n not in ignored] or beside)
+        if all(map(is_ignored, beside)):
+            continue
+        name = value_of(table.frame, unit, beside)
         values = table.frame[name].to_numpy()
-        found = in_one_unit(values, table.frame[unit], name, _row_of(machine), ignored)
+        found = in_one_unit(values, table.frame[unit], name, _row_of(machine), is_ignored)
         units |= found.units
         notes += found.notes
         if found.scales:
@@ -369,7 +378,9 @@ def _in_one_unit(machine: Machine, ignored: Collection[str]) -> Table:
     return replace(table, frame=frame, units=units | said, notes=(*table.notes, *notes))
 
 
-def _alike(table: Table, options: ReadOptions, first: int, ignored: Collection[str]) -> Table:
+def _alike(
+    table: Table, options: ReadOptions, first: int, is_ignored: Callable[[str], bool]
+) -> Table:
     """Return the rows of all machines in the same units, where these are multiples of one."""
     if options.long or not unit_columns(table.frame, table.clock):
         return table
@@ -377,7 +388,7 @@ def _alike(table: Table, options: ReadOptions, first: int, ignored: Collection[s
     if looks_long(frame, times):
         return table
     try:
-        return _in_one_unit(Machine(None, table, first), ignored)
+        return _in_one_unit(Machine(None, table, first), is_ignored)
     except InvalidDataError:
         # Each machine may have a unit of its own.
         return table
@@ -389,7 +400,7 @@ def _row_of(machine: Machine) -> Callable[[int], str]:
     return lambda row: f"row {row + 1 + (0 if of else machine.first)}{of}"
 
 
-def _pivoted(machine: Machine, long: LongFormat, ignored: Collection[str]) -> Table:
+def _pivoted(machine: Machine, long: LongFormat, is_ignored: Callable[[str], bool]) -> Table:
     """Return a table of one value a row as one with a column for each tag."""
     table = machine.table
     if table.times is None:
@@ -410,7 +421,7 @@ def _pivoted(machine: Machine, long: LongFormat, ignored: Collection[str]) -> Ta
     units, of_units = dict[str, str](), list[str]()
     if (unit := next((name for name in long.others if holds_units(rows, name)), None)) is not None:
         values = as_numbers(rows[long.value])
-        found = in_one_unit(values, rows[unit], rows[long.tag], _row_of(machine), ignored)
+        found = in_one_unit(values, rows[unit], rows[long.tag], _row_of(machine), is_ignored)
         units, of_units = found.units, list(found.notes)
         if found.scales:
             rows = rows.assign(**{long.value: found.values})

@@ -117,7 +117,7 @@ def in_one_unit(
     units: pd.Series[Any],
     keys: pd.Series[Any] | str,
     row_of: Callable[[int], str],
-    ignored: Collection[str] = (),
+    is_ignored: Callable[[str], bool],
 ) -> InOneUnit:
     """Return numbers in one unit for each sensor, where its units are multiples of one.
 
@@ -131,8 +131,8 @@ def in_one_unit(
         Their sensors; or the only one.
     row_of : callable
         Returns the name of a row, from its number in ``values``.
-    ignored : collection of str, optional
-        Sensors whose values may be in several units.
+    is_ignored : callable
+        Returns whether the values of a sensor, by its name, may be in several units.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def in_one_unit(
     for key, rows in first.groupby("key", sort=False):
         by_row = {row: None if pd.isna(u) else str(u) for row, u in rows["unit"].items()}
         name, written = _written(key), [unit for unit in by_row.values() if unit is not None]
-        if not written or name in ignored:
+        if not written or is_ignored(name):
             continue
         if len({as_spelt(_plain(unit)) for unit in written}) == 1:
             result.units[name] = written[0]

@@ -118,3 +118,9 @@ def test_a_long_file_is_judged_in_the_units_of_training(tmp_path: Path):
     assert table["warm"][0] == pytest.approx(0.0605)
     assert "warm is in mV here, and was in V in training: its values are read in V" in machine.notes
     assert any("speed is in rpm here, and was in 1/s" in note for note in machine.notes)
+
+
+def test_a_tag_that_no_model_knows_may_be_in_several_units(tmp_path: Path):
+    path = long(tmp_path / "a.csv", lambda i: "°C" if i < 30 else "°F")
+    [machine] = open_machines(path, UNSTATED, known=lambda _: Known(["speed"]))
+    assert machine.units == {"speed": "rpm"}
