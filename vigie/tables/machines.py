@@ -219,9 +219,8 @@ def by_machine(
     """
     if options.by is None:
         asset = looks_by_asset(table.frame, table.times) if options.long is None else None
-        keys = several_keys(table.frame, table.times)
-        if keys and (asset is None or not _is_told_by(table, asset)):
-            _refuse_keys(table, keys)
+        if asset is not None and not _is_told_by(table, asset):
+            _refuse_keys(table, several_keys(table.frame, table.times))
         if asset is not None:
             raise InvalidDataError(
                 f"The rows are of several machines: {asset} tells them apart.",
@@ -248,6 +247,15 @@ def by_machine(
 
 
 def _refuse_keys(table: Table, keys: Sequence[str]) -> None:
+    """Check that no columns tell the rows of a time apart only together.
+
+    Raises
+    ------
+    InvalidDataError
+        If some do; its remedy was tried.
+    """
+    if not keys:
+        return
     working = [key for key in keys if _is_told_by(table, key)]
     said = [f"--by {shlex.quote(key)}" for key in working]
     alone = f"give the rows of one {keys[0]}"
@@ -287,6 +295,8 @@ def _shaped(machine: Machine, options: ReadOptions, is_ignored: Callable[[str], 
     """Return a machine's rows with one column a sensor, and with values held where asked."""
     table = machine.table
     long = _long_format(table, options)
+    if machine.asset is None and (long is None or options.long is not None):
+        _refuse_keys(table, several_keys(table.frame, table.times))
     if long is not None:
         table = _pivoted(machine, long, is_ignored)
         machine = replace(machine, table=table, first=0, long=long)

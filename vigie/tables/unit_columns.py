@@ -61,7 +61,8 @@ def holds_units(frame: pd.DataFrame, name: str) -> bool:
     """
     if frame[name].dtype != object or not names.UNIT.intersection(names.words(name)):
         return False
-    found = {_plain(str(word)) for word in frame[name].dropna().unique()[: MOST_UNITS + 1]}
+    different = frame[name].unique()[: MOST_UNITS + 2]
+    found = {_plain(str(word)) for word in different if word is not None}
     if len(found) > MOST_UNITS or 2 * sum(map(is_unit, found)) <= len(found):
         return False
     is_of_letters = all(len(word) == 1 and word.isascii() and word.isalpha() for word in found)
@@ -141,14 +142,24 @@ def in_one_unit(
     """
     import pandas as pd
 
-    table = pd.DataFrame({"key": keys, "unit": units.to_numpy()}, index=range(len(values)))
-    first = table[~np.isnan(values)].drop_duplicates()
-    first = first[first["key"].notna()]
+    unit_codes, words = pd.factorize(units.to_numpy())
+    if isinstance(keys, str):
+        key_codes, sensors = np.zeros(len(values), np.intp), [keys]
+    else:
+        key_codes, found = pd.factorize(keys.to_numpy())
+        sensors = list(map(_written, found))
+    pairs = (unit_codes + 1) + (len(words) + 1) * key_codes
+    counts = ~np.isnan(values) & (key_codes >= 0)
+    first = np.flatnonzero(counts)[~pd.Series(pairs[counts]).duplicated().to_numpy()]
+    by_sensor: dict[int, dict[int, str | None]] = {}
+    for row in first.tolist():
+        unit_code = int(unit_codes[row])
+        unit = None if unit_code < 0 else str(words[unit_code])
+        by_sensor.setdefault(int(key_codes[row]), {})[row] = unit
     result = InOneUnit(values)
-    factors: dict[tuple[Any, Any], float] = {}
-    for key, rows in first.groupby("key", sort=False):
-        by_row = {row: None if pd.isna(u) else str(u) for row, u in rows["unit"].items()}
-        name, written = _written(key), [unit for unit in by_row.values() if unit is not None]
+    factors = np.ones((len(sensors), len(words) + 1))
+    for key, by_row in by_sensor.items():
+        name, written = sensors[key], [unit for unit in by_row.values() if unit is not None]
         if not written or is_ignored(name):
             continue
         if len({as_spelt(_plain(unit)) for unit in written}) == 1:
@@ -160,14 +171,14 @@ def in_one_unit(
             _refuse(name, by_row, row_of)
         result.units[name] = next(iter(scales.values()))[0]
         result.scales[name] = [unit for unit, (_, by) in scales.items() if by != 1]
-        factors |= {(key, unit): by for unit, (_, by) in scales.items()}
-    if not factors:
+        for unit, (_, by) in scales.items():
+            factors[key, words.tolist().index(unit) + 1] = by
+    if not result.scales:
         return result
-    by = [factors.get(pair, 1.0) for pair in zip(table["key"], table["unit"], strict=True)]
-    return InOneUnit(values * np.array(by), result.units, result.scales)
+    return InOneUnit(values * factors.ravel()[pairs], result.units, result.scales)
 
 
-def _refuse(name: str, by_row: Mapping[Any, str | None], row_of: Callable[[int], str]) -> None:
+def _refuse(name: str, by_row: Mapping[int, str | None], row_of: Callable[[int], str]) -> None:
     unlike = list(by_row.items())
     row, unit = unlike[0]
     base = None if unit is None else as_spelt(scaled(_plain(unit))[0])
@@ -178,8 +189,8 @@ def _refuse(name: str, by_row: Mapping[Any, str | None], row_of: Callable[[int],
     )
     said = [word or "has no unit" for word in (unit, other)]
     raise InvalidDataError(
-        f"Its numbers have different units: {said[0]} in {row_of(int(row))}, {said[1]} in "
-        f"{row_of(int(other_row))}.",
+        f"Its numbers have different units: {said[0]} in {row_of(row)}, {said[1]} in "
+        f"{row_of(other_row)}.",
         field=f"data.{name}",
         remedy="Write all its numbers in one unit, or train without it: --exclude "
         f"{shlex.quote(name)}.",
