@@ -214,21 +214,36 @@ def _with_numbers(lines: Sequence[str], n_above: int, dialect: Dialect) -> Diale
     plain = [" ".join(row) for row in rows]
     if 2 * sum(map(_holds_several, plain)) <= len(rows):
         return dialect
+    shares: dict[str, float] = {}
+    found: dict[str, Dialect] = {}
     for other in SEPARATORS:
         try:
             split = _spaced if other == " " else _split
-            tried = split(lines, n_above, other, dialect.quote)
+            found[other] = split(lines, n_above, other, dialect.quote)
         except InvalidDataError:
             continue
-        found = [row for row in tried.rows if len(row) == tried.layout.n_cells]
-        if found and all(any(map(_begins_as_number, row)) for row in found):
-            return tried
+        its_rows = [row for row in found[other].rows if len(row) == found[other].layout.n_cells]
+        if its_rows and all(any(map(_is_number_or_grouped, row)) for row in its_rows):
+            shares[other] = _share_read(its_rows)
+    if shares:
+        return found[max(shares, key=lambda other: shares[other])]
     at = dialect.skipped_lines
     raise InvalidDataError(
         f"No separator makes numbers of line {at + 1}: {lines[at].strip()[:80]!r}.",
         field="FILE",
         remedy="Remove the lines above the names, or say --separator.",
     )
+
+
+def _share_read(rows: Sequence[Sequence[str]]) -> float:
+    """Return the share of the cells that are numbers, times or missing."""
+    cells = [cell.strip() for row in rows for cell in row]
+    return sum(c in MISSING or is_time(c) or _is_number_or_grouped(c) for c in cells) / len(cells)
+
+
+def _is_number_or_grouped(cell: str) -> bool:
+    """Return whether a cell is a number, perhaps with spaces between its thousands."""
+    return _begins_as_number(cell) or _GROUPED.fullmatch(cell.strip()) is not None
 
 
 def _begins_as_number(cell: str) -> bool:

@@ -345,3 +345,10 @@ def test_devices_below_the_rows_of_a_monitor_are_left_out(file: Path):
 def test_commands_for_a_database_are_no_table(file: Path):
     rows = [f"INSERT INTO readings (time,temp) VALUES ('2026-01-05 08:{i}',6{i});" for i in WIDE]
     assert "commands for a database (SQL)" in refusal(file, rows)
+
+
+def test_numbers_below_a_title_are_found_by_the_separator_that_makes_most(file: Path):
+    rows = [f"2024-01-05 08:0{i}:00;{31 + i} 508,76265;{28 - i} 414,741{i}" for i in range(3)]
+    table = table_of(file, ["Logger PL-7", *rows])
+    assert list(table.frame["column 2"]) == [31508.76265, 32508.76265, 33508.76265]
+    assert table.times is not None
