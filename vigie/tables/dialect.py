@@ -46,6 +46,8 @@ _WITH_UNIT = re.compile(r"[-+−]?[.,]?\d[\d.,]*\s*([^\W\d_]|[%°]).{0,8}")
 _BETWEEN = re.compile(r"[\s;|]+|,(?=\D|$)|(?<=\D),")
 _FRACTION = re.compile(r"[.,]\d")
 _SEVERAL_SPACES = re.compile(r"[ \t]{2,}")
+FEWEST_READ = 0.5
+"""Share of the cells that are numbers, times or missing, between separators that are tried."""
 MOST_ABOVE = 50
 """Lines above the readings in which units are looked for."""
 ALIGNED = "  "
@@ -223,10 +225,12 @@ def _with_numbers(lines: Sequence[str], n_above: int, dialect: Dialect) -> Diale
         except InvalidDataError:
             continue
         its_rows = [row for row in found[other].rows if len(row) == found[other].layout.n_cells]
-        if its_rows and all(any(map(_is_number_or_grouped, row)) for row in its_rows):
+        has_numbers = its_rows and all(any(map(_is_number_or_grouped, row)) for row in its_rows)
+        if has_numbers and not _left_in_cells(found[other]):
             shares[other] = _share_read(its_rows)
-    if shares:
-        return found[max(shares, key=lambda other: shares[other])]
+    best = max(shares, key=lambda other: shares[other], default="")
+    if best and shares[best] > FEWEST_READ:
+        return found[best]
     at = dialect.skipped_lines
     raise InvalidDataError(
         f"No separator makes numbers of line {at + 1}: {lines[at].strip()[:80]!r}.",
@@ -243,7 +247,9 @@ def _share_read(rows: Sequence[Sequence[str]]) -> float:
 
 def _is_number_or_grouped(cell: str) -> bool:
     """Return whether a cell is a number, perhaps with spaces between its thousands."""
-    return _begins_as_number(cell) or _GROUPED.fullmatch(cell.strip()) is not None
+    cell = cell.strip()
+    is_one = " " not in cell or _GROUPED.fullmatch(cell) is not None
+    return _begins_as_number(cell) or (is_one and is_number(cell))
 
 
 def _begins_as_number(cell: str) -> bool:
@@ -718,7 +724,9 @@ def _left_in_cells(dialect: Dialect) -> list[str]:
     others = [s for s in SEPARATORS[1:-1] if s != dialect.separator]
     if dialect.is_spaced and any(is_number(c) and not is_written(c) for c in cells):
         others.append(",")
-    return [s for s in others if any(re.search(rf"\d{re.escape(s)}([-+\d]|$)", c) for c in cells)]
+    return [
+        s for s in others if any(re.search(rf"[\dZ]{re.escape(s)}([-+\d]|$)", c) for c in cells)
+    ]
 
 
 def _is_date_and_more(dialect: Dialect) -> bool:

@@ -347,8 +347,17 @@ def test_commands_for_a_database_are_no_table(file: Path):
     assert "commands for a database (SQL)" in refusal(file, rows)
 
 
-def test_numbers_below_a_title_are_found_by_the_separator_that_makes_most(file: Path):
-    rows = [f"2024-01-05 08:0{i}:00;{31 + i} 508,76265;{28 - i} 414,741{i}" for i in range(3)]
-    table = table_of(file, ["Logger PL-7", *rows])
-    assert list(table.frame["column 2"]) == [31508.76265, 32508.76265, 33508.76265]
+@pytest.mark.parametrize(
+    ("title", "row", "value"),
+    [
+        ("Logger PL-7", "2024-01-05 08:0{}:00;3{} 508,76265;2{} 414,7416", 30508.76265),
+        ("Logger PL-7", "2024-01-05 08:0{}:00;5,{}3E-01;6,{}1E-01", 0.503),
+        ("# made 2024", "2024-01-05T08:0{}:00Z;3{}\u202f508,76265", 30508.76265),
+    ],
+)
+def test_a_comma_before_decimals_hides_no_semicolons(
+    file: Path, title: str, row: str, value: float
+):
+    table = table_of(file, [title, *(row.replace("{}", str(i)) for i in range(3))])
+    assert table.frame["column 2"].iloc[0] == pytest.approx(value)
     assert table.times is not None
