@@ -698,7 +698,7 @@ def test_an_unknown_hyper_parameter_is_refused(make):
 # Data that cannot be used
 
 BAD_ROWS: dict[str, tuple[Any, str]] = {
-    "NaN": (with_cell(math.nan), r"data\[3\]\.pressure.*nan"),
+    "NaN": (with_cell(math.nan), r"data\[3\]\.pressure.*missing"),
     "infinity": (with_cell(math.inf), r"data\[3\]\.pressure.*inf"),
     "two NaNs": (np.where(FRESH[3, 1] > FRESH, np.nan, FRESH), r"pressure.*such values in all"),
     "None": (with_cell(None), r"data\[3\]\.pressure"),
