@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 
-# While libraries are imported, Python would else search them for garbage for a third of the time.
-gc.set_threshold(50_000)
+from vigie import garbage
+
+garbage.search_rarely()
 
 # The tests of all workers share the cores. Threads of a library that wait for each other would spin
 # while those of others work: in the processes that tests start too. Read when NumPy is imported.

@@ -3,8 +3,9 @@
 # ruff: noqa: E402, F401
 import gc
 
-# As in the processes of Vigie.
-gc.set_threshold(50_000)
+from vigie import garbage
+
+garbage.search_rarely()
 
 import mlflow.server.fastapi_app
 import mlflow.sklearn

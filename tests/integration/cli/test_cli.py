@@ -38,8 +38,9 @@ Finished = subprocess.CompletedProcess[str]
 
 WARM = """
 import gc, json, os, signal, sys
+from vigie import garbage
 
-gc.set_threshold(50_000)
+garbage.search_rarely()
 import pandas, pyarrow.parquet, mlflow.sklearn
 import vigie.cli, vigie.tables.machines, vigie.cli.render.events
 import vigie.detectors.isolation_forest.detector, vigie.detectors.one_class_svm.detector
