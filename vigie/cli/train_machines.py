@@ -68,7 +68,7 @@ def train_machines(
     feature: list[str] | None,
     context: list[str] | None,
 ) -> bool:
-    """Train on each machine by itself, save the models, and print the results.
+    """Train models for each machine, save them, and print a table of the results.
 
     Parameters
     ----------

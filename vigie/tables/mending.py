@@ -96,7 +96,7 @@ class Mender:
             return []
         notes = []
         lines = [*head, *tail]
-        # Most lines are told apart by a character, in a tenth of the time.
+        # The first character rules most lines out in a tenth of the time.
         with_blank = [line for line in lines if line[:1] in (self.separator, " ")]
         if any(map(self._is_blank, with_blank)) and self._may_drop_blank(head, tail):
             self.drops_blank = True
