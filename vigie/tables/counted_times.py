@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -192,7 +191,7 @@ def are_decimal_years(name: str, values: Numbers) -> bool:
     Without a name, they go on in even steps.
     """
     is_named = names.has(name, names.YEAR)
-    if len(values) < FEWEST_YEARS or not (is_named or re.fullmatch(r"column \d+", name)):
+    if len(values) < FEWEST_YEARS or not (is_named or names.is_numbered(name)):
         return False
     if not DECIMAL_YEARS[0] <= values.min() <= values.max() < DECIMAL_YEARS[1]:
         return False

@@ -21,9 +21,10 @@ from vigie.tables.dialect import (
     without_spaces,
 )
 from vigie.tables.encodings import UNSURE
-from vigie.tables.find_times import may_be_times
+from vigie.tables.find_times import names_times
 from vigie.tables.layout import is_number, is_time
 from vigie.tables.mending import ANNOTATIONS, NAMES_REPEATED, Mender
+from vigie.tables.names import is_numbered
 from vigie.tables.numbers import (
     MISSING,
     NumberOptions,
@@ -56,7 +57,7 @@ COMPARED_LINES = 100
 MARK_WORDS: dict[Mark, str] = {".": "point", ",": "comma"}
 BLOCK_BYTES = 1 << 21
 TAIL_BYTES = 1 << 16
-_NUMBERED = re.compile(r"column \d+|.*\.\d+")
+_REPEATED = re.compile(r".*\.\d+")
 _FIRST_OF_MARK = BYTE_ORDER_MARK.encode()[0]
 _NO_LINE_END = ("straddl", "out of sync", "larger than block size")
 """Words of pyarrow about a cell or a line without an end."""
@@ -134,7 +135,9 @@ class CsvFile:
         head = lines[self.dialect.skipped_lines :]
         tail = head if len(sample) < text.SAMPLE_BYTES else self.last_lines()
         self.notes += self.mender.look_at(head, tail)
-        shapes = self._shapes_of(self.dialect.rows)
+        n_cells = self.dialect.layout.n_cells
+        rows = [row for row in self.dialect.rows[:SHAPED_ROWS] if len(row) == n_cells]
+        shapes = self._shapes_of(rows)
         self.numbers = NumberOptions(
             stated=options.decimal,
             proven=frozenset(filter(None, map(decimal_of, shapes))),
@@ -147,7 +150,7 @@ class CsvFile:
             for name, of_column in zip(self.columns, shapes, strict=True)
             if self._is_plain(name, of_column)
         }
-        self._plain -= set(self._times_in_digits())
+        self._plain -= set(self._times_in_digits(rows))
 
     @property
     def description(self) -> str:
@@ -201,7 +204,7 @@ class CsvFile:
     @property
     def _names_in_file(self) -> list[str]:
         """The names of the columns that have one."""
-        return [name for name in self.columns if not _NUMBERED.fullmatch(name)]
+        return [name for name in self.columns if not _is_made_up(name)]
 
     def last_lines(self) -> list[str]:
         """Return the last lines of a large file; none if it is packed."""
@@ -472,20 +475,18 @@ class CsvFile:
         """Return the shapes of each column in the first rows."""
         import pyarrow as pa
 
-        whole = [row for row in rows[:SHAPED_ROWS] if len(row) == self.dialect.layout.n_cells]
         shapes = []
         for i in range(len(self.columns)):
             of_column = Shapes()
-            of_column.add(pa.array([row[i] for row in whole], pa.string()))
+            of_column.add(pa.array([row[i] for row in rows], pa.string()))
             shapes.append(of_column)
         return shapes
 
-    def _times_in_digits(self) -> Iterator[str]:
+    def _times_in_digits(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         """Yield the columns that write times as 000500, which is not 500."""
         for i, name in enumerate(self.columns):
-            if name in self._plain and (may_be_times(name) or _NUMBERED.fullmatch(name)):
-                rows = self.dialect.rows[:SHAPED_ROWS]
-                cells = [row[i].strip() for row in rows if len(row) == self.dialect.layout.n_cells]
+            if name in self._plain and (names_times(name) or _is_made_up(name)):
+                cells = [row[i].strip() for row in rows]
                 is_padded = any(map(_PADDED.fullmatch, cells))
                 if is_padded and len({len(cell.partition(".")[0]) for cell in cells if cell}) == 1:
                     yield name
@@ -518,6 +519,11 @@ class CsvFile:
             return False
         whole = matching(shapes)[written] == sum(shapes.counts.values())
         return whole and (written.decimal == self.decimal or not is_marked(shapes))
+
+
+def _is_made_up(name: str) -> bool:
+    """Return whether a name stands in no file: the number of a column, or of a repeated name."""
+    return is_numbered(name) or _REPEATED.fullmatch(name) is not None
 
 
 class _Again(Exception):

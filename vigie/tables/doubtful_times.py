@@ -31,6 +31,7 @@ from vigie.tables.times import has_form
 from vigie.tables.written_times import (
     DAY,
     MONTHS,
+    ORDERS,
     is_time_of_day,
     means_several_months,
     read_written,
@@ -426,7 +427,7 @@ def _refuse_mixed(name: str, column: pa.ChunkedArray) -> None:
         If they have; it names the first row that does not fit.
     """
     text = column.combine_chunks()
-    readings = [read_written(text, order) for order in ("dmy", "mdy", "ymd")]
+    readings = [read_written(text, order) for order in ORDERS]
     is_wrong = min((read.is_wrong for read in readings), key=np.count_nonzero)
     if is_wrong.any() and not is_wrong.all():
         row, fits = int(np.argmax(is_wrong)), int(np.argmin(is_wrong))

@@ -36,6 +36,7 @@ from vigie.tables.paired_times import (
 from vigie.tables.time_parts import find_half, find_milliseconds, find_parts
 from vigie.tables.unnamed_parts import find_by_values
 from vigie.tables.written_times import (
+    ORDERS,
     Order,
     Written,
     as_text,
@@ -192,8 +193,8 @@ def is_named(name: str) -> bool:
     return bool(_words(name) & WORDS) or _SIGNS.search(name) is not None
 
 
-def may_be_times(name: str) -> bool:
-    """Return whether a name may be that of times, by a word or as a whole."""
+def names_times(name: str) -> bool:
+    """Return whether a name is one for times: a word in it says so, or all of it."""
     return is_named(name) or is_plainly_named(name)
 
 
@@ -349,7 +350,7 @@ def _belongs(clock: _Found, date: _Found, columns: Mapping[str, pa.ChunkedArray]
     pair = pair_of(both, (date.name, clock.name))
     if pair is None or pair.date != 0:
         return False
-    orders: tuple[Order, ...] = ("dmy", "mdy", "ymd")
+    orders = ORDERS
     joined = as_text(pair.joined([column.combine_chunks() for column in both]))
     return any(_goes_forward(read_written(joined, order)) for order in orders)
 

@@ -17,7 +17,6 @@ from vigie.tables.names import PLACE, STATE, TAG, VALUE, ends_with
 from vigie.tables.options import ReadOptions
 from vigie.tables.qualities import (
     Quality,
-    is_flag,
     may_name_a_quality,
     names_a_flag,
     names_a_quality,
@@ -420,8 +419,8 @@ def _pivoted(machine: Machine, long: LongFormat, is_ignored: Callable[[str], boo
             remedy="Name the column with the time: --time NAME.",
         )
     rows, unread = table.frame, dict[str, int]()
-    also = [name for name in long.others if name != long.quality and is_flag(rows[name])]
-    told = {name: quality_of(rows[name]) for name in (long.quality, *also) if name is not None}
+    flags = [name for name in long.others if name != long.quality and names_a_flag(name)]
+    told = {name: quality_of(rows[name]) for name in (long.quality, *flags) if name is not None}
     qualities = {name: quality for name, quality in told.items() if quality is not None}
     if qualities:
         is_bad = np.logical_or.reduce([quality.is_bad for quality in qualities.values()])

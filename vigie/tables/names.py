@@ -6,8 +6,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from typing import Any
 
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_NUMBERED = re.compile(r"column \d+")
 _LONG = 6
 """Letters from which a word may stand inside another, as in "Betriebsstunden"."""
 
@@ -133,6 +135,17 @@ def names_a_machine(name: object) -> bool:
     wholes = {word for word in found if any(m in word and m != word for m in MACHINE)}
     left = [word for word in found if word not in rest and word not in wholes]
     return bool(left) and all(word in MACHINE for word in left)
+
+
+def written(value: Any) -> str:
+    """Return the name of a tag or machine: "7" for the number 7."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_whole else str(value)
+
+
+def is_numbered(name: str) -> bool:
+    """Return whether a name is the number of a column that has none, such as "column 3"."""
+    return _NUMBERED.fullmatch(name) is not None
 
 
 def with_unit(name: str, unit: str | None) -> str:

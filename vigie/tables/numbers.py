@@ -107,7 +107,12 @@ class NumberFormat:
     @property
     def is_plain(self) -> bool:
         """Whether a CSV parser can read such numbers."""
-        return self.thousands is None and not self.unit and not self.scales
+        return self.thousands is None and not self.has_unit
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether a unit, or a factor, stands behind numbers."""
+        return bool(self.unit or self.scales)
 
     @cached_property
     def pattern(self) -> str:
@@ -124,7 +129,7 @@ class NumberFormat:
                 grouped = rf"(?:{grouped}|[1-9]\d?(?:,\d{{2}})+,\d{{3}})"
             digits = rf"(?:\d{{1,3}}|{grouped})"
         exponent = _EXPONENT if self.thousands is None else ""
-        unit = rf"(?:\s*{self.unit_pattern})" if self.unit or self.scales else ""
+        unit = rf"(?:\s*{self.unit_pattern})" if self.has_unit else ""
         unit += "?" if self.lacks_unit else ""
         return rf"\s*{_SIGN}(?:{digits}(?:{point}\d*)?|{point}\d+){exponent}{unit}\s*"
 
@@ -513,6 +518,8 @@ def _refuse_units(shapes: Shapes, name: str) -> None:
     InvalidDataError
         If several known units stand behind numbers.
     """
+    if shapes.scales:
+        return
     bases: dict[str, list[str]] = {}
     for unit in filter(None, shapes.units):
         written = shapes.as_written(unit)
@@ -521,8 +528,6 @@ def _refuse_units(shapes: Shapes, name: str) -> None:
             bases.setdefault(base, []).append(unit)
     found = [unit for units in bases.values() for unit in units]
     has_bare = "" in shapes.units
-    if shapes.scales:
-        return
     if (factor_unit := _in_other_scale(shapes, found)) is not None:
         found = [factor_unit]
     elif len(found) < 2 or (has_bare and len(bases) == len(found)):
@@ -687,7 +692,7 @@ def _parsed(cells: pa.Array, written: NumberFormat) -> pa.Array:
     is_number = np.array([re.fullmatch(written.pattern, s) is not None for s in of_mask], bool)
     if not is_number.all():
         text = pc.if_else(pa.array(_by_code(is_number, codes)), text, None)
-    if written.unit or written.scales:
+    if written.has_unit:
         text = pc.replace_substring_regex(text, f"{written.unit_pattern}$", "")
         text = pc.utf8_trim_whitespace(text)
     if written.thousands in (",", "."):

@@ -13,6 +13,7 @@ from vigie.tables.counted_times import Numbers, could_be_days, is_calendar, numb
 from vigie.tables.written_times import (
     DAY,
     MISSING,
+    ORDERS,
     SECOND,
     Order,
     as_text,
@@ -51,7 +52,6 @@ _NAMED_CLOCK = re.compile(
     r"|hhmmss)",
     re.IGNORECASE,
 )
-_ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
 _N_SAMPLE = 256
 
 
@@ -148,7 +148,7 @@ def orders_of_digits(numbers: Numbers) -> list[Order]:
     if not 10_101 <= finite.max() < 10**8 or (finite.max() >= 10**6 > finite.min()):
         return []
     text = date_text(pa.array(finite), "digits")
-    read = {order: read_written(text, order) for order in _ORDERS}
+    read = {order: read_written(text, order) for order in ORDERS}
     steps = {order: np.diff(one.times) for order, one in read.items() if not one.is_wrong.any()}
     return [order for order, by in steps.items() if (by >= 0).all() or (by <= 0).all()]
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,7 @@ def pivot(frame: pd.DataFrame, times: Times, long: LongFormat) -> tuple[pd.DataF
     counts = ~np.isnan(values) & (codes >= 0) & ~np.isnat(times)
     table[rows[counts], codes[counts]] = values[counts]
     known = ~np.isnat(moments)
-    columns = [written(tag) for tag in tags]
+    columns = [names.written(tag) for tag in tags]
     return pd.DataFrame(table[known], columns=columns, copy=False), moments[known]
 
 
@@ -302,9 +302,7 @@ def looks_by_asset(frame: pd.DataFrame, times: Times | None) -> str | None:
 
 def asset_within(frame: pd.DataFrame, times: Times | None) -> str | None:
     """Return a column named like a machine or place that tells the rows of each time apart."""
-    if times is None or len(frame) < FEWEST_ROWS or (times[1:] > times[:-1]).all():
-        return None
-    if _rows_a_time(times) < ROWS_A_TIME:
+    if not _share_times(times):
         return None
     for name in frame.columns:
         is_named = names.names_a_machine(name) or names.ends_with(name, names.PLACE)
@@ -359,7 +357,7 @@ def by_asset(
     for asset, (begin, end) in zip(found, pairwise([0, *ends.tolist()]), strict=True):
         rows = order[begin:end]
         its_times = None if times is None else times[rows]
-        yield written(asset), others.iloc[rows].reset_index(drop=True), its_times, rows
+        yield names.written(asset), others.iloc[rows].reset_index(drop=True), its_times, rows
 
 
 def several_keys(frame: pd.DataFrame, times: Times | None) -> tuple[str, ...]:
@@ -375,9 +373,7 @@ def several_keys(frame: pd.DataFrame, times: Times | None) -> tuple[str, ...]:
     times : ndarray of datetime64[us] of shape (n_rows,) or None
         The times of the rows.
     """
-    if times is None or len(frame) < FEWEST_ROWS or (times[1:] > times[:-1]).all():
-        return ()
-    if _rows_a_time(times) < ROWS_A_TIME:
+    if not _share_times(times):
         return ()
     keys = [name for name in frame.columns if _may_be_key(frame, name)][:MOST_KEYS]
     alone = [name for name in keys if not _stands_once(times, [frame[name]])]
@@ -388,6 +384,13 @@ def several_keys(frame: pd.DataFrame, times: Times | None) -> tuple[str, ...]:
             if _stands_once(times, [frame[name] for name in together]):
                 return tuple(map(str, together))
     return ()
+
+
+def _share_times(times: Times | None) -> TypeGuard[Times]:
+    """Return whether several rows have one time, as those of several machines or sensors do."""
+    if times is None or len(times) < FEWEST_ROWS or (times[1:] > times[:-1]).all():
+        return False
+    return _rows_a_time(times) >= ROWS_A_TIME
 
 
 def _may_be_key(frame: pd.DataFrame, name: Any) -> bool:
@@ -638,12 +641,6 @@ def _is_clock(frame: pd.DataFrame, name: Any) -> bool:
 def _is_whole(series: pd.Series[Any]) -> bool:
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     return bool(np.all((values == np.floor(values)) | np.isnan(values)))
-
-
-def written(value: Any) -> str:
-    """Return the name of a tag or machine: "7" for the number 7."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else str(value)
 
 
 def _require(frame: pd.DataFrame, columns: Collection[str]) -> None:

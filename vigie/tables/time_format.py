@@ -141,11 +141,13 @@ class TimeFormat:
         import pyarrow.compute as pc
 
         cells = cells[:-1] if self.has_milliseconds else cells
-        *cells, half = cells if self.has_half else (*cells, None)
-        whole = cells[0] if self.pair is None else self.pair.joined(cells)
-        if half is None:
-            return whole
-        return pc.binary_join_element_wise(as_text(whole), as_text(half), " ")
+        if not self.has_half:
+            return self._joined(cells)
+        clock, half = self._joined(cells[:-1]), cells[-1]
+        return pc.binary_join_element_wise(as_text(clock), as_text(half), " ")
+
+    def _joined(self, cells: Sequence[pa.Array]) -> pa.Array:
+        return cells[0] if self.pair is None else self.pair.joined(cells)
 
     @property
     def zones(self) -> Mapping[str, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vigie.tables.counted_times import Numbers
 from vigie.tables.names import letters
@@ -167,8 +168,7 @@ def find_parts(
 
 def _goes_on(cells: Sequence[pa.ChunkedArray]) -> bool:
     """Return whether a year and a day go one way, so that the day is one of the year."""
-    year, day = (number_cells(column.combine_chunks()) for column in cells[:2])
-    steps = np.diff(1000 * year + day)
+    steps = _steps_of(cells, 1000)
     return bool((steps >= 0).all() or (steps <= 0).all())
 
 
@@ -186,10 +186,14 @@ def _of_months(columns: Mapping[str, pa.ChunkedArray]) -> tuple[str, ...]:
     names = year_and_month(columns)
     if not names:
         return ()
-    cells = [columns[name] for name in names]
-    year, month = (number_cells(column.combine_chunks()) for column in cells)
-    steps = np.diff(12 * year + month)
+    steps = _steps_of([columns[name] for name in names], 12)
     return names if (steps > 0).all() or (steps < 0).all() else ()
+
+
+def _steps_of(cells: Sequence[pa.ChunkedArray], a_year: int) -> NDArray[np.float64]:
+    """Return the steps from row to row of a year and its parts, of which it has at most so many."""
+    year, part = (number_cells(column.combine_chunks()) for column in cells[:2])
+    return np.diff(a_year * year + part)
 
 
 def _following(of: Mapping[Role, str]) -> list[Role]:
@@ -213,7 +217,7 @@ def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | 
     roles: list[Role] = []
     for column, name in zip(cells, names, strict=True):
         role = next((role for role, known in of.items() if known == name), None)
-        if role is not None and fits(column, role):
+        if role is not None and may_be(all_numbers(column), role):
             roles.append(role)
         elif date_style is None and (date_style := date_style_of(column, name)):
             roles.append("date")
@@ -232,10 +236,10 @@ def parts_of(cells: Sequence[pa.ChunkedArray], names: Sequence[str]) -> Parts | 
         *(set(), {"clock"}, {"hhmm"}, {"hhmm", "second"}, {"hour"}),
         *({"hour", "minute"}, {"hour", "minute", "second"}),
     )
-    is_of_months = "month" in held and "day" not in held
-    if len(roles) != len(held) or not (is_day and is_clock) or (is_of_months and len(held) > 2):
+    parts = Parts(tuple(roles), date_style or "text", clock_style or "text")
+    if len(roles) != len(held) or not (is_day and is_clock):
         return None
-    return Parts(tuple(roles), date_style or "text", clock_style or "text")
+    return None if parts.is_of_months and len(roles) > 2 else parts
 
 
 def _roles_of(names: Sequence[str]) -> dict[Role, str]:
@@ -257,9 +261,8 @@ def is_month(name: str) -> bool:
     return "month" in _roles_of([name])
 
 
-def fits(column: pa.ChunkedArray, role: Role) -> bool:
-    """Return whether all values of a column can be a part of a time."""
-    numbers = all_numbers(column)
+def may_be(numbers: Numbers | None, role: Role) -> bool:
+    """Return whether all numbers of a column can be a part of a time; None of them cannot."""
     finite = np.empty(0) if numbers is None else numbers[np.isfinite(numbers)]
     if not len(finite):
         return False

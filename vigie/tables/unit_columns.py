@@ -147,7 +147,7 @@ def in_one_unit(
         key_codes, sensors = np.zeros(len(values), np.intp), [keys]
     else:
         key_codes, found = pd.factorize(keys.to_numpy())
-        sensors = list(map(_written, found))
+        sensors = list(map(names.written, found))
     pairs = (unit_codes + 1) + (len(words) + 1) * key_codes
     counts = ~np.isnan(values) & (key_codes >= 0)
     first = np.flatnonzero(counts)[~pd.Series(pairs[counts]).duplicated().to_numpy()]
@@ -218,8 +218,3 @@ def _beside(unit: str, columns: list[str], numbers: list[str]) -> list[str]:
 def _plain(unit: str) -> str:
     """Return a unit without what it says of a current: "mVDC" is "mV"."""
     return _COUPLING.sub("", unit.strip())
-
-
-def _written(key: Any) -> str:
-    is_whole = isinstance(key, float) and key.is_integer()
-    return str(int(key)) if is_whole else str(key)

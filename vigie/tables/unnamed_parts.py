@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.tables.names import is_numbered
 from vigie.tables.paired_times import all_numbers, clock_style_of, date_style_of
-from vigie.tables.time_parts import Parts, Role, fits
-from vigie.tables.written_times import HOUR, Order, read_written
+from vigie.tables.time_parts import Parts, Role, may_be
+from vigie.tables.written_times import HOUR, ORDERS, read_written
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,8 +43,6 @@ _WORDS: dict[Role, str] = {
     "clock": "time of day",
 }
 _COUNTED = frozenset(role for form in _FORMS for role in form) - {"date", "clock"}
-_ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
-_NUMBERED = re.compile(r"column \d+")
 _NAMED_HOUR = re.compile(r"h[eb]|.*(?:hour|heure|stunde|hora).*", re.IGNORECASE)
 MOST_PLACES = 16
 """The parts of a time stand among the first columns."""
@@ -95,14 +94,14 @@ def _is_likely(form: Sequence[Role], names: Sequence[str]) -> bool:
     """Return whether even steps suffice: names say nothing, or that a column holds hours."""
     if form == ("date", "hour") and _NAMED_HOUR.fullmatch(names[1]):
         return True
-    return (len(form) > 2 or "date" in form) and all(map(_NUMBERED.fullmatch, names))
+    return (len(form) > 2 or "date" in form) and all(map(is_numbered, names))
 
 
 def _roles_at_first(column: pa.ChunkedArray) -> frozenset[Role]:
     """Return what a column can be by its first rows."""
     some = column[:_AT_FIRST]
     numbers = all_numbers(some)
-    roles: set[Role] = {role for role in _COUNTED if numbers is not None and fits(some, role)}
+    roles: set[Role] = {role for role in _COUNTED if may_be(numbers, role)}
     if numbers is None or (numbers == np.rint(numbers)).all():
         roles |= {"date"}
     return frozenset((*roles, "clock"))
@@ -141,8 +140,8 @@ def _may_be(cells: Sequence[pa.ChunkedArray], form: Sequence[Role]) -> bool:
     for column, role in zip(cells, form, strict=True):
         if role in ("date", "clock"):
             continue
-        numbers = all_numbers(column) if fits(column, role) else None
-        if numbers is None or not np.isfinite(numbers).all():
+        numbers = all_numbers(column)
+        if numbers is None or not may_be(numbers, role) or not np.isfinite(numbers).all():
             return False
         if role == "year" and numbers[0] < 100:
             # In two digits, a year looks like many a reading.
@@ -158,7 +157,7 @@ def _read(
         return None
     style = clock = None
     if form[0] == "date":
-        is_unnamed = form[1] == "clock" and _NUMBERED.fullmatch(names[0])
+        is_unnamed = form[1] == "clock" and is_numbered(names[0])
         style = date_style_of(cells[0], "date" if is_unnamed else names[0])
         clock = clock_style_of(cells[1], "time") if form[1] == "clock" else None
         is_of_day = len(cells[0].unique()) == len(cells[0])
@@ -167,7 +166,7 @@ def _read(
     parts = Parts(form, style or "text", clock or "text")
     whole = [column.combine_chunks() for column in cells]
     text = parts.joined(whole)
-    orders = _ORDERS if style in ("text", "digits") else ("ymd",)
+    orders = ORDERS if style in ("text", "digits") else ("ymd",)
     found: _Read | None = None
     for order in orders:
         times = read_written(text, order)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Order = Literal["dmy", "mdy", "ymd", "ydm"]
+ORDERS: tuple[Order, ...] = ("dmy", "mdy", "ymd")
+"""Those that people write by custom."""
 Span = tuple[int, int]
 """Begin and end of a number in a cell, in bytes."""
 
@@ -277,7 +279,7 @@ class Shape:
             return ("ymd",)
         if self.month is not None:
             return ("dmy", "ymd") if _length(self.c) == 2 else ("dmy",)
-        return ("dmy", "mdy", "ymd") if _length(self.c) == 2 else ("dmy", "mdy")
+        return ORDERS if _length(self.c) == 2 else ORDERS[:2]
 
     def year_of(self, order: Order) -> Span | None:
         """Where the year stands in cells whose date has an order."""
