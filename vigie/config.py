@@ -1,4 +1,4 @@
-"""Settings: the only module that reads the environment and ``.env``.
+"""Settings, read from the environment and ``.env`` by this module alone.
 
 The three MLflow variables keep MLflow's names; all others begin with ``VIGIE_``. Arguments given
 in code take precedence over the environment, and the environment over ``.env``.

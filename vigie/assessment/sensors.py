@@ -83,7 +83,7 @@ class Sensors:
         if compiled.rows.all_within(values, *self._surely_sound):
             return Examined(self, values, values, {})
         masks = faulty(values, self.names, self.ranges, self.magnitude)
-        bad = masks["missing"] | masks["out_of_range"] | masks["wrong_unit"]
+        bad = np.logical_or.reduce(list(masks.values()))
         return Examined(self, values, np.where(bad, np.nan, values), masks)
 
     @cached_property
@@ -93,7 +93,10 @@ class Sensors:
 
     @cached_property
     def _surely_sound(self) -> tuple[Floats, Floats]:
-        """Lower and upper limits within which a value breaks no rule, both (n_sensors,)."""
+        """Lower and upper limits within which a value breaks no rule, both (n_sensors,).
+
+        A value within them is never given to ``quality.faulty``, so each of its rules counts here.
+        """
         ranges = [self.ranges.get(name, (None, None)) for name in self.names]
         low = [-np.inf if low is None else low for low, _ in ranges]
         high = [np.inf if high is None else high for _, high in ranges]

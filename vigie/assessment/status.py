@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from vigie.assessment.timeline import Times
 from vigie.detectors import compiled
 from vigie.detectors.base import USUAL_SURPRISE, Floats
 from vigie.detectors.calibration.combination import combine
+from vigie.detectors.compiled.evidence import Level
 from vigie.models.anomaly_data import AssetState
 
 OFF_DELAY = 5
@@ -429,24 +429,6 @@ def _next_code(code: int, level: int) -> int:
         case Level.ODD if state <= watch or calm + 1 == OFF_DELAY:
             return OFF_DELAY * watch
     return OFF_DELAY * normal if state <= normal or calm + 1 == OFF_DELAY else code + 1
-
-
-class Level(IntEnum):
-    """The evidence at a reading; ``compiled.evidence.follow`` computes it."""
-
-    UNKNOWN = 0
-    NONE = 1
-    ODD = 2
-    """No evidence, but most of the latest readings are anomalies."""
-    WEAK = 3
-    DRIFTED = 4
-    """Strong evidence, and no evidence of a change."""
-    CHANGED = 5
-    """Strong evidence, and a change that is not certain."""
-    CHANGED_ANEW = 6
-    """Strong evidence of both."""
-    EASED = 7
-    """Evidence that is hardly stronger than it was before the alarm."""
 
 
 TRANSITIONS = np.array(

@@ -10,7 +10,7 @@ from pathlib import Path
 from vigie.child import Child, Parent
 from vigie.errors import TrackingError
 from vigie.registry.server import Server
-from vigie.registry.version import Version
+from vigie.registry.version import Version, by_names
 
 DOWNLOAD_TIMEOUT_S = 300.0
 
@@ -47,6 +47,10 @@ class ClientRegistry:
             for item in items
         ]
         return versions, {alias: int(number) for alias, number in (model.aliases or {}).items()}
+
+    def summary(self, names: Sequence[str]) -> object:
+        models = self._server.call(self._server.client.search_registered_models, by_names(names))
+        return list(models)
 
     def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         run = self._server.call(self._server.client.get_run, run_id)

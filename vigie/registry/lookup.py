@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vigie.errors import ModelNotFoundError, TrackingError
+from vigie.errors import ModelNotFoundError, TrackingError, TrackingUnavailableError
 from vigie.registry.client import ClientRegistry
 from vigie.registry.rest import RestRegistry
 from vigie.registry.server import Server
@@ -24,6 +24,12 @@ class Registry(Protocol):
         """Return the versions of a model, each in its own stage, and the number of each alias.
 
         Queried in this order, so that during a move a stage may have two holders, but never none.
+        """
+
+    def summary(self, names: Sequence[str]) -> object:
+        """Return what one request tells of some models: their newest versions, and their aliases.
+
+        It is another whenever a version is registered, moved or deleted, or an alias is set.
         """
 
     def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
@@ -67,6 +73,49 @@ def versions_and_aliases(server: Server, name: str) -> tuple[list[Version], dict
         ) from error
     versions.sort(key=lambda version: -version.version)
     return versions, {alias.lower(): number for alias, number in aliases.items()}
+
+
+class KnownVersions:
+    """The versions of some models, read again only after the registry has changed.
+
+    Reading them takes two requests for each model; to see that nothing has changed, one for all.
+
+    Parameters
+    ----------
+    server : Server
+        The registry's server.
+    """
+
+    def __init__(self, server: Server):
+        self._server = server
+        self._summary: object = None
+        self._known: dict[str, list[Version]] = {}
+
+    def check(self, names: Sequence[str]) -> None:
+        """Forget the versions of these models if the registry has changed since they were read.
+
+        Raises
+        ------
+        TrackingUnavailableError
+            If the server does not answer.
+        """
+        self._server.require()
+        try:
+            summary = registry_of(self._server).summary(names)
+        except TrackingUnavailableError:
+            raise
+        except TrackingError:
+            # MLflow before 3.0 has no search by several names.
+            summary = None
+        if summary is None or summary != self._summary:
+            self._known.clear()
+        self._summary = summary
+
+    def of(self, name: str) -> list[Version]:
+        """Return all versions of a model, as ``versions`` does."""
+        if name not in self._known:
+            self._known[name] = versions(self._server, name)
+        return self._known[name]
 
 
 def pick(

@@ -8,7 +8,7 @@ from typing import Any
 
 from vigie.registry import client
 from vigie.registry.server import Server
-from vigie.registry.version import Version
+from vigie.registry.version import Version, by_names
 
 MOST_AT_ONCE = "1000"
 PROXIED, OF_A_RUN = "mlflow-artifacts:", "runs:/"
@@ -44,6 +44,10 @@ class RestRegistry:
             for item in items
         ]
         return versions, {item["alias"]: int(item["version"]) for item in model.get("aliases", [])}
+
+    def summary(self, names: Sequence[str]) -> object:
+        query = {"filter": by_names(names), "max_results": MOST_AT_ONCE}
+        return self._server.get("registered-models/search", **query)
 
     def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         run = self._server.get("runs/get", run_id=run_id)["run"]

@@ -127,6 +127,11 @@ def choose(
     return matches[0]
 
 
+def by_names(names: Sequence[str]) -> str:
+    """Return MLflow's filter for the models with these names."""
+    return "name IN (" + ", ".join(f"'{name}'" for name in names) + ")"
+
+
 def archived(versions: Sequence[Version]) -> str:
     """Say that these versions are archived, as a part of a sentence."""
     if len(versions) == 1:

@@ -70,9 +70,9 @@ class RegistryFollower:
     confirmed : datetime or None
         Time of the last successful refresh, by this or an earlier process; None if there was none.
     problems : mapping of str to str
-        By registered name, why the registry's version does not serve.
+        By algorithm, why the registry's version does not serve.
     unserved : mapping of str to ModelNotFoundError
-        By registered name, that the registry has versions, but none to serve, with the remedy.
+        By algorithm, that the registry has versions, but none to serve, with the remedy.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class RegistryFollower:
         is_quiet: bool = False,
     ):
         self._settings, self._server, self._models = settings, server, models
+        self._known = lookup.KnownVersions(server)
         self._has_unsent, self._is_quiet = has_unsent, is_quiet
         self._refreshing = threading.Lock()
         self._is_current = False
@@ -194,6 +195,21 @@ class RegistryFollower:
         return last_served.read(self._settings.state_dir, self._server.masked_uri)
 
     def _follow(self) -> None:
+        """Serve the registry's versions, if it answers."""
+        try:
+            self._known.check(tuple(algorithms()))
+            self._serve_known()
+        except TrackingUnavailableError as error:
+            self._server.log_outage(error)
+            self.answers = False
+            if self.confirmed is None:
+                self.restore()
+            return
+        self.answers = True
+        self.confirmed = datetime.now(UTC)
+        self.save()
+
+    def _serve_known(self) -> None:
         """Serve the registry's versions; all changes take effect at once."""
         before = self._models.current.for_everything.served
         versions: dict[str, Version] = {}
@@ -204,7 +220,7 @@ class RegistryFollower:
         for name in algorithms():
             served = before.get(name)
             try:
-                versions_there = lookup.versions(self._server, name)
+                versions_there = self._known.of(name)
                 version = choose(versions_there, name)
                 if self._supersedes(version, served):
                     coming[name] = self._open_unless_refused(name, version)
@@ -216,12 +232,8 @@ class RegistryFollower:
                 self._following.pop(name, None)
                 if served is not None and served.version is not None:
                     going[name] = served
-            except TrackingUnavailableError as error:
-                self._server.log_outage(error)
-                self.answers = False
-                if self.confirmed is None:
-                    self.restore()
-                return
+            except TrackingUnavailableError:
+                raise
             except VigieError as error:
                 problems[name] = error
         staying = {name: served for name, served in before.items() if name not in going}
@@ -234,9 +246,6 @@ class RegistryFollower:
             reason = unserved.get(name, f"The registry has no version of '{name}' any more.")
             self._log(logging.WARNING, "%s has stopped serving. %s", name, reason)
         self.unserved = unserved
-        self.answers = True
-        self.confirmed = datetime.now(UTC)
-        self.save()
 
     def _supersedes(self, version: Version, served: Served | None) -> bool:
         """Whether the registry's version replaces the model that serves.

@@ -6,6 +6,7 @@ See ``vigie.detectors.calibration.combination`` and ``vigie.assessment.status`` 
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 
 import numpy as np
 from numba import boolean, float64, int64, uint8
@@ -18,6 +19,24 @@ USUAL_READINGS = 100.0
 """Readings over which the surprise of an asset is smoothed."""
 EXCESS = 0.7
 """Surprise in excess of the usual one that sustains an alarm: five times less probable."""
+
+
+class Level(IntEnum):
+    """The evidence at a reading."""
+
+    UNKNOWN = 0
+    NONE = 1
+    ODD = 2
+    """No evidence, but most of the latest readings are anomalies."""
+    WEAK = 3
+    DRIFTED = 4
+    """Strong evidence, and no evidence of a change."""
+    CHANGED = 5
+    """Strong evidence, and a change that is not certain."""
+    CHANGED_ANEW = 6
+    """Strong evidence of both."""
+    EASED = 7
+    """Evidence that is hardly stronger than it was before the alarm."""
 
 
 @compiled(
@@ -140,7 +159,7 @@ def follow(
     limits, limits_of_change : ndarray of shape (1, 2) or (n, 2)
         p-values below which evidence is weak and strong, for all readings or for each.
     transitions : ndarray of shape (n_codes, 8)
-        The next code by level of evidence; see ``vigie.assessment.status``. A code is ``n_calm``
+        The next code by ``Level`` of evidence; see ``vigie.assessment.status``. A code is ``n_calm``
         times the state, plus the calm readings.
     n_calm : int
         Calm readings that clear a state.
@@ -165,19 +184,22 @@ def follow(
     for i in range(len(p_values)):
         p, change = p_values[i], changes[i]
         own = i if len(limits) > 1 else 0
-        level = 0
+        level = Level.UNKNOWN
         if not math.isnan(p):
-            level = 3 if p < limits[own, 0] else 1
+            level = Level.WEAK if p < limits[own, 0] else Level.NONE
             if p < limits[own, 1]:
-                level = 4 + (not change >= limits_of_change[own, 0])
-                level += change < limits_of_change[own, 1]
+                level = Level.CHANGED
+                if change < limits_of_change[own, 1]:
+                    level = Level.CHANGED_ANEW
+                elif change >= limits_of_change[own, 0]:
+                    level = Level.DRIFTED
             surprise = -math.log10(p)
             if code // n_calm != alarm:
                 smoothed += (min(surprise, CREDIBLE) - smoothed) / USUAL_READINGS
-            elif level > 1 and surprise < smoothed + EXCESS and not math.isnan(change):
-                level = 7
-        if odd[i] and level < 2:
-            level = 2
+            elif level > Level.NONE and surprise < smoothed + EXCESS and not math.isnan(change):
+                level = Level.EASED
+        if odd[i] and level < Level.ODD:
+            level = Level.ODD
         usual[i] = smoothed
         before = code // n_calm
         code = transitions[0 if before in (bad_data, unknown_point) else code, level]
