@@ -90,6 +90,8 @@ def tracked(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     monkeypatch.setenv("MLFLOW_ENABLED", "true")
     monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
+    # Drawing takes longer than the rest of a training; tests of figures ask for them.
+    monkeypatch.setenv("VIGIE_FIGURES", "false")
     # On a busy machine a slow answer is no outage.
     monkeypatch.setenv("VIGIE_TRACKING_PATIENCE_S", "60")
     settings = Settings()

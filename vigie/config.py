@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     tracking_patience_s: float = Field(1.2, gt=0)
     """Seconds that a training waits for its record; then it continues, and the record is completed
     in the background. A healthy server needs a fifth of that."""
+    figures: bool = True
+    """False: runs get no figures. They cost more processor time than all else of a record."""
 
     contamination: float = Field(0.01, ge=1e-9, lt=0.5)
     """False-alarm rate for each reading, between 0 and 0.5: the share of healthy readings that may

@@ -3,6 +3,7 @@
 WINDOW = 5
 CHEAP = {
     "mlflow_enabled": False,
+    "figures": False,
     "n_estimators": 50,
     "epochs": 6,
     "encoder_layers": (8,),

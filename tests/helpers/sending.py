@@ -15,7 +15,7 @@ NAME = "one_class_svm"
 
 
 def train(settings: Settings, rows: np.ndarray) -> OneClassSVMService:
-    """Train on the first two sensors: of more, it takes most of the time to draw the figures."""
+    """Train on the first two sensors, which is quick."""
     service = OneClassSVMService(settings=settings)
     service.train(rows[:, :2])
     service.mlflow_service.flush(AT_MOST_S)

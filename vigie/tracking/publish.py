@@ -111,6 +111,7 @@ def write(
     parent: OpenRun | None,
     graphs: Path,
     server_address: str,
+    has_figures: bool,
     folder: Path,
     name: str,
 ) -> TrainingEntry:
@@ -128,6 +129,8 @@ def write(
         The cache of traced networks.
     server_address : str
         The server of the open run, without a password.
+    has_figures : bool
+        Whether the run gets figures.
     folder : Path
         Of the entry.
     name : str
@@ -146,9 +149,10 @@ def write(
     content_hash = write_model(
         record.model, record.X[:EXAMPLE_ROWS], files / record.artifact_path, name, graphs
     )
-    units = _units(record.source)
-    data = FigureData.of(record.model, record.X, record.scores, units, record.times)
-    data.save(folder / FIGURE_DATA)
+    if has_figures:
+        units = _units(record.source)
+        data = FigureData.of(record.model, record.X, record.scores, units, record.times)
+        data.save(folder / FIGURE_DATA)
     goes_into = None
     if parent is not None:
         goes_into = parent.ref(is_free=not parent.holds_training)
@@ -232,7 +236,8 @@ def send(
             end_time=training.ended_ms,
         )
     on_registered(version, run)
-    _send_figures(server, entry, path, run)
+    if (entry.folder / FIGURE_DATA).exists():
+        _send_figures(server, entry, path, run)
 
 
 def experiment_id(server: Server, name: str) -> str:

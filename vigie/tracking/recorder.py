@@ -161,9 +161,16 @@ class Recorder:
         parent = active_runs.current(self.server.uri)
         if parent is not None and nested:
             parent.holds_training = True
-        experiment, address = self._settings.mlflow_experiment_name, self.server.masked_uri
-        graphs = self._settings.state_dir / "networks"
-        write_entry = functools.partial(write, record, experiment, parent, graphs, address)
+        settings, address = self._settings, self.server.masked_uri
+        write_entry = functools.partial(
+            write,
+            record,
+            settings.mlflow_experiment_name,
+            parent,
+            settings.state_dir / "networks",
+            address,
+            settings.figures,
+        )
         written = self._write(write_entry, f"The training of {record.model_name}")
         if written is None:
             return None

@@ -27,6 +27,7 @@ ROW_MODELS = ["isolation_forest", "one_class_svm"]
 MODELS = [*ROW_MODELS, "vector_autoregression", "lstm_autoencoder"]
 WINDOW = 5
 CHEAP = {
+    "figures": False,
     "n_estimators": 25,
     "epochs": 2,
     "encoder_layers": (8,),

@@ -27,6 +27,7 @@ from vigie.services.lstm_autoencoder_service import LSTMAutoencoderService
 from vigie.services.mlflow_service import MLflowService
 
 CHEAP = {
+    "VIGIE_FIGURES": "false",
     "VIGIE_N_ESTIMATORS": "25",
     "VIGIE_EPOCHS": "2",
     "VIGIE_ENCODER_LAYERS": "8",

@@ -49,7 +49,13 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 def test_what_is_sent_later_is_what_would_have_been_sent_at_once(behind, healthy):
     """The same run, with the times of the training, and the same version."""
-    small = {"epochs": 3, "encoder_layers": (4,), "decoder_layers": (4,), "sequence_length": 3}
+    small = {
+        "epochs": 3,
+        "encoder_layers": (4,),
+        "decoder_layers": (4,),
+        "sequence_length": 3,
+        "figures": True,
+    }
 
     def record(settings: Settings) -> None:
         service = LSTMAutoencoderService(settings=settings)
@@ -113,7 +119,7 @@ def test_a_program_that_ends_at_once_leaves_nothing_in_the_journal(behind, healt
     np.save(tmp_path / "rows.npy", healthy)
     done = subprocess.run(
         [sys.executable, "-c", LAST_WORDS, str(tmp_path / "rows.npy")],
-        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},
+        env={**os.environ, "MLFLOW_TRACKING_URI": server.uri, "VIGIE_FIGURES": "true"},
         capture_output=True,
         text=True,
         timeout=4 * AT_MOST_S,
@@ -191,7 +197,7 @@ def test_what_cannot_even_be_set_aside_keeps_no_other_back(behind, healthy):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_an_entry_that_the_disk_has_damaged_is_not_sent_in_part(damage, behind, healthy):
     settings, server = behind(0, "gone")
-    train(settings, healthy)
+    train(settings.model_copy(update={"figures": True}), healthy)
     [entry] = MLflowService(settings).outbox.waiting()
     pattern, spoil = DAMAGES[damage]
     spoil(next(entry.folder.rglob(pattern)))

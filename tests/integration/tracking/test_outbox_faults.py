@@ -113,6 +113,7 @@ def test_trainings_under_faults_at_random_are_all_there_once(behind, healthy):
 
 def test_sending_that_breaks_at_every_request_in_turn_ends_with_one_run(behind, healthy):
     settings, server = behind(0, "unanswered")
+    settings = settings.model_copy(update={"figures": True})
     train(settings, healthy)
     for after in count():
         server.left = after

@@ -184,7 +184,7 @@ def test_a_server_that_falls_silent_in_the_middle_is_not_waited_for(
 def test_what_is_still_on_its_way_is_visible_and_arrives(train, failing, tracked, healthy):
     server = failing(tracked.mlflow_tracking_uri, 6, "slow")
     settings = tracked.model_copy(
-        update={"mlflow_tracking_uri": server.uri, "tracking_patience_s": 1.0}
+        update={"mlflow_tracking_uri": server.uri, "tracking_patience_s": 1.0, "figures": True}
     )
     service = AnomalyDetectionService(settings)
     names = ["one_class_svm"]
