@@ -77,9 +77,30 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session")
+def new_state(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Make folders of state that share traced networks: to trace one takes seconds."""
+    of_all_workers = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        of_all_workers = of_all_workers.parent
+    networks = of_all_workers / "networks"
+    networks.mkdir(exist_ok=True)
+
+    def make(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        (folder / "networks").symlink_to(networks)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def tracked(
-    mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    mlflow_uri: str,
+    new_state: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Settings:
     """Settings of a process with an MLflow server: an experiment of its own, no models yet.
 
@@ -89,7 +110,7 @@ def tracked(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", experiment)
     monkeypatch.setenv("MLFLOW_ENABLED", "true")
-    monkeypatch.setenv("VIGIE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("VIGIE_STATE_DIR", str(new_state(tmp_path / "state")))
     # Drawing takes longer than the rest of a training; tests of figures ask for them.
     monkeypatch.setenv("VIGIE_FIGURES", "false")
     # On a busy machine a slow answer is no outage.

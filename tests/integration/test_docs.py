@@ -75,6 +75,7 @@ FENCE = re.compile(
 LANGUAGES = {"bash", "console", "ini", "json", "python", "text"}
 CRITICALITY = {"low", "medium", "high", "critical"}
 SMALL: dict[str, Any] = {
+    "figures": False,
     "n_estimators": 25,
     "epochs": 2,
     "encoder_layers": "8",
@@ -259,7 +260,7 @@ def test_getting_started_prints_what_it_shows(
     for file in STARTED.parent.glob("*.csv"):
         shutil.copy(file, file.name)
     monkeypatch.setenv("COLUMNS", "80")
-    for name in set(SMALL) - {"tracking_patience_s"}:
+    for name in set(SMALL) - {"tracking_patience_s", "figures"}:
         monkeypatch.delenv(f"VIGIE_{name.upper()}")
 
     read(STARTED, Reader(Settings(), service, lambda: capsys.readouterr().out))

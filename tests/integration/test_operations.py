@@ -23,7 +23,7 @@ from quick_training import CHEAP
 from vigie import samples
 from vigie.cli.doctor import examine
 from vigie.config import Settings
-from vigie.local import await_health, mlflow_server
+from vigie.local import await_health
 from vigie.local import running as process_running
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.mlflow_service import MLflowService
@@ -122,7 +122,7 @@ def test_one_machine_that_has_lost_everything_answers_the_same_from_its_backup(
 ) -> None:
     port = new_port()
     settings = Settings(mlflow_tracking_uri=f"http://127.0.0.1:{port}", **QUICK)
-    with mlflow_server(settings):
+    with forked_server(port, Path(".vigie").resolve()):
         train_and_promote(settings)
         with running(settings) as service:
             answer = answered(service, READINGS)
@@ -174,7 +174,8 @@ def test_on_postgresql_and_s3_an_empty_cache_and_a_lost_database_change_no_answe
     s3.empty(bucket)
     shell("Restore PostgreSQL and S3", tools)
 
-    with mlflow_as_under("PostgreSQL and S3", port, stores), running(settings) as service:
+    again = forked_server(port, Path("again").resolve(), database, bucket, s3.environment)
+    with again, running(settings) as service:
         assert answered(service, READINGS[-1:]) == answer
 
 

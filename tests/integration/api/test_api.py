@@ -371,13 +371,16 @@ class Plant:
 
 @pytest.fixture(scope="module")
 def plant(
-    running: Running, mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory
+    running: Running,
+    mlflow_uri: str,
+    new_state: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Plant]:
     """A service with all detectors trained over HTTP, and promoted from elsewhere."""
     settings = Settings(
         mlflow_tracking_uri=mlflow_uri,
         mlflow_experiment_name="the-plant",
-        state_dir=tmp_path_factory.mktemp("state"),
+        state_dir=new_state(tmp_path_factory.mktemp("plant") / "state"),
         tracking_patience_s=60,
         **CHEAP,
     )

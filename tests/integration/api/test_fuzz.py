@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 Running = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
-BODIES = int(os.environ.get("FUZZED_BODIES", "3000"))
+BODIES = int(os.environ.get("FUZZED_BODIES", "1500"))
 TRAININGS = 4
 """Over HTTP; each is a process of its own."""
 INSPECTED = int(os.environ.get("INSPECTED_TABLES", "10"))
@@ -191,7 +191,7 @@ def test_millions_of_values_are_refused_unread(plant, path, text):
 @pytest.mark.parametrize(
     "asked",
     [
-        ("--exclude-path-regex=train|inspect", "--max-examples=60"),
+        ("--exclude-path-regex=train|inspect", "--max-examples=30"),
         # Each costs a process, so only some.
         ("--include-path-regex=inspect", "--phases=examples,coverage"),
         # Whatever stands in it, a text is a file.

@@ -528,17 +528,18 @@ class Workplace:
 
 
 @pytest.fixture(scope="module")
-def workplace(shell: Shell, mlflow_uri: str) -> Workplace:
+def workplace(shell: Shell, mlflow_uri: str, new_state: Callable[[Path], Path]) -> Workplace:
     """A place where nothing has been trained yet."""
     settings = Settings(
         mlflow_tracking_uri=mlflow_uri,
         mlflow_experiment_name="the-command-line",
         tracking_patience_s=60,
+        figures=False,
         epochs=2,
         encoder_layers=(8,),
         decoder_layers=(8,),
         sequence_length=5,
-        state_dir=shell.folder / "state-of-the-tests",
+        state_dir=new_state(shell.folder / "state-of-the-tests"),
     )
     client = MLflowService(settings).server.client
     for model in client.search_registered_models():

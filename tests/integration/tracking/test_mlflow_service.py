@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +80,15 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def settings(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(
+    mlflow_uri: str,
+    new_state: Callable[[Path], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
     return Settings(
         mlflow_tracking_uri=mlflow_uri,
         mlflow_experiment_name="what-a-training-leaves",
-        state_dir=tmp_path_factory.mktemp("state"),
+        state_dir=new_state(tmp_path_factory.mktemp("trainings") / "state"),
         tracking_patience_s=60,
         **CHEAP,
     )
