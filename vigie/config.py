@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     login."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names to which the service answers besides localhost, separated by commas: those that a
+    reverse proxy sends as Host; * for any. Needed where VIGIE_HOST is this machine only; elsewhere
+    every name is answered unless some are given."""
     root_path: str = ""
     """Path under which a reverse proxy serves the API, such as /vigie. The proxy may strip it or
     not."""
@@ -270,6 +274,22 @@ class Settings(BaseSettings):
                 "or 0.0.0.0 for every interface"
             )
         return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _read_hosts(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(filter(None, value))
+        if wrong := [n for n in names if n != "*" and not (HOST.fullmatch(n) or _is_ipv6(n))]:
+            raise ValueError(
+                f"Names are expected, without http:// and port, separated by commas; {wrong[0]!r} "
+                "is none"
+            )
+        return names
 
     @field_validator("root_path")
     @classmethod

@@ -19,7 +19,7 @@ from fastapi.responses import RedirectResponse
 from vigie import __version__
 from vigie.api import document, pages, problems
 from vigie.api.executor import BatchExecutor
-from vigie.api.middleware import BodyLimit, HeadAsGet, RootPath
+from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, RootPath
 from vigie.api.routes import anomalies, tables
 from vigie.config import Settings
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -80,6 +80,7 @@ def create_app(
     app.add_middleware(HeadAsGet)
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
+    app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
     document.install(app)
     if not dependencies:

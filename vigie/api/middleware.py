@@ -1,14 +1,91 @@
-"""ASGI middleware: a limit on bodies, HEAD requests, and a root path."""
+"""ASGI middleware: the host of a request, a limit on bodies, HEAD requests, and a root path."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from http import HTTPStatus
+from ipaddress import ip_address
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vigie.api import problems
+
 MOST_AT_ONCE = 8
 """Limit of the memory for request bodies, in bodies of the largest size."""
+
+HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+"""A Host header's value (RFC 9112, 3.2): a name or address, and perhaps a port."""
+LOOPBACK_NAME = "localhost"
+MOST_KNOWN = 100
+"""Values of Host that are remembered as valid."""
+
+
+class HostCheck:
+    """Refuse a request without one valid Host, or for a host that this service is not.
+
+    A page in a browser can have a name of its own lead to 127.0.0.1, and would then read what the
+    service answers (DNS rebinding). The browser sends that name as Host. A service that only its
+    own machine reaches therefore answers to loopback names and addresses, and to ``allowed``.
+
+    Parameters
+    ----------
+    app : ASGI application
+        The application behind it.
+    host : str
+        The address that the service listens on.
+    allowed : collection of str
+        Further names to which it answers. ``*`` is any. If given, a service on another address
+        answers to these and loopback ones only.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, allowed: Collection[str] = ()):
+        self.app = app
+        self._is_open = "*" in allowed or not (allowed or _is_loopback(host))
+        self._allowed = {name.lower().rstrip(".") for name in allowed}
+        self._known: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            # Few clients send many hosts, and nearly every request has the last one's.
+            if len(hosts) != 1 or hosts[0] not in self._known:
+                try:
+                    self._check(hosts, scope["http_version"])
+                except HTTPException as error:
+                    response = problems.http_problem(
+                        HTTPStatus(error.status_code), error.detail, problems.path_of(scope)
+                    )
+                    await response(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+    def _check(self, hosts: list[bytes], version: str) -> None:
+        if len(hosts) != 1:
+            if hosts or version == "1.1":
+                raise HTTPException(
+                    HTTPStatus.BAD_REQUEST, f"One Host header is expected, and not {len(hosts)}."
+                )
+            return
+        if not (parts := HOST.fullmatch(hosts[0])):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "The Host header is no name or address.")
+        name = parts[1].decode("ascii").lower().rstrip(".")
+        if not (self._is_open or name in self._allowed or _is_loopback(name)):
+            raise HTTPException(
+                HTTPStatus.MISDIRECTED_REQUEST, f"The service does not answer to {name[:100]!r}."
+            )
+        if len(self._known) < MOST_KNOWN:
+            self._known.add(hosts[0])
+
+
+def _is_loopback(name: str) -> bool:
+    if name == LOOPBACK_NAME or name.endswith(f".{LOOPBACK_NAME}"):
+        return True
+    try:
+        return ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class BodyLimit:

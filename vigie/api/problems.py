@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Scope
 
 from vigie import errors
 
@@ -42,6 +43,8 @@ REMEDY: dict[HTTPStatus, str] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Send fewer rows at once, or raise VIGIE_MAX_BODY_BYTES.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send uncompressed JSON with Content-Type: "
     "application/json.",
+    HTTPStatus.MISDIRECTED_REQUEST: "Use the service's own address, such as localhost, or add the "
+    "name to VIGIE_ALLOWED_HOSTS if a proxy sends it.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Send data in the body, and fewer headers.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Try again in a few seconds.",
 }
@@ -107,9 +110,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _internal_error)
 
 
-def path_of(request: Request) -> str:
+def path_of(scope: Scope) -> str:
     """Return the path of a request as it was sent: a URI reference, as RFC 9457 requires."""
-    path: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return path.decode("ascii")
 
 
@@ -121,14 +124,14 @@ async def _vigie_error(request: Request, error: Exception) -> Response:
     message, remedy = error.message, error.remedy
     for kind, public_message in OUTWARD.items():
         if isinstance(error, kind):
-            logger.warning("%s could not be answered. %s", path_of(request), error)
+            logger.warning("%s could not be answered. %s", path_of(request.scope), error)
             message, remedy = public_message, "Run `vigie doctor` on the service's machine."
     return problem(
         status,
         "-".join(words).lower(),
         " ".join(words).capitalize(),
         f"{error.field}: {message}" if error.field else message,
-        path_of(request),
+        path_of(request.scope),
         field=error.field,
         remedy=remedy,
         errors=(error.faults or None) if isinstance(error, errors.InvalidDataError) else None,
@@ -139,7 +142,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     remedy = error.remedy if isinstance(error, UnsupportedBody) else None
-    return http_problem(status, error.detail, path_of(request), error.headers, remedy)
+    return http_problem(status, error.detail, path_of(request.scope), error.headers, remedy)
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:
@@ -150,12 +153,12 @@ async def _disconnected(request: Request, error: Exception) -> Response:
 async def _internal_error(request: Request, error: Exception) -> Response:
     """Answer an unexpected error with an incident id; the log has the traceback under it."""
     incident = uuid.uuid4().hex
-    logger.error("Incident %s at %s", incident, path_of(request), exc_info=error)
+    logger.error("Incident %s at %s", incident, path_of(request.scope), exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal-error",
         "Internal error",
         f"The service failed; the request is not at fault. See its log, incident {incident}.",
-        path_of(request),
+        path_of(request.scope),
         incident=incident,
     )
