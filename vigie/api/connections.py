@@ -1,17 +1,20 @@
 """Connections with a timeout for slow clients, which uvicorn lacks.
 
-They also send the head of a response together with its body. uvicorn sends the head by itself,
-which costs a system call here and wakes the client twice.
+They also answer what uvicorn and httptools get wrong: a request that offers an upgrade, one that
+the client sends before it closes its side, and what is no request behind one that is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Sized
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
 
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from vigie.api.problems import http_problem
@@ -54,21 +57,41 @@ class Connection(HttpToolsProtocol):
         self._received = 0
         self._unsent: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._refusal = HTTPStatus.BAD_REQUEST, "This is not an HTTP request."
+        self._running: RequestResponseCycle | None = None
+        self._reason = HTTPStatus.BAD_REQUEST, "This is not an HTTP request."
+        self._refusal: tuple[HTTPStatus, str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = OneByOne(self.transport, self.pipeline)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._abandon()
         super().connection_lost(exc)
         self._stop_timer()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer what came completely before the client closed its side (RFC 9112, 9.6)."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        if self._awaited is Awaited.NOTHING:
+            self.cycle.keep_alive = False
+        elif self._refusal is None:
+            self._refuse(HTTPStatus.BAD_REQUEST, "The request ended before it was complete.")
+        return True
+
     def data_received(self, data: bytes) -> None:
-        in_head = self._awaited is Awaited.HEAD
+        if self._refusal is not None:
+            return
+        self._unset_keepalive_if_required()
         self._chunk = len(data)
         self._received += self._chunk
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(*self._reason)
+            return
         if self._awaited is Awaited.NOTHING:
             if self._timer is not None and not self.flow.write_paused:
                 self._stop_timer()
@@ -77,30 +100,40 @@ class Connection(HttpToolsProtocol):
         elif not self.transport.is_closing():
             if self._timer is None:
                 self._start_timer()
-            self._head = self._head + len(data) if in_head and self._awaited is Awaited.HEAD else 0
-            if self._head > LARGEST_HEAD:
+            self._head += self._chunk
+            if self._awaited is Awaited.HEAD and self._head > LARGEST_HEAD:
                 self._refuse(*_head_too_large())
 
     def on_message_begin(self) -> None:
         self._awaited = Awaited.HEAD
+        # It counts from the next chunk on: this one may have begun with other requests.
+        self._head = -self._chunk
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._awaited = Awaited.BODY
-        if self._chunk > LARGEST_HEAD:
-            fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if len(self.url) + fields > LARGEST_HEAD:
-                self._refusal = _head_too_large()
-                raise ValueError
-        before = self.cycle
+        fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.url) + fields > LARGEST_HEAD:
+            self._reason = _head_too_large()
+            raise ValueError
+        if self.parser.should_upgrade():
+            # The parser would take the body for the other protocol's: see _parse.
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("CONNECT names no resource of this server")
+            return
         super().on_headers_complete()
-        # A response to HEAD has no body with which to send the head.
-        if self.cycle is not before and self.scope["method"] != "HEAD":
-            self.cycle.transport = JoinedTransport(self.cycle)
+        self._awaited = Awaited.BODY
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._awaited = Awaited.NOTHING
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if is_last and self._refusal is not None and not self.transport.is_closing():
+            self._send_refusal()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -108,11 +141,29 @@ class Connection(HttpToolsProtocol):
         if self._timer is None:
             self._start_timer()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: an unsupported upgrade is ignored, as RFC 9110 allows."""
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(*self._refusal)
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; a request that offers an upgrade is parsed as if it had not.
+
+        Java's client and ``curl --http2`` offer one with each request, and a server may ignore it
+        (RFC 9110, 7.8). httptools cannot: it takes what follows the headers for another protocol.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+            version = self.parser.get_http_version().encode()
+            lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+            lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+            data = rest
 
     def _start_timer(self) -> None:
         self._received = 0
@@ -152,18 +203,49 @@ class Connection(HttpToolsProtocol):
     def _check_sending(self) -> None:
         unsent, before = self.transport.get_write_buffer_size(), self._unsent
         if before is not None and unsent > before - SLOWEST * self.patience_s:
+            self._abandon()
             self.transport.abort()
             return
         self._unsent = unsent
         self._start_timer()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Send an error for an incomplete or invalid request, and close the connection."""
+        """Refuse an incomplete or invalid request, after the responses to those before it."""
+        self._refusal = status, detail
+        if self._awaited is Awaited.BODY and self.pipeline:
+            # It waits for others, so nobody has begun to answer it.
+            self.pipeline.popleft()
+        elif self._awaited is Awaited.BODY or self.cycle is None or self.cycle.response_complete:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        """Send the refusal, unless a response has begun, and close the connection.
+
+        A connection that is closed while the client sends is reset, and the client loses the
+        response. So only our side closes, and what still comes is discarded.
+        """
+        assert self._refusal is not None
+        is_begun = self._awaited is Awaited.BODY and self.cycle.response_started
+        self._abandon()
+        self.cycle = None  # type: ignore[assignment]
+        if is_begun:
+            self.transport.close()
+            return
+        status, detail = self._refusal
         response = http_problem(status, detail, None, {"Connection": "close"})
         lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
         lines += [b"%s: %s" % header for header in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
-        self.transport.close()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._stop_timer()
+        self._timer = self.loop.call_later(self.patience_s, self.transport.abort)
+
+    def _abandon(self) -> None:
+        """Let the application find out that nobody reads the response it works on."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def _start_keep_alive(self) -> None:
         """Start uvicorn's keep-alive timer if the response preceded the end of the request."""
@@ -173,34 +255,16 @@ class Connection(HttpToolsProtocol):
         )
 
 
-class JoinedTransport(asyncio.Transport):
-    """A transport for one response that sends its head with the first part of its body.
+class OneByOne(FlowControl):
+    """Flow control that reads no more requests while others wait; uvicorn would queue them all."""
 
-    Parameters
-    ----------
-    cycle : RequestResponseCycle
-        The request and its response.
-    """
+    def __init__(self, transport: asyncio.Transport, waiting: Sized):
+        super().__init__(transport)
+        self._waiting = waiting
 
-    def __init__(self, cycle: RequestResponseCycle):
-        self._cycle, self._transport = cycle, cycle.transport
-        self._head: bytes | None = None
-
-    def write(self, data: Any) -> None:
-        if self._head is None and self._cycle.response_started:
-            self._head = data
-        else:
-            # "100 Continue" comes before the head, and must not be delayed.
-            self._transport.write(self._head + data if self._head else data)
-            self._head = self._head and b""
-
-    def close(self) -> None:
-        if self._head:
-            self.write(b"")
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 def patient_for(seconds: float) -> type[Connection]:

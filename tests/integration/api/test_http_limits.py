@@ -7,9 +7,11 @@ import json
 import re
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -32,11 +34,17 @@ ONE = '{"asset_id": "pump", "features": {"rms": 1.0}}'
 
 
 @pytest.fixture(scope="module")
-def api(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The service's folder."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def api(running: Running, state: Path) -> Iterator[httpx.Client]:
     """A service that nobody has trained, and that soon loses patience."""
     settings = Settings(
         mlflow_enabled=False,
-        state_dir=tmp_path_factory.mktemp("state"),
+        state_dir=state,
         max_body_bytes=MAX_BODY,
         client_patience_s=PATIENCE_S,
     )
@@ -59,7 +67,11 @@ def connect(api: httpx.Client) -> Iterator[Callable[[], socket.socket]]:
 
 
 def head(path: str = "/detect", method: str = "POST", **headers: object) -> bytes:
-    lines = [f"{method} {PREFIX}{path} HTTP/1.1", "Host: vigie", "Content-Type: application/json"]
+    lines = [
+        f"{method} {PREFIX}{path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+    ]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -141,7 +153,107 @@ def test_what_follows_a_body_that_is_longer_than_it_says_is_no_request(connect):
     connection = connect()
     connection.sendall(head(Content_Length=len(ONE)) + ONE.encode() + b" and so on\r\n\r\n")
     answers = rest_of(connection)
-    assert status_of(answers[answers.rindex(b"HTTP/1.1 ") :]) == 400
+    first, second = (b"HTTP/1.1 " + answer for answer in answers.split(b"HTTP/1.1 ")[1:])
+    assert (status_of(first), status_of(second)) == (503, 400)
+
+
+def test_garbage_is_refused_after_all_requests_before_it(connect):
+    connection = connect()
+    whole = head(Content_Length=len(ONE)) + ONE.encode()
+    connection.sendall(whole * 3 + b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", rest_of(connection)) == [b"503"] * 3 + [b"400"]
+
+
+def test_a_bad_chunk_is_refused_after_the_request_before_it(connect):
+    connection = connect()
+    whole = head(Content_Length=len(ONE)) + ONE.encode()
+    connection.sendall(whole + head(Transfer_Encoding="chunked") + b"nonsense\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", rest_of(connection)) == [b"503", b"400"]
+
+
+# As Java's HttpClient and `curl --http2` send it.
+H2C = {"Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAEAAEAA", "Upgrade": "h2c"}
+HEALTH = head("/health", "GET")
+
+
+@pytest.mark.parametrize("body", [ONE.encode(), HEALTH], ids=["reading", "request"])
+@pytest.mark.parametrize("in_two", [False, True])
+def test_a_body_is_read_though_an_upgrade_is_offered(connect, body, in_two):
+    connection = connect()
+    told = head(Content_Length=len(body), **H2C)
+    if in_two:
+        connection.sendall(told)
+        # The head has come, and been parsed.
+        assert not select.select([connection], [], [], PATIENCE_S / 4)[0]
+        connection.sendall(body)
+    else:
+        connection.sendall(told + body)
+    # A body that looks like a request is none: it gets no answer of its own.
+    assert status_of(rest_of(connection)) == (503 if body != HEALTH else 422)
+
+
+def test_a_body_in_chunks_is_read_though_an_upgrade_is_offered_and_so_is_the_next(connect):
+    connection = connect()
+    chunked = head(Transfer_Encoding="chunked", **H2C)
+    chunked += b"%x\r\n%s\r\n0\r\n\r\n" % (len(ONE), ONE.encode())
+    connection.sendall(chunked * 2 + head("/health", "GET", **H2C) * 2000)
+    statuses = re.findall(rb"HTTP/1.1 (\d+)", rest_of(connection))
+    assert statuses == [b"503"] * 2 + [b"200"] * 2000
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (head(Content_Length=len(ONE)) + ONE.encode(), [b"503"]),
+        (head(Content_Length=len(ONE)) + ONE.encode() + HEALTH, [b"503", b"200"]),
+        (HEALTH + head(Content_Length=len(ONE)) + b"{", [b"200", b"400"]),
+        (head(Content_Length=len(ONE)) + b"{", [b"400"]),
+        (HEALTH[:-2], []),
+    ],
+)
+def test_what_came_whole_is_answered_to_a_client_that_sends_no_more(connect, sent, statuses):
+    connection = connect()
+    connection.sendall(sent)
+    connection.shutdown(socket.SHUT_WR)
+    assert re.findall(rb"HTTP/1.1 (\d+)", rest_of(connection)) == statuses
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("Host: localhost", 200),
+        ("host:LOCALHOST.:8084", 200),
+        ("Host: vigie.localhost", 200),
+        ("Host: 127.0.0.1:1", 200),
+        ("Host: [::1]:8084", 200),
+        ("Accept: */*", 400),
+        ("Host: localhost\r\nHost: localhost", 400),
+        ("Host: a b", 400),
+        ("Host: localhost/", 400),
+        ("Host: user@localhost", 400),
+        # As a page sends it whose name has been made to lead here.
+        ("Host: attacker.example:8084", 421),
+        ("Host: 127.0.0.1.attacker.example", 421),
+        ("Host: localhost.attacker.example", 421),
+        ("Host: [2001:db8::1]", 421),
+        ("Host: 192.0.2.1", 421),
+        ("Host:", 421),
+    ],
+)
+def test_a_request_has_one_host_and_it_is_this_machine(connect, lines, status):
+    connection = connect()
+    request = f"GET {PREFIX}/health HTTP/1.1\r\n{lines}\r\nConnection: close\r\n\r\n"
+    connection.sendall(request.encode())
+    answer = rest_of(connection)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    if status != 200:
+        assert status_of(answer) == status
+
+
+def test_an_old_client_needs_no_host(connect):
+    connection = connect()
+    connection.sendall(f"GET {PREFIX}/health HTTP/1.0\r\n\r\n".encode())
+    assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_whoever_is_answered_before_all_was_sent_cannot_go_on_sending_for_ever(connect):
@@ -161,12 +273,33 @@ def test_whoever_has_sent_all_after_the_answer_is_not_kept_for_ever(connect):
 def test_whoever_takes_no_answers_is_not_kept_for_ever(connect):
     connection = connect()
     connection.settimeout(PATIENCE_S)
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: vigie\r\n\r\n" * 500_000
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500_000
     with pytest.raises((TimeoutError, ConnectionError)):
         connection.sendall(asked)
     ended = select.poll()
     ended.register(connection, select.POLLHUP)
     assert ended.poll(60_000)
+
+
+def test_the_log_has_nothing_of_what_clients_do_wrong(api, connect, state):
+    before = (state / "vigie.log").read_text()
+    page = b"GET /assets/api-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    never_read = connect()
+    never_read.settimeout(PATIENCE_S)
+    with suppress(TimeoutError):
+        never_read.sendall(page * 500_000)
+    for sent in (b"\x00\r\n\r\n", page + b"\x00\r\n\r\n", page * 2 + b"\x00\r\n\r\n", page):
+        connection = connect()
+        connection.sendall(sent)
+        connection.recv(1)
+        # Closed with a reset, in the middle of the answer.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    ended = select.poll()
+    ended.register(never_read, select.POLLHUP)
+    assert ended.poll(60_000)
+    assert api.get("/health").status_code == 200
+    assert (state / "vigie.log").read_text() == before
 
 
 def test_a_slow_body_that_gets_on_is_waited_for(connect):
@@ -231,6 +364,12 @@ def test_headers_beyond_all_measure_are_refused(connect, told):
     assert status_of(rest_of(connection)) == 431
 
 
+def test_a_client_that_sends_all_its_headers_before_it_reads_hears_that_they_are_too_large(connect):
+    connection = connect()
+    connection.sendall(head(X_Long="a" * 10 * LARGEST_HEAD))
+    assert status_of(rest_of(connection)) == 431
+
+
 def test_an_address_beyond_all_measure_is_refused(connect):
     connection = connect()
     connection.sendall(head("/" + "a" * 2 * LARGEST_HEAD, "GET"))
@@ -240,7 +379,7 @@ def test_an_address_beyond_all_measure_is_refused(connect):
 @pytest.mark.parametrize(
     "request_line",
     [
-        b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n b\r\n",
         b"hello\r\n",
         b"BREW /coffee HTTP/1.1\r\n",
         b"GET /\xff HTTP/1.1\r\n",
@@ -266,7 +405,7 @@ def test_what_is_no_http_is_a_problem_and_no_more(connect, request_line):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("query", [b"", b"?\xff=\xfe", b"?a=%ff%00"])
-@pytest.mark.parametrize("host", [b"vigie", b"[::1", b"a b:99999", b"\xff"])
+@pytest.mark.parametrize("host", [b"localhost", b"[::1", b"a b:99999", b"\xff"])
 def test_an_odd_address_is_not_found(connect, target, query, host):
     connection = connect()
     line = b"GET " + PREFIX.encode() + target.encode() + query + b" HTTP/1.1\r\n"
