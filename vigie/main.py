@@ -54,7 +54,7 @@ def create_app(
         _share_the_interpreter()
         follower = asyncio.create_task(_follow_registry(service, settings.registry_poll_s))
         with (
-            _on_termination(service.stop_training),
+            _on_termination(service.stop),
             BatchExecutor(service.n_turns_at_once) as app.state.executor,
         ):
             yield

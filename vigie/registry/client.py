@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vigie.child import Child, Parent
+from vigie.detectors.trained import MOST_BYTES
 from vigie.errors import TrackingError
 from vigie.registry.server import Server
 from vigie.registry.version import Version, by_names
@@ -81,10 +83,13 @@ def download(server: Server, uri: str, target: Path) -> Path:
 
 def download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
     """Download artifacts in a child process, so that this one need not import MLflow's client."""
+    from vigie.registry.bounds import ended_by_interrupt
+
     child = Child(run_download)
     try:
         child.send(Download(server.uri, uri, target))
-        path: Path | None = child.receive(DOWNLOAD_TIMEOUT_S)
+        with ended_by_interrupt(child.kill):
+            path: Path | None = child.receive(DOWNLOAD_TIMEOUT_S)
         if path is None:
             raise TrackingError(f"The download process {child.describe_exit()}")
     except TimeoutError as error:
@@ -97,6 +102,7 @@ def download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
 def run_download(parent: Parent, request: Download) -> None:
     """Download artifacts, and send their path; runs in the child process."""
     parent.on_stop(lambda: os._exit(1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
     # Standard error is the service's log, where a progress bar is noise.
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     parent.send(download(Server(request.server_uri), request.uri, request.target))

@@ -21,6 +21,8 @@ NEED_THE_CLIENT = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_
 CHUNK = 1024 * 1024
 TIMEOUT_S = (2.0, 20.0)
 """To connect, and to wait for the next bytes of a response."""
+ANSWER_S, DOWNLOAD_S = 20.0, 600.0
+"""For a whole answer, and for a whole artifact."""
 
 
 def is_supported() -> bool:
@@ -43,20 +45,47 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
     Raises
     ------
     requests.RequestException
-        If no response arrives, or a successful one that is not JSON.
+        If no response arrives in time, or a successful one that is not JSON or beyond the bounds.
     """
-    import requests
+    from vigie.registry import bounds
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/{endpoint}"
-    response = requests.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
-    try:
-        body = response.json() if response.content else {}
-    except requests.JSONDecodeError:
-        if response.ok:
-            raise
-        # Proxies and authentication plugins answer errors as HTML or text.
-        body = {}
+    with bounds.within(ANSWER_S), bounds.bounded_session() as session:
+        response = session.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
+        try:
+            body = bounds.parsed(response.content) if response.content else {}
+        except bounds.BadAnswer:
+            if response.ok:
+                raise
+            # Proxies and authentication plugins answer errors as HTML or text.
+            body = {}
     return response.status_code, body if isinstance(body, dict) else {}
+
+
+def probe(uri: str, timeout: tuple[float, float]) -> int:
+    """Return the status of the server's ``/health``.
+
+    Parameters
+    ----------
+    uri : str
+        The tracking URI.
+    timeout : tuple of float
+        Seconds to connect, and then to receive the headers of the response.
+
+    Raises
+    ------
+    requests.RequestException
+        If no response arrives in time.
+    """
+    from vigie.registry import bounds
+
+    # stream: the headers suffice, and the timeout does not limit a slow body.
+    with (
+        bounds.within(sum(timeout)),
+        bounds.bounded_session() as session,
+        session.get(f"{uri.rstrip('/')}/health", timeout=timeout, stream=True) as response,
+    ):
+        return response.status_code
 
 
 def download(uri: str, path: str, target: Path, most_bytes: int) -> int:
@@ -71,19 +100,23 @@ def download(uri: str, path: str, target: Path, most_bytes: int) -> int:
     target : Path
         Written only if the status is 200.
     most_bytes : int
-        Limit of its size after decompression.
+        Limit of its size.
 
     Raises
     ------
     requests.RequestException
-        If no response arrives.
+        If no response arrives in time.
     TrackingRefusedError
         If it is larger.
     """
-    import requests
+    from vigie.registry import bounds
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{path.lstrip('/')}"
-    with requests.get(url, timeout=TIMEOUT_S, stream=True, **_credentials()) as response:
+    with (
+        bounds.within(DOWNLOAD_S),
+        bounds.bounded_session() as session,
+        session.get(url, timeout=TIMEOUT_S, stream=True, **_credentials()) as response,
+    ):
         if response.status_code == 200:
             with target.open("wb") as file:
                 for chunk in response.iter_content(CHUNK):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,18 @@ def registry_of(server: Server) -> Registry:
     return RestRegistry(server) if server.speaks_rest else ClientRegistry(server)
 
 
+@contextmanager
+def _like_mlflow(server: Server) -> Iterator[None]:
+    """Turn what goes wrong with an answer of another form into a ``TrackingError``."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise TrackingError(
+            f"The server at {server.masked_uri} does not answer like MLflow: {error!r}.",
+            remedy="`vigie doctor` checks the server step by step.",
+        ) from error
+
+
 def versions(server: Server, name: str) -> list[Version]:
     """Return all versions of a model, newest first; empty if there is no such model."""
     return apply_aliases(*versions_and_aliases(server, name))
@@ -63,16 +76,13 @@ def versions_and_aliases(server: Server, name: str) -> tuple[list[Version], dict
     # Probed first, so that an absent server does not cost the import of MLflow.
     server.require()
     try:
-        versions, aliases = registry_of(server).versions_and_aliases(name)
+        with _like_mlflow(server):
+            versions, aliases = registry_of(server).versions_and_aliases(name)
+            aliases = {alias.lower(): number for alias, number in aliases.items()}
     except ModelNotFoundError:
         return [], {}
-    except (KeyError, TypeError, ValueError) as error:
-        raise TrackingError(
-            f"The server at {server.masked_uri} does not answer like MLflow: {error!r}.",
-            remedy="`vigie doctor` checks the server step by step.",
-        ) from error
     versions.sort(key=lambda version: -version.version)
-    return versions, {alias.lower(): number for alias, number in aliases.items()}
+    return versions, aliases
 
 
 class KnownVersions:
@@ -138,7 +148,8 @@ def run_metrics(server: Server, version: Version) -> tuple[str | None, dict[str,
     if version.run_id is None:
         return None, {}
     try:
-        return registry_of(server).run_metrics(version.run_id)
+        with _like_mlflow(server):
+            return registry_of(server).run_metrics(version.run_id)
     except ModelNotFoundError:
         return None, {}
 
@@ -148,6 +159,7 @@ def run_params(server: Server, version: Version) -> dict[str, str]:
     if version.run_id is None:
         return {}
     try:
-        return registry_of(server).run_params(version.run_id)
+        with _like_mlflow(server):
+            return registry_of(server).run_params(version.run_id)
     except ModelNotFoundError:
         return {}

@@ -11,6 +11,7 @@ from vigie.registry.server import Server
 from vigie.registry.version import Version, by_names
 
 MOST_AT_ONCE = "1000"
+MOST_PAGES = 100
 PROXIED, OF_A_RUN = "mlflow-artifacts:", "runs:/"
 
 
@@ -23,13 +24,15 @@ class RestRegistry:
     def versions_and_aliases(self, name: str) -> tuple[list[Version], dict[str, int]]:
         items: list[dict[str, Any]] = []
         page: dict[str, str] = {}
-        while True:
+        for _ in range(MOST_PAGES):
             query = {"filter": f"name='{name}'", "max_results": MOST_AT_ONCE, **page}
             answer = self._server.get("model-versions/search", **query)
             items += answer.get("model_versions", [])
             if not (token := answer.get("next_page_token")):
                 break
-            page = {"page_token": token}
+            page = {"page_token": str(token)}
+        else:
+            raise ValueError(f"it has more than {MOST_PAGES} pages of versions")
         model = self._server.get("registered-models/get", name=name)["registered_model"]
         versions = [
             Version.from_registry(
@@ -52,7 +55,8 @@ class RestRegistry:
     def run_metrics(self, run_id: str) -> tuple[str | None, dict[str, float]]:
         run = self._server.get("runs/get", run_id=run_id)["run"]
         metrics = {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}
-        return run["info"].get("run_name"), metrics
+        name = run["info"].get("run_name")
+        return None if name is None else str(name), metrics
 
     def run_params(self, run_id: str) -> dict[str, str]:
         run = self._server.get("runs/get", run_id=run_id)["run"]

@@ -224,10 +224,7 @@ class Server:
         import requests
 
         try:
-            # stream: the headers suffice, and the timeout does not limit a slow body.
-            url = f"{self.uri.rstrip('/')}/health"
-            with requests.get(url, timeout=_probe.get(), stream=True) as response:
-                status = response.status_code
+            status = http.probe(self.uri, _probe.get())
         except requests.RequestException as error:
             raise self._down(_reason(error)) from error
         if status == 404:
@@ -235,6 +232,12 @@ class Server:
         if status >= 500:
             raise self._down(f"HTTP {status}")
         self._answered_at = time.monotonic()
+
+    def interrupt(self) -> None:
+        """End all requests of this process to servers, so that it can end at once."""
+        from vigie.registry import bounds
+
+        bounds.interrupt()
 
     def log_refusal(self, error: TrackingError, what: str) -> None:
         """Log a failed record; consecutive failures with the same reason are one error."""
@@ -330,7 +333,27 @@ class _Limit:
 
 def _install_limits() -> None:
     from mlflow.tracking._tracking_service import client
-    from mlflow.utils import rest_utils
+    from mlflow.utils import request_utils, rest_utils
+
+    from vigie.registry.bounds import BoundedAdapter, within
+
+    theirs = request_utils.TCPKeepAliveHTTPAdapter
+    if not issubclass(theirs, BoundedAdapter):
+
+        class Adapter(BoundedAdapter, theirs):  # type: ignore[misc, valid-type]
+            """The bounds of ``vigie.registry.bounds``, inside ``_limited``."""
+
+            def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+                if (limits := _limits.get()) is None:
+                    return theirs.send(self, request, *args, **kwargs)
+                # An upload may take long; what it is answered is short.
+                is_upload = request.method == "PUT"
+                with within(limits["MLFLOW_HTTP_REQUEST_TIMEOUT"] * (30 if is_upload else 1)):
+                    return super().send(request, *args, **kwargs)
+
+        request_utils.TCPKeepAliveHTTPAdapter = Adapter
+        # Sessions that exist have the adapter of before.
+        request_utils._cached_get_request_session.cache_clear()
 
     for module in (rest_utils, client):
         for name in _OURS:
@@ -373,6 +396,10 @@ def _is_empty(answer: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    from vigie.registry.bounds import BadAnswer
+
+    if isinstance(error, BadAnswer):
+        return str(error)
     text = str(error).lower()
     if "resolve" in text or "name or service" in text:
         return "no such host"

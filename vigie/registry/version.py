@@ -14,6 +14,8 @@ ALIASED = ("Staging", "Production")
 ASKED = "vigie.asked_ms"
 PROMOTED = "vigie.promoted_ms"
 TRAINED = "vigie.trained_ms"
+MOST_VERSION, END_MS = 2**31 - 1, 253_402_300_800_000
+"""The largest number of a version, and the end of the year 9999."""
 SERVING = "serving"
 """Artifact folder with the serving form of a version."""
 
@@ -69,18 +71,29 @@ class Version:
         tags: Mapping[str, str],
         updated_ms: int | str | None,
     ) -> Version:
-        """Return a version from the fields of the registry."""
+        """Return a version from the fields of the registry.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a field is of another type, or beyond what MLflow writes.
+        """
+        texts = [stage or "None", run_id or "", *tags, *tags.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"version {number} has fields that should be text")
+        if not 1 <= int(number) <= MOST_VERSION:
+            raise ValueError(f"{number} is no number of a version")
         return cls(
             name=name,
             version=int(number),
             stage=stage or "None",
             run_id=run_id or None,
-            created_ms=int(created_ms or 0),
+            created_ms=_time_ms(created_ms),
             card_sha256=tags.get("vigie.card_sha256"),
             promoted_ms=parse_ms(tags.get(PROMOTED)),
             asked_ms=parse_ms(tags.get(ASKED)),
             trained_ms=parse_ms(tags.get(TRAINED)),
-            updated_ms=int(updated_ms or 0),
+            updated_ms=_time_ms(updated_ms),
         )
 
     @property
@@ -169,6 +182,12 @@ def apply_aliases(versions: list[Version], aliases: Mapping[str, int]) -> list[V
     for stage in ALIASED:
         versions = _apply_alias(versions, stage, aliases.get(stage.lower()))
     return versions
+
+
+def _time_ms(field: int | str | None) -> int:
+    if not 0 <= (time := int(field or 0)) < END_MS:
+        raise ValueError(f"{time} is no time")
+    return time
 
 
 def parse_ms(tag: str | None) -> int | None:

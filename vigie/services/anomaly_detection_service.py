@@ -246,6 +246,12 @@ class AnomalyDetectionService:
         if self._training.locked():
             raise _busy()
 
+    def stop(self) -> None:
+        """End what would delay the end of this process: a training, and requests to MLflow."""
+        self.stop_training()
+        if self.mlflow_service.enabled:
+            self.mlflow_service.server.interrupt()
+
     def stop_training(self) -> None:
         """Stop a training in a subprocess, if there is one, and start no other."""
         self._stopped = True
