@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,10 +24,11 @@ from vigie.detectors.isolation_forest.nodes import CHILD, COLUMN, LENGTH
 from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
 from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.scoring import raw_scores
-from vigie.detectors.trained import TrainedModel
+from vigie.detectors.trained import CARD, TrainedModel
 from vigie.detectors.training import train
 from vigie.detectors.vector_autoregression.detector import VectorAutoregression
 from vigie.errors import ModelRefusedError
+from vigie.serving.trial import require_verdicts
 
 N_FEATURES = 5
 SEED = 3
@@ -367,6 +369,77 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
     replace(model, calibration=forged, **sensors).save(tmp_path / "forged")
     with pytest.raises(ModelRefusedError):
         TrainedModel.load(tmp_path / "forged")
+
+
+@cache
+def sound(algorithm: str) -> TrainedModel:
+    """A model with all its parts."""
+    detector = {
+        "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
+        "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
+        "vector_autoregression": VectorAutoregression((1, 2, 4), "auto", 0.01),
+        "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
+    }[algorithm]
+    table = Table(rows(1000), tuple("abcde"))
+    return train(
+        detector,
+        table,
+        threshold=0.99,
+        folds=2,
+        time_ordered=True,
+        random_state=SEED,
+        trend_window=5,
+    )
+
+
+ALL = sorted(algorithms())
+
+
+@pytest.mark.parametrize("part", [None, "trend"])
+@pytest.mark.parametrize("algorithm", ALL)
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"window": 2}, {"window": 10**9}, {"window": True}, {"window": "20"}, {"window": 3.0},
+        {"params": {"averaged_rows": 2}}, {"params": []}, {"n_samples": 0}, {"n_samples": "many"},
+        {"threshold": "0.99"}, {"threshold": float("nan")}, {"threshold": -1},
+        {"feature_names": list("abcdf")}, {"feature_names": list("abcd\ud800")},
+        {"feature_names": list("abcdd")}, {"feature_names": "abcde"},
+        {"feature_names": [*"abcd", 5]}, {"libraries": {"numpy": 1}}, {"libraries": []},
+        {"data_fingerprint": None}, {"calibration": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_card_whose_facts_do_not_fit_each_other_is_refused(algorithm, part, lie, tmp_path):
+    model = sound(algorithm)
+    assert model.trend is not None
+    model.save(tmp_path)
+    card = json.loads((tmp_path / CARD).read_text())
+    (card[part] if part else card).update(lie)
+    if not part and lie.get("feature_names") == list("abcdf"):
+        del card["trend"]["feature_names"]
+    (tmp_path / CARD).write_text(json.dumps(card))
+    with pytest.raises(ModelRefusedError):
+        TrainedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+def test_a_sound_model_passes_its_trial_and_one_that_fails_is_refused(algorithm):
+    model = sound(algorithm)
+    require_verdicts(model)
+    # As if a check had overlooked something.
+    for facts in (
+        {"arrays": {}},
+        {"usual": model.usual[:-1]},
+        {"trend": replace(model, arrays={})},
+    ):
+        with pytest.raises(ModelRefusedError):
+            require_verdicts(replace(model, **facts))
+
+
+def test_a_form_is_found_by_a_path_as_text(tmp_path):
+    sound("one_class_svm").save(str(tmp_path / "form"))
+    assert TrainedModel.load(str(tmp_path / "form")).algorithm == "one_class_svm"
 
 
 # Compilation

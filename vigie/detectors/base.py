@@ -181,6 +181,9 @@ class Algorithm:
         default, there is one for each block.
     settings : str, optional
         ``module:class`` of a subclass of ``Settings`` with additional fields.
+    rows : callable, optional
+        Maps hyper-parameters to the consecutive rows that ``score`` takes together; 1 for single
+        rows. A card that states another window is refused.
     details : callable, optional
         Maps a model's hyper-parameters and number of training rows to further values to log.
     """
@@ -201,6 +204,7 @@ class Algorithm:
     reconstructs: bool = False
     calibration_fits: int | None = None
     settings: str | None = None
+    rows: Callable[[Params], int] | None = None
     details: Callable[[Params, int], Params] = lambda params, n_samples: {}
 
 

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 3
 MOST_BYTES = 2 << 30
 """Largest file of a serving form; a larger one is refused unread."""
+MOST_CARD = 16 << 20
+"""Largest card; Python needs ten times that to parse it."""
 CARD, ARRAYS = "card.json", "arrays.safetensors"
 PER_SENSOR = ("usual", "low", "high", "magnitude", "frozen_after")
 OPTIONAL_PER_SENSOR = ("smallest_step_20", "smallest_step_200")
@@ -350,8 +352,9 @@ class TrainedModel:
             if column not in columns
         ]
 
-    def save(self, folder: Path) -> str:
+    def save(self, folder: Path | str) -> str:
         """Write the serving form into a folder and return its content hash."""
+        folder = Path(folder)
         card, tensors = self._as_card()
         for part in OVER_TIME:
             if (model := getattr(self, part)) is not None:
@@ -377,7 +380,7 @@ class TrainedModel:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
-    def load(cls, folder: Path) -> TrainedModel:
+    def load(cls, folder: Path | str) -> TrainedModel:
         """Load a serving form; it is plain data, so nothing in it is executed.
 
         Raises
@@ -386,8 +389,9 @@ class TrainedModel:
             If the folder has no complete, undamaged serving form of a known format.
         """
         try:
-            for file in (CARD, ARRAYS):
-                if (size := (folder / file).stat().st_size) > MOST_BYTES:
+            folder = Path(folder)
+            for file, most in ((CARD, MOST_CARD), (ARRAYS, MOST_BYTES)):
+                if (size := (folder / file).stat().st_size) > most:
                     raise ModelRefusedError(
                         f"{file} has {size} bytes, more than any model.",
                         remedy="Train the model again; Vigie did not write this one.",
@@ -405,6 +409,9 @@ class TrainedModel:
                     remedy="Fetch the version again, or train the model again.",
                 )
             tensors = load(data)
+            for part in OVER_TIME:
+                if part in card:
+                    checks.check_part(card[part], card)
             n_features = len(card["feature_names"])
             context = _context_of(card, tensors, n_features)
             over_time: dict[str, Any] = {
@@ -463,6 +470,7 @@ class TrainedModel:
         tensors: Mapping[str, NDArray[Any]],
         **others: Any,
     ) -> TrainedModel:
+        checks.check_card(card)
         facts: dict[str, Any] = {name: card[name] for name in ON_CARD}
         facts |= {name: tensors[name] for name in PER_SENSOR}
         facts |= {name: tensors[name] for name in OPTIONAL_PER_SENSOR if name in tensors}
@@ -511,7 +519,7 @@ def _file_form_of(card: Mapping[str, Any]) -> FileForm:
     day_first, units = card.get("day_first"), card.get("units", {})
     if not (day_first is None or isinstance(day_first, bool)):
         raise TypeError(f"day_first is {day_first!r}, and neither true nor false")
-    if not all(isinstance(unit, str) for unit in units.values()):
+    if not all(checks.is_text(text) for text in (*units, *units.values())):
         raise TypeError(f"units are {units!r}, and not all of them text")
     return FileForm(day_first, units)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from vigie.errors import ModelNotFoundError, TrackingError, TrackingUnavailableError
+from vigie.errors import ModelNotFoundError, TrackingError, TrackingUnavailableError, VigieError
 from vigie.registry.client import ClientRegistry
 from vigie.registry.rest import RestRegistry
 from vigie.registry.server import Server
@@ -56,6 +56,8 @@ def _like_mlflow(server: Server) -> Iterator[None]:
     """Turn what goes wrong with an answer of another form into a ``TrackingError``."""
     try:
         yield
+    except VigieError:
+        raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise TrackingError(
             f"The server at {server.masked_uri} does not answer like MLflow: {error!r}.",

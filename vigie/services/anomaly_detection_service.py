@@ -25,6 +25,7 @@ from vigie.errors import (
     HistoryError,
     InvalidDataError,
     NotTrainedError,
+    VigieError,
 )
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
@@ -294,7 +295,36 @@ class AnomalyDetectionService:
             If a reading cannot be used, or lacks a feature; none of the readings has been stored.
         """
         readings = as_readings(requests)
-        return self._detection.readings(self._snapshot(), readings)
+        snapshot = self._snapshot()
+        try:
+            return self._detection.readings(snapshot, readings)
+        except VigieError:
+            raise
+        except Exception as error:
+            if (results := self._by_earlier_versions(readings, error)) is None:
+                raise
+            return results
+
+    def _by_earlier_versions(
+        self, readings: Sequence[AnomalyDetectionRequest], error: Exception
+    ) -> list[AnomalyDetectionResult] | None:
+        """Assess readings on which the models that serve have failed.
+
+        A version that has replaced another one is at fault if the other one can assess them: then
+        that one serves again. Returns None if that helps for no version.
+        """
+        for name, earlier in self.registry.earlier().items():
+            trial = self.served.instead(ModelKey(EVERYTHING, name), earlier)
+            try:
+                results = self._detection.readings(trial, readings)
+            except VigieError:
+                raise
+            except Exception:
+                logger.debug("%s is not at fault.", name, exc_info=True)
+                continue
+            self.registry.withdraw(name, error)
+            return results
+        return None
 
     def detect_table(
         self, X: Any, times: Times | None = None, faulty_values: str | None = None

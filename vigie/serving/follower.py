@@ -29,6 +29,7 @@ from vigie.serving import last_served
 from vigie.serving.compatibility import incompatible
 from vigie.serving.last_served import LastServed
 from vigie.serving.served import ModelKey, Served, ServedModels
+from vigie.serving.trial import require_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class RegistryFollower:
         self._is_current = False
         self._refused: dict[str, Refusal] = {}
         self._following: dict[str, Version] = {}
+        self._earlier: dict[str, tuple[Served, Version | None]] = {}
         self._saved: LastServed | None = None
         self.answers = True
         self.confirmed: datetime | None = None
@@ -170,6 +172,36 @@ class RegistryFollower:
             logger.error("The version just trained serves. %s", error)
         self._models.change({key: trained})
 
+    def earlier(self) -> dict[str, Served]:
+        """Return the model that served before each version that has taken the place of one."""
+        return {name: served for name, (served, _) in self._earlier.items()}
+
+    def withdraw(self, name: str, error: Exception) -> None:
+        """Serve the model before again, since the version that replaced it fails while serving.
+
+        The version is not opened again until the registry has another one, or changes it.
+        """
+        earlier, version = self._earlier.pop(name)
+        key = ModelKey(EVERYTHING, name)
+        failing, refused = self._models.get(key), self._following.get(name)
+        self._models.change({key: earlier})
+        number = None if failing is None else failing.version
+        why = ModelRefusedError(
+            f"Version {number} of '{name}' fails on readings: {error!r}. The version before "
+            "serves again.",
+            field="version",
+            remedy="Promote another version (`vigie models rollback`), or train the model again.",
+        )
+        if refused is not None:
+            self._refused[name] = Refusal(refused, why, float("inf"))
+        if version is None:
+            self._following.pop(name, None)
+        else:
+            self._following[name] = version
+        self.problems = {**self.problems, name: str(why)}
+        logger.error("%s", why, exc_info=error)
+        self.save(at_once=True)
+
     def save(self, *, at_once: bool = False) -> None:
         """Save which versions serve for the next start: after a change, and at intervals."""
         if self.confirmed is None:
@@ -239,6 +271,10 @@ class RegistryFollower:
         staying = {name: served for name, served in before.items() if name not in going}
         misfits = incompatible(staying, coming)
         fit = {name: served for name, served in coming.items() if name not in misfits}
+        for name, served in fit.items():
+            earlier = before.get(name)
+            if earlier is not None and earlier.model is not served.model:
+                self._earlier[name] = earlier, self._following.get(name)
         self._models.change(_by_key(fit), _by_key(going))
         self._following |= {name: versions[name] for name in fit}
         self._report({**problems, **misfits})
@@ -332,6 +368,11 @@ def open_served(
             field="version",
             remedy=f"Register it as '{model.algorithm}'.",
         )
+    try:
+        require_verdicts(model)
+    except ModelRefusedError as error:
+        error.message = f"'{version.name}' version {version.version}: {error.message}"
+        raise
     return Served(model, version.version, version.stage, version.run_id)
 
 

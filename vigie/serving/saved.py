@@ -14,6 +14,7 @@ from vigie.detectors.trained import CARD, TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
 from vigie.registry.scopes import EVERYTHING, slug
 from vigie.serving.served import Served
+from vigie.serving.trial import require_verdicts
 
 
 def save(models: Iterable[TrainedModel], folder: Path) -> None:
@@ -65,6 +66,7 @@ def load(folder: Path) -> dict[str, Served]:
     for name in algorithms_in(folder):
         try:
             model = TrainedModel.load(folder / name)
+            require_verdicts(model)
         except ModelRefusedError as error:
             error.message = f"{folder / name}: {error.message}"
             raise

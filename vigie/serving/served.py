@@ -105,6 +105,10 @@ class ServedModels:
             }
             self._replace({**staying, **coming})
 
+    def instead(self, key: ModelKey, served: Served) -> Snapshot:
+        """Return what would serve if this model replaced the one under its key."""
+        return self._snapshot({**self._current.served, key: served})
+
     def note(self, model: TrainedModel, **facts: Any) -> None:
         """Set fields of ``Served`` for a model, if it still serves."""
         with self._changing:
@@ -116,6 +120,9 @@ class ServedModels:
             )
 
     def _replace(self, models: Mapping[ModelKey, Served]) -> None:
+        self._current = self._snapshot(models)
+
+    def _snapshot(self, models: Mapping[ModelKey, Served]) -> Snapshot:
         # A fixed order, since the last digit of a sum depends on the order of its terms.
         order = list(algorithms())
         models = dict(sorted(models.items(), key=lambda item: order.index(item[0].algorithm)))
@@ -123,7 +130,7 @@ class ServedModels:
             key.algorithm: served for key, served in models.items() if key.scope == EVERYTHING
         }
         before = self._current.for_everything.ensemble
-        self._current = Snapshot(models, self._together(for_everything, before))
+        return Snapshot(models, self._together(for_everything, before))
 
     def _together(self, served: Mapping[str, Served], before: Ensemble | None) -> Answering:
         """Combine models; the same models keep their ensemble object.

@@ -245,6 +245,29 @@ def test_a_version_that_cannot_serve_leaves_the_one_before_and_says_so_until_a_g
     following.close()
 
 
+def test_a_version_that_fails_on_readings_gives_way_to_the_one_before(
+    following, make, promote, caplog
+):
+    service, first = following, 1
+    second = make(FOREST, 110)
+    promote(FOREST, second)
+    service.refresh()
+    reading = {"asset_id": "pump", "features": dict.fromkeys(SENSORS, 1.0)}
+    assert service.detect_anomaly(reading).models[FOREST].version == second
+    # What its checks and its trial have overlooked.
+    vars(service.served.current.for_everything.served[FOREST].model)["arrays"] = {}
+    assert service.detect_anomaly(reading).models[FOREST].version == first
+    service.refresh()
+    assert service.detect_anomaly(reading).models[FOREST].version == first
+    assert "serves again" in service.get_model_status()[FOREST]["problem"]
+    assert sum("serves again" in record.message for record in caplog.records) == 1
+    third = make(FOREST, 120)
+    promote(FOREST, third)
+    service.refresh()
+    assert service.detect_anomaly(reading).models[FOREST].version == third
+    assert service.get_model_status()[FOREST]["problem"] is None
+
+
 def test_a_version_that_was_refused_is_not_fetched_at_every_look(
     settings, make, promote, following, failing, tmp_path, monkeypatch
 ):

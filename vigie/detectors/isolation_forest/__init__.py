@@ -27,6 +27,7 @@ ALGORITHM = Algorithm(
     new_detector=_new_detector,
     score=_score,
     check=check,
+    rows=lambda params: 1,
     compiled=("vigie.detectors.isolation_forest.score",),
     compiled_to_fit=("vigie.detectors.isolation_forest.fit",),
 )

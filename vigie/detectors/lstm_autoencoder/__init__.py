@@ -54,6 +54,7 @@ ALGORITHM = Algorithm(
     new_detector=_new_detector,
     score=_score,
     check=check,
+    rows=lambda params: int(params["sequence_length"]),
     compiled=("vigie.detectors.lstm_autoencoder.score",),
     compiled_to_fit=("vigie.detectors.lstm_autoencoder.fit",),
     flavor="torch",

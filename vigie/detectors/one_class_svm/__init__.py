@@ -39,6 +39,7 @@ ALGORITHM = Algorithm(
     new_detector=_new_detector,
     score=_score,
     check=check,
+    rows=lambda params: 1,
     compiled=("vigie.detectors.one_class_svm.score",),
     details=_details,
 )

@@ -44,6 +44,11 @@ def _with_step(arrays: Arrays, params: Params, rows: Floats, first: int) -> Step
     return with_step(arrays, params, rows, first)
 
 
+def _rows(params: Params) -> int:
+    rows: int = max(params["horizons"]) + max(params["accumulated_rows"], 1)
+    return rows + int(params["baseline_rows"])
+
+
 ALGORITHM = Algorithm(
     name="vector_autoregression",
     parameters=("horizons", "penalty"),
@@ -53,6 +58,7 @@ ALGORITHM = Algorithm(
     score_errors=_score_errors,
     with_step=_with_step,
     check=check,
+    rows=_rows,
     compiled=("vigie.detectors.vector_autoregression.score",),
     takes_missing=True,
     explain=_explain,
