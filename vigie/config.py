@@ -11,7 +11,7 @@ import re
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -27,10 +27,16 @@ DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 """Supported databases of the history."""
 SECRETS = (
     # user:password@host with any password; token@host; ...?password=...
+    (re.compile(r"(://[^\s/:@]*):\S+@"), r"\1:***@"),
     (re.compile(r"([\w.+-]*):[^\s/'\"]+@"), r"\1:***@"),
-    (re.compile(r"://[^\s/:@'\"]+@"), "://***@"),
-    (re.compile(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+"), r"\1***"),
+    (re.compile(r"://[^\s/:@]+@"), "://***@"),
+    (re.compile(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s]+"), r"\1***"),
 )
+CREDENTIALS = re.compile(r"(?s)([\w+.-]+://)(?:([^/:@]*):(.*)|([^/@]*))@")
+"""Of a whole address, in which nothing else follows that could have an @."""
+SHORTEST_SECRET = 4
+"""A shorter password is masked in addresses only: it may be a part of any word."""
+_confided: set[str] = set()
 
 Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
 Horizons = Annotated[
@@ -201,6 +207,8 @@ class Settings(BaseSettings):
             raise self._refused(error) from None
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(error) from error
+        for address in (self.mlflow_tracking_uri, self.history_url or ""):
+            confide(address)
 
     @classmethod
     def _refused(cls, error: ValidationError) -> InvalidDataError:
@@ -215,7 +223,7 @@ class Settings(BaseSettings):
             # Of a value that may be one of several kinds, each kind has its own message.
             {
                 "field": variable,
-                "message": f"{'; or: '.join(of_it)}, but it is {masked(repr(given[variable]))}",
+                "message": f"{'; or: '.join(of_it)}, but it is {_shown(given[variable])}",
             }
             for variable, of_it in messages.items()
         ]
@@ -388,8 +396,32 @@ def _unreadable(error: OSError | UnicodeDecodeError) -> EnvFileError:
     )
 
 
+def confide(address: str) -> None:
+    """Let ``masked`` hide the password of an address wherever it stands in a text."""
+    if match := CREDENTIALS.match(address):
+        secret = match[3] or match[4] or ""
+        forms = {secret, unquote(secret), quote(secret), quote(unquote(secret), safe="")}
+        forms |= {repr(form)[1:-1] for form in forms}
+        _confided.update(form for form in forms if len(form) >= SHORTEST_SECRET)
+
+
 def masked(text: str) -> str:
     """Return a text with the passwords of URLs masked, for logs and responses."""
+    # The longest first: one may be a part of another.
+    for secret in sorted(_confided, key=len, reverse=True):
+        text = text.replace(secret, "***")
     for pattern, replacement in SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def masked_address(address: str) -> str:
+    """Return a whole address with its password masked, whatever characters that has."""
+    if match := CREDENTIALS.match(address):
+        user = "" if match[2] is None else f"{match[2]}:"
+        address = f"{match[1]}{user}***@{address[match.end() :]}"
+    return masked(address)
+
+
+def _shown(value: Any) -> str:
+    return repr(masked_address(value)) if isinstance(value, str) else masked(repr(value))

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from vigie import logs
-from vigie.config import LOOPBACK, Settings
+from vigie.config import LOOPBACK, Settings, masked_address
 from vigie.errors import ConflictError, InvalidDataError, TrackingError, VigieError
 from vigie.logs import LogFormat
 from vigie.registry import pages
-from vigie.state import require_writable
+from vigie.state import make_private, require_writable
 
 START_TIMEOUT_S = 90.0
 WATCHDOG = """read nothing
@@ -83,7 +83,7 @@ def mlflow_server(
     state = settings.state_dir.resolve()
     require_writable(state)
     artifacts = state / "mlflow-artifacts"
-    artifacts.mkdir(parents=True, exist_ok=True)
+    make_private(artifacts)
     command = [
         *(sys.executable, "-P", "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -166,7 +166,7 @@ def service(settings: Settings, on_start: Callable[[Program], None] = _forget) -
     require_own(settings)
     host, url = settings.host, own_url(settings)
     require_writable(settings.state_dir)
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(settings.state_dir)
     # Without -P, Python would run a folder `vigie` in the working directory instead.
     command = [sys.executable, "-P", "-m", "vigie.cli", "serve"]
     log = settings.state_dir / "vigie.log"
@@ -232,8 +232,8 @@ def require_mlflow_port(settings: Settings) -> int:
     address = urlsplit(settings.mlflow_tracking_uri)
     if address.scheme != "http" or address.hostname not in LOOPBACK:
         raise TrackingError(
-            f"{settings.mlflow_tracking_uri} is not an address of this machine, so Vigie cannot "
-            "start a server there.",
+            f"{masked_address(settings.mlflow_tracking_uri)} is not an address of this machine, so "
+            "Vigie cannot start a server there.",
             field="MLFLOW_TRACKING_URI",
             remedy="Use `vigie serve` with the server that runs there.",
         )

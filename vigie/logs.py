@@ -14,6 +14,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Literal
 
+from vigie.printable import printable
+
 LogFormat = Literal["text", "json"]
 
 MOST_BYTES, OLDER_FILES = 5_000_000, 2
@@ -35,8 +37,14 @@ class TextFormatter(logging.Formatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return _time(record.created)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # A name in it could else write lines of its own, or to the terminal.
+        record.message = printable(record.message.rstrip())
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\n    ")
+        text = super().format(record)
+        return printable(text, of_lines=True).replace("\n", "\n    ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,7 +59,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # ASCII, since a name may hold what UTF-8 cannot encode, or a terminal obeys.
+        return json.dumps(line)
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
@@ -124,7 +133,8 @@ def keep(lines: IO[bytes], path: Path, name: str, log_format: LogFormat) -> None
     )
     with lines, closing(file):
         for line in lines:
-            text = completed(line.decode("utf-8", "replace").rstrip(), name, log_format)
+            shown = printable(line.decode("utf-8", "replace").rstrip(), of_lines=True)
+            text = completed(shown, name, log_format)
             if text:
                 file.handle(logging.makeLogRecord({"msg": text}))
 

@@ -1,4 +1,4 @@
-"""A check that a folder is writable, such as that of local state, ``VIGIE_STATE_DIR``."""
+"""Folders of local state, such as ``VIGIE_STATE_DIR``: writable, and private."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def require_writable(folder: Path, field: str = "VIGIE_STATE_DIR") -> None:
             field=field,
             remedy="Set it to a writable folder, or make this one writable.",
         ) from error
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder, and those above it, which nobody else may read; existing ones stay."""
+    folder = folder.absolute()
+    for path in (*reversed(folder.parents), folder):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from vigie.cli import main
 from vigie.config import Settings, masked
 from vigie.errors import InvalidDataError
+from vigie.registry.server import Server
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,20 @@ def test_a_history_that_can_be_kept_nowhere_stops_the_start(url, monkeypatch):
 def test_no_form_of_a_password_in_an_address_is_told(address):
     assert "ter2" not in masked(address)
     assert "hunter" not in masked(address)
+
+
+@pytest.mark.parametrize("password", [f"hun{character}ter2" for character in "'/ \"@:#?\\\n"])
+@pytest.mark.parametrize("written", [str, lambda text: quote(text, safe="")])
+def test_a_password_of_any_characters_is_told_nowhere(password, written, monkeypatch):
+    address = f"http://bob:{written(password)}@mlflow.example:5000/a"
+    server = Server(Settings(mlflow_tracking_uri=address).mlflow_tracking_uri)
+    assert server.masked_uri == "http://bob:***@mlflow.example:5000/a"
+    for text in (f"GET {address} failed", repr(address), f"no login as {password} at all"):
+        assert "ter2" not in masked(text)
+    monkeypatch.setenv("VIGIE_HISTORY_URL", f"mysql://bob:{written(password)}@db.example/history")
+    with pytest.raises(InvalidDataError) as raised:
+        Settings()
+    assert "ter2" not in str(raised.value)
 
 
 def test_an_address_without_a_password_is_told_as_it_is():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -71,3 +72,26 @@ def test_a_log_file_stays_small_however_much_is_said(tmp_path, monkeypatch, log_
     files = sorted(path.name for path in tmp_path.iterdir())
     assert files == ["service.log", "service.log.1", "service.log.2"]
     assert all((tmp_path / name).stat().st_size <= 2_000 for name in files)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize(
+    "name", ["a\nERROR b", "a\r\n", "\x1b[2J", "\x9b2J", "a\u202eb", "\ud800", "a\u2028b"]
+)
+def test_a_name_writes_no_line_of_its_own_and_nothing_to_the_terminal(name, log_format, capsys):
+    record = logging.makeLogRecord({"msg": "%s has failed", "args": (name,), "levelname": "ERROR"})
+    line = logs.formatter(log_format).format(record)
+    assert line.isprintable()
+    assert line.encode()
+    if log_format == "json":
+        assert json.loads(line)["message"] == f"{name} has failed"
+
+
+def test_a_traceback_is_indented_and_escapes_what_it_quotes():
+    try:
+        Path("\x1b[2J").rename("\x1b]0;title\x07")
+    except OSError:
+        record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
+    lines = logs.formatter("text").format(record).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith("    ") for line in lines[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import uvicorn
 
@@ -18,6 +19,8 @@ SHUTDOWN_TIMEOUT_S = 5
 def serve(settings: Settings) -> None:
     """Serve until the process receives a stop signal."""
     allow_connections()
+    # Readings, models and logs are nobody else's.
+    os.umask(0o077)
     if settings.host not in LOOPBACK:
         logger.warning(
             "Vigie has no login: whoever reaches %s port %d may read, train and change what is "

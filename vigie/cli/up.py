@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ def up(host: Host = None, port: Port = None) -> None:
     from vigie.local import Program, mlflow_server, require_room, service, watch
 
     settings = service_settings(host, port)
+    # Runs, models, readings and logs are nobody else's.
+    os.umask(0o077)
     require_room(settings)
     err.print("Starting MLflow and the service ...")
     programs: list[Program] = []

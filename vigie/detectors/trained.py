@@ -26,6 +26,7 @@ from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
 from vigie.errors import InvalidDataError, ModelRefusedError
+from vigie.printable import printable
 from vigie.tables.file_form import FileForm
 
 logger = logging.getLogger(__name__)
@@ -432,7 +433,7 @@ class TrainedModel:
             *(ArithmeticError, RecursionError, SafetensorError),
         ) as error:
             raise ModelRefusedError(
-                f"No usable serving form: {error!r}.",
+                f"No usable serving form: {_fault(error)}.",
                 remedy="Train the model again; versions made by other tools have none.",
             ) from error
 
@@ -489,6 +490,22 @@ class TrainedModel:
             **others,
             **facts,
         )
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong with a serving form, in words of no programming language."""
+    match error:
+        case OSError():
+            return str(error.strerror)
+        case json.JSONDecodeError() | UnicodeDecodeError() | RecursionError():
+            return f"{CARD} is no JSON"
+        case SafetensorError():
+            return f"{ARRAYS} holds no arrays"
+        case KeyError():
+            return f"{printable(str(error.args[0]))} is missing"
+        case ValueError():
+            return printable(str(error))
+    return "its facts have other types than a model's"
 
 
 def direction(value: float, low: float, high: float) -> str:

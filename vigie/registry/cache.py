@@ -23,6 +23,7 @@ from vigie.registry.client import download
 from vigie.registry.lookup import registry_of
 from vigie.registry.server import Server
 from vigie.registry.version import SERVING, Version
+from vigie.state import make_private
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def open_cached(version: Version, cache: Path) -> TrainedModel:
 def store(cache: Path, name: str, version: int, card_sha256: str, serving_form: Path) -> None:
     """Copy the serving form of a version that was trained here to the cache."""
     folder = _cache_folder(cache, name, version, card_sha256)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_private(folder.parent)
     with tempfile.TemporaryDirectory(prefix=".keep-", dir=folder.parent) as scratch:
         copied = Path(scratch) / SERVING
         shutil.copytree(serving_form, copied)
@@ -135,7 +136,7 @@ def _open(version: Version, folder: Path) -> TrainedModel:
 
 def _fetch(server: Server, version: Version, folder: Path) -> TrainedModel:
     """Download and open a serving form, and cache it if its hash is the registered one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_private(folder.parent)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
         with _download_errors(version):
             registry = registry_of(server)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from vigie.breaker import CircuitBreaker
-from vigie.config import masked
+from vigie.config import confide, masked, masked_address
 from vigie.detectors.trained import MOST_BYTES
 from vigie.errors import (
     ModelNotFoundError,
@@ -79,6 +79,7 @@ class Server:
 
     def __init__(self, uri: str):
         self.uri = uri
+        confide(uri)
         self.is_remote = urlsplit(uri).scheme in ("http", "https")
         self._breaker = CircuitBreaker[TrackingUnavailableError]()
         self._answered_at = float("-inf")
@@ -110,7 +111,7 @@ class Server:
     @property
     def masked_uri(self) -> str:
         """The URI without its password, for logs and responses."""
-        return masked(self.uri)
+        return masked_address(self.uri)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of the client, with timeouts and without retries.

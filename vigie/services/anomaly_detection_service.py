@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 
 WARN_EVERY_S = 3600.0
 """Interval between warnings about a large or old outbox."""
+REGISTRY_FAILS = "The registry fails, so it is not known which version should serve; see the log."
 TURNS_OF_A_SERVER = 4
 """Concurrent transactions on a database server; SQLite has one writer at a time."""
 
@@ -436,7 +437,8 @@ class AnomalyDetectionService:
                 "n_features": served and served.model.n_features,
                 "feature_names": served and list(served.model.feature_names),
                 "context_features": served and sorted(served.model.context_names),
-                "problem": self.registry.problems.get(name)
+                "problem": (REGISTRY_FAILS if name in self.registry.outages else None)
+                or self.registry.problems.get(name)
                 or (None if name in answering else self._why_unserved(name)),
             }
             for name in algorithms()

@@ -44,6 +44,7 @@ from vigie.services.look_back_cache import (
     status_of,
 )
 from vigie.serving.served import Answering, Snapshot
+from vigie.state import make_private
 
 if TYPE_CHECKING:
     from vigie.history.retention import Retention
@@ -429,7 +430,7 @@ def history_url(settings: Settings) -> str:
         return settings.history_url
     folder = Path(settings.state_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise HistoryError(
             f"The history's folder cannot be created: {error}.",

@@ -72,6 +72,8 @@ class RegistryFollower:
         Time of the last successful refresh, by this or an earlier process; None if there was none.
     problems : mapping of str to str
         By algorithm, why the registry's version does not serve.
+    outages : set of str
+        Those of ``problems`` in which the registry itself fails: they name its address.
     unserved : mapping of str to ModelNotFoundError
         By algorithm, that the registry has versions, but none to serve, with the remedy.
     """
@@ -97,6 +99,7 @@ class RegistryFollower:
         self.answers = True
         self.confirmed: datetime | None = None
         self.problems: dict[str, str] = {}
+        self.outages: set[str] = set()
         self.unserved: dict[str, ModelNotFoundError] = {}
 
     def refresh_once(self) -> None:
@@ -187,8 +190,7 @@ class RegistryFollower:
         self._models.change({key: earlier})
         number = None if failing is None else failing.version
         why = ModelRefusedError(
-            f"Version {number} of '{name}' fails on readings: {error!r}. The version before "
-            "serves again.",
+            f"Version {number} of '{name}' fails on readings. The version before serves again.",
             field="version",
             remedy="Promote another version (`vigie models rollback`), or train the model again.",
         )
@@ -318,6 +320,9 @@ class RegistryFollower:
             if self.problems.get(name) != str(error):
                 self._log(logging.ERROR, "%s keeps serving its previous version. %s", name, error)
         self.problems = {name: str(error) for name, error in problems.items()}
+        self.outages = {
+            name for name, error in problems.items() if isinstance(error, TrackingError)
+        }
 
     def _log_waiting(self, problems: Mapping[str, str]) -> None:
         for name, problem in problems.items():

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from vigie.models.from_json import first_fault
 from vigie.registry.version import Version
+from vigie.state import make_private
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,16 @@ class LastServed:
 
     def write(self, folder: Path) -> None:
         """Write the file atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         number, name = tempfile.mkstemp(prefix=".last-served-", dir=folder)
-        with os.fdopen(number, "wb") as file:
-            file.write(_FORM.dump_json(self, indent=1))
-        os.replace(name, folder / FILE)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(_FORM.dump_json(self, indent=1))
+            os.replace(name, folder / FILE)
+        except OSError:
+            # As on a full disk: else each attempt would leave a file.
+            Path(name).unlink(missing_ok=True)
+            raise
 
 
 _FORM = TypeAdapter(LastServed)

@@ -6,12 +6,16 @@ and not when a client waits for an answer.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import ModelRefusedError
+
+logger = logging.getLogger(__name__)
 
 GAP_S = 3600.0
 CONTAMINATION = 0.01
@@ -27,16 +31,17 @@ def require_verdicts(model: TrainedModel) -> None:
         If that fails, or a full window of usual rows has no score.
     """
     try:
-        # Some of the rows far away, so that they have reasons; the last ones usual.
         _assess(model)
     except Exception as error:
+        logger.debug("The trial of %s has failed.", model.algorithm, exc_info=True)
         raise ModelRefusedError(
-            f"It fails on rows like those of its training: {error!r}.",
+            "It fails on rows like those of its training.",
             remedy="Its facts do not fit each other: train the model again.",
         ) from error
 
 
 def _assess(model: TrainedModel) -> None:
+    # Usual rows, and one far away and one incomplete, so that they have reasons.
     ensemble = Ensemble({model.algorithm: model}, CONTAMINATION, GAP_S)
     sensors = ensemble.sensors
     n_rows = max(part.window for part in model.parts) + MORE_ROWS

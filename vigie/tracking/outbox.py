@@ -36,6 +36,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vigie.errors import OutboxError
+from vigie.state import make_private
 from vigie.tracking.records import Record, from_json, to_json
 
 FACTS, ARTIFACTS, LOCK, REASON = "entry.json", "artifacts", "lock", "reason.txt"
@@ -239,7 +240,8 @@ class Outbox:
         """
         name = name or new_name()
         entry = Entry(self.folder / f"{BEGUN}{name}")
-        entry.folder.mkdir(parents=True)
+        make_private(entry.folder.parent)
+        entry.folder.mkdir(mode=0o700)
         try:
             # ``sweep`` does not take this name for abandoned before the entry is locked.
             entry.lock()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faults import eventually
 from problems import problem_in
 
 from vigie.api.connections import LARGEST_HEAD
@@ -286,7 +287,7 @@ def test_the_log_has_nothing_of_what_clients_do_wrong(api, connect, state):
     page = b"GET /assets/api-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
     never_read = connect()
     never_read.settimeout(PATIENCE_S)
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, ConnectionError):
         never_read.sendall(page * 500_000)
     for sent in (b"\x00\r\n\r\n", page + b"\x00\r\n\r\n", page * 2 + b"\x00\r\n\r\n", page):
         connection = connect()
@@ -300,6 +301,11 @@ def test_the_log_has_nothing_of_what_clients_do_wrong(api, connect, state):
     assert ended.poll(60_000)
     assert api.get("/health").status_code == 200
     assert (state / "vigie.log").read_text() == before
+
+
+def test_what_the_service_keeps_is_nobody_elses(api, state):
+    eventually((state / "history.db").exists)
+    assert [path.name for path in state.rglob("history.db*") if path.stat().st_mode & 0o077] == []
 
 
 def test_a_slow_body_that_gets_on_is_waited_for(connect):
