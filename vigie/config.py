@@ -194,6 +194,9 @@ class Settings(BaseSettings):
     """A longer pause between two readings of an asset, in seconds, restarts its window. Readings
     before and after a shorter one are judged as if they followed each other: lower it if readings
     come every few seconds and a logger pauses for minutes."""
+    csv_for_people: bool = True
+    """Text in the CSV of `vigie detect` is written so that a spreadsheet takes it as text: with an
+    apostrophe before = + - @, and control characters escaped. False: as it is, for programs."""
     log_format: LogFormat = "text"
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
     data: Path | None = None

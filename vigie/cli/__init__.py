@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -16,7 +16,7 @@ from vigie import __version__, garbage, logs
 from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
-from vigie.cli.terminal import err, out, print_error
+from vigie.cli.terminal import Output, err, out, print_error
 from vigie.errors import EnvFileError, InvalidDataError, VigieError
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ app.command(cls=Command)(demo.demo)
 def main() -> None:
     """Run the command line; print expected errors as one line, without a traceback."""
     garbage.search_rarely()
+    if sys.stdout is not None:
+        sys.stdout = cast(TextIO, Output(sys.stdout))
     try:
         app()
     except VigieError as error:

@@ -321,7 +321,14 @@ def _write_rows(streams: Streams, *, output: Format, is_drawn: bool) -> list[Ver
 
     has_assets, is_json = streams[0][0].asset is not None, output is Format.JSON
     threshold = 1.0 - streams[0][1].ensemble.contamination
-    writer = Writer(sys.stdout.buffer, is_json, _versions(streams), threshold, has_assets)
+    writer = Writer(
+        sys.stdout.buffer,
+        is_json,
+        _versions(streams),
+        threshold,
+        has_assets,
+        read_settings().csv_for_people,
+    )
     verdicts = []
     for machine, stream in streams:
         # To explain events takes long, and a line of CSV has no place for them.

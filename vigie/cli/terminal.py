@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from vigie.errors import InvalidDataError
+from vigie.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table as Sheet
@@ -24,8 +27,59 @@ LOG_EVERY_S = 5.0
 WARNING = ("vigie.detectors.data.matrices", "vigie.detectors.training", "vigie.training.train")
 """Loggers that warn of the rows of a training."""
 
-out = Console()
-err = Console(stderr=True)
+
+class Output:
+    """Standard output that says in words why it cannot be written, such as on a full disk.
+
+    Parameters
+    ----------
+    stream : file
+        The output itself. A pipe that nobody reads any more stays an error of its own.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def buffer(self) -> Output:
+        """The output of bytes."""
+        return Output(self._stream.buffer)
+
+    def write(self, text: Any) -> Any:
+        with self._failures_in_words():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._failures_in_words():
+            self._stream.flush()
+
+    @contextmanager
+    def _failures_in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # Python would try again at its end, and fail with a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            raise InvalidDataError(
+                f"The output cannot be written ({error.strerror}).",
+                remedy="Send it to a file or disk with space, or to a terminal.",
+            ) from error
+
+
+class Terminal(Console):
+    """A console on which text from outside cannot move the cursor or change the terminal."""
+
+    def render_str(self, text: str, **kwargs: Any) -> Any:
+        return super().render_str(printable(text, of_lines=True), **kwargs)
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 def new_sheet() -> Sheet:
@@ -35,45 +89,34 @@ def new_sheet() -> Sheet:
     return Table(header_style="bold")
 
 
-def plain(text: str) -> str:
-    """Return text from outside without what a terminal would act on, such as escape sequences."""
-    return "".join(
-        character if unicodedata.category(character)[0] != "C" else _escaped(character)
-        for character in text
-    )
-
-
 def quoted(words: Sequence[str]) -> str:
     """Return words as a command line that a shell reads back."""
     return " ".join(map(_quoted, words))
 
 
 def _quoted(word: str) -> str:
-    if plain(word) == word:
+    if printable(word) == word:
         return shlex.quote(word)
     # Bash and zsh read escapes between these.
     inside = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{plain(inside)}'"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return f"$'{printable(inside)}'"
 
 
 def print_next(sentence: str, command: Sequence[str]) -> None:
     """Print what may be done next, and the command line that does it."""
-    out.print(f"\n{plain(sentence)}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"\n{printable(sentence)}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"  {quoted(command)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_error(error: str) -> None:
     """Print an error message."""
-    err.print(f"[red]Error:[/] {escape(error)}", highlight=False, soft_wrap=True)
+    line = escape(printable(error, of_lines=True))
+    err.print(f"[red]Error:[/] {line}", highlight=False, soft_wrap=True)
 
 
 def print_warning(warning: str) -> None:
     """Print a warning."""
-    line = f"Warning: {plain(warning)}"
+    line = f"Warning: {printable(warning)}"
     err.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -99,7 +142,7 @@ def warnings_in_words() -> Iterator[None]:
 
 def print_complaint(sentences: str) -> None:
     """Print what was not done."""
-    err.print(plain(sentences), style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(sentences), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

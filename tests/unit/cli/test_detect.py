@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +79,73 @@ def found_in(folder: Path, file: str) -> dict[str, Any]:
     found = json.loads(detect(folder, file, "--format", "json").stdout)
     assert isinstance(found, dict)
     return found
+
+
+ODD = [
+    "=cmd|'/c calc'!A1",
+    "Speed [/min]",
+    "Pressure [bar]",
+    "[red]T\x1b[2J",
+    "+a",
+    "@b",
+    "a\u202eb",
+]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose file and columns have names that do something elsewhere."""
+    place = tmp_path_factory.mktemp("o[d]d")
+    rows = np.random.default_rng(0).normal(size=(300, len(ODD)))
+    pd.DataFrame(rows, columns=ODD).to_csv(place / "healthy[b]\x1b[2J.csv", index=False)
+    rows[200:] += 9.0
+    pd.DataFrame(rows, columns=ODD).to_csv(place / "today[b]\x1b[2J.csv", index=False)
+    return place
+
+
+def test_names_are_text_wherever_they_are_shown(odd):
+    healthy, today = odd / "healthy[b]\x1b[2J.csv", odd / "today[b]\x1b[2J.csv"
+    chosen = ("--model", "isolation_forest", "--save", odd / "models")
+    shown = [
+        run("inspect", healthy),
+        run("train", healthy, *chosen),
+        run("detect", today, "--load", odd / "models"),
+        run("detect", odd / "no[x]\x1b[2J.csv", "--load", odd / "models"),
+    ]
+    assert [result.exit_code for result in shown] == [0, 0, 0, 1]
+    for result in shown:
+        assert all(line.isprintable() for line in result.output.splitlines()), result.output
+    verdict = shown[2].output
+    assert "Pressure [bar]" in verdict
+    assert "Speed [/min]" in verdict
+
+    table = run("detect", today, "--load", odd / "models", "--format", "csv").stdout
+    assert all(line.isprintable() for line in table.splitlines())
+    cells = {cell for row in csv.reader(table.splitlines()) for cell in row}
+    assert not any(cell[:1] in "=+@" for cell in cells if cell)
+    # No program is told of apostrophes that are not in the name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIGIE_CSV_FOR_PEOPLE", "false")
+        raw = run("detect", today, "--load", odd / "models", "--format", "csv").stdout
+    assert "'=cmd" in table
+    assert ",=cmd" in raw
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--version"], ["--help"], ["inspect", "healthy.csv"],
+     ["detect", "jump.csv", "--load", "models", "--format", "csv"]],
+)  # fmt: skip
+def test_output_that_cannot_be_written_is_told_in_words(folder, words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vigie.cli", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder,
+            env={**os.environ, **NO_TRACKING, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: The output cannot be written (No space")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_last_lines_count_every_kind_of_event_and_say_how_the_file_ends(folder):

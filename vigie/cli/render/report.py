@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table as Sheet
 
-from vigie.cli.terminal import plain, quoted
+from vigie.cli.terminal import quoted
+from vigie.printable import printable
 from vigie.tables.kinds import Column, Kind, left_out_line
 from vigie.tables.report import ColumnReport, Report
 from vigie.tables.report_words import percent, remarks
@@ -28,7 +29,7 @@ _FRAME = 3
 
 def headline(report: Report) -> Iterator[str]:
     """Yield what matters most."""
-    yield from map(plain, report.summary)
+    yield from map(printable, report.summary)
 
 
 def sheet(report: Report, width: int) -> Sheet:
@@ -67,9 +68,9 @@ def _shown(report: Report) -> Sequence[ColumnReport]:
 def _cells(column: ColumnReport) -> dict[str, str]:
     """Return what is shown of a column, by the head above it."""
     return {
-        "column": plain(column.name),
+        "column": printable(column.name),
         "kind": str(column.kind),
-        "unit": plain(column.unit or ""),
+        "unit": printable(column.unit or ""),
         **dict(zip(FIGURES, _figures(column), strict=True)),
         "missing": percent(column.missing_share) if column.n_missing else "–",
     }
@@ -114,19 +115,20 @@ def below(report: Report) -> Iterator[str]:
         )
     others = [Column(c.name, c.kind, c.reason) for c in report.left_out] if report.n_rows else []
     if line := left_out_line(others):
-        yield f"{plain(line)}."
+        yield f"{printable(line)}."
     if report.by is not None:
-        yield plain(_assets(report))
-    yield from map(plain, remarks(report))
+        yield printable(_assets(report))
+    yield from map(printable, remarks(report))
     for label in report.labels:
         yield (
-            f"{plain(label.column)} looks like a label: `vigie backtest ... "
+            f"{printable(label.column)} looks like a label: `vigie backtest ... "
             f"{quoted(['--labels', label.column])}` compares the models with it."
         )
     for name, share in report.context.items():
         yield (
-            f"{plain(name)} looks like a setting: it holds its values, and explains {share:.0%} of "
-            f"what the sensors do. To judge them given it: {quoted(['--context', name])}."
+            f"{printable(name)} looks like a setting: it holds its values, and explains "
+            f"{share:.0%} of what the sensors do. To judge them given it: "
+            f"{quoted(['--context', name])}."
         )
 
 
@@ -139,14 +141,14 @@ def commands(report: Report, asked: Sequence[str] = ()) -> Iterator[str]:
 def explanation(report: Report) -> Iterator[str]:
     """Yield why the table was understood so."""
     for reason in report.because:
-        yield f"{plain(reason)}."
+        yield f"{printable(reason)}."
     if not report.n_rows:
         return
     switches = [column for column in report.features if column.kind is Kind.SWITCH]
     told = [*report.left_out, *switches]
     for column in told[:MOST_EXPLAINED]:
         role = "is learnt" if column.is_feature else "is left out"
-        yield f"{plain(column.name)} {role}: {column.kind}, {plain(column.reason)}."
+        yield f"{printable(column.name)} {role}: {column.kind}, {printable(column.reason)}."
     if len(told) > MOST_EXPLAINED:
         yield f"For {len(told) - MOST_EXPLAINED} more columns, see --format json."
     n_sensors = len(report.features) - len(switches)

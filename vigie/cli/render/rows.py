@@ -25,6 +25,7 @@ from vigie.assessment.trained_range import OutOfRange
 from vigie.cli.render.times import iso, iso_times, unit_of
 from vigie.detectors.base import Floats
 from vigie.events.event import Event
+from vigie.printable import printable
 
 COLUMNS = ("row", "time", "final_score", "is_anomaly", "criticality", "sensor", "state", "began",
            "evidence", "imputed", "frozen", "unseen")  # fmt: skip
@@ -49,6 +50,8 @@ class Writer:
         The score above which a reading is an anomaly.
     has_assets : bool
         Whether each row begins with the name of its machine.
+    is_for_people : bool
+        Whether text in CSV is written so that a spreadsheet takes it as text.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Writer:
         versions: Mapping[str, int | None],
         threshold: float,
         has_assets: bool = False,
+        is_for_people: bool = True,
     ):
+        self._is_for_people = is_for_people
         self._out, self._is_json, self._has_assets = out, is_json, has_assets
         self._is_first, self._unit, self._models = True, "s", list(versions)
         names = [*(["asset"] if has_assets else []), *COLUMNS, *versions]
@@ -71,7 +76,7 @@ class Writer:
         else:
             self._before = ["," if at else "" for at in range(len(names))]
             self._end, self._null = "\r\n", ""
-            self._write(_csv_line(names))
+            self._write(_csv_line(names, is_for_people))
 
     def write(self, part: Part, first: int = 0, asset: str | None = None) -> None:
         """Write the rows of the next part.
@@ -135,7 +140,10 @@ class Writer:
         return ["false", "true"] if self._is_json else ["False", "True"]
 
     def _texts(self, texts: Sequence[str]) -> list[str]:
-        return [json.dumps(t) if self._is_json else _csv_line([t])[:-2] for t in texts]
+        return [
+            json.dumps(t) if self._is_json else _csv_line([t], self._is_for_people)[:-2]
+            for t in texts
+        ]
 
     def _times(self, part: Part) -> Any:
         """Return the times as text, or null if there are none."""
@@ -274,6 +282,9 @@ def range_figures(sensors: Iterable[OutOfRange], asset: str | None = None) -> li
     return [{**whose, **asdict(sensor)} for sensor in sensors]
 
 
+FORMULA = ("=", "+", "-", "@")
+
+
 def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
@@ -283,7 +294,10 @@ def named(versions: Mapping[str, int | None]) -> list[str]:
     return [f"{name} v{version}" if version else name for name, version in versions.items()]
 
 
-def _csv_line(cells: Sequence[str]) -> str:
+def _csv_line(cells: Sequence[str], is_for_people: bool) -> str:
+    if is_for_people:
+        # A spreadsheet runs as a formula what begins so.
+        cells = [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in map(printable, cells)]
     line = io.StringIO()
     csv.writer(line).writerow(cells)
     return line.getvalue()

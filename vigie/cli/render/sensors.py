@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.cli.terminal import plain
 from vigie.errors import InvalidDataError
 from vigie.events.gathering import stretches
+from vigie.printable import printable
 from vigie.tables.machines import Machine
 from vigie.tables.report import ColumnReport, Report
 from vigie.tables.table import Times
@@ -230,4 +230,4 @@ def _title(report: Report, machine: Machine, n_drawn: int) -> str:
 
 def text_of(text: str, longest: int = LONGEST_NAME) -> str:
     """Return text from outside as Matplotlib draws it as it is, control characters written out."""
-    return literal(plain(text), longest)
+    return literal(printable(text), longest)
