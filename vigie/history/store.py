@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
@@ -113,6 +114,13 @@ class History:
         except BaseException:
             self.close()
             raise
+        self._file = file_of(url)
+        self._identity = _identity(self._file)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether SQLite's file was deleted or replaced, so that what is stored would be lost."""
+        return _identity(self._file) != self._identity
 
     @contextmanager
     def transaction(self, asset_id: str, sensor_id: str | None) -> Iterator[AssetTransaction]:
@@ -343,3 +351,18 @@ def _lock_number(asset_id: str, sensor_id: str | None) -> int:
 def _time(measured_us: int) -> datetime:
     seconds, rest = divmod(measured_us, 1_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a history in SQLite; None if there is none."""
+    address = make_url(url)
+    named = address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:")
+    return Path(address.database or "") if named else None
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    try:
+        facts = file.stat() if file is not None else None
+    except OSError:
+        return None
+    return facts and (facts.st_dev, facts.st_ino)

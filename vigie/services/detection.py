@@ -135,6 +135,8 @@ class Detection:
         """
         with self._opening:
             self._breaker.check()
+            if self._history is not None and self._history.is_gone:
+                self._begin_anew()
             if self._history is None:
                 # Imported here: SQLAlchemy would take a third of the service's start.
                 from vigie.history.retention import Retention
@@ -148,6 +150,23 @@ class Detection:
                 if days := self.settings.history_retention_days:
                     self._retention = Retention(self._history, days)
             return self._history
+
+    def _begin_anew(self) -> None:
+        """Leave a history whose file has been deleted or replaced."""
+        from vigie.history.store import file_of
+
+        logger.error(
+            "The file of the history was deleted or replaced while the service runs. Readings are "
+            "stored in the file that is there now, or in a new one; stop the service before you "
+            "move or restore a history."
+        )
+        self.close()
+        self._history = self._retention = None
+        file = file_of(history_url(self.settings))
+        if file is not None and not file.exists():
+            # They belong to the file that is gone, and SQLite would read them into the new one.
+            for ending in ("-wal", "-shm"):
+                file.with_name(file.name + ending).unlink(missing_ok=True)
 
     def _open_breaker(self, error: HistoryError) -> None:
         if error.is_outage:

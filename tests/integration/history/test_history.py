@@ -264,3 +264,22 @@ def test_a_running_service_forgets_by_itself(
         eventually(lambda: len(kept(history, "pump")) == SPARED)
         assert service.get("/health").is_success
     history.close()
+
+
+def test_a_history_that_is_deleted_under_a_service_is_begun_anew_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, file = samples.healthy(300), tmp_path / "history.db"
+    service = AnomalyDetectionService(Settings(history_url=f"sqlite:///{file}", **CHEAP))
+    service.train_all_models(bench.data, bench.feature_names, model_names=["one_class_svm"])
+    row = dict(zip(bench.feature_names, bench.data[0].tolist(), strict=True))
+    reading = {"asset_id": "pump", "features": row}
+    service.detect_anomaly({**reading, "timestamp": at(0)})
+    file.unlink()
+    service.detect_anomaly({**reading, "timestamp": at(1)})
+    service.detect_anomaly({**reading, "timestamp": at(2)})
+    history = History(f"sqlite:///{file}")
+    assert [one.timestamp for one in kept(history, "pump")] == [at(1), at(2)]
+    history.close()
+    service.close()
+    assert sum("was deleted or replaced" in record.message for record in caplog.records) == 1
