@@ -1,11 +1,17 @@
-"""Folders of local state, such as ``VIGIE_STATE_DIR``: writable, and private."""
+"""Folders of local state, such as ``VIGIE_STATE_DIR``: writable, private, and not left behind."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from vigie.errors import InvalidDataError
+
+LOCK = ".lock"
 
 
 def require_writable(folder: Path, field: str = "VIGIE_STATE_DIR") -> None:
@@ -42,3 +48,24 @@ def make_private(folder: Path) -> None:
     for path in (*reversed(folder.parents), folder):
         if not path.is_dir():
             path.mkdir(mode=0o700, exist_ok=True)
+
+
+def hold(folder: Path) -> IO[str]:
+    """Mark a temporary folder as in use until the file is closed, or its process has ended."""
+    file = (folder / LOCK).open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def remove_abandoned() -> None:
+    """Remove the temporary folders of processes that were killed; see ``hold``."""
+    for folder in Path(tempfile.gettempdir()).glob("vigie-*"):
+        try:
+            if folder.stat().st_uid != os.geteuid():
+                continue
+            with (folder / LOCK).open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # In use, or not marked.
+            continue
+        shutil.rmtree(folder, ignore_errors=True)

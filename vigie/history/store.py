@@ -356,7 +356,11 @@ def _time(measured_us: int) -> datetime:
 def file_of(url: str) -> Path | None:
     """Return the file of a history in SQLite; None if there is none."""
     address = make_url(url)
-    named = address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:")
+    named = address.get_backend_name() == "sqlite" and address.database not in (
+        None,
+        "",
+        ":memory:",
+    )
     return Path(address.database or "") if named else None
 
 

@@ -20,7 +20,7 @@ from vigie.models.from_json import n_strings
 
 MOST_ROWS = 1_000_000
 
-Row = Annotated[list[Value], Field(max_length=MOST_FEATURES, fail_fast=True)]
+Row = Annotated[list[Value], Field(min_length=1, max_length=MOST_FEATURES, fail_fast=True)]
 
 
 class _BooleansInRows(BooleansAreNumbers):

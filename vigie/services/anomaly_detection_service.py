@@ -40,7 +40,7 @@ from vigie.services.mlflow_service import MLflowService
 from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
-from vigie.state import require_writable
+from vigie.state import remove_abandoned, require_writable
 from vigie.tables.file_form import FileForm
 from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
@@ -477,6 +477,7 @@ class AnomalyDetectionService:
             require_writable(self.settings.state_dir)
         except InvalidDataError as error:
             logger.error("%s The service continues, but cannot save any state.", error)
+        remove_abandoned()
         warm_up()
         self.registry.restore()
 

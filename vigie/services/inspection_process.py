@@ -16,6 +16,7 @@ from typing import Any
 
 from vigie.child import Child, Parent
 from vigie.errors import InvalidDataError
+from vigie.state import hold
 from vigie.tables.options import ReadOptions
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def inspect_body(body: bytes, extension: str, name: str, options: ReadOptions) -
             "The body is empty.", field="body", remedy="Send the file itself as the body."
         )
     extension = MAGIC.get(body[:4], extension)
-    with tempfile.TemporaryDirectory(prefix="vigie-inspect-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vigie-inspect-") as folder, hold(Path(folder)):
         path = Path(folder, f"table{extension}")
         path.write_bytes(body)
         child = Child(run)

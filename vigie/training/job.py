@@ -26,6 +26,7 @@ from vigie.errors import TrainingInterruptedError
 from vigie.models.from_json import from_json
 from vigie.models.training import TrainRequest
 from vigie.serving.served import Served
+from vigie.state import hold
 from vigie.tracking import background
 from vigie.tracking.recorder import Recorder
 from vigie.training.messages import Accepted, Done, Failed, JobRequest, Registered, Trained
@@ -50,6 +51,7 @@ class TrainingProcess:
         self._settings = settings
         self._stopped = False
         self._folder = Path(tempfile.mkdtemp(prefix="vigie-training-"))
+        self._held = hold(self._folder)
         self._child = Child(run)
         self._uploading = threading.Thread(target=lambda: None)
 
