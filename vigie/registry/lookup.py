@@ -113,11 +113,12 @@ class KnownVersions:
         """
         self._server.require()
         try:
-            summary = registry_of(self._server).summary(names)
+            with _like_mlflow(self._server):
+                summary = registry_of(self._server).summary(names)
         except TrackingUnavailableError:
             raise
-        except TrackingError:
-            # MLflow before 3.0 has no search by several names.
+        except VigieError:
+            # Old servers have no search by several names.
             summary = None
         if summary is None or summary != self._summary:
             self._known.clear()
