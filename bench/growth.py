@@ -24,11 +24,10 @@ from figures import Figure, seconds, within
 from vigie.config import Settings
 from vigie.detectors.base import Floats
 from vigie.detectors.catalogue import algorithms
-from vigie.history.store import History
+from vigie.history.store import History, history_url
 from vigie.local import mlflow_server
 from vigie.registry import lookup
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.detection import history_url
 from vigie.services.detector_service import new_service
 from vigie.services.isolation_forest_service import IsolationForestService
 

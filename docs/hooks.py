@@ -82,7 +82,7 @@ def settings() -> str:
 
 def written(value: Any) -> str:
     """Return a default as it is written in the environment."""
-    if value is None or value == "":
+    if value in (None, "", ()):
         return "not set"
     if isinstance(value, bool):
         value = str(value).lower()

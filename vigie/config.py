@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vigie.errors import EnvFileError, InvalidDataError
 from vigie.faults import told
+from vigie.keys import hidden
 from vigie.logs import LogFormat
 
 ENV_FILE, ENV_ENCODING = ".env", "utf-8-sig"
@@ -51,6 +52,9 @@ SERVICE_LINK = (
     "into the pod's spec, or give the Service another name."
 )
 HOST = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
+PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+RATE = re.compile(rf"\s*([1-9]\d{{0,8}})\s*/\s*({'|'.join(PERIODS)})s?\s*", re.IGNORECASE)
+ORIGIN = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses that only this machine reaches."""
 
@@ -160,8 +164,8 @@ class Settings(BaseSettings):
     """Physical ranges of sensors, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
-    """Address that the service listens on; 0.0.0.0 for every interface. The service has no
-    login."""
+    """Address that the service listens on; 0.0.0.0 for every interface. On any but 127.0.0.1 and the
+    like it demands an API key of every client: see VIGIE_AUTH."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -176,6 +180,22 @@ class Settings(BaseSettings):
     client_patience_s: float = Field(10.0, gt=0)
     """Seconds that a client may take to send a request, or, for a long one, each 10 KiB of it;
     otherwise it is refused with 408."""
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Who needs an API key (`vigie keys create`): everybody (on), nobody (off), or, by default,
+    everybody but programs of this machine that reach a service on 127.0.0.1 without a proxy."""
+    api_key: SecretStr | None = None
+    """The key with which `vigie doctor` asks the service."""
+    rate_limit: str | None = None
+    """Most requests of each key, such as 600/minute (second, minute, hour, day), for each process
+    of the service; more are refused with 429. Where no key is needed, of each address."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may ask the service from a browser, such as https://scada.example,
+    separated by commas."""
+    tls_cert: Path | None = None
+    """Certificate of the service with its chain, as PEM: it then speaks HTTPS only. A renewed file
+    is used from the next connection on."""
+    tls_key: Path | None = None
+    """Private key of the certificate, as PEM without a password; by default in the same file."""
     registry_poll_s: float = Field(5.0, gt=0)
     """Seconds between two checks of the registry: a promoted version serves that much later at
     most."""
@@ -243,6 +263,34 @@ class Settings(BaseSettings):
         """Where versions of models are cached."""
         return self.state_dir / "models"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the service's address."""
+        if self.host in LOOPBACK:
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def demands_keys(self) -> bool:
+        """Whether everybody needs a key."""
+        return self.auth == "on" or (self.auth == "auto" and not self.is_local)
+
+    @property
+    def rate(self) -> tuple[int, float] | None:
+        """How many requests of a key are allowed in how many seconds."""
+        match = RATE.fullmatch(self.rate_limit or "")
+        return (int(match[1]), PERIODS[match[2].lower()]) if match else None
+
+    def variables(self, *fields: str) -> dict[str, str]:
+        """Return the variables by which another process comes to these values of fields."""
+        values = {field: getattr(self, field) for field in fields}
+        return {
+            self.variable(name): str(value) for name, value in values.items() if value is not None
+        }
+
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the environment variable that sets a field."""
@@ -301,6 +349,37 @@ class Settings(BaseSettings):
                 "is none"
             )
         return names
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value and not RATE.fullmatch(value):
+            raise ValueError(f"A rate is expected, such as 600/minute ({', '.join(PERIODS)})")
+        return value or None
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return [origin.strip() for origin in value.split(",") if origin.strip()]
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "Origins are expected, without a path, such as https://scada.example"
+                )
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _has_a_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value and not info.data.get("tls_cert"):
+            raise ValueError("A key needs a certificate: set VIGIE_TLS_CERT (--tls-cert) too")
+        return value
 
     @field_validator("root_path")
     @classmethod
@@ -409,13 +488,13 @@ def confide(address: str) -> None:
 
 
 def masked(text: str) -> str:
-    """Return a text with the passwords of URLs masked, for logs and responses."""
+    """Return a text with passwords of URLs and API keys masked, for logs and responses."""
     # The longest first: one may be a part of another.
     for secret in sorted(_confided, key=len, reverse=True):
         text = text.replace(secret, "***")
     for pattern, replacement in SECRETS:
         text = pattern.sub(replacement, text)
-    return text
+    return hidden(text)
 
 
 def masked_address(address: str) -> str:

@@ -10,6 +10,7 @@
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
     ├── TrainingInterruptedError        a training ended before it was complete
+    ├── KeyRefusedError                 an API key is unknown, revoked or expired
     ├── HistoryError                    the database of readings cannot be used
     ├── OutboxError                     an entry of the outbox cannot be read
     └── TrackingError                   the MLflow server failed a request
@@ -103,6 +104,10 @@ class ConflictError(VigieError):
 
 class TrainingInterruptedError(VigieError):
     """A training was killed or stopped; this says nothing about its data."""
+
+
+class KeyRefusedError(VigieError):
+    """An API key is unknown, revoked or expired."""
 
 
 class HistoryError(VigieError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,10 +23,13 @@ import httpx
 
 from vigie import logs
 from vigie.config import LOOPBACK, Settings, masked_address
-from vigie.errors import ConflictError, InvalidDataError, TrackingError, VigieError
+from vigie.errors import ConflictError, HistoryError, InvalidDataError, TrackingError, VigieError
 from vigie.logs import LogFormat
 from vigie.registry import pages
 from vigie.state import make_private, require_writable
+from vigie.tls import Certificate, trusting
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 90.0
 WATCHDOG = """read nothing
@@ -40,12 +45,27 @@ HOST_REMEDY = "Set VIGIE_HOST, or --host, to 127.0.0.1, or to 0.0.0.0 for every 
 
 
 class Program(NamedTuple):
-    """A program that runs as a child process: its name, where it answers, and its log."""
+    """A program that runs as a child process.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    process : Popen
+        The process.
+    health : str
+        Where it answers.
+    log : Path
+        Its log.
+    cert : Path or None
+        Its certificate, if it speaks HTTPS.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     health: str
     log: Path
+    cert: Path | None = None
 
 
 def _forget(program: Program) -> None:
@@ -137,7 +157,32 @@ def own_url(settings: Settings) -> str:
     """Return the address at which this machine reaches the service."""
     host = settings.host
     own = "127.0.0.1" if host in ANY else f"[{host}]" if ":" in host else host
-    return f"http://{own}:{settings.port}"
+    return f"{_scheme(settings)}://{own}:{settings.port}"
+
+
+def _scheme(settings: Settings) -> str:
+    return "https" if settings.tls_cert else "http"
+
+
+def _client(cert: Path | None, timeout: float) -> httpx.Client:
+    """Return a client for programs of this machine, one with this certificate among them."""
+    verify = trusting(cert) if cert else True
+    return httpx.Client(timeout=timeout, trust_env=False, verify=verify)
+
+
+def client_of(settings: Settings, timeout: float) -> httpx.Client:
+    """Return a client for the service of this machine, with the API key of the settings.
+
+    Raises
+    ------
+    InvalidDataError
+        If the file of its certificate cannot be read.
+    """
+    client = _client(settings.tls_cert, timeout)
+    if settings.api_key and (key := settings.api_key.get_secret_value()):
+        client.headers["Authorization"] = f"Bearer {key}"
+    client.base_url = httpx.URL(own_url(settings))
+    return client
 
 
 @contextmanager
@@ -164,6 +209,7 @@ def service(settings: Settings, on_start: Callable[[Program], None] = _forget) -
         If the service cannot listen there, or the state folder is not writable.
     """
     require_own(settings)
+    require_keys(settings)
     host, url = settings.host, own_url(settings)
     require_writable(settings.state_dir)
     make_private(settings.state_dir)
@@ -173,14 +219,15 @@ def service(settings: Settings, on_start: Callable[[Program], None] = _forget) -
     # Both start at the same time here, so MLflow's first answers are slow.
     environment = {
         "VIGIE_TRACKING_PATIENCE_S": str(max(settings.tracking_patience_s, 10.0)),
-        "VIGIE_HOST": host,
-        "VIGIE_PORT": str(settings.port),
+        **settings.variables("host", "port", "auth", "tls_cert", "tls_key"),
     }
     with running(command, environment, log, log_format=settings.log_format) as process:
-        program = Program("The service", process, f"{url}{HEALTH}", log)
+        program = Program("The service", process, f"{url}{HEALTH}", log, settings.tls_cert)
         await_health(*program)
         on_start(program)
-        yield f"http://localhost:{settings.port}" if host in (*ANY, *LOOPBACK) else url
+        yield (
+            f"{_scheme(settings)}://localhost:{settings.port}" if host in (*ANY, *LOOPBACK) else url
+        )
 
 
 def require_room(settings: Settings) -> None:
@@ -196,7 +243,7 @@ def require_room(settings: Settings) -> None:
         If the service cannot listen at its address, or the state folder is not writable.
     """
     url, mlflow = own_url(settings), settings.mlflow_tracking_uri.rstrip("/")
-    with httpx.Client(timeout=2.0, trust_env=False) as client:
+    with _client(settings.tls_cert, 2.0) as client:
         if _is_vigie(client, f"{url}{HEALTH}"):
             has_mlflow = _answers(client, f"{mlflow}/health")
             with_mlflow = f", with MLflow at {mlflow}" if has_mlflow else ", but MLflow does not"
@@ -208,6 +255,7 @@ def require_room(settings: Settings) -> None:
     require_mlflow_port(settings)
     require_own(settings)
     require_writable(settings.state_dir)
+    require_keys(settings)
 
 
 def _is_vigie(client: httpx.Client, url: str) -> bool:
@@ -255,6 +303,53 @@ def require_own(settings: Settings) -> None:
     """Check that the service can listen at its address; raise as ``require_free`` does."""
     another = settings.port + 1
     require_free(settings.port, f"use --port {another} (VIGIE_PORT={another})", settings.host)
+
+
+def require_keys(settings: Settings) -> None:
+    """Check that somebody has an API key, before a service demands one of everybody.
+
+    A database that does not answer is no reason not to start: nobody gets in until it does.
+
+    Raises
+    ------
+    InvalidDataError
+        If nobody has one, or the certificate cannot be used.
+    """
+    if settings.tls_cert:
+        Certificate(settings.tls_cert, settings.tls_key)
+    if not settings.demands_keys:
+        return
+    try:
+        n_keys, place = active_keys(settings)
+    except HistoryError as error:
+        logger.warning("Whether there are API keys is not known. %s", error)
+        return
+    if n_keys:
+        return
+    where = "" if settings.is_local else f" at {settings.host}"
+    raise InvalidDataError(
+        f"The service would demand an API key of everybody{where}, but there is none in {place}.",
+        field="VIGIE_HOST" if settings.auth == "auto" else "VIGIE_AUTH",
+        remedy="Create one first: `vigie keys create NAME --scope admin`. Or let everybody in who "
+        "reaches the port: --insecure (VIGIE_AUTH=off).",
+    )
+
+
+def active_keys(settings: Settings) -> tuple[int, str]:
+    """Return how many API keys are valid, and where they are stored.
+
+    Raises
+    ------
+    HistoryError
+        If the database does not say so.
+    """
+    from vigie.history.keys import KeyStore
+
+    store = KeyStore(settings)
+    try:
+        return sum(key.is_active(datetime.now(UTC)) for key in store.keys()), store.place
+    finally:
+        store.close()
 
 
 def require_free(port: int, remedy: str, host: str = "127.0.0.1") -> None:
@@ -379,7 +474,9 @@ def running(
             keeper.join(timeout=2.0)
 
 
-def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def await_health(
+    name: str, process: subprocess.Popen[bytes], url: str, log: Path, cert: Path | None = None
+) -> None:
     """Wait until a process answers.
 
     Raises
@@ -389,7 +486,7 @@ def await_health(name: str, process: subprocess.Popen[bytes], url: str, log: Pat
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     # One client for all tries: making one reads the certificates, which takes as long as a try.
-    with httpx.Client(timeout=1.0, trust_env=False) as client:
+    with _client(cert, 1.0) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise VigieError(
@@ -419,14 +516,17 @@ def watch(
         Pause between two looks, in seconds.
     """
     alive, failures = list(programs), Counter[str]()
-    with httpx.Client(timeout=5.0, trust_env=False) as client:
+    with ExitStack() as stack:
+        clients = {
+            program.name: stack.enter_context(_client(program.cert, 5.0)) for program in programs
+        }
         while alive:
             for program in list(alive):
                 if (status := program.process.poll()) is not None:
                     alive.remove(program)
                     how = f"by signal {-status}" if status < 0 else f"with status {status}"
                     tell(f"{program.name} has ended {how}. {_after_end(program, alive)}")
-                elif _answers(client, program.health):
+                elif _answers(clients[program.name], program.health):
                     if failures.pop(program.name, 0) >= SILENT_AFTER:
                         tell(f"{program.name} answers again.")
                 else:

@@ -1,4 +1,7 @@
-"""Log lines with time and level, as text or as JSON, and log files of bounded size."""
+"""Log lines with time and level, as text or as JSON, and log files of bounded size.
+
+No line has the secret of an API key, whatever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Literal
 
+from vigie.keys import hidden
 from vigie.printable import printable
 
 LogFormat = Literal["text", "json"]
@@ -43,8 +47,15 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = hidden(super().format(record))
         return printable(text, of_lines=True).replace("\n", "\n    ")
+
+
+class MessageFormatter(logging.Formatter):
+    """The message alone, for people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -60,7 +71,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # ASCII, since a name may hold what UTF-8 cannot encode, or a terminal obeys.
-        return json.dumps(line)
+        return hidden(json.dumps(line))
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
@@ -132,9 +143,9 @@ def keep(lines: IO[bytes], path: Path, name: str, log_format: LogFormat) -> None
         path, maxBytes=MOST_BYTES, backupCount=OLDER_FILES, encoding="utf-8", delay=True
     )
     with lines, closing(file):
-        for line in lines:
-            shown = printable(line.decode("utf-8", "replace").rstrip(), of_lines=True)
-            text = completed(shown, name, log_format)
+        for raw in lines:
+            line = printable(hidden(raw.decode("utf-8", "replace").rstrip()), of_lines=True)
+            text = completed(line, name, log_format)
             if text:
                 file.handle(logging.makeLogRecord({"msg": text}))
 

@@ -12,18 +12,26 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, params
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 
 from vigie import __version__
-from vigie.api import document, pages, problems
+from vigie.api import document, headers, pages, problems
+from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
+from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, RootPath
 from vigie.api.routes import anomalies, tables
 from vigie.config import Settings
+from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.training.variables import name_unknown_variables
+
+if TYPE_CHECKING:
+    from vigie.history.keys import KeyStore
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +53,7 @@ def create_app(
     """
     settings = settings or Settings()
     service = AnomalyDetectionService(settings)
+    keyring = Keyring(lambda: _open_keys(settings))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +69,7 @@ def create_app(
             yield
         follower.cancel()
         await asyncio.to_thread(service.close)
+        await asyncio.to_thread(keyring.close)
 
     app = FastAPI(
         title="Vigie",
@@ -77,12 +87,22 @@ def create_app(
     )
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(KeyCheck, keyring=keyring, settings=settings)
     app.add_middleware(HeadAsGet)
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["Retry-After"],
+        )
     app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
-    document.install(app)
+    headers.install(app)
+    document.install(app, settings)
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
@@ -91,13 +111,24 @@ def create_app(
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
     app.setup()
+    for route, endpoint in endpoints(app):
+        if route.path == app.openapi_url:
+            requires(Scope.READ)(endpoint)
     pages.install(app)
 
     @app.get("/", include_in_schema=False)
+    @requires(Scope.READ)
     def root(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope['root_path']}/docs")
 
     return app
+
+
+def _open_keys(settings: Settings) -> KeyStore:
+    # Imported here: SQLAlchemy would take a third of the service's start.
+    from vigie.history.keys import KeyStore
+
+    return KeyStore(settings)
 
 
 def _share_the_interpreter() -> None:

@@ -17,6 +17,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from vigie.api.headers import ALWAYS
 from vigie.api.problems import http_problem
 
 SLOWEST = 1024
@@ -232,7 +233,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         status, detail = self._refusal
-        response = http_problem(status, detail, None, {"Connection": "close"})
+        response = http_problem(status, detail, None, {**ALWAYS, "Connection": "close"})
         lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
         lines += [b"%s: %s" % header for header in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))

@@ -14,21 +14,26 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from vigie.api.access import requires
+from vigie.keys import Scope
+
 ASSETS = "/assets"
 FILES = Path(fastapi_offline.__file__).parent / "static"
 OWN_FILES = Path(__file__).parent / "static"
 POLICY = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:"
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
 }
 """The browser asks no other server: Redoc would load a logo."""
 
 
 def install(app: FastAPI) -> None:
     """Add the pages and their files to an application, which must have an ``openapi_url``."""
-    app.mount(f"{ASSETS}/api-docs", StaticFiles(directory=FILES))
-    app.mount(ASSETS, StaticFiles(directory=OWN_FILES))
+    readers = requires(Scope.READ)
+    app.mount(f"{ASSETS}/api-docs", readers(StaticFiles(directory=FILES)))
+    app.mount(ASSETS, readers(StaticFiles(directory=OWN_FILES)))
 
+    @readers
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope["root_path"]
         page = get_swagger_ui_html(
@@ -43,6 +48,7 @@ def install(app: FastAPI) -> None:
         page.headers.update(POLICY)
         return page
 
+    @readers
     async def redoc(request: Request) -> HTMLResponse:
         root = request.scope["root_path"]
         page = get_redoc_html(

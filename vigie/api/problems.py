@@ -28,6 +28,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.ModelRefusedError: HTTPStatus.CONFLICT,
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.KeyRefusedError: HTTPStatus.UNAUTHORIZED,
     errors.HistoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TrackingUnavailableError: HTTPStatus.BAD_GATEWAY,
     errors.TrackingError: HTTPStatus.BAD_GATEWAY,

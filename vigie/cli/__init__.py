@@ -13,7 +13,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from vigie import __version__, garbage, logs
-from vigie.cli import backtest, demo, detect, doctor, inspect, models, serve, sync, train, up
+from vigie.cli import backtest, demo, detect, doctor, inspect, keys, models, serve, sync, train, up
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import Output, err, out, print_error
@@ -34,6 +34,7 @@ app.command(cls=Command)(sync.sync)
 app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
 app.add_typer(models.models, name="models")
+app.add_typer(keys.keys, name="keys")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(demo.demo)
 
@@ -81,5 +82,5 @@ def _log_handler() -> logging.Handler:
     if not err.is_terminal or log_format == "json":
         return logs.to_standard_error(log_format)
     handler = RichHandler(console=err, show_path=False, show_time=False)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(logs.MessageFormatter())
     return handler

@@ -81,6 +81,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
     yield _answered("Settings known?", _settings)
     yield _state(settings)
+    yield _answered("API keys?", partial(_keys, settings))
     running: dict[str, int | None] = {}
     yield _answered("Service running?", partial(_service, settings, running))
     if not settings.mlflow_enabled:
@@ -159,6 +160,23 @@ def _settings() -> str:
     return "yes."
 
 
+def _keys(settings: Settings) -> str:
+    """Say who needs an API key, and whether anybody has one."""
+    from vigie.local import active_keys
+
+    if settings.auth == "off":
+        raise _NeitherError("nobody needs one, as VIGIE_AUTH=off says.")
+    if not settings.demands_keys:
+        return f"no program of this machine needs one, since the service is on {settings.host}."
+    n_keys, place = active_keys(settings)
+    if not n_keys:
+        raise VigieError(
+            f"everybody needs one, but there is none in {place}.",
+            remedy="Create one: `vigie keys create NAME --scope admin`.",
+        )
+    return f"everybody needs one; {n_keys} {'is' if n_keys == 1 else 'are'} valid."
+
+
 def _service(settings: Settings, running: dict[str, int | None]) -> str:
     """Say which versions the service serves, and add them to ``running``.
 
@@ -166,15 +184,21 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
     """
     import httpx
 
-    from vigie.local import own_url, require_free
+    from vigie.local import client_of, own_url, require_free
 
     url = own_url(settings)
     try:
-        with httpx.Client(timeout=SERVICE_PATIENCE_S, trust_env=False) as client:
-            answer = client.get(f"{url}/api/v1/anomalies/status")
+        with client_of(settings, SERVICE_PATIENCE_S) as client:
+            answer = client.get("/api/v1/anomalies/status")
         if answer.status_code in (401, 403):
+            if settings.api_key:
+                raise VigieError(
+                    f"what runs at {url} refuses VIGIE_API_KEY ({answer.status_code}).",
+                    remedy="Set it to a key of this service with the scope read: `vigie keys list`.",
+                )
             raise _NeitherError(
-                f"what runs at {url} needs a login ({answer.status_code}), so it was not asked."
+                f"what runs at {url} needs a login ({answer.status_code}), so it was not asked. "
+                "With VIGIE_API_KEY, a key with the scope read, it is."
             )
         models = answer.json()["models"].items()
         running |= {name: model["version"] for name, model in models if model["trained"]}

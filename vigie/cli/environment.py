@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from vigie.errors import InvalidDataError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vigie.config import Settings
     from vigie.services.mlflow_service import MLflowService
 
@@ -18,9 +20,16 @@ def read_settings(**given: Any) -> Settings:
     return Settings(**given)
 
 
-def service_settings(host: str | None, port: int | None) -> Settings:
-    """Return the settings of the service, with the address given on the command line."""
-    given = {"host": host, "port": port}
+def service_settings(
+    host: str | None,
+    port: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
+) -> Settings:
+    """Return the settings of the service, with what is given on the command line."""
+    auth = "off" if insecure else None
+    given = {"host": host, "port": port, "auth": auth, "tls_cert": tls_cert, "tls_key": tls_key}
     return read_settings(**{name: value for name, value in given.items() if value is not None})
 
 

@@ -28,6 +28,18 @@ Port = Annotated[
     int | None,
     typer.Option(min=0, max=65535, help="Port to listen on, instead of VIGIE_PORT (8084)."),
 ]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(help="Speak HTTPS with this certificate and its chain (PEM), or VIGIE_TLS_CERT."),
+]
+TlsKey = Annotated[
+    Path | None,
+    typer.Option(help="The certificate's key (PEM), if it is in another file, or VIGIE_TLS_KEY."),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Ask nobody for an API key, at any address (VIGIE_AUTH=off)."),
+]
 RowRange = Annotated[
     str | None, typer.Option(help="Only these rows, such as 1:400, 401: or :400 (inclusive).")
 ]

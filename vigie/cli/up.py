@@ -7,18 +7,24 @@ import signal
 from typing import TYPE_CHECKING
 
 from vigie.cli.environment import service_settings
-from vigie.cli.options import Host, Port
+from vigie.cli.options import Host, Insecure, Port, TlsCert, TlsKey
 from vigie.cli.terminal import err, print_complaint, signals_as_exit
 
 if TYPE_CHECKING:
     from vigie.config import Settings
 
 
-def up(host: Host = None, port: Port = None) -> None:
+def up(
+    host: Host = None,
+    port: Port = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure: Insecure = False,
+) -> None:
     """Run MLflow and the service on this machine until Ctrl-C."""
     from vigie.local import Program, mlflow_server, require_room, service, watch
 
-    settings = service_settings(host, port)
+    settings = service_settings(host, port, tls_cert, tls_key, insecure)
     # Runs, models, readings and logs are nobody else's.
     os.umask(0o077)
     require_room(settings)

@@ -112,6 +112,12 @@ def microseconds(timestamp: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
+def time_of(us: int) -> datetime:
+    """Return the time of so many microseconds since 1970, in UTC."""
+    seconds, rest = divmod(us, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
 FEATURES: TypeAdapter[Mapping[str, Stored]] = TypeAdapter(dict[str, Stored])
 ASSESSED: TypeAdapter[Assessed] = TypeAdapter(Assessed)
 """The JSON forms of both columns."""

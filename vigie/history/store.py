@@ -10,16 +10,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from vigie.config import Settings
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
-from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds
+from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds, time_of
+from vigie.state import make_private
 
 PATIENCE_MS = 60_000
 """SQLite's timeout for the lock of another process, in milliseconds."""
@@ -65,7 +67,7 @@ class Revision(NamedTuple):
     @property
     def newest(self) -> datetime | None:
         """When the newest was measured."""
-        return None if self.newest_us is None else _time(self.newest_us)
+        return None if self.newest_us is None else time_of(self.newest_us)
 
 
 class History:
@@ -96,8 +98,7 @@ class History:
             )
         self._is_sqlite = name == "sqlite"
         self._statements = {
-            key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
-            for key, statement in STATEMENTS.items()
+            key: self.in_dialect(statement) for key, statement in STATEMENTS.items()
         }
         # SQLite's busy handler polls, so a thread could starve until its timeout.
         self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
@@ -138,6 +139,27 @@ class History:
                 key = _lock_number(asset_id, sensor_id)
                 cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
             yield AssetTransaction(cursor, self._statements, asset_id, sensor_id)
+
+    @contextmanager
+    def cursor(self, *, writes: bool = False) -> Iterator[Any]:
+        """Open a transaction for statements that concern no asset, and yield the driver's cursor.
+
+        It commits at the end of the block, or rolls back after an error.
+
+        Parameters
+        ----------
+        writes : bool
+            Whether it writes; in SQLite, it then waits for all others that do.
+        """
+        lock = self._lock if writes else nullcontext()
+        with lock, self._as_history_error(), self._cursor() as cursor:
+            if writes and self._is_sqlite:
+                cursor.execute("BEGIN IMMEDIATE")
+            yield cursor
+
+    def in_dialect(self, statement: str) -> str:
+        """Return a statement with its parameters, such as ``:n``, as the driver expects them."""
+        return statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""
@@ -230,7 +252,7 @@ class AssetTransaction:
             Reading(
                 self.asset_id,
                 self.sensor_id,
-                _time(measured),
+                time_of(measured),
                 FEATURES.validate_json(features),
                 ASSESSED.validate_json(result),
             )
@@ -291,6 +313,26 @@ class _FairLock:
                 self._taken = False
 
 
+def history_url(settings: Settings) -> str:
+    """Return the URL of the history; create the folder of the default SQLite file.
+
+    Raises
+    ------
+    HistoryError
+        If the folder cannot be created.
+    """
+    if settings.history_url:
+        return settings.history_url
+    try:
+        make_private(settings.state_dir)
+    except OSError as error:
+        raise HistoryError(
+            f"The history's folder cannot be created: {error}.",
+            remedy="Set VIGIE_STATE_DIR to a writable folder.",
+        ) from error
+    return f"sqlite:///{settings.state_dir / 'history.db'}"
+
+
 def _engine(url: str) -> Engine:
     # Connections return to the pool after a commit or a rollback, so need no reset; only network
     # connections can break in the pool.
@@ -346,11 +388,6 @@ def _lock_number(asset_id: str, sensor_id: str | None) -> int:
     """Return the key of an asset's advisory lock in PostgreSQL, a signed 64-bit integer."""
     digest = hashlib.sha256(f"{asset_id}\0{sensor_id or ''}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def _time(measured_us: int) -> datetime:
-    seconds, rest = divmod(measured_us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
 def file_of(url: str) -> Path | None:

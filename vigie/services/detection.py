@@ -8,7 +8,6 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +43,6 @@ from vigie.services.look_back_cache import (
     status_of,
 )
 from vigie.serving.served import Answering, Snapshot
-from vigie.state import make_private
 
 if TYPE_CHECKING:
     from vigie.history.retention import Retention
@@ -140,7 +138,7 @@ class Detection:
             if self._history is None:
                 # Imported here: SQLAlchemy would take a third of the service's start.
                 from vigie.history.retention import Retention
-                from vigie.history.store import History
+                from vigie.history.store import History, history_url
 
                 try:
                     self._history = History(history_url(self.settings))
@@ -153,7 +151,7 @@ class Detection:
 
     def _begin_anew(self) -> None:
         """Leave a history whose file has been deleted or replaced."""
-        from vigie.history.store import file_of
+        from vigie.history.store import file_of, history_url
 
         logger.error(
             "The file of the history was deleted or replaced while the service runs. Readings are "
@@ -441,21 +439,6 @@ class Detection:
     @property
     def _imputes(self) -> bool:
         return self.settings.faulty_values == "impute"
-
-
-def history_url(settings: Settings) -> str:
-    """Return the URL of the history; create the folder of the default SQLite file."""
-    if settings.history_url:
-        return settings.history_url
-    folder = Path(settings.state_dir)
-    try:
-        make_private(folder)
-    except OSError as error:
-        raise HistoryError(
-            f"The history's folder cannot be created: {error}.",
-            remedy="Set VIGIE_STATE_DIR to a writable folder.",
-        ) from error
-    return f"sqlite:///{folder / 'history.db'}"
 
 
 def _keys(

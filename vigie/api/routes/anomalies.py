@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from vigie import __version__
+from vigie.api.access import requires
 from vigie.api.bodies import Exchange, json_of, request_body
 from vigie.api.schemas import (
     HealthResponse,
@@ -20,6 +21,7 @@ from vigie.api.schemas import (
     VersionMetrics,
 )
 from vigie.errors import InvalidDataError
+from vigie.keys import Scope
 from vigie.models.anomaly_data import (
     MOST_READINGS,
     AnomalyDetectionRequest,
@@ -54,6 +56,7 @@ BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 @router.post(
     "/train", responses=INVALID | BUSY | NOT_READY, openapi_extra=request_body(TrainRequest)
 )
+@requires(Scope.TRAIN)
 async def train(request: Request) -> TrainResponse:
     """Train detectors on healthy rows; each training is a run and a new version in MLflow.
 
@@ -74,18 +77,21 @@ async def train(request: Request) -> TrainResponse:
 
 
 @router.post("/detect", responses=INVALID | NOT_READY, **READING.described)
+@requires(Scope.DETECT)
 async def detect(request: Request) -> Response:
     """Assess one reading by all models that serve."""
     return await READING(request, service_of(request).detect_anomaly)
 
 
 @router.post("/detect/batch", responses=INVALID | NOT_READY, **BATCH.described)
+@requires(Scope.DETECT)
 async def detect_batch(request: Request) -> Response:
     """Assess readings, with the same results as one by one, in the same order."""
     return await BATCH(request, service_of(request).detect_anomalies_batch)
 
 
 @router.get("/status")
+@requires(Scope.READ)
 def status(request: Request) -> StatusResponse:
     """Return whether the service is ready, and which version of each model serves."""
     service = service_of(request)
@@ -103,6 +109,7 @@ def status(request: Request) -> StatusResponse:
 
 
 @router.get("/metrics", responses=NO_REGISTRY)
+@requires(Scope.READ)
 def metrics(request: Request) -> dict[str, list[VersionMetrics]]:
     """Return the newest versions of each model with their stage, run and metrics."""
     return {
@@ -112,12 +119,14 @@ def metrics(request: Request) -> dict[str, list[VersionMetrics]]:
 
 
 @router.get("/health")
+@requires(None)
 def health() -> HealthResponse:
     """Return 200 while the process is alive, ready or not."""
     return HealthResponse(status="ok", version=__version__)
 
 
 @router.get("/health/ready", responses=NOT_READY)
+@requires(None)
 def ready(request: Request) -> HealthResponse:
     """Return 200 if a model serves, otherwise 503 with the remedy."""
     if not service_of(request).is_ready():

@@ -15,11 +15,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import QueryParams
 
+from vigie.api.access import requires
 from vigie.api.bodies import JSON
 from vigie.api.problems import UnsupportedBody
 from vigie.api.schemas import Problem
 from vigie.errors import InvalidDataError
 from vigie.faults import nearest
+from vigie.keys import Scope
 from vigie.services.inspection_process import inspect_body
 from vigie.tables.options import ReadOptions
 from vigie.tables.report import Report
@@ -101,6 +103,7 @@ def _described() -> dict[str, Any]:
     responses={status: {"model": Problem} for status in (408, 413, 415, 422)},
     openapi_extra=_described(),
 )
+@requires(Scope.DETECT)
 async def inspect(request: Request) -> Response:
     """Say what is understood of a file: columns, times, machines. Nothing is trained or kept.
 

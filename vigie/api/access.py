@@ -1,0 +1,221 @@
+"""Who may do what: an API key with a scope, in front of every route.
+
+A route declares its scope where it is declared itself::
+
+    @router.post("/detect")
+    @requires(Scope.DETECT)
+    async def detect(request: Request) -> Response: ...
+
+One middleware demands it, so that routes with and without FastAPI's dependencies, pages and mounted
+files are all behind it. A route that declares none needs the scope ``admin``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from vigie.api.keyring import Keyring
+from vigie.api.problems import http_problem, path_of
+from vigie.api.rate import RateLimit
+from vigie.config import Settings
+from vigie.errors import HistoryError, KeyRefusedError
+from vigie.keys import ApiKey, Scope
+
+logger = logging.getLogger(__name__)
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+DECLARED = "__vigie_scope__"
+CHALLENGE = 'Bearer realm="vigie"'
+CREATE = "`vigie keys create NAME --scope {scope}` makes one on the service's machine."
+SEND = "Send it as `Authorization: Bearer vigie_...`, or as `X-API-Key`."
+LOG_EVERY_S = 60.0
+"""Least time between two lines about refused requests, in seconds."""
+FORWARDED = (b"forwarded", b"via", b"x-real-ip")
+"""Headers of proxies, beside ``X-Forwarded-*``."""
+RECORDED = (Scope.TRAIN, Scope.ADMIN)
+"""Scopes whose requests the log names, with the key."""
+
+
+def requires(scope: Scope | None) -> Callable[[Endpoint], Endpoint]:
+    """Declare the scope that an endpoint, or a mounted application, needs; None for no key."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, DECLARED, scope)
+        return endpoint
+
+    return declare
+
+
+def required(endpoint: object) -> Scope | None:
+    """Return the scope that an endpoint needs; ``ADMIN`` if it declares none."""
+    scope: Scope | None = getattr(endpoint, DECLARED, Scope.ADMIN)
+    return scope
+
+
+def endpoints(app: FastAPI) -> Iterator[tuple[RouteContext, Callable[..., Any]]]:
+    """Yield each route of an application, with its endpoint or what is mounted there."""
+    for context in iter_route_contexts(app.routes):
+        yield context, context.endpoint or context.app
+
+
+class KeyCheck:
+    """Demand an API key with the scope of the route, and limit the rate of each client.
+
+    Parameters
+    ----------
+    app : ASGI application
+        The application behind it.
+    keyring : Keyring
+        Verifies keys.
+    settings : Settings
+        Who needs a key, and the rate.
+    """
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, settings: Settings):
+        self.app = app
+        self._keyring = keyring
+        self._demands_keys, self._is_off = settings.demands_keys, settings.auth == "off"
+        self._rate = RateLimit(*settings.rate) if settings.rate else None
+        self._routes: list[RouteContext] = []
+        self._n_refused, self._logged_at = 0, -math.inf
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        # Apart from HTTP, the server sends only its own start and end.
+        if scope["type"] == "http" and (refusal := await self._refusal(scope)):
+            await refusal(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _refusal(self, scope: Connection) -> Response | None:
+        """Return the answer to a request that is refused; None if it is not."""
+        is_routed, needed = self._needed(scope)
+        if is_routed and needed is None:
+            return None
+        sent = None
+        if not self._is_off:
+            sent, is_forwarded = _presented(scope)
+            is_stranger = self._demands_keys or is_forwarded or not _is_loopback(scope)
+            sent = (sent or "") if is_stranger else None
+        if sent is None:
+            return self._refused_for_rate(scope, _client(scope))
+        if not sent:
+            word = needed or Scope.READ
+            return self._refused(
+                scope, "An API key is needed.", CREATE.format(scope=word) + f" {SEND}"
+            )
+        try:
+            key = await self._keyring.verified(sent)
+        except KeyRefusedError as error:
+            return self._refused(scope, error.message, SEND, error="invalid_token")
+        except HistoryError:
+            return http_problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "API keys cannot be verified now.",
+                path_of(Request(scope)),
+                {"Retry-After": "5"},
+            )
+        if (refusal := self._refused_for_rate(scope, key.id)) is not None:
+            return refusal
+        if needed is not None and not key.allows(needed):
+            return self._without_scope(scope, key, needed)
+        if needed in RECORDED:
+            logger.info(
+                "%s %s by API key %s (%s) from %s.",
+                *(scope["method"], scope["path"], key.name, key.id, _client(scope)),
+            )
+        return None
+
+    def _needed(self, scope: Connection) -> tuple[bool, Scope | None]:
+        """Return whether a route answers the request, and the scope that it needs."""
+        if not self._routes:
+            self._routes = [context for context, _ in endpoints(scope["app"])]
+        for route in self._routes:
+            match, selected = route.matches(scope)
+            if match is Match.FULL:
+                return True, required(selected["endpoint"])
+        # It will be 404 or 405; a stranger does not learn which.
+        return False, None
+
+    def _refused_for_rate(self, scope: Connection, client: str) -> Response | None:
+        if self._rate is None or not (wait_s := self._rate.wait_s(client, time.monotonic())):
+            return None
+        return http_problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "Requests come faster than VIGIE_RATE_LIMIT allows.",
+            path_of(Request(scope)),
+            {"Retry-After": str(math.ceil(wait_s))},
+            "Send several readings at once (/detect/batch), or wait as Retry-After says.",
+        )
+
+    def _refused(
+        self, scope: Connection, detail: str, remedy: str, error: str | None = None
+    ) -> Response:
+        self._count_refused(scope, detail)
+        challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
+        return http_problem(
+            HTTPStatus.UNAUTHORIZED,
+            detail,
+            path_of(Request(scope)),
+            {"WWW-Authenticate": challenge},
+            remedy,
+        )
+
+    def _without_scope(self, scope: Connection, key: ApiKey, needed: Scope) -> Response:
+        detail = f"The API key {key.name} ({key.id}) has not the scope {needed}."
+        self._count_refused(scope, detail)
+        return http_problem(
+            HTTPStatus.FORBIDDEN,
+            detail,
+            path_of(Request(scope)),
+            {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'},
+            CREATE.format(scope=needed),
+        )
+
+    def _count_refused(self, scope: Connection, why: str) -> None:
+        """Log the first refused request, and then a line a minute at most."""
+        self._n_refused += 1
+        if (now := time.monotonic()) - self._logged_at < LOG_EVERY_S:
+            return
+        logger.warning(
+            "Refused %d request(s) without a valid API key; the last from %s: %s",
+            *(self._n_refused, _client(scope), why),
+        )
+        self._n_refused, self._logged_at = 0, now
+
+
+def _presented(scope: Connection) -> tuple[str | None, bool]:
+    """Return the key that a request sends, and whether a proxy has passed the request on."""
+    sent, is_forwarded = None, False
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            sent = token.strip().decode("latin-1") if scheme.lower() == b"bearer" else sent
+        elif name == b"x-api-key":
+            sent = sent or value.decode("latin-1")
+        elif name in FORWARDED or name.startswith(b"x-forwarded-"):
+            is_forwarded = True
+    return sent, is_forwarded
+
+
+def _is_loopback(scope: Connection) -> bool:
+    host = _client(scope)
+    return host == "::1" or host.startswith("127.")
+
+
+def _client(scope: Connection) -> str:
+    """Return the address of the client; without one, as behind a socket file, a word."""
+    address: tuple[str, int] | None = scope.get("client")
+    return address[0] if address else "unknown"
