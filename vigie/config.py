@@ -164,8 +164,8 @@ class Settings(BaseSettings):
     """Physical ranges of sensors, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
     host: str = "127.0.0.1"
-    """Address that the service listens on; 0.0.0.0 for every interface. On any but 127.0.0.1 and the
-    like it demands an API key of every client: see VIGIE_AUTH."""
+    """Address that the service listens on; 0.0.0.0 for every interface. On all but 127.0.0.1, ::1
+    and localhost it demands an API key of everybody: see VIGIE_AUTH."""
     port: int = Field(8084, ge=0, le=65535)
     """Port of the service."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()

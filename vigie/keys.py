@@ -7,9 +7,9 @@ hash, and a slow one would be paid with every request.
 
 References
 ----------
-OWASP, Password Storage Cheat Sheet: slow hashes are for passwords, which people choose.
-OWASP, Cryptographic Storage Cheat Sheet: random values from a secure generator, of 128 bits or more.
-NIST SP 800-63B, 5.1.2.2: a look-up secret of 112 bits or more is stored with an approved hash.
+OWASP, Application Security Verification Standard 4.0.3, 2.6.2: a random secret of 112 bits or more
+needs no salt. Password Storage Cheat Sheet: slow hashes are for passwords, which people choose.
+NIST SP 800-63B, 5.1.2.2: secrets of at least 112 bits are hashed with an approved one-way function.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ def active_keys(settings: Settings) -> tuple[int, str]:
 
     store = KeyStore(settings)
     try:
-        return sum(key.is_active(datetime.now(UTC)) for key in store.keys()), store.place
+        return sum(key.is_active(datetime.now(UTC)) for key in store.all()), store.place
     finally:
         store.close()
 

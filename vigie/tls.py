@@ -1,4 +1,4 @@
-"""TLS with a certificate from files: of the service, and of programs of this machine that ask it."""
+"""TLS with a certificate from files: the service's side, and that of programs of this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Certificate:
         self._seen = self._stamp()
         self.context = self._current = self._opened()
         # Called for every connection, with or without the name of a server.
-        self.context.sni_callback = self._on_connection  # type: ignore[assignment]
+        self.context.sni_callback = self._on_connection
 
     def _on_connection(self, connection: ssl.SSLObject, name: str | None, _: object) -> None:
         if (stamp := self._stamp()) != self._seen:
@@ -69,7 +69,7 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         try:
             # An empty password, since OpenSSL would ask the terminal for one.
-            context.load_cert_chain(*self._files, password="")
+            context.load_cert_chain(self._files[0], self._files[-1], password="")
         except OSError as error:
             reason = error.strerror
             if isinstance(error, ssl.SSLError):

@@ -41,10 +41,12 @@ DECLARED = "__vigie_scope__"
 CHALLENGE = 'Bearer realm="vigie"'
 CREATE = "`vigie keys create NAME --scope {scope}` makes one on the service's machine."
 SEND = "Send it as `Authorization: Bearer vigie_...`, or as `X-API-Key`."
+MOST_PLACES = 1000
+"""Paths whose route is remembered."""
 LOG_EVERY_S = 60.0
 """Least time between two lines about refused requests, in seconds."""
-FORWARDED = (b"forwarded", b"via", b"x-real-ip")
-"""Headers of proxies, beside ``X-Forwarded-*``."""
+FORWARDED = (b"forwarded", b"via")
+"""Headers of proxies, beside ``X-Forwarded-*`` and ``X-Real-IP``."""
 RECORDED = (Scope.TRAIN, Scope.ADMIN)
 """Scopes whose requests the log names, with the key."""
 
@@ -89,7 +91,7 @@ class KeyCheck:
         self._keyring = keyring
         self._demands_keys, self._is_off = settings.demands_keys, settings.auth == "off"
         self._rate = RateLimit(*settings.rate) if settings.rate else None
-        self._routes: list[RouteContext] = []
+        self._known: dict[tuple[str, str, str], Scope | None] = {}
         self._n_refused, self._logged_at = 0, -math.inf
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -140,12 +142,17 @@ class KeyCheck:
 
     def _needed(self, scope: Connection) -> tuple[bool, Scope | None]:
         """Return whether a route answers the request, and the scope that it needs."""
-        if not self._routes:
-            self._routes = [context for context, _ in endpoints(scope["app"])]
-        for route in self._routes:
+        place = scope["method"], scope["path"], scope.get("root_path", "")
+        if place in self._known:
+            return True, self._known[place]
+        # In the order of the router, and by its own comparison: what it selects is what is asked.
+        for route, _ in endpoints(scope["app"]):
             match, selected = route.matches(scope)
             if match is Match.FULL:
-                return True, required(selected["endpoint"])
+                needed = required(selected["endpoint"])
+                if len(self._known) < MOST_PLACES:
+                    self._known[place] = needed
+                return True, needed
         # It will be 404 or 405; a stranger does not learn which.
         return False, None
 
@@ -203,9 +210,12 @@ def _presented(scope: Connection) -> tuple[str | None, bool]:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             sent = token.strip().decode("latin-1") if scheme.lower() == b"bearer" else sent
-        elif name == b"x-api-key":
-            sent = sent or value.decode("latin-1")
-        elif name in FORWARDED or name.startswith(b"x-forwarded-"):
+        elif name[:2] == b"x-":
+            if name == b"x-api-key":
+                sent = sent or value.decode("latin-1")
+            elif name == b"x-real-ip" or name.startswith(b"x-forwarded-"):
+                is_forwarded = True
+        elif name in FORWARDED:
             is_forwarded = True
     return sent, is_forwarded
 

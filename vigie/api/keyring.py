@@ -143,7 +143,7 @@ class Keyring:
     def _load(self) -> dict[str, ApiKey]:
         if self._store is None:
             self._store = self._open_store()
-        return {key.id: key for key in self._store.keys()}
+        return {key.id: key for key in self._store.all()}
 
     def _note_use(self, number: str, used: datetime) -> None:
         if self._store is None or self._breaker.is_open:

@@ -22,7 +22,8 @@ FILES = Path(fastapi_offline.__file__).parent / "static"
 OWN_FILES = Path(__file__).parent / "static"
 POLICY = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; frame-ancestors 'none'"
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; worker-src blob:; "
+    "frame-ancestors 'none'"
 }
 """The browser asks no other server: Redoc would load a logo."""
 

@@ -194,7 +194,7 @@ def _service(settings: Settings, running: dict[str, int | None]) -> str:
             if settings.api_key:
                 raise VigieError(
                     f"what runs at {url} refuses VIGIE_API_KEY ({answer.status_code}).",
-                    remedy="Set it to a key of this service with the scope read: `vigie keys list`.",
+                    remedy="Set it to one of its keys with the scope read (`vigie keys list`).",
                 )
             raise _NeitherError(
                 f"what runs at {url} needs a login ({answer.status_code}), so it was not asked. "

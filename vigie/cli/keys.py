@@ -41,7 +41,7 @@ def create(
     ],
     expires: Annotated[
         str | None,
-        typer.Option(help="When it ends, from now: 12h, 90d or 52w; never, if left out."),
+        typer.Option(help="How long it is valid: 12h, 90d or 52w; for ever, if left out."),
     ] = None,
 ) -> None:
     """Create a key, and print it: once, since only its hash is stored."""
@@ -73,7 +73,7 @@ def list_keys(
     from rich import box
 
     with _store() as store:
-        stored = store.keys()
+        stored = store.all()
     if as_json:
         out.print_json(json.dumps([_as_json(key) for key in stored]), highlight=False)
         return

@@ -49,7 +49,7 @@ class KeyStore:
         """Where the table is, without a password."""
         return self._history.engine.url.render_as_string(hide_password=True)
 
-    def keys(self) -> list[ApiKey]:
+    def all(self) -> list[ApiKey]:
         """Return all keys, oldest first; also those that are revoked or expired."""
         with self._history.cursor() as cursor:
             cursor.execute(self._sql("all"))
@@ -106,10 +106,10 @@ class KeyStore:
             remedy="`vigie keys list` shows them.",
         )
 
-    def note_use(self, id: str, used: datetime) -> None:
+    def note_use(self, number: str, used: datetime) -> None:
         """Store when a key was last used, unless a later use is stored."""
         with self._history.cursor(writes=True) as cursor:
-            cursor.execute(self._sql("used"), {"id": id, "used_us": microseconds(used)})
+            cursor.execute(self._sql("used"), {"id": number, "used_us": microseconds(used)})
 
     def close(self) -> None:
         """Close all connections to the database."""
@@ -120,7 +120,7 @@ class KeyStore:
 
 
 def _key(row: Any) -> ApiKey:
-    id, name, digest, scopes, *times = row
+    number, name, digest, scopes, *times = row
     created, used, expires, revoked = (None if us is None else time_of(us) for us in times)
     known = frozenset(Scope(word) for word in scopes.split() if word in [*Scope])
-    return ApiKey(id, name, digest, known, created or time_of(0), used, expires, revoked)
+    return ApiKey(number, name, digest, known, created or time_of(0), used, expires, revoked)

@@ -22,7 +22,7 @@ from vigie.config import Settings
 from vigie.errors import HistoryError
 from vigie.history.records import Assessed, Reading
 from vigie.history.retention import PORTION, prune
-from vigie.history.schema import VERSION_TABLE
+from vigie.history.schema import NEWEST, VERSION_TABLE
 from vigie.history.store import SPARED, History
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
@@ -163,7 +163,7 @@ def test_the_tables_of_a_newer_version_are_refused_and_left_alone(new_history: N
         History(url)
 
     assert "restore the backup" in str(refused.value)
-    execute(url, f"UPDATE {VERSION_TABLE} SET version_num = '0002' WHERE version_num = '9999'")
+    execute(url, f"UPDATE {VERSION_TABLE} SET version_num = '{NEWEST}' WHERE version_num = '9999'")
     History(url).close()
 
 
