@@ -45,9 +45,10 @@ ENV PATH=/opt/vigie/bin:$PATH \
 WORKDIR /var/lib/vigie
 USER 10001:10001
 EXPOSE 8084
-# Alive, not ready: a service without a model yet is healthy, and must not be restarted for it.
+# Alive, not ready: a service without a model yet is healthy, and must not be restarted for it. It
+# needs no API key; a certificate, if there is one, need not name 127.0.0.1.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VIGIE_PORT'] + '/api/v1/anomalies/health', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; u.urlopen(('https' if os.environ.get('VIGIE_TLS_CERT') else 'http') + '://127.0.0.1:' + os.environ['VIGIE_PORT'] + '/api/v1/anomalies/health', timeout=4, context=ssl._create_unverified_context())"]
 # numba reads what was compiled only where it may write too; on another processor it compiles anew.
 ENTRYPOINT ["/bin/sh", "-c", "mkdir -p \"$NUMBA_CACHE_DIR\" && cp -R /opt/vigie/kernels/. \"$NUMBA_CACHE_DIR\"; exec \"$0\" \"$@\""]
 CMD ["vigie", "serve"]

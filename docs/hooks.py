@@ -29,13 +29,16 @@ GROUPS = {
 
 MEANINGS = {
     "200": "the answer",
+    "401": "there is no valid API key, where one is needed",
+    "403": "the key has not the scope",
     "408": "the request came too slowly",
     "409": "a training is already running",
     "413": "the body is too large",
     "415": "the body is not JSON, or is compressed",
     "422": "the data cannot be used",
+    "429": "the key is too fast",
     "502": "MLflow is needed and cannot be reached",
-    "503": "no model can answer yet",
+    "503": "no model can answer yet, or API keys cannot be verified",
 }
 
 

@@ -11,6 +11,7 @@ How the code blocks of a document are read:
   their first item or left empty;
 - on Getting started, a ``text`` block shows what the ``vigie`` command before it prints: the same
   words, whatever the numbers;
+- an ``nginx`` block is run by ``tests/integration/api/test_doors.py``;
 - ``console``, ``text`` and ``ini`` blocks are not run.
 
 Two things differ from what a reader does: the addresses http://localhost:5000 and
@@ -72,7 +73,7 @@ NOT_RUN = re.compile(r"^(make|docker|git)\b", re.MULTILINE)
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S
 )
-LANGUAGES = {"bash", "console", "ini", "json", "python", "text"}
+LANGUAGES = {"bash", "console", "ini", "json", "nginx", "python", "text"}
 CRITICALITY = {"low", "medium", "high", "critical"}
 SMALL: dict[str, Any] = {
     "figures": False,

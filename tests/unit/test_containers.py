@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from vigie.config import Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -217,6 +219,15 @@ def test_what_the_dockerfile_copies_is_let_through_to_the_build() -> None:
     assert "*" in ignore
     assert sources == {line[1:] for line in ignore if line.startswith("!")}
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_image_listens_everywhere_and_whoever_starts_it_makes_a_key_before() -> None:
+    [host] = re.findall(r"VIGIE_HOST=(\S+)", DOCKERFILE)
+    assert Settings(host=host).demands_keys
+    assert not {"VIGIE_AUTH", "VIGIE_API_KEY"} & environment("vigie").keys()
+    assert "VIGIE_AUTH" not in DOCKERFILE
+    text = (ROOT / "compose.yaml").read_text()
+    assert 0 < text.index("vigie keys create") < text.index("docker compose up")
 
 
 def test_the_health_check_asks_whether_the_service_is_alive() -> None:

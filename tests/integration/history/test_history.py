@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -71,7 +72,8 @@ def tables(url: str) -> Any:
             ],
             found.get_pk_constraint(table),
             found.get_unique_constraints(table),
-            found.get_indexes(table),
+            # The condition of an index is an object of its own each time.
+            json.dumps(found.get_indexes(table), default=str),
         )
         for table in found.get_table_names()
     }
