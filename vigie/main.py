@@ -49,7 +49,7 @@ def create_app(
     settings : Settings, optional
         By default read from the environment and ``.env``.
     dependencies : sequence of Depends, optional
-        Dependencies of every route, such as an API key.
+        Dependencies of every route, such as a login of yours.
     """
     settings = settings or Settings()
     service = AnomalyDetectionService(settings)

@@ -23,6 +23,7 @@ SECRET = "hunter2"
 IN_THE_ENVIRONMENT = {
     "MLFLOW_TRACKING_PASSWORD": SECRET,
     "MLFLOW_TRACKING_TOKEN": SECRET,
+    "VIGIE_API_KEY": SECRET,
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_SESSION_TOKEN": SECRET,
     # Nobody listens there, so that the history says that it cannot be used.

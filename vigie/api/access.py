@@ -41,8 +41,6 @@ DECLARED = "__vigie_scope__"
 CHALLENGE = 'Bearer realm="vigie"'
 CREATE = "`vigie keys create NAME --scope {scope}` makes one on the service's machine."
 SEND = "Send it as `Authorization: Bearer vigie_...`, or as `X-API-Key`."
-MOST_PLACES = 1000
-"""Paths whose route is remembered."""
 LOG_EVERY_S = 60.0
 """Least time between two lines about refused requests, in seconds."""
 FORWARDED = (b"forwarded", b"via")
@@ -106,20 +104,16 @@ class KeyCheck:
         is_routed, needed = self._needed(scope)
         if is_routed and needed is None:
             return None
-        sent = None
-        if not self._is_off:
-            sent, is_forwarded = _presented(scope)
-            is_stranger = self._demands_keys or is_forwarded or not _is_loopback(scope)
-            sent = (sent or "") if is_stranger else None
-        if sent is None:
+        if self._is_off:
+            return self._refused_for_rate(scope, _client(scope))
+        sent, is_forwarded = _presented(scope)
+        if not (self._demands_keys or is_forwarded or not _is_loopback(scope)):
             return self._refused_for_rate(scope, _client(scope))
         if not sent:
-            word = needed or Scope.READ
-            return self._refused(
-                scope, "An API key is needed.", CREATE.format(scope=word) + f" {SEND}"
-            )
+            remedy = f"{CREATE.format(scope=needed or Scope.READ)} {SEND}"
+            return self._refused(scope, "An API key is needed.", remedy)
         try:
-            key = await self._keyring.verified(sent)
+            key = self._keyring.recently_verified(sent) or await self._keyring.verified(sent)
         except KeyRefusedError as error:
             return self._refused(scope, error.message, SEND, error="invalid_token")
         except HistoryError:
@@ -150,7 +144,8 @@ class KeyCheck:
             match, selected = route.matches(scope)
             if match is Match.FULL:
                 needed = required(selected["endpoint"])
-                if len(self._known) < MOST_PLACES:
+                # Not those with parameters, of which there are any number.
+                if route.path and scope["path"] == place[2] + route.path:
                     self._known[place] = needed
                 return True, needed
         # It will be 404 or 405; a stranger does not learn which.

@@ -119,7 +119,7 @@ def proxied(
     if (nginx := shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")) is None:
         pytest.skip("nginx is not installed: apt-get install nginx-light")
     settings = untracked.model_copy(update={"auth": "on", "port": new_port()})
-    made(settings, Scope.TRAIN)
+    made(settings, Scope.ADMIN)
     public = new_port()
     [shown] = re.findall(r"^```nginx\n(.*?)^```$", PAGE, re.M | re.S)
     for written, here in (
@@ -154,20 +154,20 @@ def test_behind_nginx_keys_and_https_hold_and_no_log_has_a_key(
     assert "max-age=" in answer.headers["strict-transport-security"]
     assert asked(client, "/", key).headers["location"] == "/docs"
     assert asked(client, "/docs", key).status_code == 200
-    problem_in(
-        client.post(
+    for one, status in ((key, 403), (made(settings, Scope.TRAIN), 422)):
+        refused = client.post(
             f"{API}/train",
             json={},
-            headers={"X-API-Key": key},
+            headers={"X-API-Key": one},
             extensions={"sni_hostname": "vigie.example"},
-        ),
-        403,
-    )
+        )
+        problem_in(refused, status)
     # Wherever somebody puts a key.
     asked(client, f"/{key}", key)
     asked(client, f"{API}/status", f"{key}0")
     secret = key.split("_")[2]
     told = (settings.state_dir / "vigie.log").read_text()
     assert "without a valid API key" in told
+    assert "POST /api/v1/anomalies/train by API key train (" in told
     assert secret not in told
     assert "GET /api/v1/anomalies/status" in (tmp_path / "access.log").read_text()

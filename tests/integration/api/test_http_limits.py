@@ -109,6 +109,7 @@ def status_of(answer: bytes) -> int:
     """Check an answer to be one problem document, and return its status."""
     first, _, body = answer.partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in first
+    assert b"x-content-type-options: nosniff" in first
     document = json.loads(body)
     assert document["remedy"]
     assert first.startswith(f"HTTP/1.1 {document['status']} ".encode())
