@@ -40,8 +40,8 @@ class SecurityHeaders:
         self._always, self._over_tls = _encoded(ALWAYS), _encoded(ALWAYS | OVER_TLS)
         self._names = {name for name, _ in self._over_tls}
 
-    # Functions that hand on what is to be awaited: a coroutine of its own for each message would cost
-    # a percent of a reading's time.
+    # Functions that hand on what is to be awaited: a coroutine for each message would cost another
+    # percent of a reading's time.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
             return self.app(scope, receive, send)
