@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.responses import Response
 from starlette.routing import Match
@@ -120,7 +120,7 @@ class KeyCheck:
             return http_problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "API keys cannot be verified now.",
-                path_of(Request(scope)),
+                path_of(scope),
                 {"Retry-After": "5"},
             )
         if (refusal := self._refused_for_rate(scope, key.id)) is not None:
@@ -157,7 +157,7 @@ class KeyCheck:
         return http_problem(
             HTTPStatus.TOO_MANY_REQUESTS,
             "Requests come faster than VIGIE_RATE_LIMIT allows.",
-            path_of(Request(scope)),
+            path_of(scope),
             {"Retry-After": str(math.ceil(wait_s))},
             "Send several readings at once (/detect/batch), or wait as Retry-After says.",
         )
@@ -170,7 +170,7 @@ class KeyCheck:
         return http_problem(
             HTTPStatus.UNAUTHORIZED,
             detail,
-            path_of(Request(scope)),
+            path_of(scope),
             {"WWW-Authenticate": challenge},
             remedy,
         )
@@ -181,7 +181,7 @@ class KeyCheck:
         return http_problem(
             HTTPStatus.FORBIDDEN,
             detail,
-            path_of(Request(scope)),
+            path_of(scope),
             {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'},
             CREATE.format(scope=needed),
         )

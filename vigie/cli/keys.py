@@ -14,9 +14,10 @@ from rich.markup import escape
 
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
-from vigie.cli.terminal import err, new_sheet, out, plain
+from vigie.cli.terminal import err, new_sheet, out
 from vigie.errors import InvalidDataError
 from vigie.keys import FORM, ApiKey, Scope, new_key
+from vigie.printable import printable
 
 if TYPE_CHECKING:
     from vigie.history.keys import KeyStore
@@ -88,7 +89,7 @@ def list_keys(
         times = (_day(key.created), _minute(key.used), _day(key.expires), _day(key.revoked))
         style = None if key.is_active(datetime.now(UTC)) else "dim"
         sheet.add_row(
-            escape(plain(key.name)), key.id, " ".join(sorted(key.scopes)), *times, style=style
+            escape(printable(key.name)), key.id, " ".join(sorted(key.scopes)), *times, style=style
         )
     out.print(sheet)
 
@@ -151,7 +152,7 @@ def _day(time: datetime | None) -> str:
 
 
 def _note(sentence: str) -> None:
-    err.print(plain(sentence), markup=False, highlight=False, soft_wrap=True)
+    err.print(printable(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_json(key: ApiKey) -> dict[str, Any]:

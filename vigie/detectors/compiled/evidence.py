@@ -159,8 +159,8 @@ def follow(
     limits, limits_of_change : ndarray of shape (1, 2) or (n, 2)
         p-values below which evidence is weak and strong, for all readings or for each.
     transitions : ndarray of shape (n_codes, 8)
-        The next code by ``Level`` of evidence; see ``vigie.assessment.status``. A code is ``n_calm``
-        times the state, plus the calm readings.
+        The next code by ``Level`` of evidence; see ``vigie.assessment.status``. A code is
+        ``n_calm`` times the state, plus the calm readings.
     n_calm : int
         Calm readings that clear a state.
     bad_data : int
