@@ -116,6 +116,7 @@ class TrainingProcess:
                 if isinstance(message, Registered):
                     on_registered(message)
             self._child.close()
+            self._held.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
         self._uploading = threading.Thread(target=finish, name="vigie-uploads", daemon=True)
