@@ -61,7 +61,7 @@ def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> A
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://vigie") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             return await ask(client)
 

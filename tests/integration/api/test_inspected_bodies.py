@@ -48,7 +48,7 @@ def sent(
     transport = httpx.ASGITransport(create_app(settings))
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url="http://vigie") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             sent_headers = {"Content-Type": content_type, **(headers or {})}
             return await client.post(URL, content=body, headers=sent_headers, params=query)
 
