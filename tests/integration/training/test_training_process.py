@@ -143,7 +143,9 @@ def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, e
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
-            return await client.post("http://localhost/api/v1/anomalies/train", json=body, timeout=60)
+            return await client.post(
+                "http://localhost/api/v1/anomalies/train", json=body, timeout=60
+            )
 
     asked = elsewhere.submit(lambda: asyncio.run(ask()))
     [child] = awaited(trainings)
@@ -178,7 +180,7 @@ def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_keeps_
         awaited(lambda: api.post("/train").status_code == 409)
         # Nobody sends megabytes only to be told so.
         with socket.create_connection((address.host, address.port), timeout=60) as plug:
-            head = "POST {} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\nContent-Length: 1000000\r\n\r\n"
+            head = "POST {} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\nContent-Length: 999999\r\n\r\n"
             plug.sendall(head.format(address.path, *next(iter(JSON.items()))).encode())
             assert plug.recv(100).startswith(b"HTTP/1.1 409")
     answer = training.result(timeout=60)
