@@ -49,7 +49,7 @@ def asked(
 
     async def run() -> Any:
         transport = httpx.ASGITransport(app, client=(address, 1), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://vigie") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await ask(client)
 
     return asyncio.run(run())
@@ -264,7 +264,7 @@ def test_every_answer_tells_a_browser_what_it_must_not_do(scheme: str, settings:
             ("/nowhere", 404),
             ("/fails", 500),
         ):
-            answer = await client.get(f"{scheme}://vigie{path}", headers=key)
+            answer = await client.get(f"{scheme}://localhost{path}", headers=key)
             assert answer.status_code == status
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["referrer-policy"] == "no-referrer"
