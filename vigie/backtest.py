@@ -10,7 +10,7 @@ states, as in drift, are counted beside them: they are no alarms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from vigie.assessment.false_alarms import MONTH_S, without_times
 from vigie.assessment.status import STATES
 from vigie.assessment.timeline import Times, as_datetime
 from vigie.config import Settings
-from vigie.detectors.base import Floats, Progress, no_progress
+from vigie.detectors.base import Floats, no_progress
 from vigie.errors import InvalidDataError, VigieError
 from vigie.events.event import Event
 from vigie.events.gathering import TOLD, Events, Rows, stretches
@@ -306,7 +306,7 @@ def backtest(
     settings: Settings,
     times: Times | None = None,
     model_names: Sequence[str] | None = None,
-    progress: Progress = no_progress,
+    progress: Callable[[str, float], None] = no_progress,
     context_features: Sequence[str] = (),
 ) -> Backtest:
     """Train on the first rows of a recording, and assess the others in order.

@@ -31,10 +31,11 @@ class Parent:
 
     def __init__(self, connection: Connection):
         self._connection = connection
+        self._sending = threading.Lock()
 
     def send(self, message: object) -> None:
-        """Send a message; do nothing if the parent has closed the connection."""
-        with suppress(OSError):
+        """Send a message, from any thread; do nothing if the parent has closed the connection."""
+        with self._sending, suppress(OSError):
             self._connection.send(message)
 
     def on_stop(self, callback: Callable[[], None]) -> None:

@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     """Who needs an API key (`vigie keys create`): everybody (on), nobody (off), or, by default,
     everybody but programs of this machine that reach a service on 127.0.0.1 without a proxy."""
     api_key: SecretStr | None = None
-    """The key with which `vigie doctor` asks the service."""
+    """The key with which `vigie doctor` and `vigie train --server` ask the service."""
     rate_limit: str | None = None
     """Most requests of each key, such as 600/minute (second, minute, hour, day), for each process
     of the service; more are refused with 429. Where no key is needed, of each address."""
@@ -196,6 +196,8 @@ class Settings(BaseSettings):
     is used from the next connection on."""
     tls_key: Path | None = None
     """Private key of the certificate, as PEM without a password; by default in the same file."""
+    max_queued_jobs: int = Field(20, ge=0)
+    """Trainings that may wait while one runs; a further one is refused with 429."""
     registry_poll_s: float = Field(5.0, gt=0)
     """Seconds between two checks of the registry: a promoted version serves that much later at
     most."""

@@ -9,6 +9,8 @@
     ├── ModelNotFoundError              the registry has no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
+    ├── JobNotFoundError                there is no such training job
+    ├── TooManyJobsError                the queue of trainings is full
     ├── TrainingInterruptedError        a training ended before it was complete
     ├── KeyRefusedError                 an API key is unknown, revoked or expired
     ├── HistoryError                    the database of readings cannot be used
@@ -100,6 +102,14 @@ class ModelRefusedError(VigieError):
 
 class ConflictError(VigieError):
     """Another operation that conflicts with this one is in progress."""
+
+
+class JobNotFoundError(VigieError, LookupError):
+    """There is no such training job."""
+
+
+class TooManyJobsError(VigieError):
+    """The queue of trainings is full."""
 
 
 class TrainingInterruptedError(VigieError):

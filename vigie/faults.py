@@ -6,7 +6,7 @@ finds in a request or a setting is told to a person, in terms of JSON, with what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -103,9 +103,24 @@ def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
     return otherwise or f"Known are {', '.join(known)}."
 
 
-def keys_of(form: TypeAdapter[Any]) -> list[str]:
-    """Return the keys that an object, or the objects of an array, may have."""
-    schema = form.json_schema(mode="validation")
-    if reference := schema.get("items", {}).get("$ref"):
-        schema = schema["$defs"][reference.rpartition("/")[2]]
+def keys_of(form: TypeAdapter[Any], place: Sequence[int | str] = ()) -> list[str]:
+    """Return the keys that an object, or the objects of an array, may have.
+
+    Parameters
+    ----------
+    form : TypeAdapter
+        Of the whole document.
+    place : sequence of str and int, optional
+        The path to the object in it.
+    """
+    whole = schema = form.json_schema(mode="validation")
+
+    def resolved(part: dict[str, Any]) -> dict[str, Any]:
+        reference = part.get("$ref")
+        return whole["$defs"][reference.rpartition("/")[2]] if reference else part
+
+    schema = resolved(schema.get("items", schema))
+    for key in place:
+        if isinstance(key, str):
+            schema = resolved(schema.get("properties", {}).get(key, schema))
     return list(schema.get("properties", ()))

@@ -24,7 +24,7 @@ from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, RootPath
-from vigie.api.routes import anomalies, tables
+from vigie.api.routes import anomalies, jobs, tables
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -95,7 +95,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["Retry-After"],
         )
@@ -107,6 +107,7 @@ def create_app(
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
     app.include_router(tables.router)
+    app.include_router(jobs.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
@@ -175,6 +176,7 @@ async def _follow_registry(service: AnomalyDetectionService, period_s: float) ->
     await asyncio.to_thread(service.open_history)
     while True:
         try:
+            await asyncio.to_thread(service.recover_jobs)
             await asyncio.to_thread(service.refresh)
             await asyncio.to_thread(service.send_outbox)
         except Exception:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from functools import partial
@@ -21,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.exceptions import HTTPException
 
 from vigie.api.executor import BatchExecutor
+from vigie.api.problems import UnsupportedBody
 from vigie.errors import InvalidDataError
 from vigie.models.from_json import Counted, from_json
 
@@ -30,6 +31,10 @@ LARGE = 128 * 1024
 """Size of a body, in bytes, above which it would block the interpreter for long."""
 MOST_VALUES = 500_000
 """Most values in a body: ten thousand readings of fifty sensors."""
+
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
+LONGEST_WORD = 200
+"""Characters of a parameter."""
 
 # One at a time: in parallel they would not finish sooner, and each would compete with other threads
 # for the interpreter.
@@ -92,18 +97,29 @@ class Exchange(Generic[RequestT, ResponseT]):
             gc.enable()
 
 
-async def json_of(request: Request) -> bytes:
+async def json_of(
+    request: Request, parameters: Collection[str] = (), how_to_send: str | None = None
+) -> bytes:
     """Return the body of a request whose headers declare JSON.
+
+    Parameters
+    ----------
+    request : Request
+        The request.
+    parameters : collection of str, optional
+        Those that its address may have.
+    how_to_send : str, optional
+        The remedy for a body that is none, if it may be something else too.
 
     Raises
     ------
     InvalidDataError
-        If its address has a parameter: these routes take none, so it would have no effect.
+        If its address has another parameter, which would have no effect.
     HTTPException
         With 415, if they declare anything else.
     """
     if request.scope["query_string"]:
-        for name in request.query_params:
+        for name in [name for name in request.query_params if name not in parameters]:
             raise InvalidDataError(
                 f"There is no parameter {name[:100]!r}.",
                 field="query",
@@ -121,8 +137,26 @@ async def json_of(request: Request) -> bytes:
             f"The body is encoded as {encoding[:100].decode('latin-1')}, which is not supported.",
         )
     if content_type != JSON.encode():
-        _require_json(content_type.decode("latin-1"))
+        _require_json(content_type.decode("latin-1"), how_to_send)
     return await request.body()
+
+
+def truth_of(query: Mapping[str, str], name: str) -> bool:
+    """Return whether a parameter of an address is true; false without it.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is neither true nor false.
+    """
+    word = query.get(name, "false")
+    if word.lower() not in TRUTH:
+        raise InvalidDataError(
+            f"{word[:LONGEST_WORD]!r} is neither true nor false.",
+            field=name,
+            remedy="Use true or false.",
+        )
+    return TRUTH[word.lower()]
 
 
 def request_body(request_type: Any) -> dict[str, Any]:
@@ -139,12 +173,10 @@ def request_body(request_type: Any) -> dict[str, Any]:
     return {"requestBody": {"content": content, "required": True}}
 
 
-def _require_json(content_type: str) -> None:
+def _require_json(content_type: str, how_to_send: str | None) -> None:
     message = Message()
     message["content-type"] = content_type
     subtype = message.get_content_subtype()
     if subtype != "json" and not subtype.endswith("+json"):
-        raise HTTPException(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The body is {content_type[:100] or 'of no declared type'}, but JSON is expected.",
-        )
+        detail = f"The body is {content_type[:100] or 'of no declared type'}, but JSON is expected."
+        raise UnsupportedBody(detail, how_to_send)

@@ -88,6 +88,10 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
+IS_HEAD = "vigie.is_head"
+"""Key of the scope of a HEAD request: a route whose body never ends need not begin it."""
+
+
 class BodyLimit:
     """Limit the size of each request body, and of all bodies in memory together.
 
@@ -172,7 +176,7 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        await self.app({**scope, "method": "GET", IS_HEAD: True}, receive, without_body)
 
 
 class RootPath:

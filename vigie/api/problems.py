@@ -27,6 +27,8 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ModelRefusedError: HTTPStatus.CONFLICT,
     errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.JobNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.TooManyJobsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyRefusedError: HTTPStatus.UNAUTHORIZED,
     errors.HistoryError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -53,9 +55,9 @@ REMEDY: dict[HTTPStatus, str] = {
 
 
 class UnsupportedBody(HTTPException):
-    """A 415 with a remedy of its own, for a route that expects no JSON."""
+    """A 415 with a remedy of its own, for a route that does not expect JSON alone."""
 
-    def __init__(self, detail: str, remedy: str):
+    def __init__(self, detail: str, remedy: str | None = None):
         super().__init__(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
         self.remedy = remedy
 

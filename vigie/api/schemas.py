@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-
-class ModelTraining(BaseModel):
-    """The outcome of training one detector."""
-
-    status: str
-    """'trained' or 'failed'."""
-    version: int | None = None
-    """The new version in the registry; null if it is not registered (yet)."""
-    serving_version: int | None = None
-    """The version that serves now: a promoted one keeps serving."""
-    metrics: dict[str, Any] | None = None
-    error: str | None = None
-    note: str | None = None
-    """What to know of a trained one, such as that its record waits in the outbox."""
+from vigie.models.jobs import Job, ModelTraining
 
 
 class TrainResponse(BaseModel):
     """The outcome of each training."""
 
     models: dict[str, ModelTraining]
+
+
+class JobLinks(BaseModel):
+    """Addresses of a job, as paths."""
+
+    self_: str = Field(serialization_alias="self", validation_alias="self")
+    """GET: the job. DELETE: cancel it."""
+    events: str
+    """GET: its progress as server-sent events."""
+
+
+class JobResponse(Job):
+    """A training job."""
+
+    position: int | None = None
+    """Its place among the jobs that wait, from 1; null once it runs, and for another replica's."""
+    links: JobLinks
+
+
+class JobList(BaseModel):
+    """The last jobs, the newest first."""
+
+    jobs: list[JobResponse]
+    stored: bool
+    """Whether jobs are in the history's database; otherwise they end with this process."""
 
 
 class ModelStatus(BaseModel):

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 Params = Mapping[str, Any]
-Progress = Callable[[str, float], None]
-"""Called with the current step and the share that is finished, 0 to 1."""
 StepScorer = Callable[[int, float, NDArray[np.intp]], Floats]
 """Maps a sensor, a step in its unit, and rows (n_ends,), counted from the first row with the step,
 to the scores of the windows that end with these rows, (n_ends,)."""
@@ -29,8 +27,42 @@ FARTHEST = 1e100
 """Largest distance in standard deviations, so that squares and products stay finite."""
 
 
-def no_progress(step: str, share: float) -> None:
+@dataclass(frozen=True)
+class Epoch:
+    """A pass over the training rows.
+
+    Attributes
+    ----------
+    number, of : int
+        Which one it was, and how many there are at most.
+    loss : float
+        Its mean training loss.
+    """
+
+    number: int
+    of: int
+    loss: float
+
+
+class Progress(Protocol):
+    """Called with the current step, the share that is finished, 0 to 1, and the last epoch."""
+
+    def __call__(self, step: str, share: float, epoch: Epoch | None = None, /) -> None: ...
+
+
+def no_progress(step: str, share: float, epoch: Epoch | None = None, /) -> None:
     """Ignore the progress."""
+
+
+def in_words(callback: Callable[[str, float], None] | None) -> Progress:
+    """Return a progress that tells a callback step and share, with the loss in the step."""
+    if callback is None:
+        return no_progress
+
+    def report(step: str, share: float, epoch: Epoch | None = None, /) -> None:
+        callback(step if epoch is None else f"{step}, loss {epoch.loss:.3g}", share)
+
+    return report
 
 
 @dataclass(frozen=True)
@@ -176,6 +208,9 @@ class Algorithm:
         surprise that disappears when that sensor alone is reset to its median.
     reconstructs : bool
         Whether the raw score is a reconstruction error.
+    relative_cost : float
+        How long its training takes, compared with that of a model of single rows, for the share of
+        a whole training that is done.
     calibration_fits : int, optional
         Most fits of a calibration, for a costly algorithm; each then holds out several blocks. By
         default, there is one for each block.
@@ -202,6 +237,7 @@ class Algorithm:
     takes_missing: bool = False
     explain: Callable[[Arrays, Params, Floats], Floats] | None = None
     reconstructs: bool = False
+    relative_cost: float = 1.0
     calibration_fits: int | None = None
     settings: str | None = None
     rows: Callable[[Params], int] | None = None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from vigie.detectors.base import Detector, Fitted, Floats, Forecaster, Progress, no_progress
+from vigie.detectors.base import Detector, Epoch, Fitted, Floats, Forecaster, Progress, no_progress
 from vigie.detectors.calibration.blocks import PIECES, are_blind, blocks, pieces
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.calibration.trend import Trend
@@ -347,14 +347,15 @@ class _TotalProgress:
     def __init__(self, n: int, progress: Progress):
         self._shares = [0.0] * n
         self._step = "fit"
+        self._epoch: Epoch | None = None
         self._progress = progress
 
     def part(self, number: int) -> Progress:
-        def report(step: str, share: float) -> None:
+        def report(step: str, share: float, epoch: Epoch | None = None, /) -> None:
             self._shares[number] = share
             if number == 0:
-                self._step = step if share < 1.0 else "calibration"
-            self._progress(self._step, sum(self._shares) / len(self._shares))
+                self._step, self._epoch = (step, epoch) if share < 1.0 else ("calibration", None)
+            self._progress(self._step, sum(self._shares) / len(self._shares), self._epoch)
 
         return report
 

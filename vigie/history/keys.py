@@ -7,8 +7,9 @@ from typing import Any
 
 from vigie.config import Settings
 from vigie.errors import ConflictError, InvalidDataError
+from vigie.history.address import history_url
 from vigie.history.records import microseconds, time_of
-from vigie.history.store import History, history_url
+from vigie.history.store import History
 from vigie.keys import ApiKey, Scope
 
 _COLUMNS = "id, name, digest, scopes, created_us, used_us, expires_us, revoked_us"

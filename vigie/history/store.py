@@ -17,11 +17,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from vigie.config import Settings
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
 from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds, time_of
-from vigie.state import make_private
 
 PATIENCE_MS = 60_000
 """SQLite's timeout for the lock of another process, in milliseconds."""
@@ -30,6 +28,8 @@ BOUNDS = {"connect_timeout": "3", "tcp_user_timeout": "10000"}
 may override them."""
 SPARED = 1000
 """The newest readings of an asset, which are never deleted: more than any look-back needs."""
+PORTION = 10_000
+"""Readings that ``History.between`` reads at once."""
 _OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
 _ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
 STATEMENTS = {
@@ -37,6 +37,8 @@ STATEMENTS = {
     f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
     "between": f"{_ROWS} AND measured_us >= :start AND measured_us <= :stop ORDER BY measured_us",
+    "portion": f"{_ROWS} AND measured_us > :after AND measured_us <= :stop "
+    "ORDER BY measured_us LIMIT :n",
     # A replaced row gets a new id, so that ``AssetTransaction.revision`` changes.
     "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
     "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
@@ -173,6 +175,32 @@ class History:
             if row and row[2] < microseconds(moment):
                 yield row[0], row[1] or None
 
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Open a short transaction on other tables than that of the readings."""
+        with self._lock, self._as_history_error(), self.engine.begin() as connection:
+            yield connection
+
+    def between(
+        self, asset_id: str, sensor_id: str | None, first: datetime, last: datetime
+    ) -> Iterator[Reading]:
+        """Yield the readings of an asset from ``first`` to ``last``, oldest first.
+
+        They are read in portions, between which others may write.
+        """
+        values = {"asset_id": asset_id, "sensor_id": sensor_id or "", "n": PORTION}
+        after, stop = microseconds(first) - 1, microseconds(last)
+        while True:
+            with self._lock, self._as_history_error(), self._cursor() as cursor:
+                cursor.execute(
+                    self._statements["portion"], {**values, "after": after, "stop": stop}
+                )
+                rows = cursor.fetchall()
+            yield from (_reading(asset_id, sensor_id, row) for row in rows)
+            if len(rows) < PORTION:
+                return
+            after = rows[-1][0]
+
     def close(self) -> None:
         """Close all connections to the database."""
         self.engine.dispose()
@@ -248,16 +276,7 @@ class AssetTransaction:
                 self._of_asset(start=start, stop=microseconds(last)),
             )
             rows += self._cursor.fetchall()
-        return [
-            Reading(
-                self.asset_id,
-                self.sensor_id,
-                time_of(measured),
-                FEATURES.validate_json(features),
-                ASSESSED.validate_json(result),
-            )
-            for measured, features, result in rows
-        ]
+        return [_reading(self.asset_id, self.sensor_id, row) for row in rows]
 
     def append(self, readings: Iterable[Reading]) -> None:
         """Store readings with their results; a reading with the same time is replaced."""
@@ -311,26 +330,6 @@ class _FairLock:
                 self._waiting.popleft().release()
             else:
                 self._taken = False
-
-
-def history_url(settings: Settings) -> str:
-    """Return the URL of the history; create the folder of the default SQLite file.
-
-    Raises
-    ------
-    HistoryError
-        If the folder cannot be created.
-    """
-    if settings.history_url:
-        return settings.history_url
-    try:
-        make_private(settings.state_dir)
-    except OSError as error:
-        raise HistoryError(
-            f"The history's folder cannot be created: {error}.",
-            remedy="Set VIGIE_STATE_DIR to a writable folder.",
-        ) from error
-    return f"sqlite:///{settings.state_dir / 'history.db'}"
 
 
 def _engine(url: str) -> Engine:
@@ -407,3 +406,14 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts and (facts.st_dev, facts.st_ino)
+
+
+def _reading(asset_id: str, sensor_id: str | None, row: tuple[int, str, str]) -> Reading:
+    measured, features, result = row
+    return Reading(
+        asset_id,
+        sensor_id,
+        time_of(measured),
+        FEATURES.validate_json(features),
+        ASSESSED.validate_json(result),
+    )

@@ -96,7 +96,7 @@ def refused(form: TypeAdapter[Any], error: ValidationError, document: Any) -> In
     if first["type"] == "missing":
         remedy = "Add it; /docs shows the schema with an example."
     elif first["type"] == "extra_forbidden":
-        remedy = nearest(str(first["loc"][-1]), keys_of(form))
+        remedy = nearest(str(first["loc"][-1]), keys_of(form, first["loc"][:-1]))
     return _invalid(
         [
             {"field": _place(fault["loc"], document), "message": _message(fault)}

@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vigie.assessment.assessment import Assessment
 from vigie.assessment.stream import Stream
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
-from vigie.detectors.base import Progress, no_progress
+from vigie.detectors.base import in_words
 from vigie.detectors.catalogue import algorithms, checked_names, warm_up
 from vigie.detectors.data.matrices import training_table
 from vigie.detectors.trained import TrainedModel
@@ -32,11 +33,13 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionResult,
     as_readings,
 )
+from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
+from vigie.services.training_jobs import Told, TrainingJobs
 from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
 from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
@@ -45,8 +48,9 @@ from vigie.tables.file_form import FileForm
 from vigie.tables.names import nearest
 from vigie.tracking.sync import BackgroundSync
 from vigie.training.job import TrainingProcess
-from vigie.training.messages import Failed, Registered, Trained
-from vigie.training.train import Training, train_each
+from vigie.training.messages import Accepted, Failed, Progressed, Registered, Trained
+from vigie.training.requests import About
+from vigie.training.train import Training, checked_parameters, train_each
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +88,7 @@ class AnomalyDetectionService:
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         self._training_process: TrainingProcess | None = None
-        self._stopped = False
+        self.jobs = TrainingJobs(self.settings, self._train_job, self._detection.jobs)
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
 
@@ -95,12 +99,14 @@ class AnomalyDetectionService:
         model_names: Sequence[str] | None = None,
         *,
         context_features: Sequence[str] = (),
+        contamination: float | None = None,
+        parameters: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         scope: str = EVERYTHING,
         stage: str | None = None,
         source: Mapping[str, Any] | None = None,
         times: Times | None = None,
         file_form: FileForm | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[str, float], None] | None = None,
         on_trained: Callable[[TrainedModel], None] | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Train detectors on healthy rows; one that fails does not stop the others.
@@ -115,6 +121,11 @@ class AnomalyDetectionService:
             Registered names of the detectors to train; by default all.
         context_features : sequence of str, optional
             Columns that say how the machine is run; see ``DetectorService.train``.
+        contamination : float, optional
+            The false-alarm rate of each model; by default that of the settings.
+        parameters : mapping of str to mapping, optional
+            Hyper-parameters by detector, such as ``{"lstm_autoencoder": {"epochs": 50}}``; by
+            default those of the settings.
         scope : str, optional
             The asset whose rows these are: its versions get registered names of their own, such as
             ``isolation_forest--pump-3``, and do not serve here. By default they serve every asset.
@@ -147,6 +158,7 @@ class AnomalyDetectionService:
             If a training is in progress.
         """
         names = checked_names(model_names)
+        given = checked_parameters(names, self.settings, contamination, parameters)
         table = training_table(X, feature_names, self.settings.sensor_ranges, context_features)
         if times is not None and len(times) != len(table.values):
             raise InvalidDataError(
@@ -166,7 +178,8 @@ class AnomalyDetectionService:
                 source=source,
                 times=times,
                 file_form=file_form,
-                progress=progress or no_progress,
+                given=given,
+                progress=in_words(progress),
                 on_note=self.served.note,
             ):
                 outcome = result if isinstance(result, Failed) else result.outcome
@@ -179,12 +192,12 @@ class AnomalyDetectionService:
         return outcomes
 
     def train_in_subprocess(self, body: bytes) -> dict[str, dict[str, Any]]:
-        """Train as ``train_all_models`` does, but in a subprocess.
+        """Train as ``train_all_models`` does, but as a job, in a subprocess.
 
         This process goes on answering; it neither parses the rows nor imports the libraries that
         only training needs. The call returns when every detector is trained and, with a healthy
         server, registered; figures may still be uploading. Each trained detector has a ``note`` of
-        what the client should know, if anything.
+        what the client should know, if anything. A job that runs already is waited for.
 
         Parameters
         ----------
@@ -195,28 +208,41 @@ class AnomalyDetectionService:
         ------
         InvalidDataError
             If the body cannot be used.
+        TooManyJobsError
+            If the queue of jobs is full.
         ConflictError
-            If a training is in progress.
+            If the job was cancelled.
         TrainingInterruptedError
             If the subprocess ended before any detector had an outcome.
         """
+        return self.jobs.wait(self.jobs.submit(body, is_awaited=True).id)
+
+    def _train_job(
+        self, source: Path, has_process: Callable[[TrainingProcess], None], told: Told
+    ) -> dict[str, dict[str, Any]]:
+        """Train a stored request in a subprocess; see ``Train`` of the jobs."""
         outcomes: dict[str, dict[str, Any]] = {}
-        with self._training_lock():
-            process = TrainingProcess(self.settings)
+        # A program may train in this process too.
+        with self._training:
+            process = TrainingProcess(source, self.settings)
             self._training_process = process
-            if self._stopped:
-                process.stop()
+            has_process(process)
             try:
-                for outcome in process.outcomes(body):
-                    if isinstance(outcome, Failed):
-                        outcomes[outcome.name] = self._answer(outcome)
+                for message in process.messages():
+                    if isinstance(message, Accepted | Progressed):
+                        told(message)
                         continue
-                    served, before = process.open(outcome), self._serving(outcome.name)
-                    self._cache(outcome, process.serving_form(outcome))
-                    self.registry.adopt(outcome.name, served)
-                    outcomes[outcome.name] = self._answer(outcome)
-                    if note := self._note(served, before):
-                        outcomes[outcome.name]["note"] = note
+                    name = message.name
+                    if isinstance(message, Failed):
+                        outcomes[name] = self._answer(message)
+                    else:
+                        served, before = process.open(message), self._serving(name)
+                        self._cache(message, process.serving_form(message))
+                        self.registry.adopt(name, served)
+                        outcomes[name] = self._answer(message)
+                        if note := self._note(served, before):
+                            outcomes[name]["note"] = note
+                    told((name, outcomes[name]))
             finally:
                 process.finish(self._on_registered)
         return outcomes
@@ -237,17 +263,6 @@ class AnomalyDetectionService:
             {ModelKey(EVERYTHING, name): model for name, model in saved.load(folder).items()}
         )
 
-    def refuse_a_second_training(self) -> None:
-        """Check early that no training is in progress; training itself checks again.
-
-        Raises
-        ------
-        ConflictError
-            If one is.
-        """
-        if self._training.locked():
-            raise _busy()
-
     def stop(self) -> None:
         """End what would delay the end of this process: a training, and requests to MLflow."""
         self.stop_training()
@@ -255,10 +270,8 @@ class AnomalyDetectionService:
             self.mlflow_service.server.interrupt()
 
     def stop_training(self) -> None:
-        """Stop a training in a subprocess, if there is one, and start no other."""
-        self._stopped = True
-        if self._training_process is not None:
-            self._training_process.stop()
+        """Stop the job that runs, if there is one, and start no other."""
+        self.jobs.stop()
 
     def detect_anomaly(
         self, request: AnomalyDetectionRequest | Mapping[str, Any]
@@ -499,6 +512,24 @@ class AnomalyDetectionService:
             # The first reading logs the fault, and is assessed without the history.
             self._detection.history()
 
+    def about_training(self, file: UploadedFile | None = None) -> About:
+        """Return what is known of the request for a training besides its body.
+
+        Parameters
+        ----------
+        file : UploadedFile, optional
+            What is said of a body that is a file.
+        """
+        models = self.served.current.for_everything.served.values()
+        names = dict.fromkeys(n for served in models for n in served.model.feature_names)
+        context = dict.fromkeys(n for served in models for n in served.model.context_names)
+        return About(file=file, serving_features=list(names), serving_context=list(context))
+
+    def recover_jobs(self) -> None:
+        """Take over the jobs that an earlier process with this state folder has left behind."""
+        if not self.jobs.is_stopped:
+            self.jobs.recover()
+
     @property
     def confirmed(self) -> datetime | None:
         """When the registry last confirmed the versions that serve; None if it never has."""
@@ -513,7 +544,7 @@ class AnomalyDetectionService:
 
     def close(self) -> None:
         """Release all resources; stop a training in a subprocess."""
-        self.stop_training()
+        self.jobs.close()
         if self._training_process is not None:
             self._training_process.wait()
         self._sync.close()

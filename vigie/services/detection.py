@@ -26,6 +26,7 @@ from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError, listed
+from vigie.history.address import history_url
 from vigie.history.records import Assessed, Reading, Standing, microseconds
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
@@ -45,6 +46,7 @@ from vigie.services.look_back_cache import (
 from vigie.serving.served import Answering, Snapshot
 
 if TYPE_CHECKING:
+    from vigie.history.jobs import JobTable
     from vigie.history.retention import Retention
     from vigie.history.store import AssetTransaction, History
 
@@ -138,7 +140,7 @@ class Detection:
             if self._history is None:
                 # Imported here: SQLAlchemy would take a third of the service's start.
                 from vigie.history.retention import Retention
-                from vigie.history.store import History, history_url
+                from vigie.history.store import History
 
                 try:
                     self._history = History(history_url(self.settings))
@@ -151,7 +153,7 @@ class Detection:
 
     def _begin_anew(self) -> None:
         """Leave a history whose file has been deleted or replaced."""
-        from vigie.history.store import file_of, history_url
+        from vigie.history.store import file_of
 
         logger.error(
             "The file of the history was deleted or replaced while the service runs. Readings are "
@@ -165,6 +167,20 @@ class Detection:
             # They belong to the file that is gone, and SQLite would read them into the new one.
             for ending in ("-wal", "-shm"):
                 file.with_name(file.name + ending).unlink(missing_ok=True)
+
+    def jobs(self) -> JobTable | None:
+        """Return the table of training jobs; None if there is no history.
+
+        Raises
+        ------
+        HistoryError
+            If it cannot be opened, or has just failed.
+        """
+        if not self.settings.history_enabled:
+            return None
+        from vigie.history.jobs import JobTable
+
+        return JobTable(self.history())
 
     def _open_breaker(self, error: HistoryError) -> None:
         if error.is_outage:

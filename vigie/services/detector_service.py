@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.config import Settings
-from vigie.detectors.base import Detector, Floats, Progress, no_progress
+from vigie.detectors.base import Detector, Floats, in_words
 from vigie.detectors.catalogue import algorithm
 from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row, training_table
@@ -124,7 +124,7 @@ class DetectorService:
         context_features: Sequence[str] = (),
         nested: bool = False,
         stage: str | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, Any]:
         """Train on healthy rows, record the run, and register a new version.
 
@@ -171,7 +171,7 @@ class DetectorService:
             params=self._params,
             threshold=self._threshold,
             stage=stage,
-            progress=progress or no_progress,
+            progress=in_words(progress),
         )
         with self._changing:
             self._served = Served(record.model)

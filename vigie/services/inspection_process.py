@@ -10,6 +10,8 @@ import logging
 import resource
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,15 +105,37 @@ def run(parent: Parent, request: InspectRequest) -> None:
         If it cannot be read.
     """
     # Only the child reads tables, so the service does not import how.
-    from vigie.services.inspection import inspect
+    from vigie.training.inspection import inspect
 
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    try:
-        check_size(request.path)
+    with guarded(request.path, request.name):
         report = inspect(request.path, request.options, request.name).report.as_dict()
+    parent.send(report)
+
+
+@contextmanager
+def guarded(path: Path, name: str) -> Iterator[None]:
+    """Limit the memory of this process while it reads a foreign file, and word what goes wrong.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        What its sender calls it.
+
+    Raises
+    ------
+    InvalidDataError
+        If it cannot be read.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, hard))
+    try:
+        check_size(path)
+        yield
     except InvalidDataError as error:
         # The path is of this machine.
-        message = error.message.replace(str(request.path), request.name)
+        message = error.message.replace(str(path), name)
         raise InvalidDataError(message, field=error.field, remedy=error.remedy) from error
     except MemoryError as error:
         raise _too_large() from error
@@ -119,7 +143,8 @@ def run(parent: Parent, request: InspectRequest) -> None:
         # A library may raise anything at a file that is none of its kind.
         logger.exception("A file could not be inspected.")
         raise _not_understood() from error
-    parent.send(report)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def check_size(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vigie.errors import InvalidDataError
+from vigie.errors import InvalidDataError, listed
 from vigie.tables.file_form import FileForm
 from vigie.tables.names import PLACE, STATE, TAG, VALUE, ends_with
 from vigie.tables.options import ReadOptions
@@ -149,6 +149,30 @@ def read_machines(
         return name in ignored or (bool(numbers) and name not in numbers)
 
     return list(by_machine(table, options, rows.start or 0, is_ignored))
+
+
+def named(machines: list[Machine], asset: str | None) -> list[Machine]:
+    """Return the machine that is named, or all.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no such machine.
+    """
+    if asset is None:
+        return machines
+    if found := [machine for machine in machines if machine.asset == asset]:
+        return found
+    names = [machine.asset for machine in machines if machine.asset is not None]
+    if not names:
+        raise InvalidDataError(
+            "No column tells machines apart.", field="--asset", remedy="Name it with --by."
+        )
+    raise InvalidDataError(
+        f"The file has {len(names)} machines, but no {asset!r}.",
+        field="--asset",
+        remedy=f"Name one to train on: {listed(names)}.",
+    )
 
 
 def open_machines(

@@ -128,6 +128,15 @@ def as_arguments(options: ReadOptions) -> list[str]:
     return words
 
 
+def as_parameters(options: ReadOptions) -> list[tuple[str, str]]:
+    """Return options as parameters of an address, which the service understands."""
+    words = as_arguments(options)
+    if options.times.day_first is not None:
+        words = [*words[:-1], "--day-first", str(options.times.day_first).lower()]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [(name.removeprefix("--").replace("-", "_"), value) for name, value in pairs]
+
+
 def duration(length: timedelta) -> str:
     """Return a duration as ``--hold`` takes it, rounded up to a second from one second on."""
     seconds = length.total_seconds()
@@ -137,6 +146,27 @@ def duration(length: timedelta) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
     return f"{int(-(-seconds // 1))}s"
+
+
+def row_slice(rows: str | None) -> slice:
+    """Return the slice for a range such as ``1:400``, which counts from 1 and includes both ends.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is not a range of rows.
+    """
+    if rows is None:
+        return slice(None)
+    match = re.fullmatch(r"(\d*):(\d*)", rows)
+    start, stop = (int(end) if end else None for end in match.groups()) if match else (0, 0)
+    if start == 0 or (stop is not None and stop < (start or 1)):
+        raise InvalidDataError(
+            f"{rows!r} is not a range of rows.",
+            field="--rows",
+            remedy="Use for example 1:400 or 401:.",
+        )
+    return slice((start or 1) - 1, stop)
 
 
 def _pair(long: str | None) -> tuple[str, str] | None:

@@ -9,31 +9,43 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from vigie.child import Child, Parent
 from vigie.config import Settings
-from vigie.detectors.catalogue import checked_names
-from vigie.detectors.data.matrices import Table, training_table
+from vigie.detectors.base import Epoch
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import TrainingInterruptedError
-from vigie.models.from_json import from_json
-from vigie.models.training import TrainRequest
 from vigie.serving.served import Served
 from vigie.state import hold
 from vigie.tracking import background
 from vigie.tracking.recorder import Recorder
-from vigie.training.messages import Accepted, Done, Failed, JobRequest, Registered, Trained
+from vigie.training.messages import (
+    Accepted,
+    Done,
+    Failed,
+    JobRequest,
+    Progressed,
+    Registered,
+    Trained,
+)
+from vigie.training.prepared import Prepared
 from vigie.training.train import Training, require_rows, train_each
 
 logger = logging.getLogger(__name__)
 
+REPORT_EVERY_S = 0.25
+"""Between two reports of the progress of a detector, in seconds."""
+DIGITS = re.compile(r"\d+")
+FEW_ROWS = 100
+"""With fewer rows, a check looks whether they are enough."""
 UPLOAD_TIMEOUT_S = 10.0
 """How long a stopped subprocess may continue to upload, in seconds."""
 
@@ -43,40 +55,40 @@ class TrainingProcess:
 
     Parameters
     ----------
+    source : Path
+        The folder with the request.
     settings : Settings
         Of the service and the training.
     """
 
-    def __init__(self, settings: Settings):
-        self._settings = settings
-        self._stopped = False
+    def __init__(self, source: Path, settings: Settings):
+        self._source, self._settings = source, settings
+        self._why_stopped: str | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="vigie-training-"))
         self._held = hold(self._folder)
         self._child = Child(run)
         self._uploading = threading.Thread(target=lambda: None)
 
-    def outcomes(self, body: bytes) -> Iterator[Trained | Failed]:
-        """Yield the outcome of each detector as soon as it is known.
-
-        Parameters
-        ----------
-        body : bytes
-            A ``TrainRequest`` as JSON.
+    def messages(self) -> Iterator[Accepted | Progressed | Trained | Failed]:
+        """Yield what the training tells: among it the outcome of each detector, once it is known.
 
         Raises
         ------
         InvalidDataError
-            If the body cannot be used.
+            If the request cannot be used.
         TrainingInterruptedError
             If the subprocess ended before any detector had an outcome.
         """
-        self._child.send(JobRequest(body, self._settings, self._folder))
+        self._child.send(JobRequest(self._source, self._settings, self._folder))
         names: list[str] = []
         left: list[str] = []
         for message in self._child:
             match message:
                 case Accepted():
                     names, left = list(message.names), list(message.names)
+                    yield message
+                case Progressed():
+                    yield message
                 case Trained() | Failed():
                     left.remove(message.name)
                     yield message
@@ -127,9 +139,9 @@ class TrainingProcess:
         """Whether training has ended, but uploads continue."""
         return self._uploading.is_alive()
 
-    def stop(self) -> None:
-        """Stop the training; ``outcomes`` ends at once."""
-        self._stopped = True
+    def stop(self, why: str = "The service was stopped.") -> None:
+        """Stop the training; ``messages`` ends at once."""
+        self._why_stopped = self._why_stopped or why
         self._child.stop()
 
     def wait(self) -> None:
@@ -138,8 +150,8 @@ class TrainingProcess:
             logger.warning("The training process is still uploading; it will end by itself.")
 
     def _reason(self) -> str:
-        if self._stopped:
-            return "The service was stopped."
+        if self._why_stopped is not None:
+            return self._why_stopped
         reason = f"The training process {self._child.describe_exit()}"
         if self._child.was_killed:
             reason += " Train on fewer rows, or add memory."
@@ -159,10 +171,26 @@ def run(parent: Parent, request: JobRequest) -> None:
             os._exit(1)
 
     parent.on_stop(on_stop)
-    names, table = checked_request(request.body, request.settings)
-    parent.send(Accepted(tuple(names)))
+    # Only the child reads rows, so the service does not import how.
+    from vigie.training.preparation import prepare
+
+    assert request.folder is not None
+    prepared = prepare(request.source, request.settings)
+    parent.send(accepted(prepared))
+    names, n_rows = prepared.names, len(prepared.table.values)
+    require_rows(names, n_rows, request.settings, prepared.given)
     without_version: list[Training] = []
-    for result in train_each(names, table, request.settings, recorder):
+    for result in train_each(
+        names,
+        prepared.table,
+        request.settings,
+        recorder,
+        source=prepared.source,
+        times=prepared.times,
+        file_form=prepared.file_form,
+        given=prepared.given,
+        progress=_Reporter(parent),
+    ):
         if isinstance(result, Failed):
             parent.send(result)
             continue
@@ -179,18 +207,57 @@ def run(parent: Parent, request: JobRequest) -> None:
             parent.send(Registered(training.name, version, training.served.run_id))
 
 
-def checked_request(body: bytes, settings: Settings) -> tuple[list[str], Table]:
-    """Parse and check a body; return the names of the detectors, and the rows.
+def check(
+    parent: Parent, request: JobRequest, while_reading: AbstractContextManager[None] | None = None
+) -> None:
+    """Read and check a request, and tell what it is; runs in a subprocess of its own.
+
+    Parameters
+    ----------
+    parent : Parent
+        Is told.
+    request : JobRequest
+        The request.
+    while_reading : context manager, optional
+        Entered while the rows are read.
 
     Raises
     ------
     InvalidDataError
         If it cannot be used.
     """
-    request = from_json(TypeAdapter(TrainRequest), body)
-    names = checked_names(request.model_names)
-    table = training_table(
-        request.rows, request.names, settings.sensor_ranges, request.all_context_features
+    from vigie.training.preparation import prepare
+
+    with while_reading or nullcontext():
+        prepared = prepare(request.source, request.settings)
+    if len(prepared.table.values) < FEW_ROWS:
+        # Seldom: this imports the libraries of the detectors.
+        n_rows = len(prepared.table.values)
+        require_rows(prepared.names, n_rows, request.settings, prepared.given)
+    parent.send(accepted(prepared))
+
+
+def accepted(prepared: Prepared) -> Accepted:
+    """Return the message that a request can be used."""
+    return Accepted(
+        tuple(prepared.names), prepared.data, prepared.contamination, prepared.parameters
     )
-    require_rows(names, len(table.values), settings)
-    return names, table
+
+
+class _Reporter:
+    """Send the progress to the service, a few times a second at most."""
+
+    def __init__(self, parent: Parent):
+        self._parent = parent
+        self._part, self._next = "", 0.0
+        # Fits that run side by side all report.
+        self._lock = threading.Lock()
+
+    def __call__(self, step: str, share: float, epoch: Epoch | None = None, /) -> None:
+        with self._lock:
+            # Another detector, or another part of its training, is told at once.
+            part = DIGITS.sub("", step)
+            if part == self._part and time.monotonic() < self._next:
+                return
+            self._part, self._next = part, time.monotonic() + REPORT_EVERY_S
+            self._parent.send(Progressed(step, share, epoch))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vigie.config import Settings
+from vigie.detectors.base import Epoch
+from vigie.models.jobs import JobData
 
 
 @dataclass(frozen=True)
@@ -15,26 +17,60 @@ class JobRequest:
 
     Attributes
     ----------
-    body : bytes
-        A ``TrainRequest`` as JSON, unparsed: parsing many rows would block the service's
-        interpreter for as long as hundreds of readings take.
+    source : Path
+        The folder with the request, as ``training.requests`` stores it: unparsed, since many rows
+        would block the service's interpreter for as long as hundreds of readings take.
     settings : Settings
         Of the service.
-    folder : Path
+    folder : Path, optional
         Folder for the serving forms of the models, by name: they are data, so that the service
-        unpickles nothing.
+        unpickles nothing. Not needed for a check.
     """
 
-    body: bytes = field(repr=False)
+    source: Path
     settings: Settings
-    folder: Path
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request is valid; these detectors will be trained, in this order."""
+    """The request is valid; these detectors will be trained, in this order.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the detectors.
+    data : JobData
+        What they learn from.
+    contamination : float or None
+        As given for this training.
+    parameters : dict
+        As given for this training, by detector.
+    """
 
     names: tuple[str, ...]
+    data: JobData
+    contamination: float | None = None
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far the training is.
+
+    Attributes
+    ----------
+    step : str
+        What it is doing, with the name of the detector and a colon before it.
+    share : float
+        Of the whole training, 0 to 1.
+    epoch : Epoch or None
+        The last pass over the rows, of a detector that learns in several.
+    """
+
+    step: str
+    share: float
+    epoch: Epoch | None = None
 
 
 @dataclass(frozen=True)

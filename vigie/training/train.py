@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from vigie.assessment.status import OF_AVERAGES, OF_CHANGES, OF_FORECASTS
 from vigie.assessment.timeline import Times
 from vigie.config import Settings
 from vigie.detectors import training
-from vigie.detectors.base import Algorithm, Floats, Params, Progress, no_progress
-from vigie.detectors.catalogue import algorithm
+from vigie.detectors.base import Algorithm, Epoch, Floats, Params, Progress, no_progress
+from vigie.detectors.catalogue import algorithm, algorithms
 from vigie.detectors.data.matrices import Table
 from vigie.detectors.power import AlarmLimits
 from vigie.detectors.trained import OPTIONAL_PER_SENSOR, TrainedModel
 from vigie.errors import InvalidDataError, VigieError
+from vigie.faults import nearest
 from vigie.registry.scopes import EVERYTHING, SCOPE, registered_name
 from vigie.registry.version import stage_name
 from vigie.serving.served import Served
@@ -37,6 +39,8 @@ from vigie.training.messages import Failed, Trained
 
 logger = logging.getLogger(__name__)
 
+LONGEST_MESSAGE = 300
+"""Characters of a message about a hyper-parameter, which quotes its value."""
 Note = Callable[..., None]
 """Called with a ``TrainedModel`` and, as keywords, the new values of fields of ``Served``."""
 
@@ -207,6 +211,7 @@ def train_each(
     source: Mapping[str, Any] | None = None,
     times: Times | None = None,
     file_form: FileForm | None = None,
+    given: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     progress: Progress = no_progress,
     on_note: Note = lambda model, **facts: None,
 ) -> Iterator[Training | Failed]:
@@ -232,6 +237,8 @@ def train_each(
         When the rows were measured, in UTC.
     file_form : FileForm, optional
         How the file with the rows writes dates and units.
+    given : mapping, optional
+        Contamination and hyper-parameters by detector, as ``checked_parameters`` returns them.
     progress : callable, optional
         Called with the current step and the share of it that is complete.
     on_note : callable, optional
@@ -244,11 +251,12 @@ def train_each(
     """
     if short := too_short(settings.false_alarms_per_month, len(table.values)):
         logger.warning("%s", short)
+    costs = [algorithm(name).relative_cost for name in names]
     for number, name in enumerate(names):
-        part = _part(progress, name, number, len(names))
+        part = _part(progress, name, sum(costs[:number]), costs[number], sum(costs))
         try:
             entry = algorithm(name)
-            own = settings_for(entry, settings)
+            own = settings_for(entry, settings, given.get(name))
             fitted = train(
                 entry,
                 table,
@@ -261,6 +269,7 @@ def train_each(
                 file_form=file_form,
                 progress=part,
             )
+            part("recording", 1.0)
             training = Training(fitted, on_note)
             keep_record(recorder, fitted, training.note, nested=len(names) > 1)
         except VigieError as error:
@@ -276,7 +285,94 @@ def train_each(
             yield training
 
 
-def require_rows(names: Sequence[str], n_rows: int, settings: Settings) -> None:
+def checked_parameters(
+    names: Sequence[str],
+    settings: Settings,
+    contamination: float | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    field: str = "parameters",
+) -> dict[str, dict[str, Any]]:
+    """Check what is given for one training; return it by detector, for ``train_each``.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The detectors to train.
+    settings : Settings
+        The defaults.
+    contamination : float, optional
+        Of all of them.
+    parameters : mapping of str to mapping, optional
+        Hyper-parameters by detector.
+    field : str, optional
+        The argument with the parameters; empty if each is one by itself.
+
+    Raises
+    ------
+    InvalidDataError
+        If a name is unknown, or a value is out of range; its field is the place of the fault.
+    """
+    prefix = f"{field}." if field else ""
+    for detector, values in parameters.items():
+        place = f"{prefix}{detector}"
+        if detector not in names:
+            if detector in algorithms():
+                raise InvalidDataError(
+                    f"{detector} is not trained here.",
+                    field=place,
+                    remedy="Name it in model_names too, or leave its parameters out.",
+                )
+            raise InvalidDataError(
+                f"There is no detector {detector!r}.", field=place, remedy=nearest(detector, names)
+            )
+        known = [name for name in algorithm(detector).parameters if name != "contamination"]
+        for name in values:
+            if name not in known:
+                raise InvalidDataError(
+                    f"{detector} has no parameter {name!r}.",
+                    field=f"{place}.{name}",
+                    remedy="Give contamination beside parameters, for all detectors."
+                    if name == "contamination"
+                    else nearest(name, known),
+                )
+    given = {}
+    for detector in names:
+        given[detector] = dict(parameters.get(detector, {}))
+        if contamination is not None:
+            given[detector]["contamination"] = contamination
+        try:
+            own = settings_for(algorithm(detector), settings, given[detector])
+        except InvalidDataError as error:
+            if error.field in parameters.get(detector, {}):
+                error.field = f"{prefix}{detector}.{error.field}"
+                error.remedy = f"See the settings of {detector} in the reference for its range."
+            if len(error.message) > LONGEST_MESSAGE:
+                error.message = f"{error.message[:LONGEST_MESSAGE]}..."
+            raise
+        # As they are used: numbers in an address are text.
+        given[detector] = {name: getattr(own, name) for name in given[detector]}
+    return given
+
+
+def as_given(given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the hyper-parameters that ``checked_parameters`` returned, as JSON has them."""
+    return {
+        detector: {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name != "contamination"
+        }
+        for detector, values in given.items()
+        if values.keys() - {"contamination"}
+    }
+
+
+def require_rows(
+    names: Sequence[str],
+    n_rows: int,
+    settings: Settings,
+    given: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
     """Check that there are rows enough to train one of the detectors.
 
     Raises
@@ -287,7 +383,7 @@ def require_rows(names: Sequence[str], n_rows: int, settings: Settings) -> None:
     fewest = []
     for name in names:
         entry = algorithm(name)
-        params = parameters(entry, settings_for(entry, settings))
+        params = parameters(entry, settings_for(entry, settings, given.get(name)))
         fewest.append(training.fewest_rows(entry.new_detector(params, settings.random_state)))
         if n_rows >= fewest[-1]:
             return
@@ -444,5 +540,8 @@ def _git_commit() -> str | None:
     return process.stdout.strip() or None
 
 
-def _part(progress: Progress, name: str, number: int, total: int) -> Progress:
-    return lambda step, share: progress(f"{name}: {step}", (number + share) / total)
+def _part(progress: Progress, name: str, before: float, cost: float, total: float) -> Progress:
+    def report(step: str, share: float, epoch: Epoch | None = None, /) -> None:
+        progress(f"{name}: {step}", (before + cost * share) / total, epoch)
+
+    return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -12,14 +13,18 @@ from starlette.routing import Route
 
 from vigie import __version__
 from vigie.api.access import requires
-from vigie.api.bodies import Exchange, json_of, request_body
+from vigie.api.bodies import JSON, Exchange, json_of, request_body, truth_of
+from vigie.api.files import described, for_http
+from vigie.api.routes.jobs import answer, ended, jobs_of, response_of
 from vigie.api.schemas import (
     HealthResponse,
+    JobResponse,
     Problem,
     StatusResponse,
     TrainResponse,
     VersionMetrics,
 )
+from vigie.api.uploads import PARAMETERS, WAIT, is_file, uploaded, with_kind
 from vigie.errors import InvalidDataError
 from vigie.keys import Scope
 from vigie.models.anomaly_data import (
@@ -27,8 +32,9 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
 )
-from vigie.models.training import TrainRequest
+from vigie.models.training import HistoryTrainRequest, TrainRequest
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.services.training_jobs import none_trained
 
 router = APIRouter(prefix="/api/v1/anomalies", tags=["anomalies"])
 
@@ -51,29 +57,67 @@ INVALID: dict[int | str, dict[str, Any]] = {
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problem}}
 NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
+FULL: dict[int | str, dict[str, Any]] = {429: {"model": Problem}}
+
+JSON_TRAINING = request_body(TrainRequest | HistoryTrainRequest)
+FILE_TRAINING = described(PARAMETERS)
+HOW_TO_SEND = (
+    "Send JSON with Content-Type: application/json, or a file with Content-Type: text/csv or "
+    "application/octet-stream."
+)
 
 
 @router.post(
-    "/train", responses=INVALID | BUSY | NOT_READY, openapi_extra=request_body(TrainRequest)
+    "/train",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=JobResponse,
+    responses={200: {"model": TrainResponse}} | INVALID | BUSY | FULL | NOT_READY,
+    openapi_extra={
+        "parameters": FILE_TRAINING["parameters"],
+        "requestBody": {
+            "required": True,
+            "content": JSON_TRAINING["requestBody"]["content"]
+            | FILE_TRAINING["requestBody"]["content"],
+        },
+    },
 )
 @requires(Scope.TRAIN)
-async def train(request: Request) -> TrainResponse:
-    """Train detectors on healthy rows; each training is a run and a new version in MLflow.
+async def train(request: Request) -> Response:
+    """Train detectors on healthy rows, as a job; each is a run and a new version in MLflow.
 
-    A detector that fails does not stop the others; the response holds its error.
+    The rows are in the JSON body, in the file that is the body, or readings that the service has
+    seen. The answer is 202 as soon as the request is checked, with the job and its address in
+    ``Location``; with ``wait=true`` it is 200 once the training has ended, with the outcome of each
+    detector. A detector that fails does not stop the others.
     """
-    service = service_of(request)
-    service.refuse_a_second_training()
-    # The subprocess parses the body: many megabytes would block this interpreter for seconds, and
+    jobs, service = jobs_of(request), service_of(request)
+    # Before the body is sent.
+    jobs.require_place()
+    is_awaited = truth_of(request.query_params, WAIT)
+    if not is_file(request):
+        body = await json_of(request, (WAIT,), HOW_TO_SEND)
+        about = service.about_training()
+    else:
+        file = uploaded(request)
+        body = await request.body()
+        about = service.about_training(with_kind(file, body))
+    # A subprocess parses the body: many megabytes would block this interpreter for seconds, and
     # with it the readings of other clients.
-    outcome = await run_in_threadpool(service.train_in_subprocess, await json_of(request))
-    if all(model["status"] == "failed" for model in outcome.values()):
-        by_reason: dict[str, list[str]] = {}
-        for name, model in outcome.items():
-            by_reason.setdefault(str(model["error"]), []).append(name)
-        reasons = " ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
-        raise InvalidDataError(f"No detector could be trained. {reasons}", field="data")
-    return TrainResponse.model_validate({"models": outcome})
+    try:
+        job = await run_in_threadpool(jobs.submit, body, about, is_awaited=is_awaited)
+    except InvalidDataError as error:
+        if about.file is None:
+            raise
+        raise for_http(error, PARAMETERS) from error
+    if not is_awaited:
+        accepted = response_of(request, job)
+        return answer(request, job, HTTPStatus.ACCEPTED, Location=accepted.links.self_)
+    await ended(jobs, job.id)
+    outcomes = await run_in_threadpool(jobs.wait, job.id)
+    if all(model["status"] == "failed" for model in outcomes.values()):
+        raise none_trained(outcomes)
+    response = TrainResponse.model_validate({"models": outcomes})
+    return Response(response.model_dump_json(), media_type=JSON)
 
 
 @router.post("/detect", responses=INVALID | NOT_READY, **READING.described)

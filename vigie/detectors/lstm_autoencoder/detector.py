@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vigie.detectors.base import Fitted, Floats, Progress, standardisation
+from vigie.detectors.base import Epoch, Fitted, Floats, Progress, standardisation
 from vigie.detectors.lstm_autoencoder import ALGORITHM
 from vigie.detectors.lstm_autoencoder.fit import Learner
 from vigie.errors import InvalidDataError
@@ -196,7 +196,8 @@ class LSTMAutoencoder:
                     field="learning_rate",
                     remedy=f"Give a rate below {self.learning_rate:g}.",
                 )
-            progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs)
+            done = Epoch(epoch, self.epochs, losses[-1])
+            progress(f"epoch {epoch}/{self.epochs}", epoch / self.epochs, done)
             if len(validation) and stopping.should_stop(epoch, descent, validation):
                 logger.info(
                     "Stopped early after epoch %d; epoch %d was best.", epoch, stopping.epoch
