@@ -21,12 +21,12 @@ from vigie.cli.options import (
     checked_models,
     picture_path,
     print_notes,
-    row_slice,
 )
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.terminal import err, out
 from vigie.errors import InvalidDataError, listed
 from vigie.tables.options import ReadOptions
+from vigie.tables.stated import row_slice
 
 if TYPE_CHECKING:
     from vigie.assessment.stream import Part, Stream

@@ -39,7 +39,7 @@ def inspect(
 
     Nothing is trained, and nothing is sent anywhere.
     """
-    from vigie.services.inspection import inspect as inspect_file
+    from vigie.training.inspection import inspect as inspect_file
 
     check_picture(picture)
     found = inspect_file(file, reading, named[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,27 +56,6 @@ Context = Annotated[
         "or words. The sensors are judged given it. Repeatable."
     ),
 ]
-
-
-def row_slice(rows: str | None) -> slice:
-    """Return the slice for a range such as ``1:400``, which counts from 1 and includes both ends.
-
-    Raises
-    ------
-    InvalidDataError
-        If it is not a range of rows.
-    """
-    if rows is None:
-        return slice(None)
-    match = re.fullmatch(r"(\d*):(\d*)", rows)
-    start, stop = (int(end) if end else None for end in match.groups()) if match else (0, 0)
-    if start == 0 or (stop is not None and stop < (start or 1)):
-        raise InvalidDataError(
-            f"{rows!r} is not a range of rows.",
-            field="--rows",
-            remedy="Use for example 1:400 or 401:.",
-        )
-    return slice((start or 1) - 1, stop)
 
 
 def chosen_features(

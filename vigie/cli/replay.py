@@ -201,7 +201,7 @@ def choose_scene(data: Path | None) -> Scene:
 
 def _train(api: httpx.Client, scene: Scene) -> dict[str, int]:
     body = {"data": scene.healthy.tolist(), "feature_names": list(scene.feature_names)}
-    models = _answer(api.post("/train", json=body))["models"]
+    models = _answer(api.post("/train?wait=true", json=body))["models"]
     failed = [f"{name}: {model['error']}" for name, model in models.items() if model["error"]]
     if failed:
         raise VigieError("; ".join(failed))

@@ -158,9 +158,21 @@ def progress_bar(what: str = "training") -> Iterator[Callable[[str, float], None
         with _progress_log(what) as report:
             yield report
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<36}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+    )
     with Progress(*columns, console=err, transient=True) as bars:
         task = bars.add_task(what, total=1.0)
         yield lambda step, share: bars.update(task, description=step, completed=share)

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from vigie.cli.environment import read_settings
+from vigie.cli.hyper_parameters import as_options, by_detector
 from vigie.cli.options import (
     Context,
     Exclude,
@@ -21,7 +22,6 @@ from vigie.cli.options import (
     checked_models,
     chosen_features,
     print_notes,
-    row_slice,
 )
 from vigie.cli.read_options import reads_a_table
 from vigie.cli.replaced import ServingHere, serving_versions, warn_of_other_sensors
@@ -34,8 +34,10 @@ from vigie.cli.terminal import (
     progress_bar,
     warnings_in_words,
 )
-from vigie.errors import InvalidDataError, TrackingError, listed
+from vigie.cli.train_remote import train_remotely
+from vigie.errors import InvalidDataError, TrackingError
 from vigie.tables.options import ReadOptions
+from vigie.tables.stated import row_slice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_NAME = 100
+"""Characters of the name under which a file is sent."""
 PATIENCE_S = 10.0
 """Longer than a service's patience, since a command can wait for a slow server."""
 MOST_SENSORS, WEAKEST = 8, 5
@@ -79,6 +83,25 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Move the new versions to Production.")
     ] = False,
+    contamination: Annotated[
+        float | None,
+        typer.Option(help="The false-alarm rate of each model, instead of VIGIE_CONTAMINATION."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A hyper-parameter of this training, such as epochs=50, or "
+            "lstm_autoencoder.epochs=50. Repeatable.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Train by the service at this address, such as http://localhost:8084, not here.",
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Also save the models in this folder, for `vigie detect --load`."),
@@ -88,14 +111,36 @@ def train(
     from vigie.cli.train_machines import place_of_models, train_machines
     from vigie.detectors.catalogue import checked_names
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
-    from vigie.services.inspection import report_on
     from vigie.serving import saved
     from vigie.tables.report import labelled_faults
-    from vigie.training.train import require_rows
+    from vigie.training.inspection import report_on
+    from vigie.training.train import checked_parameters, require_rows
 
+    names = checked_names(checked_models(model))
+    parameters = by_detector(param or (), names)
+    if server is not None:
+        _refuse_with_server(promote, save)
+        is_whole = train_remotely(
+            server,
+            file,
+            Path(named[0]).name[:LONGEST_NAME],
+            reading=reading,
+            rows=rows,
+            asset=asset,
+            names=model and names,
+            exclude=exclude or (),
+            feature=feature or (),
+            context=context or (),
+            contamination=contamination,
+            parameters=parameters,
+        )
+        raise typer.Exit(0 if is_whole else 1)
     settings = read_settings(tracking_patience_s=PATIENCE_S)
     _require_a_place(settings, save)
-    names = checked_names(checked_models(model))
+    try:
+        given = checked_parameters(names, settings, contamination, parameters, "")
+    except InvalidDataError as error:
+        raise as_options(error) from None
     machines = _read(file, reading, rows, context or (), exclude or (), asset)
     if not any(machine.n_rows for machine in machines):
         raise InvalidDataError(f"{named[0]} has no rows: there is nothing to learn.", field="FILE")
@@ -113,6 +158,8 @@ def train(
             exclude=exclude,
             feature=feature,
             context=context,
+            contamination=contamination,
+            parameters=parameters,
         )
         raise typer.Exit(0 if is_whole else 1)
     table = machines[0].table
@@ -121,7 +168,7 @@ def train(
     first_row = (row_slice(rows).start or 0) + 1 if asset is None else None
     if warning := labelled_faults(table, first_row):
         print_warning(warning)
-    require_rows(names, len(X), settings)
+    require_rows(names, len(X), settings, given)
     tracking = service.mlflow_service
     stage = "Production" if promote else None
     is_recorded = tracking.enabled
@@ -134,6 +181,8 @@ def train(
             X,
             model_names=names,
             context_features=context or (),
+            contamination=contamination,
+            parameters=parameters,
             stage=stage,
             source=source,
             times=table.times,
@@ -188,6 +237,26 @@ def train(
         print_complaint(f"Not promoted: {', '.join(unpromoted)}.{later if is_kept else ''}")
     if failed or unpromoted:
         raise typer.Exit(1)
+
+
+def _refuse_with_server(promote: bool, save: Path | None) -> None:
+    """Check that no option is given that a service does not take.
+
+    Raises
+    ------
+    InvalidDataError
+        If one is.
+    """
+    if promote:
+        raise InvalidDataError(
+            "A service registers new versions, and leaves it to you which one serves.",
+            field="--promote",
+            remedy="Leave it out, and promote with `vigie models promote NAME VERSION`.",
+        )
+    if save is not None:
+        raise InvalidDataError(
+            "The models stay with the service.", field="--save", remedy="Leave it out."
+        )
 
 
 def _require_a_place(settings: Settings, folder: Path | None) -> None:
@@ -378,20 +447,7 @@ def _read(
     InvalidDataError
         If the file has no such machine.
     """
-    from vigie.tables.machines import read_machines
+    from vigie.tables.machines import named, read_machines
 
     machines = read_machines(file, reading, rows=row_slice(rows), words=context, ignored=exclude)
-    if asset is None:
-        return machines
-    if found := [machine for machine in machines if machine.asset == asset]:
-        return found
-    names = [machine.asset for machine in machines if machine.asset is not None]
-    if not names:
-        raise InvalidDataError(
-            "No column tells machines apart.", field="--asset", remedy="Name it with --by."
-        )
-    raise InvalidDataError(
-        f"The file has {len(names)} machines, but no {asset!r}.",
-        field="--asset",
-        remedy=f"Name one to train on: {listed(names)}.",
-    )
+    return named(machines, asset)

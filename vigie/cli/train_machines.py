@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,6 @@ from vigie.tables.options import ReadOptions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vigie.detectors.base import Progress
     from vigie.detectors.trained import TrainedModel
     from vigie.services.anomaly_detection_service import AnomalyDetectionService
     from vigie.tables.machines import Machine
@@ -67,6 +66,8 @@ def train_machines(
     exclude: list[str] | None,
     feature: list[str] | None,
     context: list[str] | None,
+    contamination: float | None,
+    parameters: Mapping[str, Mapping[str, str]],
 ) -> bool:
     """Train models for each machine, save them, and print a table of the results.
 
@@ -84,7 +85,7 @@ def train_machines(
         The name of the file, as the user gave it.
     reading : ReadOptions
         How it was read.
-    exclude, feature, context : list of str or None
+    exclude, feature, context, contamination, parameters
         The options of the command.
 
     Returns
@@ -92,9 +93,9 @@ def train_machines(
     bool
         Whether all were trained.
     """
-    from vigie.services.inspection import report_on
     from vigie.serving import saved
     from vigie.tables.stated import as_arguments
+    from vigie.training.inspection import report_on
     from vigie.training.train import require_rows
 
     sheet, failed = new_sheet(), list[str]()
@@ -118,6 +119,8 @@ def train_machines(
                     chosen[asset],
                     model_names=names,
                     context_features=context or (),
+                    contamination=contamination,
+                    parameters=parameters,
                     scope=asset,
                     source=None if report is None else report.as_dict(),
                     times=machine.table.times,
@@ -150,7 +153,7 @@ def train_machines(
     return not failed
 
 
-def _report(progress: Progress, asset: str, step: str, share: float) -> None:
+def _report(progress: Callable[[str, float], None], asset: str, step: str, share: float) -> None:
     progress(f"{asset}, {step}", share)
 
 
