@@ -370,7 +370,7 @@ def _training(learnt: Rows, *models: str) -> bytes:
 
 
 def _send_training(server: Server, body: bytes) -> None:
-    address = server.one.removesuffix("/detect") + "/train"
+    address = server.one.removesuffix("/detect") + "/train?wait=true"
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(address, content=body, headers=headers, timeout=300, trust_env=False)
     answer.raise_for_status()

@@ -109,7 +109,7 @@ def _beside_a_training(
 
 def _train(api: httpx.Client, body: Mapping[str, Any]) -> None:
     with suppress(httpx.HTTPError):
-        api.post("/train", json=body)
+        api.post("/train?wait=true", json=body)
 
 
 def _p99_ms(api: httpx.Client, bench: samples.Recording, n_readings: int) -> float:

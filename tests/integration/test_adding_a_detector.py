@@ -73,7 +73,7 @@ def test_it_trains_is_registered_opens_elsewhere_serves_and_is_checked(
             "feature_names": list(bench.feature_names),
             "model_names": ["mahalanobis"],
         }
-        trained = api.post("/train", json=body).json()
+        trained = api.post("/train?wait=true", json=body).json()
         assert trained["models"]["mahalanobis"]["version"] == 2, trained
     checked = subprocess.run(
         [sys.executable, "-m", "vigie.cli", "doctor"], capture_output=True, text=True, check=False

@@ -47,7 +47,7 @@ def api(
         "model_names": ["one_class_svm"],
     }
     with running(settings) as client:
-        response = client.post("/train", json=body)
+        response = client.post("/train?wait=true", json=body)
         assert response.json()["models"]["one_class_svm"]["status"] == "trained", response.text
         yield request.param, client
 

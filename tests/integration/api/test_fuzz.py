@@ -24,7 +24,7 @@ import pytest
 from vigie import samples
 from vigie.config import Settings
 from vigie.errors import InvalidDataError
-from vigie.training.job import checked_request
+from vigie.training.preparation import prepare_body
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def plant(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with running(settings) as api:
         plant = Plant(api, settings)
         rows = samples.healthy(300).data.tolist()
-        plant.post("/train", {"data": rows, "feature_names": list(samples.FEATURE_NAMES)})
+        plant.post("/train?wait=true", {"data": rows, "feature_names": list(samples.FEATURE_NAMES)})
         yield plant
 
 
@@ -159,7 +159,7 @@ def test_no_training_is_asked_for_too_oddly_to_be_refused(plant):
     for _ in range(BODIES // 5):
         body = fuzz.wronged(random, fuzz.training(random))
         try:
-            checked_request(body, plant.settings)
+            prepare_body(body, plant.settings)
         except InvalidDataError as error:
             odd.append((body, error))
     assert BODIES // 10 < len(odd) < BODIES // 5
@@ -246,7 +246,7 @@ def test_a_name_never_becomes_a_path(plant, name):
     result = plant.post("/detect", reading)
     assert result["asset_id"] == result["sensor_id"] == name
     with suppress(InvalidDataError):
-        checked_request(
+        prepare_body(
             json.dumps({"data": [[1.0]] * 9, "model_names": [name]}).encode(), plant.settings
         )
     assert files() == before

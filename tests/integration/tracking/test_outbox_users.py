@@ -116,7 +116,7 @@ def test_a_service_sends_by_itself_what_was_trained_while_mlflow_was_away(
     )
     with running(settings) as client:
         body = {"data": healthy.tolist(), "model_names": [NAME]}
-        answer = client.post("/train", json=body).json()
+        answer = client.post("/train?wait=true", json=body).json()
         assert answer["models"][NAME]["status"] == "trained"
         assert answer["models"][NAME]["version"] is None
         assert "waits in the outbox until MLflow answers" in answer["models"][NAME]["note"]

@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 
 from vigie.config import Settings
-from vigie.errors import ConflictError, InvalidDataError, TrainingInterruptedError
+from vigie.errors import InvalidDataError, TrainingInterruptedError
 from vigie.main import create_app
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 JSON = {"Content-Type": "application/json"}
+TRAIN = "http://vigie/api/v1/anomalies/train?wait=true"
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
 
 
@@ -128,8 +129,6 @@ def test_a_training_that_is_killed_is_told_as_such_and_leaves_the_service_as_it_
         endless.train_in_subprocess, asked(healthy, models=["lstm_autoencoder"])
     )
     [child] = awaited(trainings)
-    with pytest.raises(ConflictError):
-        endless.train_in_subprocess(asked(healthy))
     os.kill(child, signal.SIGKILL)
     with pytest.raises(TrainingInterruptedError, match=r"SIGKILL.*memory"):
         training.result(timeout=60)
@@ -143,9 +142,7 @@ def test_over_http_a_killed_training_is_no_fault_of_the_data(endless, healthy, e
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
-            return await client.post(
-                "http://localhost/api/v1/anomalies/train", json=body, timeout=60
-            )
+            return await client.post(TRAIN, json=body, timeout=60)
 
     asked = elsewhere.submit(lambda: asyncio.run(ask()))
     [child] = awaited(trainings)
@@ -167,22 +164,22 @@ def test_a_service_that_is_stopped_ends_its_training(endless, healthy, elsewhere
     awaited(lambda: not Path(f"/proc/{child}").exists())
 
 
-def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_keeps_others_out(
+def test_over_http_a_training_is_answered_when_the_service_is_stopped_and_the_queue_has_an_end(
     running, untracked, healthy, elsewhere
 ):
-    with running(untracked.model_copy(update=ENDLESS)) as api:
-        address = api.base_url.join("train")
+    with running(untracked.model_copy(update=ENDLESS | {"max_queued_jobs": 0})) as api:
+        address = api.base_url.join("train?wait=true")
         training = elsewhere.submit(
             lambda: httpx.post(
                 address, content=asked(healthy), headers=JSON, timeout=60, trust_env=False
             )
         )
-        awaited(lambda: api.post("/train").status_code == 409)
+        awaited(lambda: api.post("/train").status_code == 429)
         # Nobody sends megabytes only to be told so.
         with socket.create_connection((address.host, address.port), timeout=60) as plug:
             head = "POST {} HTTP/1.1\r\nHost: localhost\r\n{}: {}\r\nContent-Length: 999999\r\n\r\n"
             plug.sendall(head.format(address.path, *next(iter(JSON.items()))).encode())
-            assert plug.recv(100).startswith(b"HTTP/1.1 409")
+            assert plug.recv(100).startswith(b"HTTP/1.1 429")
     answer = training.result(timeout=60)
     assert answer.status_code == 503
     assert "stopped" in answer.json()["detail"]

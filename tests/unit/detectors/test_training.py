@@ -187,7 +187,7 @@ def test_progress_is_told_and_ends_at_one(detector, time_ordered):
         detector,
         steady(),
         time_ordered=time_ordered,
-        progress=lambda step, share: told.append((step, share)),
+        progress=lambda step, share, epoch=None: told.append((step, share)),
     )
     shares = [share for _, share in told]
     assert all(step for step, _ in told)

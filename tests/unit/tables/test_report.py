@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vigie.errors import InvalidDataError
-from vigie.services.inspection import inspect, report_on
 from vigie.tables.report import ColumnReport, Report
 from vigie.tables.stated import as_arguments, read_options
 from vigie.tables.table import Table
+from vigie.training.inspection import inspect, report_on
 
 N = 600
 SECONDS = np.datetime64("2026-01-05T08:00:00", "us") + np.arange(N) * np.timedelta64(1, "s")
