@@ -26,7 +26,7 @@ from vigie.main import create_app
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 JSON = {"Content-Type": "application/json"}
-TRAIN = "http://vigie/api/v1/anomalies/train?wait=true"
+TRAIN = "http://localhost/api/v1/anomalies/train?wait=true"
 ENDLESS = {"epochs": 100_000, "calibration_folds": 2}
 
 
