@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from vigie import errors
@@ -145,7 +147,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     remedy = error.remedy if isinstance(error, UnsupportedBody) else None
-    return http_problem(status, error.detail, path_of(request.scope), error.headers, remedy)
+    headers = error.headers
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {**(headers or {}), "Allow": _methods_of(request)}
+    return http_problem(status, error.detail, path_of(request.scope), headers, remedy)
+
+
+def _methods_of(request: Request) -> str:
+    """Return the methods of a path; the router names those of its first route only."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 async def _disconnected(request: Request, error: Exception) -> Response:

@@ -30,9 +30,8 @@ from numpy.typing import NDArray
 
 from vigie.assessment.timeline import Times
 from vigie.detectors import compiled
-from vigie.detectors.base import USUAL_SURPRISE, Floats
+from vigie.detectors.base import USUAL_SURPRISE, Floats, Level
 from vigie.detectors.calibration.combination import combine
-from vigie.detectors.compiled.evidence import Level
 from vigie.models.anomaly_data import AssetState
 
 OFF_DELAY = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,24 @@ USUAL_SURPRISE = 0.4343
 """Mean surprise of a healthy reading: of a uniform p-value, the decimal logarithm of e."""
 FARTHEST = 1e100
 """Largest distance in standard deviations, so that squares and products stay finite."""
+
+
+class Level(IntEnum):
+    """The evidence at a reading for a change of the asset's state."""
+
+    UNKNOWN = 0
+    NONE = 1
+    ODD = 2
+    """No evidence, but most of the latest readings are anomalies."""
+    WEAK = 3
+    DRIFTED = 4
+    """Strong evidence, and no evidence of a change."""
+    CHANGED = 5
+    """Strong evidence, and a change that is not certain."""
+    CHANGED_ANEW = 6
+    """Strong evidence of both."""
+    EASED = 7
+    """Evidence that is hardly stronger than it was before the alarm."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_a_training_ends_when_more_epochs_gain_nothing(caplog):
     told: list[str] = []
     long = replace(NETWORK, sequence_length=2, epochs=100, batch_size=16, learning_rate=0.2)
     with caplog.at_level(logging.INFO, logger="vigie.detectors.lstm_autoencoder"):
-        fitted = long.fit([noise(1200)], lambda step, share: told.append(step))
+        fitted = long.fit([noise(1200)], lambda step, share, epoch=None: told.append(step))
     assert len(fitted.loss_by_epoch) <= len(told) < 100
     assert f"epoch {len(fitted.loss_by_epoch)} was best" in caplog.text
 

@@ -40,6 +40,16 @@ RETRY_MS = 2000
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 ENDED: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 REFUSED: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
+EVENT = {
+    "type": "object",
+    "required": ["event", "data", "id"],
+    "properties": {
+        "event": {"type": "string", "enum": list(JobState)},
+        "data": {"type": "string", "contentMediaType": JSON},
+        "id": {"type": "string"},
+    },
+}
+"""The schema of each event of a stream."""
 LIST_PARAMETERS = {
     "state": {"type": "string", "enum": list(JobState)},
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": LISTED},
@@ -115,7 +125,7 @@ def cancel_job(request: Request, job_id: str) -> Response:
     response_class=StreamingResponse,
     responses=UNKNOWN
     | {
-        200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+        200: {"content": {EVENT_STREAM: {"schema": EVENT}}},
         204: {"description": "The job has ended, and its last event was sent."},
     },
     openapi_extra={

@@ -6,37 +6,18 @@ See ``vigie.detectors.calibration.combination`` and ``vigie.assessment.status`` 
 from __future__ import annotations
 
 import math
-from enum import IntEnum
 
 import numpy as np
 from numba import boolean, float64, int64, uint8
 from numpy.typing import NDArray
 
-from vigie.detectors.base import CREDIBLE, Floats
+from vigie.detectors.base import CREDIBLE, Floats, Level
 from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 
 USUAL_READINGS = 100.0
 """Readings over which the surprise of an asset is smoothed."""
 EXCESS = 0.7
 """Surprise in excess of the usual one that sustains an alarm: five times less probable."""
-
-
-class Level(IntEnum):
-    """The evidence at a reading."""
-
-    UNKNOWN = 0
-    NONE = 1
-    ODD = 2
-    """No evidence, but most of the latest readings are anomalies."""
-    WEAK = 3
-    DRIFTED = 4
-    """Strong evidence, and no evidence of a change."""
-    CHANGED = 5
-    """Strong evidence, and a change that is not certain."""
-    CHANGED_ANEW = 6
-    """Strong evidence of both."""
-    EASED = 7
-    """Evidence that is hardly stronger than it was before the alarm."""
 
 
 @compiled(
