@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +31,10 @@ MOST_ATTEMPTS = 10
 AGAIN_S = 3.0
 CANCELLED_BY_USER = 130
 HEADERS = {"Content-Type": "application/octet-stream"}
+SET_KEY = (
+    "Set VIGIE_API_KEY to a key with the scope train: `vigie keys create NAME --scope train` makes "
+    "one on the service's machine."
+)
 ENDED = ("succeeded", "failed", "cancelled", "interrupted")
 
 
@@ -232,7 +237,9 @@ def _answered(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         answer = None
     if response.is_error and isinstance(answer, dict) and "detail" in answer:
-        raise VigieError(printable(str(answer["detail"])), remedy=answer.get("remedy"))
+        needs_key = response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        remedy = SET_KEY if needs_key else answer.get("remedy")
+        raise VigieError(printable(str(answer["detail"])), remedy=remedy)
     if response.is_error or not isinstance(answer, dict) or "links" not in answer:
         raise VigieError(
             f"No Vigie that trains by jobs answers at {_shown(response.request.url)}, but status "
