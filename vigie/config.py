@@ -59,6 +59,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses that only this machine reaches."""
 
 
+ESCAPES = "in a password, write @ : / [ as %40 %3A %2F %5B"
+
+
 class Settings(BaseSettings):
     """All settings, with their defaults and units.
 
@@ -305,6 +308,10 @@ class Settings(BaseSettings):
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _has_a_scheme(cls, value: str) -> str:
+        try:
+            urlsplit(value)
+        except ValueError:
+            raise ValueError(f"The address cannot be read; {ESCAPES}") from None
         if "://" not in value and value != "databricks":
             raise ValueError("An address is expected, such as http://localhost:5000")
         return value
@@ -318,11 +325,12 @@ class Settings(BaseSettings):
         if "://" not in value or kind not in DATABASES:
             raise ValueError(f"A database is expected: {', '.join(DATABASES)}")
         try:
-            _ = urlsplit(value).port
+            parts = urlsplit(value)
+            _ = parts.port
         except ValueError:
-            raise ValueError(
-                "The port is not a number; in a password, write @ : / as %40 %3A %2F"
-            ) from None
+            raise ValueError(f"The address cannot be read; {ESCAPES}") from None
+        if parts.netloc.count("@") > 1:
+            raise ValueError(f"There are two @; {ESCAPES}")
         return value
 
     @field_validator("host")

@@ -31,7 +31,7 @@ SECRET = re.compile(rf"(vigie_[0-9a-f]{{{2 * ID_BYTES}}}_)[0-9A-Za-z]+")
 
 
 class Scope(StrEnum):
-    """What a key may do; ``ADMIN`` includes all others."""
+    """What a key may do; ``TRAIN`` includes ``READ``, and ``ADMIN`` all others."""
 
     READ = "read"
     DETECT = "detect"
@@ -70,7 +70,8 @@ class ApiKey:
 
     def allows(self, scope: Scope) -> bool:
         """Return whether the key has a scope."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        reads = scope is Scope.READ and Scope.TRAIN in self.scopes
+        return scope in self.scopes or reads or Scope.ADMIN in self.scopes
 
     def belongs_to(self, secret: str) -> bool:
         """Return whether this is the key's secret, in a time that does not depend on it."""

@@ -23,7 +23,7 @@ from vigie.api import document, headers, pages, problems
 from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
-from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, RootPath
+from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
 from vigie.api.routes import anomalies, jobs, tables
 from vigie.config import Settings
 from vigie.keys import Scope
@@ -99,6 +99,7 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
             expose_headers=["Retry-After"],
         )
+    app.add_middleware(OriginCheck, trusted=settings.cors_origins)
     app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
     headers.install(app)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.responses import Response
 from starlette.routing import Match
@@ -37,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-DECLARED = "__vigie_scope__"
+DECLARED, PRESENTED = "__vigie_scope__", "vigie.key"
 CHALLENGE = 'Bearer realm="vigie"'
 CREATE = "`vigie keys create NAME --scope {scope}` makes one on the service's machine."
 SEND = "Send it as `Authorization: Bearer vigie_...`, or as `X-API-Key`."
 LOG_EVERY_S = 60.0
 """Least time between two lines about refused requests, in seconds."""
-FORWARDED = (b"forwarded", b"via")
-"""Headers of proxies, beside ``X-Forwarded-*`` and ``X-Real-IP``."""
+FORWARDED = (b"forwarded", b"via", b"cf-connecting-ip", b"true-client-ip")
+"""Headers of proxies, beside ``X-Forwarded-*``, ``X-Real-IP`` and ``X-Client-IP``."""
 RECORDED = (Scope.TRAIN, Scope.ADMIN)
 """Scopes whose requests the log names, with the key."""
 
@@ -69,6 +69,18 @@ def endpoints(app: FastAPI) -> Iterator[tuple[RouteContext, Callable[..., Any]]]
     """Yield each route of an application, with its endpoint or what is mounted there."""
     for context in iter_route_contexts(app.routes):
         yield context, context.endpoint or context.app
+
+
+async def is_still_let_in(request: Request) -> bool:
+    """Return whether the key of a request is still valid, for an answer that takes long."""
+    if PRESENTED not in request.scope:
+        return True
+    keyring, sent = request.scope[PRESENTED]
+    try:
+        await keyring.verified(sent)
+    except (KeyRefusedError, HistoryError):
+        return False
+    return True
 
 
 class KeyCheck:
@@ -127,6 +139,7 @@ class KeyCheck:
             return refusal
         if needed is not None and not key.allows(needed):
             return self._without_scope(scope, key, needed)
+        scope[PRESENTED] = self._keyring, sent
         if needed in RECORDED:
             logger.info(
                 "%s %s by API key %s (%s) from %s.",
@@ -208,7 +221,7 @@ def _presented(scope: Connection) -> tuple[str | None, bool]:
         elif name[:2] == b"x-":
             if name == b"x-api-key":
                 sent = sent or value.decode("latin-1")
-            elif name == b"x-real-ip" or name.startswith(b"x-forwarded-"):
+            elif name in (b"x-real-ip", b"x-client-ip") or name.startswith(b"x-forwarded-"):
                 is_forwarded = True
         elif name in FORWARDED:
             is_forwarded = True

@@ -161,6 +161,11 @@ class Keyring:
             self._reading = None
 
     def _load(self) -> dict[str, ApiKey]:
+        if self._store is not None and self._store.is_gone:
+            logger.error("The file with the API keys was deleted or replaced while the service "
+                         "runs; the keys of the file that is there now are valid.")  # fmt: skip
+            self._store.close()
+            self._store = None
         if self._store is None:
             self._store = self._open_store()
         return {key.id: key for key in self._store.all()}

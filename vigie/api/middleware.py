@@ -20,6 +20,8 @@ HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*
 LOOPBACK_NAME = "localhost"
 MOST_KNOWN = 100
 """Values of Host that are remembered as valid."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing."""
 
 
 class HostCheck:
@@ -77,6 +79,58 @@ class HostCheck:
             )
         if len(self._known) < MOST_KNOWN:
             self._known.add(hosts[0])
+
+
+class OriginCheck:
+    """Refuse what a page of another site lets a browser send.
+
+    A browser sends a form or a file across sites without asking first, so a page anywhere could
+    start trainings of a service that its visitor's machine reaches. Programs that are no browsers
+    send neither header.
+
+    Parameters
+    ----------
+    app : ASGI application
+        The application behind it.
+    trusted : collection of str
+        Origins whose pages may send.
+
+    References
+    ----------
+    OWASP, Cross-Site Request Forgery Prevention Cheat Sheet: Fetch Metadata headers.
+    W3C, Fetch Metadata Request Headers.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Collection[str] = ()):
+        self.app = app
+        self._trusted = {origin.encode() for origin in trusted}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in SAFE and self._is_foreign(scope):
+            response = problems.http_problem(
+                HTTPStatus.FORBIDDEN,
+                "A page of another site may not send this.",
+                problems.path_of(scope),
+                remedy="If that page is yours, add its origin to VIGIE_CORS_ORIGINS.",
+            )
+            await response(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        site = origin = host = None
+        for name, value in scope["headers"]:
+            if name == b"sec-fetch-site":
+                site = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"host":
+                host = value
+        if origin in self._trusted or (site is None and origin is None):
+            return False
+        if site is not None:
+            return site not in (b"same-origin", b"none")
+        return origin is None or origin.partition(b"://")[2] != host
 
 
 def _is_loopback(name: str) -> bool:

@@ -46,6 +46,11 @@ class KeyStore:
         self._history = History(history_url(settings))
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the file was deleted or replaced, so that another one must be opened."""
+        return self._history.is_gone
+
+    @property
     def place(self) -> str:
         """Where the table is, without a password."""
         return self._history.engine.url.render_as_string(hide_password=True)

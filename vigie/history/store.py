@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 import threading
@@ -90,6 +91,8 @@ class History:
     """
 
     def __init__(self, url: str):
+        if (file := file_of(url)) is not None:
+            _make_private_file(file)
         self.engine = _engine(url)
         name = self.engine.dialect.name
         if name not in ("sqlite", "postgresql"):
@@ -398,6 +401,18 @@ def file_of(url: str) -> Path | None:
         ":memory:",
     )
     return Path(address.database or "") if named else None
+
+
+def _make_private_file(file: Path) -> None:
+    """Create SQLite's file, which nobody else may read, without what belonged to a deleted one."""
+    if file.exists() or not file.parent.is_dir():
+        return
+    for ending in ("-wal", "-shm"):
+        # SQLite would read them into the new file.
+        file.with_name(file.name + ending).unlink(missing_ok=True)
+    with suppress(OSError):
+        # What SQLite creates beside it has the same rights.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:

@@ -217,7 +217,7 @@ class HistoryRange(BaseModel):
     of all."""
     end: Annotated[str, BeforeValidator(_a_time)] | None = Field(None, alias="to")
     """The last time; by default now."""
-    only_healthy: bool = True
+    only_healthy: Annotated[bool, Strict()] = True
     """Leave out readings at which the asset was not ``normal``, and those of a change that led to
     an alarm."""
 

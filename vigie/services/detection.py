@@ -153,8 +153,6 @@ class Detection:
 
     def _begin_anew(self) -> None:
         """Leave a history whose file has been deleted or replaced."""
-        from vigie.history.store import file_of
-
         logger.error(
             "The file of the history was deleted or replaced while the service runs. Readings are "
             "stored in the file that is there now, or in a new one; stop the service before you "
@@ -162,11 +160,6 @@ class Detection:
         )
         self.close()
         self._history = self._retention = None
-        file = file_of(history_url(self.settings))
-        if file is not None and not file.exists():
-            # They belong to the file that is gone, and SQLite would read them into the new one.
-            for ending in ("-wal", "-shm"):
-                file.with_name(file.name + ending).unlink(missing_ok=True)
 
     def jobs(self) -> JobTable | None:
         """Return the table of training jobs; None if there is no history.

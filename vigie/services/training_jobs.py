@@ -117,6 +117,8 @@ class TrainingJobs:
         self._folder: Path | None = None
         self._lock: FileLock | None = None
         self._threads: list[threading.Thread] = []
+        self._n_checked = 0
+        """Requests under check, which have their place in the queue already."""
         self._is_failing = False
         self._is_recovered = False
         self.is_stopped = False
@@ -133,6 +135,7 @@ class TrainingJobs:
         """
         with self._changing:
             n_left = sum(not entry.job.state.has_ended for entry in self._entries.values())
+            n_left += self._n_checked
         if n_left > self._settings.max_queued_jobs:
             raise TooManyJobsError(
                 f"{n_left} trainings run or wait already.",
@@ -163,24 +166,32 @@ class TrainingJobs:
             If this process is about to end.
         """
         about = about or About()
-        self.require_place()
         if self.is_stopped:
             raise _stopped()
+        with self._changing:
+            self.require_place()
+            self._n_checked += 1
         job = Job(id=uuid.uuid4().hex, state=JobState.QUEUED, created=about.created)
         folder = self._own_folder() / job.id
-        store_request(folder, body, about)
         try:
+            store_request(folder, body, about)
             if not (is_awaited and about.file is None and self._is_idle()):
                 job = _understood(job, self._checked(folder, about))
             entry = _Entry(job, folder, is_awaited=is_awaited)
             with self._changing:
-                # Others may have come while this one was checked.
-                self.require_place()
                 self._entries[job.id] = entry
                 self._forget_old()
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise TrainingInterruptedError(
+                    f"The request cannot be stored ({error.strerror}).",
+                    remedy="Make room in the state folder of the service (VIGIE_STATE_DIR).",
+                ) from error
             raise
+        finally:
+            with self._changing:
+                self._n_checked -= 1
         self._store(entry)
         self._run_threads()
         self._tell()

@@ -64,6 +64,7 @@ class TrainingProcess:
     def __init__(self, source: Path, settings: Settings):
         self._source, self._settings = source, settings
         self._why_stopped: str | None = None
+        self._is_trained = False
         self._folder = Path(tempfile.mkdtemp(prefix="vigie-training-"))
         self._held = hold(self._folder)
         self._child = Child(run)
@@ -93,6 +94,7 @@ class TrainingProcess:
                     left.remove(message.name)
                     yield message
                 case Done():
+                    self._is_trained = True
                     return
         reason = self._reason()
         if left == names:
@@ -146,8 +148,13 @@ class TrainingProcess:
 
     def wait(self) -> None:
         """Wait for the uploads, up to ``UPLOAD_TIMEOUT_S`` seconds."""
-        if not self._child.wait(UPLOAD_TIMEOUT_S):
+        if self._child.wait(UPLOAD_TIMEOUT_S):
+            return
+        if self._why_stopped is None or self._is_trained:
             logger.warning("The training process is still uploading; it will end by itself.")
+        else:
+            logger.warning("The training process does not end, so it is killed.")
+            self._child.kill()
 
     def _reason(self) -> str:
         if self._why_stopped is not None:
@@ -155,6 +162,7 @@ class TrainingProcess:
         reason = f"The training process {self._child.describe_exit()}"
         if self._child.was_killed:
             reason += " Train on fewer rows, or add memory."
+        logger.error("%s", reason)
         return reason
 
 

@@ -326,7 +326,13 @@ def checked_parameters(
                 f"There is no detector {detector!r}.", field=place, remedy=nearest(detector, names)
             )
         known = [name for name in algorithm(detector).parameters if name != "contamination"]
-        for name in values:
+        for name, value in values.items():
+            if isinstance(value, bool):
+                raise InvalidDataError(
+                    f"A number or a word is expected, but it is {str(value).lower()}.",
+                    field=f"{place}.{name}",
+                    remedy=f"See the settings of {detector} in the reference for its range.",
+                )
             if name not in known:
                 raise InvalidDataError(
                     f"{detector} has no parameter {name!r}.",

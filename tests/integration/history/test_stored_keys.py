@@ -114,6 +114,30 @@ def test_a_new_key_works_at_once_and_a_revoked_one_not_for_long(
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("at_once")
+def test_keys_of_a_file_that_was_deleted_are_not_let_in(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+
+    async def run() -> None:
+        store = KeyStore(settings)
+        _, gone = added(store, "gone")
+        store.close()
+        ring = Keyring(lambda: KeyStore(settings))
+        assert await is_let_in(ring, gone)
+        for file in tmp_path.glob("history.db*"):
+            file.unlink()
+        while await is_let_in(ring, gone):
+            await asyncio.sleep(0.01)
+        store = KeyStore(settings)
+        _, new = added(store, "new")
+        store.close()
+        assert await is_let_in(ring, new)
+        ring.close()
+
+    asyncio.run(run())
+    assert (tmp_path / "history.db").stat().st_mode & 0o077 == 0
+
+
 def test_a_key_ends_when_it_expires(store: KeyStore, settings: Settings) -> None:
     async def run() -> None:
         ring = Keyring(lambda: KeyStore(settings))

@@ -156,6 +156,11 @@ def test_one_training_waits_for_another_and_both_are_cancelled_at_once(api, heal
         ({"parameters": {"lstm": {"epochs": 3}}}, "parameters.lstm", "lstm_autoencoder"),
         ({"parameters": {"one_class_svm": {"epochs": 3}}}, "parameters.one_class_svm.epochs", "no"),
         (
+            {"parameters": {"lstm_autoencoder": {"epochs": True}}},
+            "parameters.lstm_autoencoder.epochs",
+            "it is true",
+        ),
+        (
             {"parameters": {"lstm_autoencoder": {"epochs": 0}}},
             "parameters.lstm_autoencoder.epochs",
             "greater than 0",

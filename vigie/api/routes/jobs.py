@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from vigie.api.access import requires
+from vigie.api.access import is_still_let_in, requires
 from vigie.api.bodies import JSON
 from vigie.api.middleware import IS_HEAD
 from vigie.api.schemas import JobLinks, JobList, JobResponse, Problem
@@ -169,6 +169,8 @@ async def _events(request: Request, job_id: str, last: str) -> AsyncIterator[byt
             is_own = jobs.is_own(job_id)
             job = jobs.get(job_id) if is_own else await run_in_threadpool(jobs.get, job_id)
         except JobNotFoundError:
+            return
+        if not await is_still_let_in(request):
             return
         place = jobs.position(job)
         if str(job.revision) != last or place != told_place:
