@@ -136,13 +136,14 @@ def interrupt() -> None:
         end()
 
 
-def bounded_session() -> requests.Session:
-    """Return a session within the bounds."""
-    session = requests.Session()
-    adapter = BoundedAdapter()
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+@contextmanager
+def session_for(seconds: float) -> Iterator[requests.Session]:
+    """Yield a session within the bounds, whose requests together may take this long."""
+    with within(seconds), requests.Session() as session:
+        adapter = BoundedAdapter()
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        yield session
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -235,7 +236,9 @@ def _watch(connection: socket.socket | None) -> None:
         deadline.watch(connection)
 
 
-class _Http(HTTPConnection):
+class _Watched(HTTPConnection):
+    """A connection that is shut down when the time of its request is over."""
+
     def _new_conn(self) -> socket.socket:
         connection = super()._new_conn()
         _watch(connection)
@@ -246,23 +249,16 @@ class _Http(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _Https(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        connection = super()._new_conn()
-        _watch(connection)
-        return connection
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _watch(self.sock)
-        super().request(*args, **kwargs)
+class _WatchedOverTls(_Watched, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
+    ConnectionCls = _Watched
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+    ConnectionCls = _WatchedOverTls
 
 
 POOLS = {"http": _HttpPool, "https": _HttpsPool}

@@ -50,7 +50,7 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
     from vigie.registry import bounds
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/{endpoint}"
-    with bounds.within(ANSWER_S), bounds.bounded_session() as session:
+    with bounds.session_for(ANSWER_S) as session:
         response = session.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
         try:
             body = bounds.parsed(response.content) if response.content else {}
@@ -81,8 +81,7 @@ def probe(uri: str, timeout: tuple[float, float]) -> int:
 
     # stream: the headers suffice, and the timeout does not limit a slow body.
     with (
-        bounds.within(sum(timeout)),
-        bounds.bounded_session() as session,
+        bounds.session_for(sum(timeout)) as session,
         session.get(f"{uri.rstrip('/')}/health", timeout=timeout, stream=True) as response,
     ):
         return response.status_code
@@ -113,8 +112,7 @@ def download(uri: str, path: str, target: Path, most_bytes: int) -> int:
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{path.lstrip('/')}"
     with (
-        bounds.within(DOWNLOAD_S),
-        bounds.bounded_session() as session,
+        bounds.session_for(DOWNLOAD_S) as session,
         session.get(url, timeout=TIMEOUT_S, stream=True, **_credentials()) as response,
     ):
         if response.status_code == 200:
