@@ -29,7 +29,7 @@ from vigie.models.jobs import Job, JobState
 
 MOST_KEPT = 1000
 """Jobs that are kept; older ones that have ended are deleted."""
-UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
+UNFINISHED = tuple(state for state in JobState if not state.has_ended)
 
 JOBS = Table(
     "training_jobs",
@@ -142,7 +142,7 @@ class JobTable:
 
     def _read(self, *conditions: Any, at_most: int | None = None) -> Iterator[StoredJob]:
         query = select(JOBS).where(*conditions).order_by(JOBS.c.created_us.desc()).limit(at_most)
-        with self._history.connection() as connection:
+        with self._history.connection(writes=False) as connection:
             rows: Sequence[Any] = connection.execute(query).all()
         for row in rows:
             job = Job.model_validate(row.job)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import text
+
 from vigie.config import Settings
 from vigie.errors import ConflictError, InvalidDataError
 from vigie.history.address import history_url
@@ -13,17 +15,19 @@ from vigie.history.store import History
 from vigie.keys import ApiKey, Scope
 
 _COLUMNS = "id, name, digest, scopes, created_us, used_us, expires_us, revoked_us"
-STATEMENTS = {
-    "all": f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_us, id",
-    "add": f"INSERT INTO api_keys ({_COLUMNS}) VALUES "
-    "(:id, :name, :digest, :scopes, :created_us, NULL, :expires_us, NULL)",
-    "named": f"SELECT {_COLUMNS} FROM api_keys WHERE name = :name AND revoked_us IS NULL",
-    "by id": f"SELECT {_COLUMNS} FROM api_keys WHERE id = :id",
-    "revoke": "UPDATE api_keys SET revoked_us = :now_us WHERE id = :id AND revoked_us IS NULL",
-    # Several services may have seen the key.
-    "used": "UPDATE api_keys SET used_us = :used_us "
-    "WHERE id = :id AND (used_us IS NULL OR used_us < :used_us)",
-}
+ALL = text(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_us, id")
+ADD = text(
+    f"INSERT INTO api_keys ({_COLUMNS}) VALUES "
+    "(:id, :name, :digest, :scopes, :created_us, NULL, :expires_us, NULL)"
+)
+NAMED = text(f"SELECT {_COLUMNS} FROM api_keys WHERE name = :name AND revoked_us IS NULL")
+BY_ID = text(f"SELECT {_COLUMNS} FROM api_keys WHERE id = :id")
+REVOKE = text("UPDATE api_keys SET revoked_us = :now_us WHERE id = :id AND revoked_us IS NULL")
+# Several services may have seen the key.
+USED = text(
+    "UPDATE api_keys SET used_us = :used_us "
+    "WHERE id = :id AND (used_us IS NULL OR used_us < :used_us)"
+)
 
 
 class KeyStore:
@@ -57,9 +61,8 @@ class KeyStore:
 
     def all(self) -> list[ApiKey]:
         """Return all keys, oldest first; also those that are revoked or expired."""
-        with self._history.cursor() as cursor:
-            cursor.execute(self._sql("all"))
-            return [_key(row) for row in cursor.fetchall()]
+        with self._history.connection(writes=False) as connection:
+            return [_key(row) for row in connection.execute(ALL)]
 
     def add(self, key: ApiKey) -> None:
         """Store a new key.
@@ -69,17 +72,16 @@ class KeyStore:
         ConflictError
             If another key that is not revoked has its name.
         """
-        with self._history.cursor(writes=True) as cursor:
-            cursor.execute(self._sql("named"), {"name": key.name})
-            if row := cursor.fetchone():
+        with self._history.connection() as connection:
+            if row := connection.execute(NAMED, {"name": key.name}).first():
                 other = _key(row)
                 raise ConflictError(
                     f"There is a key {key.name!r} already ({other.id}).",
                     field="NAME",
                     remedy=f"Give another name, or first: `vigie keys revoke {other.id}`.",
                 )
-            cursor.execute(
-                self._sql("add"),
+            connection.execute(
+                ADD,
                 {
                     "id": key.id,
                     "name": key.name,
@@ -98,13 +100,12 @@ class KeyStore:
         InvalidDataError
             If there is none.
         """
-        with self._history.cursor(writes=True) as cursor:
-            for statement, parameter in (("by id", "id"), ("named", "name")):
-                cursor.execute(self._sql(statement), {parameter: which})
-                if row := cursor.fetchone():
+        with self._history.connection() as connection:
+            for statement, parameter in ((BY_ID, "id"), (NAMED, "name")):
+                if row := connection.execute(statement, {parameter: which}).first():
                     key = _key(row)
                     now_us = microseconds(datetime.now(UTC))
-                    cursor.execute(self._sql("revoke"), {"id": key.id, "now_us": now_us})
+                    connection.execute(REVOKE, {"id": key.id, "now_us": now_us})
                     return key
         raise InvalidDataError(
             f"There is no key {which!r} to revoke.",
@@ -114,15 +115,12 @@ class KeyStore:
 
     def note_use(self, number: str, used: datetime) -> None:
         """Store when a key was last used, unless a later use is stored."""
-        with self._history.cursor(writes=True) as cursor:
-            cursor.execute(self._sql("used"), {"id": number, "used_us": microseconds(used)})
+        with self._history.connection() as connection:
+            connection.execute(USED, {"id": number, "used_us": microseconds(used)})
 
     def close(self) -> None:
         """Close all connections to the database."""
         self._history.close()
-
-    def _sql(self, name: str) -> str:
-        return self._history.in_dialect(STATEMENTS[name])
 
 
 def _key(row: Any) -> ApiKey:

@@ -91,8 +91,9 @@ class History:
     """
 
     def __init__(self, url: str):
-        if (file := file_of(url)) is not None:
-            _make_private_file(file)
+        self._file = file_of(url)
+        if self._file is not None:
+            _make_private_file(self._file)
         self.engine = _engine(url)
         name = self.engine.dialect.name
         if name not in ("sqlite", "postgresql"):
@@ -103,7 +104,8 @@ class History:
             )
         self._is_sqlite = name == "sqlite"
         self._statements = {
-            key: self.in_dialect(statement) for key, statement in STATEMENTS.items()
+            key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
+            for key, statement in STATEMENTS.items()
         }
         # SQLite's busy handler polls, so a thread could starve until its timeout.
         self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
@@ -120,7 +122,6 @@ class History:
         except BaseException:
             self.close()
             raise
-        self._file = file_of(url)
         self._identity = _identity(self._file)
 
     @property
@@ -145,27 +146,6 @@ class History:
                 cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
             yield AssetTransaction(cursor, self._statements, asset_id, sensor_id)
 
-    @contextmanager
-    def cursor(self, *, writes: bool = False) -> Iterator[Any]:
-        """Open a transaction for statements that concern no asset, and yield the driver's cursor.
-
-        It commits at the end of the block, or rolls back after an error.
-
-        Parameters
-        ----------
-        writes : bool
-            Whether it writes; in SQLite, it then waits for all others that do.
-        """
-        lock = self._lock if writes else nullcontext()
-        with lock, self._as_history_error(), self._cursor() as cursor:
-            if writes and self._is_sqlite:
-                cursor.execute("BEGIN IMMEDIATE")
-            yield cursor
-
-    def in_dialect(self, statement: str) -> str:
-        """Return a statement with its parameters, such as ``:n``, as the driver expects them."""
-        return statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
-
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""
         last: tuple[str, str] | None = ("", "")
@@ -179,9 +159,19 @@ class History:
                 yield row[0], row[1] or None
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Open a short transaction on other tables than that of the readings."""
-        with self._lock, self._as_history_error(), self.engine.begin() as connection:
+    def connection(self, *, writes: bool = True) -> Iterator[Connection]:
+        """Open a short transaction on other tables than that of the readings.
+
+        It commits at the end of the block, or rolls back after an error.
+
+        Parameters
+        ----------
+        writes : bool
+            Whether it may write; in SQLite, it then waits for all others that do.
+        """
+        engine = self.engine.execution_options(writes=writes)
+        lock = self._lock if writes else nullcontext()
+        with lock, self._as_history_error(), engine.begin() as connection:
             yield connection
 
     def between(
@@ -369,8 +359,9 @@ def _engine(url: str) -> Engine:
             connection.isolation_level = None
 
         @event.listens_for(engine, "begin")
-        def _begin(connection: Any) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        def _begin(connection: Connection) -> None:
+            writes = connection.get_execution_options().get("writes", True)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -395,12 +386,9 @@ def _lock_number(asset_id: str, sensor_id: str | None) -> int:
 def file_of(url: str) -> Path | None:
     """Return the file of a history in SQLite; None if there is none."""
     address = make_url(url)
-    named = address.get_backend_name() == "sqlite" and address.database not in (
-        None,
-        "",
-        ":memory:",
-    )
-    return Path(address.database or "") if named else None
+    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
+        return None
+    return Path(address.database)
 
 
 def _make_private_file(file: Path) -> None:
