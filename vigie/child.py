@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, Self
 
 from vigie import garbage, logs
 from vigie.errors import VigieError
@@ -52,6 +52,8 @@ class Parent:
 class Child:
     """A function that runs in a child process, at low priority.
 
+    In a ``with`` statement, the child is killed at the end of the block.
+
     Ctrl-C in the terminal does not reach it. ``Parent.on_stop`` notifies the function when the
     parent stops it or exits; without that callback it runs to its end.
 
@@ -82,6 +84,12 @@ class Child:
             )
         _lower_priority(self._process.pid)
         self._connection = Connection(os.dup(self._socket.fileno()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.kill()
 
     def send(self, request: object) -> None:
         """Send the request; if the child has exited, ``receive`` reports it."""

@@ -12,14 +12,14 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
-from vigie.api.bodies import truth_of
+from vigie.api.bodies import LONGEST_WORD, truth_of
 from vigie.api.problems import UnsupportedBody
 from vigie.errors import InvalidDataError
 from vigie.faults import nearest
 from vigie.tables.stated import MEANINGS, read_options
 
-LONGEST_WORD, LONGEST_NAME = 200, 120
-"""Characters of an option, and of a file's name."""
+LONGEST_NAME = 120
+"""Characters of a file's name."""
 MOST_TIMES = 8
 """Columns with the parts of a time."""
 OPEN = "application/octet-stream"
@@ -143,6 +143,13 @@ def name_of(query: Mapping[str, str]) -> str:
     return PurePath(query.get(FILENAME, "")).name[:LONGEST_NAME] or "FILE"
 
 
+def media_type_of(request: Request) -> str:
+    """Return the media type of a request's body, without parameters."""
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")[:LONGEST_WORD]
+    return message.get_content_type()
+
+
 def kind_of(request: Request) -> str:
     """Return the extension of the file by its type, or its name.
 
@@ -153,9 +160,7 @@ def kind_of(request: Request) -> str:
     """
     if request.headers.get("content-encoding", "identity").lower() not in ("identity", ""):
         raise UnsupportedBody("The body is encoded, which is not supported.", EXPECTED)
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")[:LONGEST_WORD]
-    kind = message.get_content_type()
+    kind = media_type_of(request)
     if kind in EXTENSIONS:
         return EXTENSIONS[kind]
     if kind != OPEN:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from email.message import Message
 from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
+from vigie.api.bodies import LONGEST_WORD
 from vigie.api.files import (
     EXTENSIONS,
-    LONGEST_WORD,
     OPEN,
     check_words,
     kind_of,
+    media_type_of,
     name_of,
     stated,
 )
 from vigie.errors import InvalidDataError
 from vigie.models.training import UploadedFile
-from vigie.services.inspection_process import MAGIC
+from vigie.services.inspection_process import actual_extension
 
 MOST_NAMES = 1000
 """Values of a parameter that may come several times."""
@@ -45,9 +45,7 @@ REPEATABLE = ("model", "exclude", "feature", "context")
 
 def is_file(request: Request) -> bool:
     """Return whether the headers of a request declare a file rather than JSON."""
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")[:LONGEST_WORD]
-    return message.get_content_type() in (*EXTENSIONS, OPEN)
+    return media_type_of(request) in (*EXTENSIONS, OPEN)
 
 
 def uploaded(request: Request) -> UploadedFile:
@@ -88,11 +86,7 @@ def with_kind(file: UploadedFile, body: bytes) -> UploadedFile:
     InvalidDataError
         If it is empty.
     """
-    if not body:
-        raise InvalidDataError(
-            "The body is empty.", field="body", remedy="Send the file itself as the body."
-        )
-    return file.model_copy(update={"extension": MAGIC.get(body[:4], file.extension)})
+    return file.model_copy(update={"extension": actual_extension(body, file.extension)})
 
 
 def _only(query: QueryParams, name: str) -> str | None:

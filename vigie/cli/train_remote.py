@@ -35,7 +35,6 @@ SET_KEY = (
     "Set VIGIE_API_KEY to a key with the scope train: `vigie keys create NAME --scope train` makes "
     "one on the service's machine."
 )
-ENDED = ("succeeded", "failed", "cancelled", "interrupted")
 
 
 def train_remotely(
@@ -144,8 +143,10 @@ def _followed(
     """Return a job once it has ended; tell its progress until then."""
     import httpx
 
+    from vigie.models.jobs import JobState
+
     last, attempts = "", 0
-    while job["state"] not in ENDED:
+    while not JobState(job["state"]).has_ended:
         try:
             for event, known in _events(client, job, last):
                 job, last, attempts = known, event, 0
@@ -156,7 +157,7 @@ def _followed(
                 raise _unreachable(client, error) from error
             time.sleep(AGAIN_S)
         else:
-            if job["state"] not in ENDED:
+            if not JobState(job["state"]).has_ended:
                 # The stream ends when the service does; the job may go on with the next one.
                 attempts += 1
                 if attempts > MOST_ATTEMPTS:

@@ -85,17 +85,14 @@ def download_in_subprocess(server: Server, uri: str, target: Path) -> Path:
     """Download artifacts in a child process, so that this one need not import MLflow's client."""
     from vigie.registry.bounds import ended_by_interrupt
 
-    child = Child(run_download)
     try:
-        child.send(Download(server.uri, uri, target))
-        with ended_by_interrupt(child.kill):
+        with Child(run_download) as child, ended_by_interrupt(child.kill):
+            child.send(Download(server.uri, uri, target))
             path: Path | None = child.receive(DOWNLOAD_TIMEOUT_S)
-        if path is None:
-            raise TrackingError(f"The download process {child.describe_exit()}")
+            if path is None:
+                raise TrackingError(f"The download process {child.describe_exit()}")
     except TimeoutError as error:
         raise TrackingError(f"the download timed out after {DOWNLOAD_TIMEOUT_S:.0f} s") from error
-    finally:
-        child.kill()
     return path
 
 

@@ -71,29 +71,38 @@ def inspect_body(body: bytes, extension: str, name: str, options: ReadOptions) -
     InvalidDataError
         If it cannot be read, or takes too long or too much memory.
     """
-    if not body:
-        raise InvalidDataError(
-            "The body is empty.", field="body", remedy="Send the file itself as the body."
-        )
-    extension = MAGIC.get(body[:4], extension)
+    extension = actual_extension(body, extension)
     with tempfile.TemporaryDirectory(prefix="vigie-inspect-") as folder, hold(Path(folder)):
         path = Path(folder, f"table{extension}")
         path.write_bytes(body)
-        child = Child(run)
         try:
-            child.send(InspectRequest(path, name, options))
-            report: dict[str, Any] | None = child.receive(WITHIN_S)
+            with Child(run) as child:
+                child.send(InspectRequest(path, name, options))
+                report: dict[str, Any] | None = child.receive(WITHIN_S)
         except TimeoutError:
             raise InvalidDataError(
                 f"It takes longer than {WITHIN_S:.0f} s to understand.",
                 field="body",
                 remedy="Send fewer rows, or look at the file with `vigie inspect FILE`.",
             ) from None
-        finally:
-            child.kill()
     if report is None:
         raise _not_understood()
     return report
+
+
+def actual_extension(body: bytes, extension: str) -> str:
+    """Return the extension of a file: as it is said to be, unless its first bytes tell otherwise.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is empty.
+    """
+    if not body:
+        raise InvalidDataError(
+            "The body is empty.", field="body", remedy="Send the file itself as the body."
+        )
+    return MAGIC.get(body[:4], extension)
 
 
 def run(parent: Parent, request: InspectRequest) -> None:

@@ -547,23 +547,22 @@ class TrainingJobs:
 
     def _checked(self, folder: Path, about: About) -> Accepted:
         with self._checks:
-            child = Child(check if about.file is None else check_upload)
             try:
-                child.send(JobRequest(folder, self._settings))
-                accepted: Accepted | None = child.receive(CHECK_WITHIN_S)
+                with Child(check if about.file is None else check_upload) as child:
+                    child.send(JobRequest(folder, self._settings))
+                    accepted: Accepted | None = child.receive(CHECK_WITHIN_S)
+                    if accepted is None:
+                        # Before it is killed, so that it is told how it has ended by itself.
+                        raise TrainingInterruptedError(
+                            f"The check of the request {child.describe_exit()}",
+                            remedy="Send fewer rows, or add memory.",
+                        )
             except TimeoutError:
                 raise InvalidDataError(
                     f"It takes longer than {CHECK_WITHIN_S:.0f} s to understand.",
                     field="body",
                     remedy="Send fewer rows.",
                 ) from None
-            finally:
-                child.kill()
-        if accepted is None:
-            raise TrainingInterruptedError(
-                f"The check of the request {child.describe_exit()}",
-                remedy="Send fewer rows, or add memory.",
-            )
         return accepted
 
     # Folders.
