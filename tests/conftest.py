@@ -15,7 +15,6 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
@@ -37,6 +36,7 @@ for _name in ("IPython", "dbruntime", "pyspark"):
 os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "helpers/matplotlibrc")
 
 from faults import Failing
+from http_servers import listening
 from mlflow_servers import mlflow_server
 
 from vigie import samples
@@ -163,19 +163,14 @@ def new_port() -> Callable[[], int]:
 @pytest.fixture
 def failing() -> Iterator[Callable[[str, int, str], Failing]]:
     """Start a server that fails."""
-    servers: list[Failing] = []
+    with ExitStack() as stack:
 
-    def start(upstream: str, after: int, how: str) -> Failing:
-        server = Failing(upstream, after, how)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
-        return server
+        def start(upstream: str, after: int, how: str) -> Failing:
+            server = stack.enter_context(listening(Failing(upstream, after, how)))
+            stack.callback(server.released.set)
+            return server
 
-    yield start
-    for server in servers:
-        server.released.set()
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 @pytest.fixture
@@ -205,7 +200,7 @@ def running() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
         settings = settings.model_copy(update={"port": free_port(), "registry_poll_s": 0.5})
         with ExitStack() as stack:
             with pytest.MonkeyPatch.context() as patch:
-                for name, value in _environment(settings).items():
+                for name, value in settings.variables(*Settings.model_fields).items():
                     patch.setenv(name, value)
                 address = stack.enter_context(service(settings))
             yield stack.enter_context(
@@ -213,18 +208,6 @@ def running() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
             )
 
     return run
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return the variables by which another process comes to the same settings."""
-    variables = {}
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if value is not None:
-            variable = Settings.variable(name)
-            is_layers = isinstance(value, tuple)
-            variables[variable] = ",".join(map(str, value)) if is_layers else str(value)
-    return variables
 
 
 @pytest.fixture(scope="session")

@@ -57,8 +57,6 @@ RATE = re.compile(rf"\s*([1-9]\d{{0,8}})\s*/\s*({'|'.join(PERIODS)})s?\s*", re.I
 ORIGIN = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses that only this machine reaches."""
-
-
 ESCAPES = "in a password, write @ : / [ as %40 %3A %2F %5B"
 
 
@@ -271,12 +269,7 @@ class Settings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Whether only this machine reaches the service's address."""
-        if self.host in LOOPBACK:
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.host in LOOPBACK or is_loopback_address(self.host)
 
     @property
     def demands_keys(self) -> bool:
@@ -293,7 +286,11 @@ class Settings(BaseSettings):
         """Return the variables by which another process comes to these values of fields."""
         values = {field: getattr(self, field) for field in fields}
         return {
-            self.variable(name): str(value) for name, value in values.items() if value is not None
+            self.variable(name): ",".join(map(str, value))
+            if isinstance(value, tuple)
+            else str(value)
+            for name, value in values.items()
+            if value is not None
         }
 
     @classmethod
@@ -344,21 +341,22 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
-    def _read_hosts(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    def _read_words(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return [word for word in map(str.strip, value.split(",")) if word]
 
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(filter(None, value))
-        if wrong := [n for n in names if n != "*" and not (HOST.fullmatch(n) or _is_ipv6(n))]:
+        if wrong := [n for n in value if n != "*" and not (HOST.fullmatch(n) or _is_ipv6(n))]:
             raise ValueError(
                 f"Names are expected, without http:// and port, separated by commas; {wrong[0]!r} "
                 "is none"
             )
-        return names
+        return value
 
     @field_validator("rate_limit")
     @classmethod
@@ -366,13 +364,6 @@ class Settings(BaseSettings):
         if value and not RATE.fullmatch(value):
             raise ValueError(f"A rate is expected, such as 600/minute ({', '.join(PERIODS)})")
         return value or None
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _read_origins(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return [origin.strip() for origin in value.split(",") if origin.strip()]
 
     @field_validator("cors_origins")
     @classmethod
@@ -445,6 +436,14 @@ class Settings(BaseSettings):
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"The range of {name} must have its lower end first")
         return value
+
+
+def is_loopback_address(text: str) -> bool:
+    """Return whether a text is an address that only this machine reaches; a name is none."""
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_ipv6(text: str) -> bool:

@@ -316,14 +316,17 @@ FORGED = [
 ]
 
 
+SMALL_DETECTORS = {
+    "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
+    "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
+    "vector_autoregression": VectorAutoregression((1, 2, 4), "auto", 0.01),
+    "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
+}
+
+
 @pytest.mark.parametrize(("algorithm", "forge"), FORGED)
 def test_a_forged_form_whose_hashes_are_right_is_refused(algorithm, forge, tmp_path):
-    detector = {
-        "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
-        "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
-        "vector_autoregression": VectorAutoregression((1, 2, 4), "auto", 0.01),
-        "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
-    }[algorithm]
+    detector = SMALL_DETECTORS[algorithm]
     table = Table(rows(100), tuple("abcde"))
     model = train(detector, table, threshold=0.99, folds=2, time_ordered=False, random_state=SEED)
     model.save(tmp_path / "sound")
@@ -374,12 +377,7 @@ def test_forged_facts_beside_the_arrays_are_refused(forge, tmp_path):
 @cache
 def sound(algorithm: str) -> TrainedModel:
     """A model with all its parts."""
-    detector = {
-        "isolation_forest": IsolationForest(8, 64, 0.01, SEED),
-        "one_class_svm": OneClassSVM(0.3, "rbf", "local", 0.01),
-        "vector_autoregression": VectorAutoregression((1, 2, 4), "auto", 0.01),
-        "lstm_autoencoder": LSTMAutoencoder((6,), (6,), 4, 64, 1, 0.01, SEED),
-    }[algorithm]
+    detector = SMALL_DETECTORS[algorithm]
     table = Table(rows(1000), tuple("abcde"))
     return train(
         detector,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vigie.api import problems
+from vigie.config import is_loopback_address
 
 MOST_AT_ONCE = 8
 """Limit of the memory for request bodies, in bodies of the largest size."""
@@ -134,12 +134,8 @@ class OriginCheck:
 
 
 def _is_loopback(name: str) -> bool:
-    if name == LOOPBACK_NAME or name.endswith(f".{LOOPBACK_NAME}"):
-        return True
-    try:
-        return ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    is_name = name == LOOPBACK_NAME or name.endswith(f".{LOOPBACK_NAME}")
+    return is_name or is_loopback_address(name.strip("[]"))
 
 
 IS_HEAD = "vigie.is_head"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import logging
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +12,7 @@ import boto3
 import pandas as pd
 import pytest
 import servers
+from http_servers import listening
 
 from vigie.errors import InvalidDataError
 from vigie.tables.sources import fetch, open_remote
@@ -112,11 +112,8 @@ class Files(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
     """A web server: its host and port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with listening(ThreadingHTTPServer(("127.0.0.1", 0), Files)) as server:
+        yield f"127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -15,6 +15,7 @@ import httpx
 import pyarrow as pa
 import pytest
 import time_series
+from http_servers import listening
 
 from vigie.errors import InvalidDataError
 from vigie.tables.sources import fetch
@@ -346,7 +347,6 @@ def influx2() -> Iterator[
     Callable[[str, int], tuple[str, list[tuple[str, dict[str, str], bytes]]]]
 ]:
     """Answer like InfluxDB 2, as its manual describes it; no package of it is to be had."""
-    servers = []
 
     def start(
         answer: str, status: int = 200
@@ -365,15 +365,11 @@ def influx2() -> Iterator[
             def log_message(self, *parts: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
+        server = stack.enter_context(listening(ThreadingHTTPServer(("127.0.0.1", 0), Handler)))
         return f"influxdb+http://127.0.0.1:{server.server_port}?org=works&bucket=plant", asked
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as stack:
+        yield start
 
 
 def test_annotated_csv_has_typed_columns(influx2, monkeypatch: pytest.MonkeyPatch) -> None:

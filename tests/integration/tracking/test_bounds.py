@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from faults import eventually
+from http_servers import listening
 
 from vigie.config import Settings
 from vigie.errors import TrackingError, TrackingUnavailableError, VigieError
@@ -94,12 +95,9 @@ def says(text: str) -> Callable[[_Handler], None]:
 
 @pytest.fixture
 def hostile() -> Iterator[Hostile]:
-    server = Hostile()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.is_over.set()
-    server.shutdown()
-    server.server_close()
+    with listening(Hostile()) as server:
+        yield server
+        server.is_over.set()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import json
 import os
 import pickle
 import shutil
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from http_servers import listening
 
 from vigie.config import Settings
 from vigie.detectors.trained import ARRAYS, CARD, TrainedModel
@@ -232,16 +232,11 @@ class _Bomb(BaseHTTPRequestHandler):
 
 
 def test_a_bomb_is_not_unpacked(untracked):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Bomb)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    settings = untracked.model_copy(update={"mlflow_enabled": True, "mlflow_tracking_uri": uri})
-    try:
+    with listening(ThreadingHTTPServer(("127.0.0.1", 0), _Bomb)) as server:
+        uri = f"http://127.0.0.1:{server.server_port}"
+        settings = untracked.model_copy(update={"mlflow_enabled": True, "mlflow_tracking_uri": uri})
         with pytest.raises(TrackingUnavailableError, match="compressed"):
             MLflowService(settings).load_model(NAME)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert sum(f.stat().st_size for f in settings.state_dir.rglob("*") if f.is_file()) == 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from http_servers import listening
 
 from vigie.cli.doctor import Check, examine
 from vigie.config import Settings
@@ -31,10 +31,8 @@ class Foreign(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def foreign() -> Iterator[int]:
-    with HTTPServer(("127.0.0.1", 0), Foreign) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with listening(HTTPServer(("127.0.0.1", 0), Foreign)) as server:
         yield server.server_port
-        server.shutdown()
 
 
 class Stopping(Foreign):
