@@ -24,10 +24,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 ID_BYTES, SECRET_BYTES = 6, 24
-FORM = re.compile(
-    rf"vigie_(?P<id>[0-9a-f]{{{2 * ID_BYTES}}})_(?P<secret>[0-9a-f]{{{2 * SECRET_BYTES}}})"
-)
-SECRET = re.compile(rf"(vigie_[0-9a-f]{{{2 * ID_BYTES}}}_)[0-9A-Za-z]+")
+ID = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
+FORM = re.compile(rf"vigie_(?P<id>{ID.pattern})_(?P<secret>[0-9a-f]{{{2 * SECRET_BYTES}}})")
+SECRET = re.compile(rf"(vigie_{ID.pattern}_)[0-9A-Za-z]+")
 
 
 class Scope(StrEnum):

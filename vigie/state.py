@@ -50,6 +50,19 @@ def make_private(folder: Path) -> None:
             path.mkdir(mode=0o700, exist_ok=True)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user may read, under another name until it is whole."""
+    number, name = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    except OSError:
+        # As on a full disk: else each attempt would leave a file.
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
 def hold(folder: Path) -> IO[str]:
     """Mark a temporary folder as in use until the file is closed, or its process has ended."""
     file = (folder / LOCK).open("w")

@@ -14,7 +14,12 @@ SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`vigie keys create` makes one."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-REFUSALS = {"401": "No valid API key", "403": "A key without the scope", "429": "Too many requests"}
+REFUSALS = {
+    "401": "No valid API key",
+    "403": "A key without the scope",
+    "429": "Too many requests",
+    "503": "API keys cannot be verified",
+}
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -62,7 +67,7 @@ def _add_scopes(app: FastAPI, paths: dict[str, Any], *, is_optional: bool) -> No
                 continue
             keys: list[dict[str, list[str]]] = [{scheme: [needed.value]} for scheme in SCHEMES]
             operation["security"] = [*([{}] if is_optional else []), *keys]
-            for status, text in (REFUSALS | {"503": "API keys cannot be verified"}).items():
+            for status, text in REFUSALS.items():
                 operation["responses"].setdefault(
                     status, {"description": text, "content": {PROBLEM: problem}}
                 )

@@ -61,7 +61,7 @@ def _own(detector: str) -> list[str]:
     from vigie.detectors.catalogue import algorithms
 
     entry = algorithms().get(detector)
-    return [] if entry is None else [n for n in entry.parameters if n != "contamination"]
+    return [] if entry is None else entry.own_parameters
 
 
 def as_options(error: InvalidDataError) -> InvalidDataError:

@@ -16,7 +16,7 @@ from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import err, new_sheet, out
 from vigie.errors import InvalidDataError
-from vigie.keys import FORM, ApiKey, Scope, new_key
+from vigie.keys import FORM, ID, ApiKey, Scope, new_key
 from vigie.printable import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ keys = typer.Typer(cls=Group, help="API keys: create, list and revoke them.", no
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 LIFE = re.compile(rf"([1-9]\d{{0,4}})([{''.join(UNITS)}])")
 LONGEST_NAME = 100
-ID = re.compile(r"[0-9a-f]{12}")
 SEEN_LATER = "A running service refuses it after ten seconds at most."
 
 

@@ -262,6 +262,11 @@ class Algorithm:
     rows: Callable[[Params], int] | None = None
     details: Callable[[Params, int], Params] = lambda params, n_samples: {}
 
+    @property
+    def own_parameters(self) -> list[str]:
+        """All hyper-parameters but the contamination, which every detector has."""
+        return [name for name in self.parameters if name != "contamination"]
+
 
 def standardisation(X: Floats) -> tuple[Floats, Floats]:
     """Return centre and scale of each column, both of shape (n_features,).

@@ -82,7 +82,7 @@ class JobData(BaseModel):
     """What to know of how a file was read."""
     left_out: dict[str, int] = Field(default_factory=dict)
     """Readings of the history that are not learnt, by the reason: a state of the asset, or
-    ``incomplete``."""
+    ``anomaly`` where a history has no states."""
 
 
 class JobError(BaseModel):

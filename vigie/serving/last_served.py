@@ -7,8 +7,6 @@ before, and when the registry last confirmed them.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from vigie.models.from_json import first_fault
 from vigie.registry.version import Version
-from vigie.state import make_private
+from vigie.state import make_private, write_private
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +43,7 @@ class LastServed:
     def write(self, folder: Path) -> None:
         """Write the file atomically."""
         make_private(folder)
-        number, name = tempfile.mkstemp(prefix=".last-served-", dir=folder)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(_FORM.dump_json(self, indent=1))
-            os.replace(name, folder / FILE)
-        except OSError:
-            # As on a full disk: else each attempt would leave a file.
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_private(folder / FILE, _FORM.dump_json(self, indent=1))
 
 
 _FORM = TypeAdapter(LastServed)

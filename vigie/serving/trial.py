@@ -12,13 +12,13 @@ import numpy as np
 
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
+from vigie.assessment.status import DEFAULT_CONTAMINATION
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import ModelRefusedError
 
 logger = logging.getLogger(__name__)
 
 GAP_S = 3600.0
-CONTAMINATION = 0.01
 MORE_ROWS = 3
 
 
@@ -42,7 +42,7 @@ def require_verdicts(model: TrainedModel) -> None:
 
 def _assess(model: TrainedModel) -> None:
     # Usual rows, and one far away and one incomplete, so that they have reasons.
-    ensemble = Ensemble({model.algorithm: model}, CONTAMINATION, GAP_S)
+    ensemble = Ensemble({model.algorithm: model}, DEFAULT_CONTAMINATION, GAP_S)
     sensors = ensemble.sensors
     n_rows = max(part.window for part in model.parts) + MORE_ROWS
     row = dict(zip(model.feature_names, model.usual.tolist(), strict=True))

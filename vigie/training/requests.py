@@ -5,13 +5,13 @@ The folder of a request holds its body as it came, and ``about.json``. Only this
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
 from vigie.models.training import UploadedFile
+from vigie.state import write_private
 
 BODY, ABOUT = "body", "about.json"
 
@@ -38,8 +38,8 @@ def store_request(folder: Path, body: bytes, about: About) -> None:
         If it cannot be stored.
     """
     folder.mkdir(mode=0o700)
-    _write(folder / ABOUT, about.model_dump_json().encode())
-    _write(body_of(folder, about), body)
+    write_private(folder / ABOUT, about.model_dump_json().encode())
+    write_private(body_of(folder, about), body)
 
 
 def is_stored(folder: Path) -> bool:
@@ -56,11 +56,3 @@ def body_of(folder: Path, about: About) -> Path:
     """Return the file with the body of a request."""
     # A reader of tables tells the kind of a file by its name.
     return folder / f"{BODY}{about.file.extension if about.file else ''}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a private file under another name, and rename it once it is whole."""
-    unfinished = path.with_suffix(".part")
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    unfinished.rename(path)

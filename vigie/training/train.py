@@ -325,13 +325,13 @@ def checked_parameters(
             raise InvalidDataError(
                 f"There is no detector {detector!r}.", field=place, remedy=nearest(detector, names)
             )
-        known = [name for name in algorithm(detector).parameters if name != "contamination"]
+        known = algorithm(detector).own_parameters
         for name, value in values.items():
             if isinstance(value, bool):
                 raise InvalidDataError(
                     f"A number or a word is expected, but it is {str(value).lower()}.",
                     field=f"{place}.{name}",
-                    remedy=f"See the settings of {detector} in the reference for its range.",
+                    remedy=_see_range(detector),
                 )
             if name not in known:
                 raise InvalidDataError(
@@ -351,13 +351,17 @@ def checked_parameters(
         except InvalidDataError as error:
             if error.field in parameters.get(detector, {}):
                 error.field = f"{prefix}{detector}.{error.field}"
-                error.remedy = f"See the settings of {detector} in the reference for its range."
+                error.remedy = _see_range(detector)
             if len(error.message) > LONGEST_MESSAGE:
                 error.message = f"{error.message[:LONGEST_MESSAGE]}..."
             raise
         # As they are used: numbers in an address are text.
         given[detector] = {name: getattr(own, name) for name in given[detector]}
     return given
+
+
+def _see_range(detector: str) -> str:
+    return f"See the settings of {detector} in the reference for its range."
 
 
 def as_given(given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

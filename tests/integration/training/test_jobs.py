@@ -406,11 +406,11 @@ import os, signal, sys, time
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.training.preparation import prepare_body
 
-service = AnomalyDetectionService()
+service, other = AnomalyDetectionService(), AnomalyDetectionService()
 job = service.jobs.submit(sys.stdin.buffer.read())
-while service.jobs.get(job.id).progress.step == "waiting":
+# Once the database has it, as another service sees it.
+while other.jobs.get(job.id).state != "running":
     time.sleep(0.01)
-time.sleep(0.2)
 print(job.id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
