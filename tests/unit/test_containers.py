@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,22 @@ def test_mlflow_accepts_the_address_that_vigie_calls_and_the_one_on_the_host() -
     for host in (called.netloc, f"localhost:{port}", f"127.0.0.1:{port}"):
         assert any(fnmatch(host, allowed) for allowed in allowed_hosts()), host
     assert "*" not in allowed_hosts()
+
+
+def test_mlflow_lets_in_who_signs_in_and_vigie_does() -> None:
+    assert "--app-name=basic-auth" in SERVICES["mlflow"]["command"]
+    server, client = environment("mlflow"), environment("vigie")
+    assert client["MLFLOW_TRACKING_USERNAME"] == server["MLFLOW_AUTH_ADMIN_USERNAME"]
+    assert client["MLFLOW_TRACKING_PASSWORD"] == server["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    [mounted] = SERVICES["mlflow"]["volumes"]
+    source, target, _ = mounted.split(":")
+    assert target == server["MLFLOW_AUTH_CONFIG_PATH"]
+    login = ConfigParser()
+    login.read(ROOT / source)
+    # The users are in MLflow's database, whose password libpq takes from PGPASSWORD.
+    users, runs = login["mlflow"]["database_uri"], server["MLFLOW_BACKEND_STORE_URI"]
+    assert users == runs.replace(f":{server['PGPASSWORD']}@", "@")
+    assert login["mlflow"]["admin_username"] == server["MLFLOW_AUTH_ADMIN_USERNAME"]
 
 
 def test_mlflow_and_the_object_store_share_one_key() -> None:
