@@ -349,13 +349,9 @@ class Assessment:
 
     def look_back(self) -> LookBack:
         """Return the look-back of the next rows."""
-        forecasts = [name for name, model in self.ensemble.models.items() if model.forecasts]
-        n_rows, n_errors = self.ensemble.n_look_back, 0
-        if forecasts and self.timeline.errors.keys() >= set(forecasts):
-            n_rows, n_errors = self.ensemble.n_look_back_with_errors
-        p_values = np.concatenate([self.earlier, self.conservative_p_values])[-n_rows:]
+        p_values = np.concatenate([self.earlier, self.conservative_p_values])
         after = self.status(len(self) - 1) if len(self) else self.statuses.before
-        return LookBack(self.timeline.last(n_rows, n_errors), p_values, after)
+        return self.ensemble.look_back(self.timeline, p_values, after)
 
     def faults(self) -> list[SensorFault]:
         """Return the faults of the sensors, by kind and sensor."""

@@ -63,6 +63,35 @@ def advance(
     return assessment, assessment.look_back()
 
 
+def follow(
+    ensemble: Ensemble,
+    look_back: LookBack,
+    times: Times,
+    rows: Examined,
+    p_values: Floats,
+    after: AssetStatus | None,
+) -> LookBack:
+    """Return the look-back after rows that another process has assessed.
+
+    Parameters
+    ----------
+    ensemble, look_back, times, rows
+        See ``advance``.
+    p_values : ndarray of shape (n_rows,)
+        ``Assessment.conservative_p_values`` of the rows, as they were assessed.
+    after : AssetStatus or None
+        The status after the last row, as it was assessed.
+    """
+    timeline, first = (
+        look_back.rows.followed_by(times, rows, ensemble.max_gap_s),
+        len(look_back.rows),
+    )
+    for name, model in ensemble.models.items():
+        if _has_errors(model, timeline, first):
+            _add_errors(name, model, timeline, first)
+    return ensemble.look_back(timeline, np.concatenate([look_back.p_values, p_values]), after)
+
+
 def score(
     ensemble: Ensemble,
     timeline: Timeline,
@@ -187,9 +216,12 @@ def since(assessment: Assessment, row: int) -> Assessment:
 
 def _raw_scores(name: str, model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
     """Return the raw scores of the rows from ``first`` on by each part; NaN with too few rows."""
-    if model.forecasts and first < len(timeline) >= model.fewest_rows:
-        return _from_errors(name, model, timeline, first)
-    return [_along(part, timeline, first) for part in model.parts]
+    if not _has_errors(model, timeline, first):
+        return [_along(part, timeline, first) for part in model.parts]
+    # A row's error takes the few rows before it, its scores take the errors of many.
+    errors = _add_errors(name, model, timeline, first)
+    longest = max(part.window for part in model.parts) - (model.window - 1)
+    return _in_blocks(model.raw_scores_of_errors, timeline, errors, longest, first)
 
 
 def _along(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
@@ -204,11 +236,13 @@ def _along(model: TrainedModel, timeline: Timeline, first: int) -> Floats:
     return _in_blocks(score, timeline, rows, model.window, first)[0]
 
 
-def _from_errors(name: str, model: TrainedModel, timeline: Timeline, first: int) -> list[Floats]:
-    """Return the raw scores by the parts of a model that forecasts, and keep its errors.
+def _has_errors(model: TrainedModel, timeline: Timeline, first: int) -> bool:
+    """Whether a model forecasts, and has rows enough to do so."""
+    return model.forecasts and first < len(timeline) >= model.fewest_rows
 
-    A row's error takes the few rows before it, its scores take the errors of many.
-    """
+
+def _add_errors(name: str, model: TrainedModel, timeline: Timeline, first: int) -> Floats:
+    """Return the errors of a model that forecasts, those of the rows from ``first`` on added."""
 
     def forecast(rows: Floats) -> list[Floats]:
         return [model.errors(timeline.imputed(model, rows))]
@@ -216,8 +250,7 @@ def _from_errors(name: str, model: TrainedModel, timeline: Timeline, first: int)
     rows, known = timeline.judged(model), timeline.errors.get(name)
     [errors] = _in_blocks(forecast, timeline, rows, model.window, 0 if known is None else first)
     timeline.errors[name] = errors if known is None else np.concatenate([known, errors])
-    longest = max(part.window for part in model.parts) - (model.window - 1)
-    return _in_blocks(model.raw_scores_of_errors, timeline, timeline.errors[name], longest, first)
+    return timeline.errors[name]
 
 
 def _in_blocks(

@@ -11,6 +11,9 @@ import numpy as np
 from vigie.assessment import status
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Sensors
+from vigie.assessment.status import AssetStatus
+from vigie.assessment.timeline import Timeline
+from vigie.detectors.base import Floats
 from vigie.detectors.calibration.combination import combine
 from vigie.detectors.data.quality import Range
 from vigie.detectors.trained import TrainedModel
@@ -96,6 +99,26 @@ class Ensemble:
             if model.forecasts:
                 errors += [part.window - model.window + 1 for part in model.parts]
         return max(rows), max(errors)
+
+    def look_back(
+        self, timeline: Timeline, p_values: Floats, after: AssetStatus | None
+    ) -> LookBack:
+        """Return the look-back of the rows that come after a timeline.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            The rows so far.
+        p_values : ndarray of shape (n_rows,)
+            Of the rows; see ``LookBack``.
+        after : AssetStatus or None
+            The status after the last row.
+        """
+        forecasts = [name for name, model in self.models.items() if model.forecasts]
+        n_rows, n_errors = self.n_look_back, 0
+        if forecasts and timeline.errors.keys() >= set(forecasts):
+            n_rows, n_errors = self.n_look_back_with_errors
+        return LookBack(timeline.last(n_rows, n_errors), p_values[-n_rows:], after)
 
     @cached_property
     def no_look_back(self) -> LookBack:

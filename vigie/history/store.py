@@ -36,6 +36,9 @@ _ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OUR
 STATEMENTS = {
     "newest": "SELECT count(*), max(id), max(measured_us) FROM "
     f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
+    "newest until": "SELECT count(*), max(id), max(measured_us) FROM "
+    f"(SELECT id, measured_us {_OURS} AND measured_us <= :stop "
+    "ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
     "between": f"{_ROWS} AND measured_us >= :start AND measured_us <= :stop ORDER BY measured_us",
     "portion": f"{_ROWS} AND measured_us > :after AND measured_us <= :stop "
@@ -244,6 +247,36 @@ class AssetTransaction:
         """
         self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
         return Revision(*self._cursor.fetchone())
+
+    def added(self, known: Revision, now: Revision, n: int, at_most: int) -> list[Reading]:
+        """Return the readings that came between two revisions, oldest first.
+
+        Parameters
+        ----------
+        known, now : Revision
+            An earlier revision, and the present one.
+        n : int
+            How many of the newest readings they tell of.
+        at_most : int
+            Most readings to return.
+
+        Returns
+        -------
+        list of Reading
+            Empty if there are more, or if those of the earlier revision have changed since.
+        """
+        if known.newest_us is None or now.newest_us is None:
+            return []
+        until = self._of_asset(n=n, stop=known.newest_us)
+        self._cursor.execute(self._statements["newest until"], until)
+        if Revision(*self._cursor.fetchone()) != known:
+            return []
+        added = self._of_asset(after=known.newest_us, stop=now.newest_us, n=at_most + 1)
+        self._cursor.execute(self._statements["portion"], added)
+        rows = self._cursor.fetchall()
+        if len(rows) > at_most:
+            return []
+        return [_reading(self.asset_id, self.sensor_id, row) for row in rows]
 
     def around(self, first: datetime, last: datetime | None, n: int) -> list[Reading]:
         """Return the last ``n`` readings before ``first``, and all from ``first`` to ``last``.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment.assessment import LEVELS, Assessment
-from vigie.assessment.engine import advance
+from vigie.assessment.engine import advance, follow
+from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.false_alarms import VARIABLE
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined, Sensors
@@ -333,9 +334,12 @@ class Detection:
         first, last = question.key(places[0]), question.key(places[-1])
         revision = transaction.revision(ensemble.n_look_back)
         is_newest = revision.newest_us is None or revision.newest_us < microseconds(first)
-        cached = self._look_backs.get(asset, revision, ensemble)
-        if cached is not None and is_newest:
-            return _Past(cached)
+        if is_newest and (cached := self._look_backs.get(asset, ensemble)) is not None:
+            known, look_back = cached
+            if known == revision:
+                return _Past(look_back)
+            if added := transaction.added(known, revision, ensemble.n_look_back, PART):
+                return _Past(_followed_by(ensemble, look_back, added))
         stored = transaction.around(first, None if is_newest else last, ensemble.n_look_back)
         n_before = sum(reading.timestamp < first for reading in stored)
         look_back = look_back_on(ensemble.sensors, stored[:n_before])
@@ -448,6 +452,17 @@ class Detection:
     @property
     def _imputes(self) -> bool:
         return self.settings.faulty_values == "impute"
+
+
+def _followed_by(ensemble: Ensemble, look_back: LookBack, added: Sequence[Reading]) -> LookBack:
+    """Return a look-back after readings that another process has assessed and stored."""
+    sensors = ensemble.sensors
+    rows = sensors.examine(sensors.matrix(reading.features for reading in added))
+    times = as_times([reading.measured for reading in added])
+    # None becomes NaN.
+    p_values = np.array([reading.assessed.p_value for reading in added], dtype=np.float64)
+    after = status_of(added[-1].assessed.standing)
+    return follow(ensemble, look_back, times, rows, p_values, after)
 
 
 def _keys(

@@ -28,20 +28,21 @@ MOST_ASSETS = 4096
 class LookBackCache:
     """The last look-back of each asset, in least recently used order.
 
-    A cached look-back is valid as long as the history's revision of its asset stays the same.
+    A cached look-back is valid as long as the history's revision of its asset stays the same; if
+    another process has only added readings, it is valid after these have been added to it.
     """
 
     def __init__(self) -> None:
         self._cached: OrderedDict[Asset, tuple[Revision, Ensemble, LookBack]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, asset: Asset, revision: Revision, ensemble: Ensemble) -> LookBack | None:
-        """Return the look-back of an asset; None if it is not cached or no longer valid."""
+    def get(self, asset: Asset, ensemble: Ensemble) -> tuple[Revision, LookBack] | None:
+        """Return the look-back of an asset by these models, and the revision that it ends with."""
         with self._lock:
             cached = self._cached.get(asset)
-        if cached is None or cached[0] != revision or cached[1] is not ensemble:
+        if cached is None or cached[1] is not ensemble:
             return None
-        return cached[2]
+        return cached[0], cached[2]
 
     def put(
         self, asset: Asset, revision: Revision, ensemble: Ensemble, look_back: LookBack
