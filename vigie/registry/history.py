@@ -96,6 +96,20 @@ class Move:
     by: str | None = None
     reason: str | None = None
 
+    @property
+    def words(self) -> str:
+        """The move in a few words."""
+        match self.action:
+            case Action.ROLLBACK:
+                return f"back to {self.to_stage}"
+            case Action.REPLACED:
+                return f"replaced in {self.from_stage}"
+            case Action.UNRECORDED:
+                return f"to {self.to_stage}, unrecorded"
+            case Action.TRAINING:
+                return f"trained for {self.to_stage}"
+        return f"to {self.to_stage}"
+
 
 def because(by: object = None, reason: object = None) -> Why:
     """Return who moves a version, and why, as others said it.

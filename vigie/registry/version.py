@@ -131,9 +131,7 @@ def choose(
 ) -> Version:
     """Return one of the versions of a model; see ``lookup.pick``."""
     if not versions and name.partition(MARK)[0] not in algorithms():
-        raise ModelNotFoundError(
-            f"There is no model '{name}' in the registry.", field="name", remedy=_meant(name)
-        )
+        raise unknown_model(name)
     if version is not None:
         matches = [item for item in versions if str(item.version) == str(version)]
         wanted = f"version {version}"
@@ -156,6 +154,13 @@ def choose(
             remedy=_remedy(versions, name, field, stage),
         )
     return matches[0]
+
+
+def unknown_model(name: str) -> ModelNotFoundError:
+    """Return the error for a name that no model has."""
+    return ModelNotFoundError(
+        f"There is no model '{name[:200]}' in the registry.", field="name", remedy=_meant(name)
+    )
 
 
 def by_names(names: Sequence[str]) -> str:
@@ -236,7 +241,7 @@ def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: st
 def _meant(name: str) -> str:
     """Return the remedy for a name that is no algorithm's, with or without an asset."""
     algorithm, mark, asset = name.partition(MARK)
-    near = nearest_name(algorithm)
+    near = nearest_name(algorithm) if algorithm not in algorithms() else None
     meant = f'Did you mean "{near}{mark}{asset}"? ' if near else ""
     return f"{meant}Detectors: {', '.join(algorithms())}."
 
