@@ -132,15 +132,15 @@ def user() -> str | None:
 
 def of(versions: Iterable[Version]) -> list[Move]:
     """Return the moves of versions, newest first."""
-    dated: list[tuple[int, bool, Move]] = []
+    dated: list[tuple[float, bool, bool, Move]] = []
     for version in versions:
-        last_ms = version.created_ms
-        for move in moves(version):
-            # One whose time is not known came after the one before.
-            last_ms = move.at_ms or last_ms
+        latest_ms = float("inf")
+        for move in reversed(moves(version)):
+            # One whose time is not known came before the next one.
+            is_dated, latest_ms = move.at_ms is not None, move.at_ms or latest_ms
             # Of two at once, what took the place is told before what left it.
-            dated.append((last_ms, move.action is not Action.REPLACED, move))
-    dated.sort(key=lambda one: one[:2])
+            dated.append((latest_ms, is_dated, move.action is not Action.REPLACED, move))
+    dated.sort(key=lambda one: one[:3])
     return [move for *_, move in reversed(dated)]
 
 

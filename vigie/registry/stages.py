@@ -97,8 +97,8 @@ def move(
                 # Another tool promoted it; without the tag, a rollback would not find it.
                 _tag(server, now, _now_ms() - 1)
         promoted_ms = (asked_ms or _now_ms()) if stage == "Production" else None
-        _move(server, wanted, stage, promoted_ms)
-        _record(server, versions, wanted, stage, why)
+        after = _move(server, wanted, stage, promoted_ms)
+        _record(server, versions, after, wanted, why)
         replaced = now if now is not None and now.version != wanted.version else None
         moved = replace(wanted, stage=stage, promoted_ms=promoted_ms or wanted.promoted_ms)
         return replaced if stage in ALIASED else None, moved
@@ -130,37 +130,47 @@ def rollback(server: Server, name: str, why: Why = NOBODY) -> tuple[Version, Ver
         target = _before(versions, now)
         # First, so that after an interrupted rollback the next one has the same target.
         _tag(server, now, 0)
-        _move(server, target, "Production")
-        _record(server, versions, target, "Production", replace(why, action=Action.ROLLBACK))
+        after = _move(server, target, "Production")
+        _record(server, versions, after, target, replace(why, action=Action.ROLLBACK))
         return now, replace(target, stage="Production")
 
 
 def _record(
-    server: Server, versions: Sequence[Version], moved: Version, stage: str, why: Why
+    server: Server,
+    before: Sequence[Version],
+    after: Sequence[Version],
+    moved: Version,
+    why: Why,
 ) -> None:
-    """Record a move on the version, and on those whose place it took.
+    """Record a move on the version, and on those that have left their stages with it.
 
     Parameters
     ----------
     server : Server
         The registry's server.
-    versions : sequence of Version
-        All versions of the model, before the move.
-    moved, stage
-        What was moved, and where to.
+    before, after : sequence of Version
+        All versions of the model.
+    moved : Version
+        The one that was to be moved.
     why : Why
         Who moved it.
     """
     registry, now_ms = lookup.registry_of(server), _now_ms()
-    new = {moved.version: history.tags(moved, now_ms, stage, why)}
-    replaced = replace(why, action=Action.REPLACED)
-    for other in versions:
-        if stage in ALIASED and other.stage == stage and other.version != moved.version:
-            new[other.version] = history.tags(other, now_ms, "Archived", replaced)
+    stage_of = {version.version: version.stage for version in after}
+    place = stage_of.get(moved.version)
+    new: dict[int, dict[str, str]] = {}
+    for version in before:
+        stage, its_why = stage_of.get(version.version, version.stage), why
+        if version.version != moved.version:
+            if stage == version.stage:
+                continue
+            was_replaced = version.stage == place and place in ALIASED
+            its_why = replace(why, action=Action.REPLACED if was_replaced else None)
+        new[version.version] = history.tags(version, now_ms, stage, its_why)
     for number, tags in new.items():
         for tag, text in tags.items():
             registry.set_tag(moved.name, number, tag, text)
-    for number, tag in history.superfluous(versions, new):
+    for number, tag in history.superfluous(before, new):
         # If it cannot be deleted, the next move does it.
         with suppress(TrackingError, ModelNotFoundError):
             registry.delete_tag(moved.name, number, tag)
@@ -250,8 +260,15 @@ def _lock_tags(server: Server, name: str, own: str) -> set[str]:
     return locks
 
 
-def _move(server: Server, version: Version, stage: str, promoted_ms: int | None = None) -> None:
+def _move(
+    server: Server, version: Version, stage: str, promoted_ms: int | None = None
+) -> list[Version]:
     """Move a version, tag it with the time of its promotion, and verify the result.
+
+    Returns
+    -------
+    list of Version
+        All versions of the model after that.
 
     Raises
     ------
@@ -263,7 +280,7 @@ def _move(server: Server, version: Version, stage: str, promoted_ms: int | None 
         # Last, so that after a crash here the move counts as one by another tool.
         _tag(server, version, promoted_ms)
     if stage not in ALIASED:
-        return
+        return lookup.versions(server, version.name)
     for _ in range(ROUNDS):
         versions, aliases = lookup.versions_and_aliases(server, version.name)
         holder = _holder(apply_aliases(versions, aliases), stage)
@@ -275,6 +292,7 @@ def _move(server: Server, version: Version, stage: str, promoted_ms: int | None 
         if promoted_ms is not None:
             _tag(server, version, version.promoted_ms or 0)
         raise _conflict(version, holder)
+    return apply_aliases(versions, aliases)
 
 
 def _set(server: Server, version: Version, stage: str) -> None:
