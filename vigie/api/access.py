@@ -75,12 +75,18 @@ async def is_still_let_in(request: Request) -> bool:
     """Return whether the key of a request is still valid, for an answer that takes long."""
     if PRESENTED not in request.scope:
         return True
-    keyring, sent = request.scope[PRESENTED]
+    keyring, sent, _ = request.scope[PRESENTED]
     try:
         await keyring.verified(sent)
     except (KeyRefusedError, HistoryError):
         return False
     return True
+
+
+def key_name(request: Request) -> str | None:
+    """Return the name of the key that a request came with; None if it needed none."""
+    name: str | None = request.scope[PRESENTED][2] if PRESENTED in request.scope else None
+    return name
 
 
 class KeyCheck:
@@ -139,7 +145,7 @@ class KeyCheck:
             return refusal
         if needed is not None and not key.allows(needed):
             return self._without_scope(scope, key, needed)
-        scope[PRESENTED] = self._keyring, sent
+        scope[PRESENTED] = self._keyring, sent, key.name
         if needed in RECORDED:
             logger.info(
                 "%s %s by API key %s (%s) from %s.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
 from functools import partial
@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from vigie.api.executor import BatchExecutor
 from vigie.api.problems import UnsupportedBody
 from vigie.errors import InvalidDataError
+from vigie.faults import nearest
 from vigie.models.from_json import Counted, from_json
 
 JSON = "application/json"
@@ -139,6 +140,41 @@ async def json_of(
     if content_type != JSON.encode():
         _require_json(content_type.decode("latin-1"), how_to_send)
     return await request.body()
+
+
+def only(query: Iterable[str], names: Collection[str] = ()) -> None:
+    """Refuse parameters of an address that would have no effect.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is one with another name.
+    """
+    for name in query:
+        if name not in names:
+            raise InvalidDataError(
+                f"There is no parameter {name[:100]!r}.",
+                field="query",
+                remedy=nearest(name, names) if names else "Leave it out.",
+            )
+
+
+def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
+    """Return how many items of a list are asked for.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is no number, or too large.
+    """
+    limit = query.get("limit", str(default))
+    if not limit.isdecimal() or not 1 <= int(limit[:9]) <= most:
+        raise InvalidDataError(
+            f"A whole number from 1 to {most} is expected.",
+            field="limit",
+            remedy=f"Leave it out for the last {default}.",
+        )
+    return int(limit)
 
 
 def truth_of(query: Mapping[str, str], name: str) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from vigie.models.jobs import Job, ModelTraining
+from vigie.registry.history import Action
 
 
 class TrainResponse(BaseModel):
@@ -90,6 +91,95 @@ class VersionMetrics(BaseModel):
     run_name: str | None
     created: str
     metrics: dict[str, float]
+
+
+class ServingVersion(BaseModel):
+    """The version that serves."""
+
+    version: int | None
+    """Null if it was trained here, and the registry does not have it yet."""
+    stage: str | None
+
+
+class ModelSummary(BaseModel):
+    """A model: what serves, and what the registry has."""
+
+    name: str
+    algorithm: str
+    serving: ServingVersion | None
+    production: int | None
+    """Numbers of versions: in Production, in Staging, and the last one that was registered."""
+    staging: int | None
+    newest: int | None
+    n_versions: int
+    problem: str | None
+    """Why what the registry says does not serve, if so."""
+
+
+class ModelList(BaseModel):
+    """All models."""
+
+    models: list[ModelSummary]
+
+
+class RegisteredVersion(BaseModel):
+    """A version, with what its run logged. Times are in UTC."""
+
+    version: int
+    stage: str
+    is_serving: bool
+    """Whether readings are judged by it here."""
+    created: datetime
+    """When it was registered."""
+    trained: datetime | None
+    """When its training ended, which may be long before; null if another tool made it."""
+    promoted: datetime | None
+    """When Vigie last promoted it to Production; null if it was rolled back since."""
+    run_id: str | None
+    run_name: str | None
+    """Null if the run was deleted for good."""
+    run_page: str | None
+    """MLflow's page of the run."""
+    metrics: dict[str, float]
+    parameters: dict[str, str]
+
+
+class VersionList(BaseModel):
+    """The last versions of a model, the newest first."""
+
+    name: str
+    versions: list[RegisteredVersion]
+
+
+class MovedVersion(RegisteredVersion):
+    """A version that was moved to a stage."""
+
+    previous: int | None
+    """The version whose place it took, if any."""
+    problem: str | None
+    """Why it does not serve, though it should."""
+
+
+class MoveResponse(BaseModel):
+    """A move of a version from a stage to another."""
+
+    at: datetime | None
+    """In UTC; null if the registry does not know it."""
+    version: int
+    from_stage: str | None
+    to_stage: str
+    action: Action
+    by: str | None
+    """The name of the API key or of the user; null if it is not known."""
+    reason: str | None
+    run_id: str | None
+
+
+class MoveList(BaseModel):
+    """The last moves of a model's versions, the newest first."""
+
+    name: str
+    moves: list[MoveResponse]
 
 
 class HealthResponse(BaseModel):

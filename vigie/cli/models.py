@@ -1,4 +1,4 @@
-"""``vigie models``: list, promote and roll back versions."""
+"""``vigie models``: list, promote and roll back versions, and see who has done that."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from vigie.cli.environment import enabled_mlflow
 from vigie.cli.replaced import ServingHere, sensors_of, serving_versions, warn_of_other_sensors
 from vigie.cli.terminal import new_sheet, out, print_warning
 from vigie.errors import ConflictError, InvalidDataError, ModelNotFoundError
+from vigie.printable import printable
 
 if TYPE_CHECKING:
     from vigie.registry.version import Version
 
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
+Reason = Annotated[
+    str | None, typer.Option(help="Why, for `vigie models history`; 1000 characters at most.")
+]
 
 models = typer.Typer(
-    cls=Group, help="The registry: list, promote and roll back versions.", no_args_is_help=True
+    cls=Group,
+    help="The registry: list, promote and roll back versions; who did it.",
+    no_args_is_help=True,
 )
 SHORT = 7
 """Characters of a run's id."""
+SHOWN = 100
+"""Moves that are shown unless more are asked for."""
 
 
 @models.command("list", cls=Command)
@@ -42,7 +50,7 @@ def list_versions() -> None:
     for name in algorithms():
         for version in service.list_versions(name):
             stage = f"[green]{version.stage}[/]" if version.stage == "Production" else version.stage
-            trained = datetime.fromtimestamp((version.trained_ms or version.created_ms) / 1e3, UTC)
+            trained = _utc(version.trained_ms or version.created_ms)
             params = service.run_params(version)
             sheet.add_row(
                 name,
@@ -69,12 +77,13 @@ def promote(
     stage: Annotated[
         str, typer.Option(help="Production, Staging, Archived or None.")
     ] = "Production",
+    reason: Reason = None,
 ) -> None:
     """Move a version to a stage; the previous version there is archived."""
     tracking = enabled_mlflow()
     before = serving_versions(tracking, [name])
     here = ServingHere(tracking)
-    moved = tracking.transition_model_stage(name, version, stage)
+    moved = tracking.transition_model_stage(name, version, stage, reason=reason)
     if moved is None:
         return
     here.refresh()
@@ -97,6 +106,7 @@ def rollback(
     every: Annotated[
         bool, typer.Option("--all", help="Each model that has a version to return to.")
     ] = False,
+    reason: Reason = None,
 ) -> None:
     """Return to the version that was in Production before the current one."""
     from vigie.detectors.catalogue import algorithms
@@ -113,7 +123,7 @@ def rollback(
     stayed: list[str] = []
     for one in algorithms() if name is None else [name]:
         try:
-            if versions := tracking.rollback(one):
+            if versions := tracking.rollback(one, reason=reason):
                 moved.append(versions)
         except (ModelNotFoundError, ConflictError) as error:
             if not every:
@@ -126,6 +136,47 @@ def rollback(
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if not moved:
         raise typer.Exit(1)
+
+
+@models.command(cls=Command)
+def history(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="Show this many moves.")] = SHOWN,
+) -> None:
+    """Show which version was moved to which stage when, by whom and why; the newest first."""
+    from rich import box
+
+    from vigie.detectors.catalogue import algorithms
+    from vigie.registry.scopes import MARK
+    from vigie.registry.version import unknown_model
+
+    moves = enabled_mlflow().history(name)
+    if not moves and name.partition(MARK)[0] not in algorithms():
+        raise unknown_model(name)
+    if not moves:
+        out.print(f"No version of {name} has been in a stage.", markup=False, soft_wrap=True)
+        return
+    sheet = new_sheet()
+    sheet.box, sheet.show_edge, sheet.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
+    for column in ("when (UTC)", "version", "move", "by", "reason"):
+        sheet.add_column(
+            column,
+            justify="right" if column == "version" else "left",
+            no_wrap=column in ("when (UTC)", "version"),
+            overflow="fold",
+            max_width=16 if column == "by" else None,
+        )
+    for move in moves[:limit]:
+        sheet.add_row(
+            "–" if move.at_ms is None else f"{_utc(move.at_ms):%Y-%m-%d %H:%M}",
+            str(move.version),
+            *(escape(printable(text)) for text in (move.words, move.by or "–", move.reason or "–")),
+        )
+    out.print(sheet)
+
+
+def _utc(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1e3, UTC)
 
 
 def _print_rolled_back(here: ServingHere, before: Version, now: Version) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from vigie.child import Child, Parent
 from vigie.detectors.trained import MOST_BYTES
 from vigie.errors import TrackingError
 from vigie.registry.server import Server
-from vigie.registry.version import Version, by_names
+from vigie.registry.version import Run, Version, by_names, by_run_ids
 
 DOWNLOAD_TIMEOUT_S = 300.0
 
@@ -61,6 +62,61 @@ class ClientRegistry:
     def run_params(self, run_id: str) -> dict[str, str]:
         run = self._server.call(self._server.client.get_run, run_id)
         return dict(run.data.params)
+
+    def runs(self, run_ids: Sequence[str]) -> list[Run]:
+        from mlflow.entities import ViewType
+
+        client, call = self._server.client, self._server.call
+        every = call(client.search_experiments, view_type=ViewType.ALL)
+        ids = [experiment.experiment_id for experiment in every]
+        found = call(client.search_runs, ids, by_run_ids(run_ids), ViewType.ALL, len(run_ids))
+        return [
+            Run(
+                run.info.run_id,
+                run.info.experiment_id,
+                run.info.run_name,
+                dict(run.data.metrics),
+                dict(run.data.params),
+            )
+            for run in found
+        ]
+
+    def tags(self, name: str) -> dict[str, str]:
+        return dict(self._server.call(self._server.client.get_registered_model, name).tags)
+
+    def set_tag(self, name: str, version: int | None, key: str, value: str) -> None:
+        client, call = self._server.client, self._server.call
+        if version is None:
+            call(client.set_registered_model_tag, name, key, value)
+        else:
+            call(client.set_model_version_tag, name, str(version), key, value)
+
+    def delete_tag(self, name: str, version: int | None, key: str) -> None:
+        client, call = self._server.client, self._server.call
+        if version is None:
+            call(client.delete_registered_model_tag, name, key)
+        else:
+            call(client.delete_model_version_tag, name, str(version), key)
+
+    def set_stage(self, name: str, version: int, stage: str) -> None:
+        client = self._server.client
+        with warnings.catch_warnings():
+            # MLflow deprecates stages in favour of aliases, but the guide uses them; we set both.
+            warnings.simplefilter("ignore", FutureWarning)
+            self._server.call(
+                client.transition_model_version_stage,
+                name,
+                str(version),
+                stage,
+                archive_existing_versions=False,
+            )
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        client = self._server.client
+        self._server.call(client.set_registered_model_alias, name, alias, str(version))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        self._server.call(self._server.client.delete_registered_model_alias, name, alias)
 
     def artifact_uri(self, version: Version) -> str:
         get_uri = self._server.client.get_model_version_download_uri

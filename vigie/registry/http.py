@@ -1,7 +1,7 @@
-"""GET requests to an MLflow server, for a process that only serves.
+"""Requests to an MLflow server, for a process that serves and moves versions.
 
 MLflow's client takes more than a second to import and over a hundred megabytes of memory; a service
-needs only four kinds of GET request of the public REST API. Credentials come from the same sources
+needs only a dozen kinds of request of the public REST API. Credentials come from the same sources
 as in MLflow's client: the URL, MLflow's environment variables and its credentials file.
 """
 
@@ -30,7 +30,13 @@ def is_supported() -> bool:
     return not any(os.environ.get(name) for name in NEED_THE_CLIENT)
 
 
-def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+def ask(
+    uri: str,
+    endpoint: str,
+    method: str = "GET",
+    params: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> tuple[int, dict[str, Any]]:
     """Return the status and the JSON object of an endpoint's response.
 
     Parameters
@@ -39,8 +45,12 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
         The tracking URI.
     endpoint : str
         Below ``/api/2.0/mlflow``, such as ``runs/get``.
-    params : mapping of str to str
+    method : {'GET', 'POST', 'DELETE'}
+        Of the request.
+    params : mapping of str to str, optional
         The query.
+    body : mapping, optional
+        What is sent as JSON.
 
     Raises
     ------
@@ -51,7 +61,8 @@ def get(uri: str, endpoint: str, params: Mapping[str, str]) -> tuple[int, dict[s
 
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/{endpoint}"
     with bounds.session_for(ANSWER_S) as session:
-        response = session.get(url, params=dict(params), timeout=TIMEOUT_S, **_credentials())
+        sent = {"params": params, "json": body, "timeout": TIMEOUT_S, **_credentials()}
+        response = session.request(method, url, **sent)
         try:
             body = bounds.parsed(response.content) if response.content else {}
         except bounds.BadAnswer:

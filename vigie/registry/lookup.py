@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,15 @@ from vigie.errors import ModelNotFoundError, TrackingError, TrackingUnavailableE
 from vigie.registry.client import ClientRegistry
 from vigie.registry.rest import RestRegistry
 from vigie.registry.server import Server
-from vigie.registry.version import Version, apply_aliases, choose
+from vigie.registry.version import Run, Version, apply_aliases, choose
+
+RUNS_AT_ONCE = 100
+"""Runs that are searched by one request, whose filter names each."""
+RUN_ID = re.compile(r"[\w-]{1,256}", re.ASCII)
 
 
 class Registry(Protocol):
-    """Read access to a registry of models, by REST or through MLflow's client.
+    """A registry of models, by REST or through MLflow's client.
 
     Every method raises ``TrackingUnavailableError`` if the server does not answer,
     ``ModelNotFoundError`` if the object does not exist, and ``TrackingError`` if it refuses.
@@ -39,6 +44,27 @@ class Registry(Protocol):
     def run_params(self, run_id: str) -> dict[str, str]:
         """Return the parameters of a run."""
 
+    def runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Return those of some runs that there are, deleted ones too."""
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return the tags of a model."""
+
+    def set_tag(self, name: str, version: int | None, key: str, value: str) -> None:
+        """Set a tag of a version, or of the model."""
+
+    def delete_tag(self, name: str, version: int | None, key: str) -> None:
+        """Delete a tag of a version, or of the model; none is no error."""
+
+    def set_stage(self, name: str, version: int, stage: str) -> None:
+        """Move one version, and no other, to a stage."""
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Set an alias of a model to a version."""
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Delete an alias of a model; none is no error."""
+
     def artifact_uri(self, version: Version) -> str:
         """Return the URI of a version's artifacts."""
 
@@ -52,7 +78,7 @@ def registry_of(server: Server) -> Registry:
 
 
 @contextmanager
-def _like_mlflow(server: Server) -> Iterator[None]:
+def like_mlflow(server: Server) -> Iterator[None]:
     """Turn what goes wrong with an answer of another form into a ``TrackingError``."""
     try:
         yield
@@ -78,7 +104,7 @@ def versions_and_aliases(server: Server, name: str) -> tuple[list[Version], dict
     # Probed first, so that an absent server does not cost the import of MLflow.
     server.require()
     try:
-        with _like_mlflow(server):
+        with like_mlflow(server):
             versions, aliases = registry_of(server).versions_and_aliases(name)
             aliases = {alias.lower(): number for alias, number in aliases.items()}
     except ModelNotFoundError:
@@ -113,7 +139,7 @@ class KnownVersions:
         """
         self._server.require()
         try:
-            with _like_mlflow(self._server):
+            with like_mlflow(self._server):
                 summary = registry_of(self._server).summary(names)
         except TrackingUnavailableError:
             raise
@@ -146,12 +172,24 @@ def pick(
     return choose(versions(server, name), name, stage=stage, version=version)
 
 
+def runs(server: Server, run_ids: Sequence[str]) -> dict[str, Run]:
+    """Return those of some runs that there are, by id, with one search for a hundred."""
+    found: dict[str, Run] = {}
+    # Other tools may have written anything, which a filter cannot quote.
+    usable = [run_id for run_id in run_ids if RUN_ID.fullmatch(run_id)]
+    for start in range(0, len(usable), RUNS_AT_ONCE):
+        with like_mlflow(server):
+            part = registry_of(server).runs(usable[start : start + RUNS_AT_ONCE])
+        found |= {run.run_id: run for run in part}
+    return found
+
+
 def run_metrics(server: Server, version: Version) -> tuple[str | None, dict[str, float]]:
     """Return the name and the metrics of a version's run; none if the run no longer exists."""
     if version.run_id is None:
         return None, {}
     try:
-        with _like_mlflow(server):
+        with like_mlflow(server):
             return registry_of(server).run_metrics(version.run_id)
     except ModelNotFoundError:
         return None, {}
@@ -162,7 +200,7 @@ def run_params(server: Server, version: Version) -> dict[str, str]:
     if version.run_id is None:
         return {}
     try:
-        with _like_mlflow(server):
+        with like_mlflow(server):
             return registry_of(server).run_params(version.run_id)
     except ModelNotFoundError:
         return {}

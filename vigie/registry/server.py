@@ -169,11 +169,28 @@ class Server:
         TrackingUnavailableError, ModelNotFoundError, TrackingError
             As ``call``.
         """
-        status, answer = self._request(lambda: http.get(self.uri, endpoint, params))
-        if status >= 400:
-            message = str(answer.get("message") or f"HTTP {status}").splitlines()[0]
-            raise _refusal(message[:300], answer.get("error_code", ""))
-        return answer
+        return self._answer(lambda: http.ask(self.uri, endpoint, params=params))
+
+    def send(self, method: str, endpoint: str, **fields: Any) -> dict[str, Any]:
+        """Send a request with a JSON body to the server's REST API, without MLflow's client.
+
+        Parameters
+        ----------
+        method : {'POST', 'DELETE'}
+            Of the request.
+        endpoint : str
+            Below ``/api/2.0/mlflow``, such as ``runs/search``.
+        **fields
+            The body.
+
+        Raises
+        ------
+        TrackingUnavailableError, ModelNotFoundError, TrackingError
+            As ``call``.
+        """
+        return self._answer(
+            lambda: http.ask(self.uri, endpoint, method, body=fields), is_change=True
+        )
 
     def download(self, path: str, target: Path) -> None:
         """Download an artifact that the server proxies to a file.
@@ -194,8 +211,23 @@ class Server:
         if status != 200:
             raise _refusal(f"{path}: HTTP {status}")
 
-    def _request(self, send: Callable[[], tuple[int, T]]) -> tuple[int, T]:
-        """Return the status and the body of a response; raise if the server is unavailable."""
+    def _answer(
+        self, send: Callable[[], tuple[int, dict[str, Any]]], *, is_change: bool = False
+    ) -> dict[str, Any]:
+        status, answer = self._request(send, is_change=is_change)
+        if status >= 400:
+            message = str(answer.get("message") or f"HTTP {status}").splitlines()[0]
+            raise _refusal(message[:300], answer.get("error_code", ""))
+        return answer
+
+    def _request(
+        self, send: Callable[[], tuple[int, T]], *, is_change: bool = False
+    ) -> tuple[int, T]:
+        """Return the status and the body of a response; raise if the server is unavailable.
+
+        MLflow may fail to change one thing, such as a row that another client has locked; then it
+        answers with a code of its own, and is there.
+        """
         import requests
 
         self.require()
@@ -203,7 +235,9 @@ class Server:
             status, answer = send()
         except requests.RequestException as error:
             raise self._down(_reason(error)) from error
-        if status >= 500:
+        if status >= 500 and not (
+            is_change and isinstance(answer, dict) and "error_code" in answer
+        ):
             raise self._down(f"HTTP {status}")
         if status == 401:
             raise self._unauthorized()

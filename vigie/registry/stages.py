@@ -1,4 +1,4 @@
-"""Move versions between stages, with a lock per model in the registry.
+"""Move versions between stages, with a lock per model in the registry, and record each move.
 
 MLflow has no compare-and-set for stages. After two concurrent promotions both versions may be in
 Production, or stage and alias may name different versions. So each client locks the model, by tags
@@ -22,13 +22,13 @@ import logging
 import random
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from vigie.errors import ConflictError, ModelNotFoundError, TrackingError
-from vigie.registry import lookup
+from vigie.registry import history, lookup
+from vigie.registry.history import NOBODY, Action, Why
 from vigie.registry.server import Server
 from vigie.registry.version import (
     ALIASED,
@@ -50,8 +50,13 @@ ROUNDS = 3
 
 
 def move(
-    server: Server, name: str, version: int | str, stage: str, asked_ms: int | None = None
-) -> Version:
+    server: Server,
+    name: str,
+    version: int | str,
+    stage: str,
+    asked_ms: int | None = None,
+    why: Why = NOBODY,
+) -> tuple[Version | None, Version]:
     """Move a version to a stage, and the alias of the same name with it.
 
     The previous version in Staging or Production is archived.
@@ -64,6 +69,13 @@ def move(
         The model, the version and the new stage.
     asked_ms : int, optional
         Time of the request, in Unix milliseconds; by default now.
+    why : Why, optional
+        For the history.
+
+    Returns
+    -------
+    tuple of Version
+        The version whose place was taken, None if there was none, and the one that was moved.
 
     Raises
     ------
@@ -75,7 +87,7 @@ def move(
     stage = stage_name(stage)
     versions = lookup.versions(server, name)
     wanted, before = choose(versions, name, version=version), _holder(versions, stage)
-    with _locked(server, name):
+    with lookup.like_mlflow(server), _locked(server, name):
         versions = lookup.versions(server, name)
         wanted, now = choose(versions, name, version=version), _holder(versions, stage)
         if stage in ALIASED and now is not None and now.version != wanted.version:
@@ -84,15 +96,15 @@ def move(
             if stage == "Production" and not now.promoted_ms:
                 # Another tool promoted it; without the tag, a rollback would not find it.
                 _tag(server, now, _now_ms() - 1)
-        if stage != "Production":
-            _move(server, wanted, stage)
-            return replace(wanted, stage=stage)
-        promoted_ms = asked_ms or _now_ms()
-        _move(server, wanted, stage, promoted_ms)
-        return replace(wanted, stage=stage, promoted_ms=promoted_ms)
+        promoted_ms = (asked_ms or _now_ms()) if stage == "Production" else None
+        after = _move(server, wanted, stage, promoted_ms)
+        _record(server, versions, after, wanted, why)
+        replaced = now if now is not None and now.version != wanted.version else None
+        moved = replace(wanted, stage=stage, promoted_ms=promoted_ms or wanted.promoted_ms)
+        return replaced if stage in ALIASED else None, moved
 
 
-def rollback(server: Server, name: str) -> tuple[Version, Version]:
+def rollback(server: Server, name: str, why: Why = NOBODY) -> tuple[Version, Version]:
     """Promote the version that was in Production before; return both versions, old first.
 
     A rollback never returns to a version that was rolled back, unless it is promoted again: two
@@ -106,7 +118,7 @@ def rollback(server: Server, name: str) -> tuple[Version, Version]:
         If another version was moved to Production at the same time.
     """
     current = lookup.pick(server, name, stage="Production")
-    with _locked(server, name):
+    with lookup.like_mlflow(server), _locked(server, name):
         versions = lookup.versions(server, name)
         now = choose(versions, name, stage="Production")
         if now.version != current.version:
@@ -118,8 +130,50 @@ def rollback(server: Server, name: str) -> tuple[Version, Version]:
         target = _before(versions, now)
         # First, so that after an interrupted rollback the next one has the same target.
         _tag(server, now, 0)
-        _move(server, target, "Production")
+        after = _move(server, target, "Production")
+        _record(server, versions, after, target, replace(why, action=Action.ROLLBACK))
         return now, replace(target, stage="Production")
+
+
+def _record(
+    server: Server,
+    before: Sequence[Version],
+    after: Sequence[Version],
+    moved: Version,
+    why: Why,
+) -> None:
+    """Record a move on the version, and on those that have left their stages with it.
+
+    Parameters
+    ----------
+    server : Server
+        The registry's server.
+    before, after : sequence of Version
+        All versions of the model.
+    moved : Version
+        The one that was to be moved.
+    why : Why
+        Who moved it.
+    """
+    registry, now_ms = lookup.registry_of(server), _now_ms()
+    stage_of = {version.version: version.stage for version in after}
+    place = stage_of.get(moved.version)
+    new: dict[int, dict[str, str]] = {}
+    for version in before:
+        stage, its_why = stage_of.get(version.version, version.stage), why
+        if version.version != moved.version:
+            if stage == version.stage:
+                continue
+            was_replaced = version.stage == place and place in ALIASED
+            its_why = replace(why, action=Action.REPLACED if was_replaced else None)
+        new[version.version] = history.tags(version, now_ms, stage, its_why)
+    for number, tags in new.items():
+        for tag, text in tags.items():
+            registry.set_tag(moved.name, number, tag, text)
+    for number, tag in history.superfluous(before, new):
+        # If it cannot be deleted, the next move does it.
+        with suppress(TrackingError, ModelNotFoundError):
+            registry.delete_tag(moved.name, number, tag)
 
 
 def _before(versions: Sequence[Version], current: Version) -> Version:
@@ -165,7 +219,7 @@ def _locked(server: Server, name: str) -> Iterator[None]:
     ConflictError
         If others hold the lock for longer than a lock tag lives.
     """
-    client, tag = server.client, f"{MOVING}{_now_ms():013d}-{uuid.uuid4().hex[:8]}"
+    registry, tag = lookup.registry_of(server), f"{MOVING}{_now_ms():013d}-{uuid.uuid4().hex[:8]}"
     deadline, is_tagged = time.monotonic() + 1.2 * LIVES_MS / 1000, False
     try:
         while True:
@@ -174,7 +228,7 @@ def _locked(server: Server, name: str) -> Iterator[None]:
                 if is_tagged:
                     break
                 is_tagged = True
-                server.call(client.set_registered_model_tag, name, tag, str(_now_ms()))
+                registry.set_tag(name, None, tag, str(_now_ms()))
                 continue
             if time.monotonic() > deadline:
                 raise ConflictError(
@@ -183,32 +237,38 @@ def _locked(server: Server, name: str) -> Iterator[None]:
                 )
             if is_tagged and min(others) < tag:
                 is_tagged = False
-                server.call(client.delete_registered_model_tag, name, tag)
+                registry.delete_tag(name, None, tag)
             time.sleep(POLL_S * random.uniform(0.5, 1.5))
         yield
     finally:
         if is_tagged:
             # If the tag cannot be deleted, it expires.
             with suppress(TrackingError, ModelNotFoundError):
-                server.call(client.delete_registered_model_tag, name, tag)
+                registry.delete_tag(name, None, tag)
 
 
 def _lock_tags(server: Server, name: str, own: str) -> set[str]:
     """Return the lock tags of other clients on a model, and delete expired ones."""
-    tags: dict[str, str] = server.call(server.client.get_registered_model, name).tags
-    locks = set()
-    for tag, written_ms in tags.items():
+    registry, locks = lookup.registry_of(server), set()
+    for tag, written_ms in registry.tags(name).items():
         if not tag.startswith(MOVING) or tag == own:
             continue
         if abs(_now_ms() - (parse_ms(written_ms) or 0)) < LIVES_MS:
             locks.add(tag)
         else:
-            server.call(server.client.delete_registered_model_tag, name, tag)
+            registry.delete_tag(name, None, tag)
     return locks
 
 
-def _move(server: Server, version: Version, stage: str, promoted_ms: int | None = None) -> None:
+def _move(
+    server: Server, version: Version, stage: str, promoted_ms: int | None = None
+) -> list[Version]:
     """Move a version, tag it with the time of its promotion, and verify the result.
+
+    Returns
+    -------
+    list of Version
+        All versions of the model after that.
 
     Raises
     ------
@@ -220,7 +280,7 @@ def _move(server: Server, version: Version, stage: str, promoted_ms: int | None 
         # Last, so that after a crash here the move counts as one by another tool.
         _tag(server, version, promoted_ms)
     if stage not in ALIASED:
-        return
+        return lookup.versions(server, version.name)
     for _ in range(ROUNDS):
         versions, aliases = lookup.versions_and_aliases(server, version.name)
         holder = _holder(apply_aliases(versions, aliases), stage)
@@ -232,45 +292,33 @@ def _move(server: Server, version: Version, stage: str, promoted_ms: int | None 
         if promoted_ms is not None:
             _tag(server, version, version.promoted_ms or 0)
         raise _conflict(version, holder)
+    return apply_aliases(versions, aliases)
 
 
 def _set(server: Server, version: Version, stage: str) -> None:
     """Set the stage of a version and the aliases, and archive the previous version.
 
     In this order, so that the stage is never empty: of two versions in it the last to come counts.
+    MLflow's own archiving fails on PostgreSQL with psycopg 3, since it compares numbers with text,
+    and when two clients archive each other's version.
     """
-    client, name = server.client, version.name
-    _transition(server, version, stage)
+    registry, name = lookup.registry_of(server), version.name
+    registry.set_stage(name, version.version, stage)
     versions, aliases = lookup.versions_and_aliases(server, name)
     for aliased in ALIASED:
         alias = aliased.lower()
         if aliased == stage:
-            server.call(client.set_registered_model_alias, name, alias, str(version.version))
+            registry.set_alias(name, alias, version.version)
         elif aliases.get(alias) == version.version:
-            server.call(client.delete_registered_model_alias, name, alias)
+            registry.delete_alias(name, alias)
     for other in versions:
         if stage in ALIASED and other.stage == stage and other.version != version.version:
-            _transition(server, other, "Archived")
-
-
-def _transition(server: Server, version: Version, stage: str) -> None:
-    with warnings.catch_warnings():
-        # MLflow deprecates stages in favour of aliases, but the guide uses them; we set both.
-        warnings.simplefilter("ignore", FutureWarning)
-        server.call(
-            server.client.transition_model_version_stage,
-            version.name,
-            str(version.version),
-            stage,
-            # MLflow's own archiving fails on PostgreSQL with psycopg 3, since it compares numbers
-            # with text, and when two clients archive each other's version.
-            archive_existing_versions=False,
-        )
+            registry.set_stage(name, other.version, "Archived")
 
 
 def _tag(server: Server, version: Version, promoted_ms: int) -> None:
-    number, value = str(version.version), str(promoted_ms)
-    server.call(server.client.set_model_version_tag, version.name, number, PROMOTED, value)
+    registry = lookup.registry_of(server)
+    registry.set_tag(version.name, version.version, PROMOTED, str(promoted_ms))
 
 
 def _holder(versions: Sequence[Version], stage: str) -> Version | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vigie.detectors.catalogue import algorithms, nearest_name
 from vigie.errors import ModelNotFoundError
@@ -14,10 +14,23 @@ ALIASED = ("Staging", "Production")
 ASKED = "vigie.asked_ms"
 PROMOTED = "vigie.promoted_ms"
 TRAINED = "vigie.trained_ms"
+HISTORY = "vigie.history."
+"""Prefix of the tags that record moves; see ``vigie.registry.history``."""
 MOST_VERSION, END_MS = 2**31 - 1, 253_402_300_800_000
 """The largest number of a version, and the end of the year 9999."""
 SERVING = "serving"
 """Artifact folder with the serving form of a version."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its version shows it: its ids, its name, and what it logged."""
+
+    run_id: str
+    experiment_id: str
+    name: str | None
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,9 @@ class Version:
     trained_ms : int or None
         When its training ended, which may be long before ``created_ms``; None if another tool made
         it.
+    history : tuple of (str, str)
+        The tags that record its moves, and what they hold; see ``vigie.registry.history``. Two
+        versions are equal without them.
     """
 
     name: str
@@ -59,6 +75,7 @@ class Version:
     updated_ms: int = 0
     asked_ms: int | None = None
     trained_ms: int | None = None
+    history: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def from_registry(
@@ -94,6 +111,7 @@ class Version:
             asked_ms=parse_ms(tags.get(ASKED)),
             trained_ms=parse_ms(tags.get(TRAINED)),
             updated_ms=_time_ms(updated_ms),
+            history=tuple(pair for pair in tags.items() if pair[0].startswith(HISTORY)),
         )
 
     @property
@@ -113,9 +131,7 @@ def choose(
 ) -> Version:
     """Return one of the versions of a model; see ``lookup.pick``."""
     if not versions and name.partition(MARK)[0] not in algorithms():
-        raise ModelNotFoundError(
-            f"There is no model '{name}' in the registry.", field="name", remedy=_meant(name)
-        )
+        raise unknown_model(name)
     if version is not None:
         matches = [item for item in versions if str(item.version) == str(version)]
         wanted = f"version {version}"
@@ -140,9 +156,21 @@ def choose(
     return matches[0]
 
 
+def unknown_model(name: str) -> ModelNotFoundError:
+    """Return the error for a name that no model has."""
+    return ModelNotFoundError(
+        f"There is no model '{name[:200]}' in the registry.", field="name", remedy=_meant(name)
+    )
+
+
 def by_names(names: Sequence[str]) -> str:
     """Return MLflow's filter for the models with these names."""
     return "name IN (" + ", ".join(f"'{name}'" for name in names) + ")"
+
+
+def by_run_ids(run_ids: Sequence[str]) -> str:
+    """Return MLflow's filter for the runs with these ids."""
+    return "run_id IN (" + ", ".join(f"'{run_id}'" for run_id in run_ids) + ")"
 
 
 def archived(versions: Sequence[Version]) -> str:
@@ -213,7 +241,7 @@ def _remedy(versions: Sequence[Version], name: str, field: str | None, stage: st
 def _meant(name: str) -> str:
     """Return the remedy for a name that is no algorithm's, with or without an asset."""
     algorithm, mark, asset = name.partition(MARK)
-    near = nearest_name(algorithm)
+    near = nearest_name(algorithm) if algorithm not in algorithms() else None
     meant = f'Did you mean "{near}{mark}{asset}"? ' if near else ""
     return f"{meant}Detectors: {', '.join(algorithms())}."
 

@@ -39,6 +39,7 @@ from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
+from vigie.services.model_versions import ModelVersions
 from vigie.services.training_jobs import Told, TrainingJobs
 from vigie.serving import saved
 from vigie.serving.follower import RegistryFollower
@@ -85,6 +86,7 @@ class AnomalyDetectionService:
             self.served,
             lambda: bool(self.mlflow_service.outbox.waiting()),
         )
+        self.versions = ModelVersions(self.mlflow_service, self.registry, self.get_model_status)
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         self._training_process: TrainingProcess | None = None

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from vigie.config import Settings
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import InvalidDataError, ModelRefusedError
-from vigie.registry import cache, lookup, pages, stages
+from vigie.registry import cache, history, lookup, pages, stages
+from vigie.registry.history import Move
 from vigie.registry.server import Server
 from vigie.registry.version import Version, stage_name
 from vigie.tracking import background, flavors
@@ -206,11 +207,26 @@ class MLflowService:
             raise
 
     def transition_model_stage(
-        self, model_name: str, version: int | str, stage: str
+        self,
+        model_name: str,
+        version: int | str,
+        stage: str,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
     ) -> Version | None:
         """Move a version to a stage; the previous one in Staging or Production is archived.
 
         The alias of the same name (``@staging``, ``@production``) moves with it.
+
+        Parameters
+        ----------
+        model_name, version, stage
+            The registered name, the version, and 'Production', 'Staging', 'Archived' or 'None'.
+        reason : str, optional
+            Why, for the history of the model; at most 1000 characters.
+        by : str, optional
+            Who; by default the user who runs this process.
 
         Returns
         -------
@@ -221,15 +237,27 @@ class MLflowService:
         ------
         ModelNotFoundError
             If there is no such model, version or stage.
+        InvalidDataError
+            If the reason is no text, or too long.
         TrackingUnavailableError
             If the server does not answer.
         """
         if not self.enabled:
             return None
-        return stages.move(self.server, model_name, version, stage)
+        why = history.because(by or history.user(), reason)
+        return stages.move(self.server, model_name, version, stage, why=why)[1]
 
-    def rollback(self, model_name: str) -> tuple[Version, Version] | None:
+    def rollback(
+        self, model_name: str, *, reason: str | None = None, by: str | None = None
+    ) -> tuple[Version, Version] | None:
         """Promote the version that was in Production before the current one.
+
+        Parameters
+        ----------
+        model_name : str
+            The registered name.
+        reason, by : str, optional
+            See ``transition_model_stage``.
 
         Returns
         -------
@@ -244,7 +272,16 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        return stages.rollback(self.server, model_name)
+        return stages.rollback(
+            self.server, model_name, history.because(by or history.user(), reason)
+        )
+
+    def history(self, name: str) -> list[Move]:
+        """Return the moves of a model's versions between stages, newest first.
+
+        An unknown name has none, as has every name if tracking is disabled.
+        """
+        return history.of(self.list_versions(name))
 
     def get_latest_versions(self, name: str, stages: Sequence[str] | None = None) -> list[Version]:
         """Return the newest version of a model in each stage, newest first.

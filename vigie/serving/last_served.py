@@ -43,7 +43,9 @@ class LastServed:
     def write(self, folder: Path) -> None:
         """Write the file atomically."""
         make_private(folder)
-        write_private(folder / FILE, _FORM.dump_json(self, indent=1))
+        # Nobody asks this file who has moved a version.
+        content = _FORM.dump_json(self, indent=1, exclude={"versions": {"__all__": {"history"}}})
+        write_private(folder / FILE, content)
 
 
 _FORM = TypeAdapter(LastServed)

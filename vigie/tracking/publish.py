@@ -27,6 +27,7 @@ from vigie.errors import (
     TrackingUnavailableError,
 )
 from vigie.registry import lookup, stages
+from vigie.registry.history import Action, Why
 from vigie.registry.server import Server
 from vigie.registry.version import ASKED, SERVING, TRAINED
 from vigie.tracking import about, artifacts, outbox
@@ -451,6 +452,7 @@ def _describe(server: Server, name: str) -> None:
 def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> None:
     """Move a new version to the requested stage, unless a later request has filled that stage."""
     name, asked_ms = training.model_name, training.ended_ms
+    why = Why(training.origin.get("mlflow.user"), action=Action.TRAINING)
     for left in reversed(range(MOVES_TIMES)):
         staged = [other for other in lookup.versions(server, name) if other.stage == stage]
         if any(other.version == version for other in staged):
@@ -466,7 +468,7 @@ def _move(server: Server, training: TrainingEntry, version: int, stage: str) -> 
             )
             return
         try:
-            stages.move(server, name, version, stage, asked_ms)
+            stages.move(server, name, version, stage, asked_ms, why)
             return
         except ConflictError as error:
             # The other move may have been requested earlier than ours; compare again.

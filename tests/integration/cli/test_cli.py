@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import getpass
 import io
 import json
 import re
@@ -767,15 +768,33 @@ def test_parquet_rows_and_features_are_chosen_and_a_version_promoted_and_rolled_
         return workplace.tracking.get_latest_versions("one_class_svm", ["Production"])[0].version
 
     assert in_production() == 1
-    done = workplace.vigie("models", "promote", "one_class_svm", "2")
+    reason = "Trained after the overhaul of line 2, see report\x1b[2J 17"
+    error = error_of(workplace.vigie("models", "promote", "one_class_svm", "2", "--reason", reason))
+    assert r"reason: Character 49 (\x1b) is no text." in error
+    assert in_production() == 1
+    reason = "Trained after the overhaul of line 2,\nsee report 17"
+    done = workplace.vigie("models", "promote", "one_class_svm", "2", "--reason", reason)
     assert done.stdout.strip() == "one_class_svm version 2 is in Production."
     # Readings of the version before have all that this one needs.
     assert "Warning" not in done.stderr
     assert in_production() == 2
-    done = workplace.vigie("models", "rollback", "one_class_svm")
+    done = workplace.vigie("models", "rollback", "one_class_svm", "--reason", "It was line 3.")
     assert "version 1 serves again" in done.stdout
     assert in_production() == 1
-    for wrong in (["rollback", "oneclasssvm"], ["promote", "svm", "1"]):
+    done = workplace.vigie("models", "history", "one_class_svm", COLUMNS="80")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    head, back, out_again, to, out, trained = (
+        row.split() for row in done.stdout.splitlines() if re.match(r"when|20\d\d-", row)
+    )
+    assert head == ["when", "(UTC)", "version", "move", "by", "reason"]
+    who = getpass.getuser()
+    assert back[2:] == ["1", "back", "to", "Production", who, "It", "was", "line", "3."]
+    assert out_again[2:6] == ["2", "replaced", "in", "Production"]
+    assert to[2:7] == ["2", "to", "Production", who, "Trained"]
+    assert r" 2,\nsee " in words(done.stdout)
+    assert out[2:6] == ["1", "replaced", "in", "Production"]
+    assert trained[2:] == ["1", "trained", "for", "Production", who, "–"]
+    for wrong in (["rollback", "oneclasssvm"], ["promote", "svm", "1"], ["history", "svm"]):
         error = error_of(workplace.vigie("models", *wrong))
         assert f"There is no model '{wrong[1]}' in the registry" in error
         assert 'Did you mean "one_class_svm"? Detectors: isolation_forest, one_class_svm' in error

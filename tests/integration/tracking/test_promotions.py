@@ -12,10 +12,11 @@ from mlflow import MlflowClient
 
 from vigie.config import Settings
 from vigie.errors import ConflictError, ModelNotFoundError, VigieError
-from vigie.registry import lookup, stages
+from vigie.registry import history, lookup, stages
+from vigie.registry.history import Action, Why
 from vigie.registry.server import Server, server_at
 from vigie.registry.stages import MOVING
-from vigie.registry.version import PROMOTED, Version
+from vigie.registry.version import HISTORY, PROMOTED, Version
 from vigie.services.mlflow_service import MLflowService
 
 NAME = "one_class_svm"
@@ -287,3 +288,84 @@ def test_what_was_rolled_back_is_not_gone_back_to_until_it_is_promoted_again(cli
     promote(server, 2, 3)
     assert stages.rollback(server, NAME)[1].version == 2
     assert stages.rollback(server, NAME)[1].version == 1
+
+
+# Who moved what, when and why.
+
+
+def told(server: Server) -> list[tuple[int, str | None, str, str, str | None, str | None]]:
+    """Return the history of the model, newest first, without times."""
+    return [
+        (move.version, move.from_stage, move.to_stage, move.action, move.by, move.reason)
+        for move in history.of(lookup.versions(server, NAME))
+    ]
+
+
+@pytest.mark.parametrize("speaks_rest", [True, False], ids=["REST", "MLflow's client"])
+def test_a_history_is_the_same_however_the_registry_is_asked(
+    speaks_rest, client, server, monkeypatch
+):
+    reason = 'Nach der "Revision" 🔧\n\tof line 2; 50 % \\'
+    began = round(time.time() * 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "speaks_rest", speaks_rest)
+        stages.move(server, NAME, 1, PRODUCTION, why=Why("ann", reason))
+        stages.move(server, NAME, 3, STAGING, why=Why("ann"))
+        stages.move(server, NAME, 2, PRODUCTION, why=Why("ben", action=Action.TRAINING))
+        stages.rollback(server, NAME, Why("eve", "too many alarms"))
+        stages.move(server, NAME, 3, "None")
+        run_id = client.get_model_version(NAME, "1").run_id
+        client.log_param(run_id, "n", "7")
+        client.log_metric(run_id, "rate", 0.5)
+        found = lookup.runs(server, [run_id, "0" * 32, "no' run"])
+    expected = [
+        (3, STAGING, "None", "reset", None, None),
+        (1, "Archived", PRODUCTION, "rollback", "eve", "too many alarms"),
+        (2, PRODUCTION, "Archived", "replaced", "eve", "too many alarms"),
+        (2, "None", PRODUCTION, "training", "ben", None),
+        (1, PRODUCTION, "Archived", "replaced", "ben", None),
+        (3, "None", STAGING, "promote", "ann", None),
+        (1, "None", PRODUCTION, "promote", "ann", reason),
+    ]
+    for by_rest in (True, False):
+        monkeypatch.setattr(Server, "speaks_rest", by_rest)
+        assert told(server) == expected
+        times = [move.at_ms for move in history.of(lookup.versions(server, NAME))]
+        assert times == sorted(times, reverse=True)
+        assert began <= times[-1] <= times[0] <= time.time() * 1000
+        assert lookup.runs(server, [run_id]) == found
+    [run] = found.values()
+    assert (run.run_id, run.params, run.metrics) == (run_id, {"n": "7"}, {"rate": 0.5})
+
+
+def test_what_another_tool_has_done_is_in_the_history_before_and_after_our_next_move(
+    client, server
+):
+    promote(server, 1)
+    by_alias(client, 2)
+    foreign = {
+        (1, PRODUCTION, "None", "unrecorded", None, None),
+        (2, "None", PRODUCTION, "unrecorded", None, None),
+    }
+    assert set(told(server)[:2]) == foreign
+    stages.move(server, NAME, 3, PRODUCTION, why=Why("ann"))
+    assert set(told(server)[:3]) == {
+        (3, "None", PRODUCTION, "promote", "ann", None),
+        (2, PRODUCTION, "None", "replaced", "ann", None),
+        # The other tool had left it in the stage under the alias.
+        (1, "None", "Archived", "archive", "ann", None),
+    }
+    assert set(told(server)[3:5]) == foreign
+    assert told(server)[5:] == [(1, "None", PRODUCTION, "promote", None, None)]
+
+
+def test_the_oldest_moves_of_a_version_are_forgotten(client, server, monkeypatch):
+    monkeypatch.setattr(history, "KEPT", 3)
+    stages.move(server, NAME, 1, STAGING, why=Why("ann"))
+    for _ in range(2):
+        promote(server, 1, 2)
+    tags = client.get_model_version(NAME, "1").tags
+    assert len([tag for tag in tags if tag.startswith(HISTORY)]) == 3
+    assert [to for number, _, to, *_ in told(server) if number == 1] == [
+        "Archived", PRODUCTION, "Archived",
+    ]  # fmt: skip

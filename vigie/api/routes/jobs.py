@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from vigie.api.access import is_still_let_in, requires
-from vigie.api.bodies import JSON
+from vigie.api.bodies import JSON, limit_of, only
 from vigie.api.middleware import IS_HEAD
 from vigie.api.schemas import JobLinks, JobList, JobResponse, Problem
 from vigie.errors import InvalidDataError, JobNotFoundError
@@ -218,24 +218,12 @@ def _listed(request: Request) -> tuple[JobState | None, int]:
         If the address has another parameter, or one without a usable value.
     """
     query = request.query_params
-    for name in query:
-        if name not in LIST_PARAMETERS:
-            raise InvalidDataError(
-                f"There is no parameter {name[:100]!r}.",
-                field="query",
-                remedy=nearest(name, LIST_PARAMETERS),
-            )
-    state, limit = query.get("state"), query.get("limit", str(LISTED))
+    only(query, LIST_PARAMETERS)
+    state = query.get("state")
     if state is not None and state not in list(JobState):
         raise InvalidDataError(
             f"{state[:100]!r} is no state of a job.",
             field="state",
             remedy=nearest(state, list(JobState)),
         )
-    if not limit.isdecimal() or not 1 <= int(limit[:9]) <= MOST_LISTED:
-        raise InvalidDataError(
-            f"A whole number from 1 to {MOST_LISTED} is expected.",
-            field="limit",
-            remedy="Leave it out for the last hundred.",
-        )
-    return None if state is None else JobState(state), int(limit)
+    return None if state is None else JobState(state), limit_of(query, LISTED, MOST_LISTED)
