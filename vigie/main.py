@@ -24,7 +24,7 @@ from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, jobs, tables
+from vigie.api.routes import anomalies, comparison, jobs, tables
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -109,6 +109,7 @@ def create_app(
     app.include_router(anomalies.router)
     app.include_router(tables.router)
     app.include_router(jobs.router)
+    app.include_router(comparison.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"

@@ -140,6 +140,25 @@ def choose(
     return matches[0]
 
 
+def require_model(name: str) -> None:
+    """Raise if no model that serves can have this name.
+
+    Raises
+    ------
+    ModelNotFoundError
+        With the name that is meant.
+    """
+    if name in algorithms():
+        return
+    near = nearest_name(name.partition(MARK)[0])
+    meant = f'Did you mean "{near}"? ' if near else ""
+    raise ModelNotFoundError(
+        f"There is no model '{name}' that serves.",
+        field="name",
+        remedy=f"{meant}Detectors: {', '.join(algorithms())}.",
+    )
+
+
 def by_names(names: Sequence[str]) -> str:
     """Return MLflow's filter for the models with these names."""
     return "name IN (" + ", ".join(f"'{name}'" for name in names) + ")"
