@@ -92,10 +92,10 @@ class AnomalyDetectionService:
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         server = self.mlflow_service.server
-        self._challengers = Challengers(
+        self.challengers = Challengers(
             server, self.settings.model_cache, self.served, lambda: self.registry.staged
         )
-        self._shadow = Shadow(self.settings, self._challengers, self._detection.history_if_enabled)
+        self._shadow = Shadow(self.settings, self.challengers, self._detection.history_if_enabled)
         self._training_process: TrainingProcess | None = None
         self.jobs = TrainingJobs(self.settings, self._train_job, self._detection.jobs)
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
