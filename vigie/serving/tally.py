@@ -196,7 +196,9 @@ def in_words(found: Comparison) -> str:
         f"{champion.alarms or 'none'}.",
     ]
     if found.missing:
-        sentences.append(f"That is too little to go by: {found.missing:,} readings are missing.")
+        sentences.append(
+            f"That is too little to go by: it takes {found.readings + found.missing:,} readings."
+        )
     elif found.chance is None or found.chance > CHANCE:
         sentences.append("The numbers of anomalies differ by no more than chance allows.")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from faults import eventually
 from problems import problem_in
+from typer.testing import CliRunner, Result
 
 from vigie import samples
 from vigie.assessment.assessment import Assessment
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
+from vigie.cli import app as cli
 from vigie.config import Settings
 from vigie.main import create_app
 from vigie.models.comparison import Comparison
@@ -388,3 +392,51 @@ def test_it_is_stored_again_and_again_while_the_service_runs(
         return found.readings
 
     eventually(lambda: readings_stored() == N_ROWS * len(ASSETS))
+
+
+@contextmanager
+def over_http(service: AnomalyDetectionService, port: int) -> Iterator[str]:
+    """Answer for a service by a real server, as long as a block lasts."""
+    app = create_app(service.settings)
+    app.state.service = service
+    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def test_the_command_line_shows_what_the_database_and_a_service_have(
+    registry: Settings,
+    new_service_on: Callable[..., AnomalyDetectionService],
+    recordings: Rows,
+    new_port: Callable[[], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = registry.model_copy(update={"history_url": f"sqlite:///{tmp_path / 'history.db'}"})
+    for name, value in settings.variables(*Settings.model_fields).items():
+        monkeypatch.setenv(name, value)
+
+    def compare(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["models", "compare", *words], env={"COLUMNS": "80"})
+
+    assert "There is no history at" in str(compare(FOREST).exception)
+    service = new_service_on(history_url=settings.history_url)
+    sent(service, recordings)
+    found = service.comparison(FOREST)
+    assert found is not None
+    with over_http(service, new_port()) as address:
+        shown = compare(FOREST, "--server", address)
+        refused = compare("isolation_forrest", "--server", address)
+        assert f'Did you mean "{FOREST}"' in str(refused.exception)
+    assert compare(FOREST).stdout == shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    said = " ".join(shown.stdout.split())
+    assert found.summary in said
+    assert all(sensor.name in said for sensor in found.sensors)
+    assert "cannot be reached" in str(compare(FOREST, "--server", address).exception)
