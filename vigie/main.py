@@ -180,6 +180,7 @@ async def _follow_registry(service: AnomalyDetectionService, period_s: float) ->
         try:
             await asyncio.to_thread(service.recover_jobs)
             await asyncio.to_thread(service.refresh)
+            await asyncio.to_thread(service.promote_by_rule)
             await asyncio.to_thread(service.send_outbox)
         except Exception:
             # One failed refresh must not end the loop.

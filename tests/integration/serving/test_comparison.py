@@ -26,10 +26,11 @@ from vigie.cli import app as cli
 from vigie.config import Settings
 from vigie.main import create_app
 from vigie.models.comparison import Comparison
+from vigie.services import anomaly_detection_service
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
-from vigie.serving import shadow
+from vigie.serving import promotion, shadow
 from vigie.serving.shadow import alarms_begun
 
 FOREST, AUTOREGRESSION = "isolation_forest", "vector_autoregression"
@@ -392,6 +393,58 @@ def test_it_is_stored_again_and_again_while_the_service_runs(
         return found.readings
 
     eventually(lambda: readings_stored() == N_ROWS * len(ASSETS))
+
+
+def test_a_service_that_may_promotes_what_the_rule_lets_through(
+    registry: Settings,
+    new_service_on: Callable[..., AnomalyDetectionService],
+    recordings: Rows,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(anomaly_detection_service, "JUDGE_EVERY_S", 0.0)
+    # So that few readings are enough, and the rate of so small a forest is not above it.
+    update = {"history_enabled": False, "contamination": 0.2}
+    manual, service = new_service_on(**update), new_service_on(**update, promotion="automatic")
+    healthy = {"pump-1": samples.healthy(N_ROWS, seed=9).data}
+    for one in (manual, service):
+        one.promote_by_rule()
+        sent(one, healthy)
+        one.promote_by_rule()
+        one.promote_by_rule()
+    said = [record.getMessage() for record in caplog.records]
+    stays = f"Version 2 of '{FOREST}' stays in Staging: "
+    assert [one for one in said if FOREST in one] == [
+        f"{stays}too few readings are compared.",
+        f"{stays}it is compared for less than a day.",
+    ]
+
+    monkeypatch.setattr(promotion, "AT_LEAST", timedelta(0))
+    tracking = MLflowService(registry)
+
+    def serving(one: AnomalyDetectionService) -> list[int]:
+        one.refresh()
+        status = one.get_model_status()
+        return [status[name]["version"] for name in (FOREST, AUTOREGRESSION)]
+
+    try:
+        manual.promote_by_rule()
+        assert serving(manual) == [1, 1]
+        service.promote_by_rule()
+        assert serving(service) == serving(manual) == [1, 2]
+        assert f"{stays}it calls more readings anomalies than version 1" in caplog.text
+        assert f"Version 2 of '{AUTOREGRESSION}' is promoted. It was compared" in caplog.text
+        assert service.comparison(AUTOREGRESSION) is None
+        # Nobody has it promoted again.
+        tracking.rollback(AUTOREGRESSION)
+        service.refresh()
+        service.promote_by_rule()
+        assert serving(service) == [1, 1]
+    finally:
+        for name in (FOREST, AUTOREGRESSION):
+            tracking.transition_model_stage(name, 1, "Production")
+            tracking.transition_model_stage(name, 2, "Staging")
 
 
 @contextmanager
