@@ -8,6 +8,7 @@ alone, so that they are compared on equal terms.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict, defaultdict, deque
@@ -52,11 +53,13 @@ MOST_ASSETS = 1000
 RESTS_AFTER_S = 3600.0
 """An asset without readings for so long gives its place to another one."""
 PART = 100
-"""Rows that are assessed at once, so that answers need not wait for more."""
+"""Most rows of a part: between two parts the thread rests."""
 EXPLAINED = 200
-"""Most readings that are explained at each look: that costs far more than a score."""
+"""Most readings that are explained each time: that costs far more than a score."""
 RESTS = 5.0
 """The thread rests so many times as long as it has worked, to leave the interpreter to answers."""
+ANSWER_S = 1.0
+"""How long somebody who asks for a comparison waits for what has not been assessed yet."""
 CLOSE_S = 10.0
 """Limit of the wait for the thread when the service ends."""
 
@@ -106,6 +109,7 @@ class Shadow:
     ):
         self._settings, self._challengers, self._history = settings, challengers, history
         self._queue: deque[tuple[datetime, Sequence[AnomalyDetectionRequest]]] = deque()
+        self._parts: deque[tuple[datetime, Asset, list[Row]]] = deque()
         self._n_waiting = self._n_dropped = self._n_explained = 0
         self._waiting = threading.Lock()
         self._working = threading.Lock()
@@ -144,7 +148,7 @@ class Shadow:
         pair = self._challengers.pairs().get(name)
         if pair is None:
             return None
-        self.work()
+        self.work(ANSWER_S)
         sides = side_of(pair.champion), side_of(pair.challenger)
         key = key_of(name, *sides)
         with self._working:
@@ -164,30 +168,30 @@ class Shadow:
             name, *sides, self._settings.contamination, stored=stored, problem=problem
         )
 
-    def work(self) -> None:
-        """Assess what waits in the queue."""
+    def work(self, at_most_s: float = math.inf, rests: float = 0.0) -> None:
+        """Assess what waits.
+
+        Parameters
+        ----------
+        at_most_s : float
+            When to stop; the rest goes on waiting.
+        rests : float
+            How many times as long as it has worked it rests after each part.
+        """
+        until = time.monotonic() + at_most_s
         with self._working:
-            with self._waiting:
-                requests, self._queue = self._queue, deque()
-                n_dropped, self._n_dropped, self._n_waiting = self._n_dropped, 0, 0
-            if not requests:
+            if not self._parts:
+                self._take()
+        while True:
+            began = time.thread_time()
+            with self._working:
+                if not self._parts:
+                    return
+                self._assess(*self._parts.popleft())
+            if rests:
+                self._closed.wait(rests * (time.thread_time() - began))
+            if time.monotonic() > until or (rests and self._closed.is_set()):
                 return
-            self._follow(self._challengers.pairs())
-            self._n_explained = 0
-            now = datetime.now(UTC)
-            by_asset: dict[Asset, list[Row]] = {}
-            for came, readings in requests:
-                for position, reading in enumerate(readings):
-                    asset = reading.asset_id, reading.sensor_id
-                    # As answers have it, of readings without a time.
-                    moment = reading.timestamp or came + timedelta(microseconds=position)
-                    by_asset.setdefault(asset, []).append((moment, reading.values))
-            for one in self._compared.values():
-                tally = Tally(since=requests[0][0], until=now)
-                tally.counts["dropped"] += n_dropped
-                for asset, rows in by_asset.items():
-                    self._compare(one, asset, rows, tally)
-                self._unsaved.setdefault(one.key, Tally()).add(tally)
 
     def close(self) -> None:
         """Assess what waits, store the counts, and end."""
@@ -196,19 +200,58 @@ class Shadow:
             self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
-        pause_s, is_last = EVERY_S, False
+        is_last, told = False, ""
         while not is_last:
-            is_last = self._closed.wait(pause_s)
-            began = time.thread_time()
+            is_last = self._closed.wait(EVERY_S)
             try:
-                self.work()
+                if is_last:
+                    self.work(at_most_s=CLOSE_S / 2)
+                else:
+                    self.work(SAVE_EVERY_S, RESTS)
                 with self._working:
                     if is_last or time.monotonic() >= self._saves_at:
                         self._save()
-            except Exception:
+            except Exception as error:
                 # What cannot be compared must not end the thread, and never an answer.
-                logger.exception("The comparison of versions has failed.")
-            pause_s = max(EVERY_S, RESTS * (time.thread_time() - began))
+                if repr(error) != told:
+                    logger.exception("The comparison of versions has failed.")
+                told = repr(error)
+
+    def _take(self) -> None:
+        """Take all readings from the queue, and make parts of them, each of one asset."""
+        with self._waiting:
+            requests, self._queue = self._queue, deque()
+            n_dropped, self._n_dropped = self._n_dropped, 0
+        if not requests:
+            return
+        self._n_explained, first = 0, requests[0][0]
+        by_asset: dict[Asset, list[Row]] = {}
+        for came, readings in requests:
+            for position, reading in enumerate(readings):
+                asset = reading.asset_id, reading.sensor_id
+                # As answers have it, of readings without a time.
+                moment = reading.timestamp or came + timedelta(microseconds=position)
+                by_asset.setdefault(asset, []).append((moment, reading.values))
+        for asset, rows in by_asset.items():
+            rows.sort(key=lambda row: row[0])
+            for start in range(0, len(rows), PART):
+                self._parts.append((first, asset, rows[start : start + PART]))
+        self._follow(self._challengers.pairs())
+        for pair in self._compared.values():
+            self._count(pair, first, defaultdict(float, dropped=n_dropped))
+
+    def _assess(self, came: datetime, asset: Asset, rows: list[Row]) -> None:
+        """Assess rows of an asset by each pair, and count what they say."""
+        try:
+            for pair in self._compared.values():
+                self._count(pair, came, self._compare(pair, asset, rows))
+        finally:
+            with self._waiting:
+                self._n_waiting -= len(rows)
+
+    def _count(self, pair: _Compared, came: datetime, counts: defaultdict[str, float]) -> None:
+        tally = Tally(counts, since=came, until=datetime.now(UTC))
+        self._unsaved.setdefault(pair.key, Tally()).add(tally)
 
     def _follow(self, pairs: Mapping[str, Pair]) -> None:
         """Compare these pairs from now on; those that stay keep their look-backs."""
@@ -236,29 +279,26 @@ class Shadow:
             settings.false_alarms_per_month,
         )
 
-    def _compare(self, pair: _Compared, asset: Asset, rows: list[Row], tally: Tally) -> None:
-        """Assess readings of an asset by both sides, and count what they say."""
-        past = self._past(pair, asset)
-        if past is None:
-            tally.counts["dropped"] += len(rows)
-            return
-        ordered = _in_order(past.last, rows)
-        tally.counts["dropped"] += len(rows) - len(ordered)
-        if not ordered and past.last is not None and past.last[0] > datetime.now(UTC):
-            # A clock was wrong; else no reading would come after that one for long.
-            del pair.pasts[asset]
-        for start in range(0, len(ordered), PART):
-            part = ordered[start : start + PART]
-            try:
-                found = self._assessed(pair, past, part)
-                counted = self._counted(found)
-            except Exception as error:
-                # A version may fail in any way. The asset begins anew.
-                tally.counts["dropped"] += len(ordered) - start
+    def _compare(self, pair: _Compared, asset: Asset, rows: list[Row]) -> defaultdict[str, float]:
+        """Return the counts of what both sides say of rows of an asset, given in time order."""
+        dropped = defaultdict[str, float](float, dropped=len(rows))
+        if (past := self._past(pair, asset)) is None:
+            return dropped
+        new = _newer(past.last, rows)
+        if not new:
+            if past.last is not None and past.last[0] > datetime.now(UTC):
+                # A clock was wrong; else no reading would come after that one for long.
                 del pair.pasts[asset]
-                self._tell_once(pair, error)
-                return
-            tally.add(counted)
+            return dropped
+        try:
+            counts = self._counted(self._assessed(pair, past, new))
+        except Exception as error:
+            # A version may fail in any way. The asset begins anew.
+            del pair.pasts[asset]
+            self._tell_once(pair, error)
+            return dropped
+        counts["dropped"] += len(rows) - len(new)
+        return counts
 
     def _assessed(self, pair: _Compared, past: _Past, rows: Sequence[Row]) -> dict[str, Assessment]:
         """Return the assessment of rows by each side, and note them as the past of the next."""
@@ -274,9 +314,10 @@ class Shadow:
         past.last = rows[-1]
         return found
 
-    def _counted(self, found: Mapping[str, Assessment]) -> Tally:
-        """Count what both sides say of the same rows."""
-        tally, counts = Tally(), defaultdict[str, float](float)
+    def _counted(self, found: Mapping[str, Assessment]) -> defaultdict[str, float]:
+        """Return the counts of what both sides say of the same rows."""
+        tally = Tally()
+        counts = tally.counts
         p_values = {side: assessment.p_values for side, assessment in found.items()}
         judged = ~np.isnan(p_values[CHAMPION]) & ~np.isnan(p_values[CHALLENGER])
         anomalous = {side: assessment.is_anomaly for side, assessment in found.items()}
@@ -295,8 +336,7 @@ class Shadow:
                 counts[f"{side}.first.{sensors[0].name}"] += 1
                 for sensor in sensors:
                     counts[f"{side}.share.{sensor.name}"] += sensor.share
-        tally.add(Tally(counts))
-        return tally
+        return counts
 
     def _tell_once(self, pair: _Compared, error: Exception) -> None:
         if pair.fails:
@@ -403,11 +443,11 @@ def alarms_begun(assessment: Assessment) -> int:
     return int((in_alarm[1:] & ~in_alarm[:-1]).sum())
 
 
-def _in_order(last: Row | None, rows: Sequence[Row]) -> list[Row]:
-    """Return rows in time order, without those before the last one, or the same again."""
-    ordered: list[Row] = []
-    for row in sorted(rows, key=lambda row: row[0]):
+def _newer(last: Row | None, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are newer than the last one, and not the same again."""
+    newer: list[Row] = []
+    for row in rows:
         if last is None or row[0] > last[0] or (row[0] == last[0] and row[1] != last[1]):
-            ordered.append(row)
+            newer.append(row)
             last = row
-    return ordered
+    return newer
