@@ -202,6 +202,10 @@ class Settings(BaseSettings):
     registry_poll_s: float = Field(5.0, gt=0)
     """Seconds between two checks of the registry: a promoted version serves that much later at
     most."""
+    promotion: Literal["manual", "automatic"] = "manual"
+    """Who promotes a version in Staging: you (manual), or the service itself (automatic), once the
+    version has judged the same readings as the one that serves for a day, and has not called more
+    of them anomalies; see Compare a version before you promote it."""
     state_dir: Path = Path(".vigie")
     """Folder of local state: cached models, the history, and the data of the MLflow that `vigie up`
     starts."""

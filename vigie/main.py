@@ -24,7 +24,7 @@ from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, jobs, models, tables
+from vigie.api.routes import anomalies, comparison, jobs, models, tables
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -110,6 +110,7 @@ def create_app(
     app.include_router(tables.router)
     app.include_router(jobs.router)
     app.include_router(models.router)
+    app.include_router(comparison.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
@@ -180,6 +181,7 @@ async def _follow_registry(service: AnomalyDetectionService, period_s: float) ->
         try:
             await asyncio.to_thread(service.recover_jobs)
             await asyncio.to_thread(service.refresh)
+            await asyncio.to_thread(service.promote_by_rule)
             await asyncio.to_thread(service.send_outbox)
         except Exception:
             # One failed refresh must not end the loop.

@@ -1,4 +1,4 @@
-"""``vigie models``: list, promote and roll back versions, and see who has done that."""
+"""``vigie models``: list, compare, promote and roll back versions, and see who has done that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Reason = Annotated[
 
 models = typer.Typer(
     cls=Group,
-    help="The registry: list, promote and roll back versions; who did it.",
+    help="The registry: list, compare, promote and roll back versions; who did it.",
     no_args_is_help=True,
 )
 SHORT = 7
@@ -177,6 +177,26 @@ def history(
 
 def _utc(unix_ms: int) -> datetime:
     return datetime.fromtimestamp(unix_ms / 1e3, UTC)
+def compare(
+    name: Name,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Ask this service, such as http://localhost:8084, not the database."),
+    ] = None,
+) -> None:
+    """Show what would have changed with the version in Staging, on the readings so far."""
+    from vigie.cli.compare import comparison_of, stored_comparison
+    from vigie.cli.render import comparison
+
+    found = stored_comparison(name) if server is None else comparison_of(server, name)
+    for line in comparison.headline(found):
+        out.print(line, markup=False, highlight=False)
+    if found.readings:
+        out.print()
+        out.print(comparison.verdicts(found))
+    if sensors := comparison.sensors(found):
+        out.print(f"\nSensors behind {found.explained:,} anomalies of either version")
+        out.print(sensors)
 
 
 def _print_rolled_back(here: ServingHere, before: Version, now: Version) -> None:

@@ -1,10 +1,11 @@
-"""The records of the history: readings of an asset, with their results."""
+"""The records of the history: readings of an asset with their results, and compared versions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -103,6 +104,16 @@ class Reading:
     def measured(self) -> datetime:
         """When it was measured, as its sender said."""
         return self.timestamp - timedelta(microseconds=self.assessed.shift_us)
+
+
+class PairKey(NamedTuple):
+    """Which versions are compared; their runs too, since a model made anew has the same numbers."""
+
+    model: str
+    champion: int
+    champion_run: str
+    challenger: int
+    challenger_run: str
 
 
 def microseconds(timestamp: datetime) -> int:

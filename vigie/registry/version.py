@@ -156,6 +156,18 @@ def choose(
     return matches[0]
 
 
+def require_model(name: str) -> None:
+    """Raise if no model that serves can have this name.
+
+    Raises
+    ------
+    ModelNotFoundError
+        With the name that is meant.
+    """
+    if name not in algorithms():
+        raise unknown_model(name)
+
+
 def unknown_model(name: str) -> ModelNotFoundError:
     """Return the error for a name that no model has."""
     return ModelNotFoundError(

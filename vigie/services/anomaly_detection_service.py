@@ -25,6 +25,7 @@ from vigie.errors import (
     ConflictError,
     HistoryError,
     InvalidDataError,
+    ModelNotFoundError,
     NotTrainedError,
     VigieError,
 )
@@ -33,17 +34,21 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionResult,
     as_readings,
 )
+from vigie.models.comparison import Comparison
 from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
-from vigie.registry.version import Version
+from vigie.registry.version import Version, require_model
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.model_versions import ModelVersions
 from vigie.services.training_jobs import Told, TrainingJobs
 from vigie.serving import saved
+from vigie.serving.challengers import Challengers, nothing_to_compare
 from vigie.serving.follower import RegistryFollower
+from vigie.serving.promotion import RULE, held_back
 from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
+from vigie.serving.shadow import Shadow
 from vigie.state import remove_abandoned, require_writable
 from vigie.tables.file_form import FileForm
 from vigie.tables.names import nearest
@@ -57,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 WARN_EVERY_S = 3600.0
 """Interval between warnings about a large or old outbox."""
+JUDGE_EVERY_S = 60.0
+"""Interval between two looks at whether a version is to be promoted."""
 REGISTRY_FAILS = "The registry fails, so it is not known which version should serve; see the log."
 TURNS_OF_A_SERVER = 4
 """Concurrent transactions on a database server; SQLite has one writer at a time."""
@@ -89,8 +96,15 @@ class AnomalyDetectionService:
         self.versions = ModelVersions(self.mlflow_service, self.registry, self.get_model_status)
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
+        server = self.mlflow_service.server
+        self.challengers = Challengers(
+            server, self.settings.model_cache, self.served, lambda: self.registry.staged
+        )
+        self._shadow = Shadow(self.settings, self.challengers, self._detection.history_if_enabled)
         self._training_process: TrainingProcess | None = None
         self.jobs = TrainingJobs(self.settings, self._train_job, self._detection.jobs)
+        self._held_back: dict[str, str] = {}
+        self._judges_after = 0.0
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
 
@@ -313,13 +327,15 @@ class AnomalyDetectionService:
         readings = as_readings(requests)
         snapshot = self._snapshot()
         try:
-            return self._detection.readings(snapshot, readings)
+            results = self._detection.readings(snapshot, readings)
         except VigieError:
             raise
         except Exception as error:
-            if (results := self._by_earlier_versions(readings, error)) is None:
+            if (by_earlier := self._by_earlier_versions(readings, error)) is None:
                 raise
-            return results
+            return by_earlier
+        self._shadow.offer(readings)
+        return results
 
     def _by_earlier_versions(
         self, readings: Sequence[AnomalyDetectionRequest], error: Exception
@@ -472,9 +488,72 @@ class AnomalyDetectionService:
             for name in algorithms()
         }
 
+    def comparison(self, name: str) -> Comparison | None:
+        """Return how the version of a model in Staging judges readings beside the one that serves.
+
+        Both judge alone what has been answered since the version came to Staging.
+
+        Returns
+        -------
+        Comparison or None
+            None if no version is in Staging, or it serves itself.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If there is no such model.
+        """
+        require_model(name)
+        self.registry.refresh_once()
+        return self._shadow.comparison(name)
+
+    def nothing_to_compare(self, name: str) -> ModelNotFoundError:
+        """Return the error for a model without a comparison: why, and what to do."""
+        if not self.mlflow_service.enabled:
+            return ModelNotFoundError(
+                "Tracking is disabled, so that no version can be in Staging.",
+                remedy="Set MLFLOW_ENABLED=true.",
+            )
+        champion, staged = self._serving(name), self.registry.staged.get(name)
+        return nothing_to_compare(
+            name,
+            None if champion is None else champion.version,
+            None if staged is None else staged.version,
+            answers=self.registry.answers,
+        )
+
+    def promote_by_rule(self) -> None:
+        """Promote the versions in Staging that the rule lets through, if that is not left to you.
+
+        See ``vigie.serving.promotion``. What holds one back is logged once.
+        """
+        if self.settings.promotion == "manual" or not self.registry.answers:
+            return
+        if time.monotonic() < self._judges_after:
+            return
+        self._judges_after = time.monotonic() + JUDGE_EVERY_S
+        for name in list(self.registry.staged):
+            if (found := self._shadow.comparison(name)) is None:
+                continue
+            version = found.challenger.version
+            if why := held_back(found, self.settings.contamination):
+                stays = f"Version {version} of '{name}' stays in Staging: {why}."
+                if self._held_back.get(name) != stays:
+                    logger.info("%s", stays)
+                self._held_back[name] = stays
+                continue
+            try:
+                self.mlflow_service.transition_model_stage(name, version, "Production")
+            except VigieError as error:
+                logger.error("Version %d of '%s' is not promoted. %s", version, name, error)
+                continue
+            logger.info("Version %d of '%s' is promoted. %s %s", version, name, RULE, found.summary)
+            self.refresh()
+
     def refresh(self) -> None:
         """Serve the registry's current versions; see ``RegistryFollower.refresh``."""
         self.registry.refresh()
+        self._shadow.start()
 
     def send_outbox(self) -> None:
         """Send the outbox in a subprocess, if that is due and the registry answers."""
@@ -551,6 +630,7 @@ class AnomalyDetectionService:
             self._training_process.wait()
         self._sync.close()
         self.registry.save(at_once=True)
+        self._shadow.close()
         self._detection.close()
 
     @contextmanager

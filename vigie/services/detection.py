@@ -170,11 +170,15 @@ class Detection:
         HistoryError
             If it cannot be opened, or has just failed.
         """
-        if not self.settings.history_enabled:
+        if (history := self.history_if_enabled()) is None:
             return None
         from vigie.history.jobs import JobTable
 
-        return JobTable(self.history())
+        return JobTable(history)
+
+    def history_if_enabled(self) -> History | None:
+        """Return the history; None if it is disabled. See ``history``."""
+        return self.history() if self.settings.history_enabled else None
 
     def _open_breaker(self, error: HistoryError) -> None:
         if error.is_outage:

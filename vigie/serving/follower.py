@@ -76,6 +76,8 @@ class RegistryFollower:
         Those of ``problems`` in which the registry itself fails: they name its address.
     unserved : mapping of str to ModelNotFoundError
         By algorithm, that the registry has versions, but none to serve, with the remedy.
+    staged : mapping of str to Version
+        By algorithm, the version in Staging; none of them serves for that.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class RegistryFollower:
         self.problems: dict[str, str] = {}
         self.outages: set[str] = set()
         self.unserved: dict[str, ModelNotFoundError] = {}
+        self.staged: dict[str, Version] = {}
 
     def refresh_once(self) -> None:
         """Refresh, unless that has been done already."""
@@ -251,10 +254,13 @@ class RegistryFollower:
         going: dict[str, Served] = {}
         problems: dict[str, VigieError] = {}
         unserved: dict[str, ModelNotFoundError] = {}
+        staged: dict[str, Version] = {}
         for name in algorithms():
             served = before.get(name)
             try:
                 versions_there = self._known.of(name)
+                if in_staging := [one for one in versions_there if one.stage == "Staging"]:
+                    staged[name] = in_staging[0]
                 version = choose(versions_there, name)
                 if self._supersedes(version, served):
                     coming[name] = self._open_unless_refused(name, version)
@@ -283,7 +289,7 @@ class RegistryFollower:
         for name in going:
             reason = unserved.get(name, f"The registry has no version of '{name}' any more.")
             self._log(logging.WARNING, "%s has stopped serving. %s", name, reason)
-        self.unserved = unserved
+        self.unserved, self.staged = unserved, staged
 
     def _supersedes(self, version: Version, served: Served | None) -> bool:
         """Whether the registry's version replaces the model that serves.
