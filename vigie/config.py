@@ -222,6 +222,8 @@ class Settings(BaseSettings):
     apostrophe before = + - @, and control characters escaped. False: as it is, for programs."""
     log_format: LogFormat = "text"
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
+    access_log: bool = False
+    """True: the log has a line for each request: method, path, status, time and client."""
     data: Path | None = None
     """Folder of public data sets for the demo (SKAB, as skab/) and the benchmarks; by default
     none."""

@@ -19,12 +19,12 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 
 from vigie import __version__
-from vigie.api import document, headers, pages, problems
+from vigie.api import document, headers, pages, problems, watch
 from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, jobs, tables
+from vigie.api.routes import anomalies, jobs, metrics, tables
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -86,6 +86,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
+    app.state.requests, app.state.metrics = watch.RequestCounts(), None
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyCheck, keyring=keyring, settings=settings)
     app.add_middleware(HeadAsGet)
@@ -96,19 +97,21 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", watch.HEADER],
+            expose_headers=["Retry-After", watch.HEADER],
         )
     app.add_middleware(OriginCheck, trusted=settings.cors_origins)
     app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
     headers.install(app)
+    watch.install(app, app.state.requests, logs_access=settings.access_log)
     document.install(app, settings)
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
     app.include_router(tables.router)
     app.include_router(jobs.router)
+    app.include_router(metrics.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"

@@ -450,12 +450,19 @@ class AnomalyDetectionService:
                 "n_features": served and served.model.n_features,
                 "feature_names": served and list(served.model.feature_names),
                 "context_features": served and sorted(served.model.context_names),
-                "problem": (REGISTRY_FAILS if name in self.registry.outages else None)
-                or self.registry.problems.get(name)
-                or (None if name in answering else self._why_unserved(name)),
+                "problem": self.problem_of(name),
             }
             for name in algorithms()
         }
+
+    def problem_of(self, name: str) -> str | None:
+        """Return why the registry's version of a model does not serve; None if it does."""
+        if name in self.registry.outages:
+            return REGISTRY_FAILS
+        if problem := self.registry.problems.get(name):
+            return problem
+        is_served = name in self.served.current.for_everything.served
+        return None if is_served else self._why_unserved(name)
 
     def get_metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest version of each model in each stage, with its run and metrics.
@@ -469,6 +476,11 @@ class AnomalyDetectionService:
             name: [self._describe(v) for v in self.mlflow_service.get_latest_versions(name)]
             for name in algorithms()
         }
+
+    @property
+    def detection(self) -> Detection:
+        """What assesses readings, and stores them."""
+        return self._detection
 
     def refresh(self) -> None:
         """Serve the registry's current versions; see ``RegistryFollower.refresh``."""
@@ -502,7 +514,7 @@ class AnomalyDetectionService:
     @property
     def n_replaced(self) -> int:
         """How many readings took the place of another one of the same asset and time."""
-        return self._detection.n_replaced
+        return self._detection.counts.n_replaced
 
     def open_history(self) -> None:
         """Open the history, so that the first reading need not wait for it."""

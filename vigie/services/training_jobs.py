@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -122,6 +122,7 @@ class TrainingJobs:
         self._is_failing = False
         self._is_recovered = False
         self.is_stopped = False
+        self._n_ended = Counter[JobState]()
 
     # Ask for a training.
 
@@ -259,6 +260,12 @@ class TrainingJobs:
         with self._changing:
             waiting = [e.job.id for e in self._entries.values() if e.job.state is JobState.QUEUED]
         return waiting.index(job.id) + 1 if job.id in waiting else None
+
+    def n_by_state(self) -> Counter[JobState]:
+        """Return how many jobs of this process wait, run, and have ended so far."""
+        with self._changing:
+            left = (entry.job.state for entry in self._entries.values())
+            return self._n_ended + Counter(state for state in left if not state.has_ended)
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from any thread, after each change of a job; return what ends that."""
@@ -527,6 +534,8 @@ class TrainingJobs:
             models=models,
             error=error,
         )
+        with self._changing:
+            self._n_ended[state] += 1
         shutil.rmtree(entry.folder, ignore_errors=True)
         self._store(entry)
         entry.ended.set()
