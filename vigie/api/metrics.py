@@ -17,14 +17,14 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import (
+from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from vigie import __version__
@@ -33,7 +33,7 @@ from vigie.assessment.status import STATES
 from vigie.detectors.catalogue import algorithms
 from vigie.models.jobs import JobState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.detection_counts import SCORE_BOUNDS
+from vigie.services.detection_counts import SCORE_BOUNDS, ScoreCounts
 from vigie.services.sampled import Sampled
 
 PATIENCE_S = 0.5
@@ -146,7 +146,11 @@ class _Service(Collector):
         anomalies = CounterMetricFamily(
             "vigie_anomalies", "Readings that a version calls anomalies.", labels=labels
         )
-        for (name, version), of_it in counts.scores().items():
+        by_version = counts.scores()
+        for name, served in self._service.served.current.for_everything.served.items():
+            # A counter that begins with its first anomaly would hide that one.
+            by_version.setdefault((name, served.version), ScoreCounts(served.model.threshold))
+        for (name, version), of_it in by_version.items():
             kind = name, _written(version)
             scores.add_metric(kind, _classes(SCORE_BOUNDS, of_it.by_class.tolist()), of_it.total)
             anomalies.add_metric(kind, of_it.n_anomalies)
@@ -154,7 +158,7 @@ class _Service(Collector):
         yield anomalies
         entered = CounterMetricFamily(
             "vigie_asset_state_changes",
-            "How often an asset entered a state; state=\"alarm\" counts alarms.",
+            'How often an asset entered a state; state="alarm" counts alarms.',
             labels=("state",),
         )
         for state in STATES:
@@ -202,11 +206,13 @@ class _Service(Collector):
 
     def _of_registry(self) -> Iterator[Metric]:
         registry = self._service.registry
-        yield GaugeMetricFamily(
-            "vigie_registry_up",
-            "Whether the MLflow server answered the last question for versions.",
-            float(registry.answers),
-        )
+        if registry.confirmed is not None or not registry.answers:
+            # Else it has not been asked yet.
+            yield GaugeMetricFamily(
+                "vigie_registry_up",
+                "Whether the MLflow server answered the last question for versions.",
+                float(registry.answers),
+            )
         if (confirmed := registry.confirmed) is not None:
             yield GaugeMetricFamily(
                 "vigie_registry_confirmed_age_seconds",

@@ -310,14 +310,14 @@ class Detection:
         states = [status.state for status in statuses.values()]
         if transaction is None:
             # What the state was before them is not known.
-            entered = _entered(states[0], states)
+            entered = _entered(states)
             return _Answer(results, [], None, {}, assessment, requested, entered)
         records = _records(question, asset, rows, assessment, statuses, results, past.went_on_from)
         # The stored results of readings in between came from another look-back, so cache nothing.
         is_whole = not past.between
-        before = past.look_back.status
         # Late readings and those that are sent again are not the state of today.
-        entered = _entered(before and before.state, states) if past.is_newest else []
+        before = UNKNOWN if past.look_back.status is None else past.look_back.status.state
+        entered = _entered([before, *states]) if past.is_newest else []
         return _Answer(
             *(results, records, next_look_back if is_whole else None, past.replaced),
             *(assessment, requested, entered),
@@ -347,7 +347,7 @@ class Detection:
             if len(self._doubted) >= MOST_ASSETS:
                 self._doubted.clear()
             self._doubted.add(asset)
-            logger.warning("%s: %s", asset[0], doubt)
+            logger.warning("%s: %s", asset[0], doubt, extra={"asset_id": asset[0]})
 
     def _tell_of_replaced(self, asset: Asset, replaced: Mapping[datetime, Reading]) -> None:
         """Count readings that took the place of others, and warn once for each asset."""
@@ -365,6 +365,7 @@ class Detection:
             "one batch.",
             asset[0],
             time.isoformat(),
+            extra={"asset_id": asset[0]},
         )
 
     def _past(
@@ -721,9 +722,9 @@ class _Answer:
     entered: Sequence[AssetState]
 
 
-def _entered(before: AssetState | None, states: Sequence[AssetState]) -> list[AssetState]:
+def _entered(states: Sequence[AssetState]) -> list[AssetState]:
     """Return those of consecutive states that differ from the one before."""
-    return [state for last, state in pairwise([before, *states]) if state != last]
+    return [state for last, state in pairwise(states) if state != last]
 
 
 def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:

@@ -29,7 +29,8 @@ class Sampled(Generic[T]):
         self._get, self._every_s = get, every_s
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._began, self._value = float("-inf"), None
+        self._began = float("-inf")
+        self._value: T | None = None
         self.has_failed = False
 
     def begin(self) -> None:
