@@ -16,6 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 from vigie.keys import hidden
@@ -35,7 +36,8 @@ REQUEST = "request_id"
 FIELDS = (REQUEST, "job_id", "asset_id", "model", "version")
 ACCESS = ("method", "path", "status", "duration_s")
 """Of the line for a request."""
-_fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default={})
+_fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
+_of_process: dict[str, str] = {}
 
 
 def begin(request_id: str) -> None:
@@ -51,6 +53,11 @@ def about(**fields: str) -> Iterator[None]:
         yield
     finally:
         _fields.reset(token)
+
+
+def name_process(**fields: str) -> None:
+    """Name something in all lines of this process, by the names in ``FIELDS``."""
+    _of_process.update(fields)
 
 
 def request_id() -> str | None:
@@ -102,7 +109,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        known = _fields.get()
+        known = _of_process | dict(_fields.get())
         for name in (*FIELDS, *ACCESS):
             if (value := getattr(record, name, known.get(name))) is not None:
                 line[name] = value
