@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     is used from the next connection on."""
     tls_key: Path | None = None
     """Private key of the certificate, as PEM without a password; by default in the same file."""
+    stop_patience_s: float = Field(5.0, ge=0)
+    """Seconds that open requests may still take when the service is stopped. The supervisor must
+    wait longer before it kills: `vigie up` waits 8 s, Docker 10 s, Kubernetes 30 s."""
     max_queued_jobs: int = Field(20, ge=0)
     """Trainings that may wait while one runs; a further one is refused with 429."""
     registry_poll_s: float = Field(5.0, gt=0)

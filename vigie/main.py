@@ -164,7 +164,10 @@ def _on_termination(callback: Callable[[], None]) -> Iterator[None]:
         if callable(previous := handlers[signal.Signals(number)]):
             previous(number, frame)
 
-    handlers = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
+    # Known before the first one is replaced: a signal may come in between.
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    for kind in handlers:
+        signal.signal(kind, on_signal)
     try:
         yield
     finally:

@@ -91,6 +91,7 @@ class AnomalyDetectionService:
         self.jobs = TrainingJobs(self.settings, self._train_job, self._detection.jobs)
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
+        self.is_stopping = False
 
     def train_all_models(
         self,
@@ -265,6 +266,7 @@ class AnomalyDetectionService:
 
     def stop(self) -> None:
         """End what would delay the end of this process: a training, and requests to MLflow."""
+        self.is_stopping = True
         self.stop_training()
         if self.mlflow_service.enabled:
             self.mlflow_service.server.interrupt()
@@ -617,7 +619,11 @@ class AnomalyDetectionService:
         try:
             store(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:
-            logger.warning("%s version %d is not cached: %s.", trained.name, trained.version, error)
+            logger.warning(
+                "%s version %d is not cached: %s.",
+                *(trained.name, trained.version, error),
+                extra={"model": trained.name, "version": trained.version},
+            )
 
     def _on_registered(self, registered: Registered) -> None:
         """Note the version of a served model that was registered after its training returned."""
