@@ -227,6 +227,9 @@ class Settings(BaseSettings):
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
     access_log: bool = False
     """True: the log has a line for each request: method, path, status, time and client."""
+    telemetry: bool = False
+    """True: spans and metrics of requests are sent by OpenTelemetry (OTLP over HTTP) to
+    OTEL_EXPORTER_OTLP_ENDPOINT. Needs the package opentelemetry-exporter-otlp-proto-http."""
     data: Path | None = None
     """Folder of public data sets for the demo (SKAB, as skab/) and the benchmarks; by default
     none."""

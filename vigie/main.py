@@ -25,6 +25,7 @@ from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
 from vigie.api.routes import anomalies, jobs, metrics, tables
+from vigie.api.telemetry import telemetry
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -79,8 +80,7 @@ def create_app(
         dependencies=list(dependencies),
         # The redirect's URL would be built from the Host header, which the client controls.
         redirect_slashes=False,
-        # The lookup of an exporter that is not installed costs 5 % of each request's time.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=telemetry(settings),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
