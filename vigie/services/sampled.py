@@ -22,7 +22,7 @@ class Sampled(Generic[T]):
     get : callable
         Returns the value. If it raises an error, or has not returned yet, there is none.
     every_s : float
-        Least time between two calls, in seconds.
+        Least time between two calls, in seconds, unless the last one failed.
     """
 
     def __init__(self, get: Callable[[], T], every_s: float = 0.0):
@@ -38,7 +38,8 @@ class Sampled(Generic[T]):
         with self._lock:
             now = time.monotonic()
             is_running = self._thread is not None and self._thread.is_alive()
-            if is_running or now - self._began < self._every_s:
+            is_fresh = now - self._began < self._every_s and not self.has_failed
+            if is_running or is_fresh:
                 return
             self._began = now
             self._thread = threading.Thread(target=self._run, name="sample", daemon=True)

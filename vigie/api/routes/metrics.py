@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import State
 
 from vigie.api.access import requires
 from vigie.keys import Scope
@@ -10,6 +14,9 @@ from vigie.keys import Scope
 PATH = "/metrics"
 PLAIN, OPEN_METRICS = "text/plain", "application/openmetrics-text"
 router = APIRouter(tags=["operations"])
+
+# A thread of its own: those of other routes may all wait for a database.
+_scrapes = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
 
 @router.get(
@@ -23,13 +30,19 @@ router = APIRouter(tags=["operations"])
     },
 )
 @requires(Scope.READ)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Return the metrics of this process, for Prometheus."""
+    content, media_type = await asyncio.get_running_loop().run_in_executor(
+        _scrapes, _text, request.app.state, request.headers.get("accept", "")
+    )
+    return Response(content, headers={"Content-Type": media_type})
+
+
+def _text(state: State, accept: str) -> tuple[bytes, str]:
     # Imported here: the client library would add to the service's start.
     from vigie.api.metrics import Metrics
 
-    state = request.app.state
     if state.metrics is None:
         state.metrics = Metrics(state.service, state.requests)
-    content, media_type = state.metrics.text(request.headers.get("accept", ""))
-    return Response(content, headers={"Content-Type": media_type})
+    text: tuple[bytes, str] = state.metrics.text(accept)
+    return text
