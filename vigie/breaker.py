@@ -39,6 +39,11 @@ class CircuitBreaker(Generic[E]):
         """Whether calls fail at once."""
         return self._error is not None and time.monotonic() < self._until
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether calls have failed since ``recovered``."""
+        return self._n_failed > 0
+
     def open(self, error: E, for_s: float) -> None:
         """Open the circuit: fail all calls with this error for ``for_s`` seconds."""
         if error is not self._error:

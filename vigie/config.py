@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     is used from the next connection on."""
     tls_key: Path | None = None
     """Private key of the certificate, as PEM without a password; by default in the same file."""
+    stop_patience_s: float = Field(5.0, ge=0)
+    """Seconds that open requests may still take when the service is stopped. The supervisor must
+    wait longer before it kills: `vigie up` waits 8 s, Docker 10 s, Kubernetes 30 s."""
     max_queued_jobs: int = Field(20, ge=0)
     """Trainings that may wait while one runs; a further one is refused with 429."""
     registry_poll_s: float = Field(5.0, gt=0)
@@ -226,6 +229,11 @@ class Settings(BaseSettings):
     apostrophe before = + - @, and control characters escaped. False: as it is, for programs."""
     log_format: LogFormat = "text"
     """Log lines as text, with time and level, or as JSON objects. A terminal gets neither."""
+    access_log: bool = False
+    """True: the log has a line for each request: method, path, status, time and client."""
+    telemetry: bool = False
+    """True: spans and metrics of requests are sent by OpenTelemetry (OTLP over HTTP) to
+    OTEL_EXPORTER_OTLP_ENDPOINT. Needs the package opentelemetry-exporter-otlp-proto-http."""
     data: Path | None = None
     """Folder of public data sets for the demo (SKAB, as skab/) and the benchmarks; by default
     none."""

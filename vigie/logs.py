@@ -9,13 +9,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Literal
+from types import MappingProxyType
+from typing import IO, Any, Literal
 
 from vigie.keys import hidden
 from vigie.printable import printable
@@ -30,10 +32,44 @@ TIMED = re.compile(
     r"(?:(?P<logger>[\w.]+): )?(?P<message>.*)"
 )
 """The beginning of a line that has a time and a level, of Vigie or of MLflow."""
+REQUEST = "request_id"
+FIELDS = (REQUEST, "job_id", "asset_id", "model", "version")
+ACCESS = ("method", "path", "status", "duration_s")
+"""Of the line for a request."""
+_fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
+_of_process: dict[str, str] = {}
+
+
+def begin(request_id: str) -> None:
+    """Name a request in all lines of this task, and of what it starts."""
+    _fields.set({REQUEST: request_id})
+
+
+@contextmanager
+def about(**fields: str) -> Iterator[None]:
+    """Name something in all lines of a block, by the names in ``FIELDS``."""
+    token = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+def name_process(**fields: str) -> None:
+    """Name something in all lines of this process, by the names in ``FIELDS``."""
+    _of_process.update(fields)
+
+
+def request_id() -> str | None:
+    """Return the id of the request that is being answered; None outside of requests."""
+    return _fields.get().get(REQUEST)
 
 
 class TextFormatter(logging.Formatter):
-    """One line for each record: time, level, logger, message. A traceback follows, indented."""
+    """One line for each record: time, level, logger, message; a traceback follows, indented.
+
+    The id of a request stands before the message.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -44,6 +80,8 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         # A name in it could else write lines of its own, or to the terminal.
         record.message = printable(record.message.rstrip())
+        if (of := request_id()) is not None:
+            record.message = f"[{of}] {record.message}"
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -59,15 +97,22 @@ class MessageFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object for each record: time, level, logger, message, and exception if any."""
+    """One JSON object for each record: time, level, logger, message, and exception if any.
+
+    What it is about follows as fields of their own; see ``FIELDS``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": _time(record.created),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
+        known = _of_process | dict(_fields.get())
+        for name in (*FIELDS, *ACCESS):
+            if (value := getattr(record, name, known.get(name))) is not None:
+                line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # ASCII, since a name may hold what UTF-8 cannot encode, or a terminal obeys.

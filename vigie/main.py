@@ -19,12 +19,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 
 from vigie import __version__
-from vigie.api import document, headers, pages, problems
+from vigie.api import document, headers, pages, problems, watch
 from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, comparison, jobs, models, tables
+from vigie.api.routes import anomalies, comparison, jobs, metrics, models, tables
+from vigie.api.telemetry import telemetry
 from vigie.config import Settings
 from vigie.keys import Scope
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -79,13 +80,13 @@ def create_app(
         dependencies=list(dependencies),
         # The redirect's URL would be built from the Host header, which the client controls.
         redirect_slashes=False,
-        # The lookup of an exporter that is not installed costs 5 % of each request's time.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=telemetry(settings),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
+    app.state.requests, app.state.metrics = watch.RequestCounts(), None
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyCheck, keyring=keyring, settings=settings)
     app.add_middleware(HeadAsGet)
@@ -96,13 +97,14 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", watch.HEADER],
+            expose_headers=["Retry-After", watch.HEADER],
         )
     app.add_middleware(OriginCheck, trusted=settings.cors_origins)
     app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
     headers.install(app)
+    watch.install(app, app.state.requests, logs_access=settings.access_log)
     document.install(app, settings)
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
@@ -111,6 +113,7 @@ def create_app(
     app.include_router(jobs.router)
     app.include_router(models.router)
     app.include_router(comparison.router)
+    app.include_router(metrics.router)
 
     # Routes are matched in order; the document is the least used.
     app.openapi_url = "/openapi.json"
@@ -163,7 +166,10 @@ def _on_termination(callback: Callable[[], None]) -> Iterator[None]:
         if callable(previous := handlers[signal.Signals(number)]):
             previous(number, frame)
 
-    handlers = {kind: signal.signal(kind, on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
+    # Known before the first one is replaced: a signal may come in between.
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    for kind in handlers:
+        signal.signal(kind, on_signal)
     try:
         yield
     finally:

@@ -95,3 +95,17 @@ def test_a_traceback_is_indented_and_escapes_what_it_quotes():
     lines = logs.formatter("text").format(record).split("\n")
     assert all(line.isprintable() for line in lines)
     assert all(line.startswith("    ") for line in lines[1:])
+
+
+def test_what_a_line_is_about_stands_in_fields_of_its_own(monkeypatch):
+    monkeypatch.setattr(logs, "_of_process", {})
+    logs.name_process(job_id="job-1")
+    facts = {"levelno": 20, "levelname": "INFO", "name": "vigie.x", "msg": "said"}
+    record = logging.makeLogRecord(facts | {"model": "lstm_autoencoder", "version": 3})
+    with logs.about(asset_id="pump-7"):
+        within = json.loads(logs.formatter("json").format(record))
+    assert [within[name] for name in ("asset_id", "model", "version")] == [
+        *("pump-7", "lstm_autoencoder", 3),
+    ]
+    after = json.loads(logs.formatter("json").format(record))
+    assert (after["job_id"], "asset_id" in after, "request_id" in after) == ("job-1", False, False)

@@ -29,6 +29,7 @@ from starlette.types import Scope as Connection
 from vigie.api.keyring import Keyring
 from vigie.api.problems import http_problem, path_of
 from vigie.api.rate import RateLimit
+from vigie.api.watch import SEEN, UNMATCHED
 from vigie.config import Settings
 from vigie.errors import HistoryError, KeyRefusedError
 from vigie.keys import ApiKey, Scope
@@ -107,7 +108,7 @@ class KeyCheck:
         self._keyring = keyring
         self._demands_keys, self._is_off = settings.demands_keys, settings.auth == "off"
         self._rate = RateLimit(*settings.rate) if settings.rate else None
-        self._known: dict[tuple[str, str, str], Scope | None] = {}
+        self._known: dict[tuple[str, str, str], tuple[str, Scope | None]] = {}
         self._n_refused, self._logged_at = 0, -math.inf
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
@@ -156,16 +157,18 @@ class KeyCheck:
     def _needed(self, scope: Connection) -> tuple[bool, Scope | None]:
         """Return whether a route answers the request, and the scope that it needs."""
         place = scope["method"], scope["path"], scope.get("root_path", "")
-        if place in self._known:
-            return True, self._known[place]
+        if (known := self._known.get(place)) is not None:
+            scope[SEEN].route, needed = known
+            return True, needed
         # In the order of the router, and by its own comparison: what it selects is what is asked.
         for route, _ in endpoints(scope["app"]):
             match, selected = route.matches(scope)
             if match is Match.FULL:
                 needed = required(selected["endpoint"])
+                scope[SEEN].route = route.path or UNMATCHED
                 # Not those with parameters, of which there are any number.
                 if route.path and scope["path"] == place[2] + route.path:
-                    self._known[place] = needed
+                    self._known[place] = route.path, needed
                 return True, needed
         # It will be 404 or 405; a stranger does not learn which.
         return False, None

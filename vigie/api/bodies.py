@@ -11,6 +11,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from email.message import Message
 from functools import partial
 from http import HTTPStatus
@@ -66,12 +67,16 @@ class Exchange(Generic[RequestT, ResponseT]):
     async def __call__(self, request: Request, handle: Callable[[RequestT], ResponseT]) -> Response:
         """Parse the body, handle the request in a thread, and return the response."""
         data = await json_of(request)
+        # What the thread logs names the request.
+        within = copy_context().run
         if len(data) > LARGE:
             loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(_large_bodies, self._answer_large, data, handle)
+            content = await loop.run_in_executor(
+                _large_bodies, within, self._answer_large, data, handle
+            )
         else:
             executor: BatchExecutor = request.app.state.executor
-            content = await executor.run(partial(self._answer, data, handle))
+            content = await executor.run(partial(within, self._answer, data, handle))
         return Response(content, media_type=JSON)
 
     def _answer(self, data: bytes, handle: Callable[[RequestT], ResponseT]) -> bytes:

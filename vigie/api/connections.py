@@ -19,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from vigie.api.headers import ALWAYS
 from vigie.api.problems import http_problem
+from vigie.api.watch import HEADER as REQUEST_ID
+from vigie.api.watch import new_id
 
 SLOWEST = 1024
 """Minimum rate at which a client must send or receive, in bytes a second."""
@@ -233,7 +235,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         status, detail = self._refusal
-        response = http_problem(status, detail, None, {**ALWAYS, "Connection": "close"})
+        headers = {**ALWAYS, REQUEST_ID: new_id(), "Connection": "close"}
+        response = http_problem(status, detail, None, headers)
         lines = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
         lines += [b"%s: %s" % header for header in response.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))

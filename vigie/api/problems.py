@@ -20,6 +20,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from vigie import errors
+from vigie.logs import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +169,8 @@ async def _disconnected(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    """Answer an unexpected error with an incident id; the log has the traceback under it."""
-    incident = uuid.uuid4().hex
+    """Answer an unexpected error with the request's id; the log has the traceback under it."""
+    incident = request_id() or uuid.uuid4().hex
     logger.error("Incident %s at %s", incident, path_of(request.scope), exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,

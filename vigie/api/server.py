@@ -1,9 +1,16 @@
-"""Run the service: uvicorn with the application and limits on its clients."""
+"""Run the service: uvicorn with the application and limits on its clients.
+
+A stop signal ends a process that does not answer yet at once: whoever sent it waits for nothing. A
+process that answers completes open requests first.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
+from types import FrameType
 
 import uvicorn
 
@@ -13,8 +20,19 @@ from vigie.tls import Certificate
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN_TIMEOUT_S = 5
-"""How long open requests may still take after the stop signal, in seconds."""
+NOT_STARTED = 3
+"""Exit status of a service that could not start, as uvicorn's."""
+
+
+class Server(uvicorn.Server):
+    """A server that also ends by a signal that comes while it starts."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.started:
+            # An exception could be caught by any library that is being imported, and a thread that
+            # compiles kernels would be waited for.
+            os._exit(0)
+        super().handle_exit(sig, frame)
 
 
 def serve(settings: Settings) -> None:
@@ -37,18 +55,26 @@ def serve(settings: Settings) -> None:
     certificate = settings.tls_cert and Certificate(settings.tls_cert, settings.tls_key)
     # The application reads them itself, and what the command line says goes before.
     os.environ |= settings.variables("host", "port", "auth", "tls_cert", "tls_key")
-    uvicorn.run(
+    config = uvicorn.Config(
         "vigie.main:app",
         host=settings.host,
         port=settings.port,
-        # An access log would add a fifth to the time of a reading.
+        # Uvicorn's would add a fifth to the time of a reading; see vigie.api.watch.
         access_log=False,
         # Uvicorn's lines go where Vigie's go, with their time.
         log_config=None,
-        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        timeout_graceful_shutdown=settings.stop_patience_s,  # type: ignore[arg-type]
         http=patient_for(settings.client_patience_s),
         ws="none",
         ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
         # Do not reveal the server software.
         server_header=False,
     )
+    server = Server(config)
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        # Before the application is imported; uvicorn raises the signal again at its end.
+        signal.signal(kind, server.handle_exit)
+    config.load_app()
+    server.run()
+    if not server.started:
+        sys.exit(NOT_STARTED)

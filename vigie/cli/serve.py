@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vigie.cli.environment import service_settings
 from vigie.cli.options import Host, Insecure, Port, TlsCert, TlsKey
-from vigie.cli.terminal import signals_as_exit
 
 
 def serve(
@@ -21,6 +20,4 @@ def serve(
     settings = service_settings(host, port, tls_cert, tls_key, insecure)
     require_own(settings)
     require_keys(settings)
-    # After its shutdown, uvicorn raises the signal again that it has received.
-    with signals_as_exit():
-        serve_over_http(settings)
+    serve_over_http(settings)

@@ -197,6 +197,20 @@ class History:
                 return
             after = rows[-1][0]
 
+    def size_bytes(self) -> int | None:
+        """Return the size of the readings with their indices; in SQLite, of the whole file."""
+        if not self._is_sqlite:
+            with self.connection(writes=False) as connection:
+                size = func.pg_total_relation_size("readings")
+                return int(connection.scalar(select(size)) or 0)
+        if self._file is None:
+            return None
+        total = 0
+        for ending in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                total += self._file.with_name(self._file.name + ending).stat().st_size
+        return total
+
     def close(self) -> None:
         """Close all connections to the database."""
         self.engine.dispose()

@@ -107,6 +107,7 @@ class AnomalyDetectionService:
         self._judges_after = 0.0
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
+        self.is_stopping = False
 
     def train_all_models(
         self,
@@ -281,6 +282,7 @@ class AnomalyDetectionService:
 
     def stop(self) -> None:
         """End what would delay the end of this process: a training, and requests to MLflow."""
+        self.is_stopping = True
         self.stop_training()
         if self.mlflow_service.enabled:
             self.mlflow_service.server.interrupt()
@@ -468,12 +470,19 @@ class AnomalyDetectionService:
                 "n_features": served and served.model.n_features,
                 "feature_names": served and list(served.model.feature_names),
                 "context_features": served and sorted(served.model.context_names),
-                "problem": (REGISTRY_FAILS if name in self.registry.outages else None)
-                or self.registry.problems.get(name)
-                or (None if name in answering else self._why_unserved(name)),
+                "problem": self.problem_of(name),
             }
             for name in algorithms()
         }
+
+    def problem_of(self, name: str) -> str | None:
+        """Return why the registry's version of a model does not serve; None if it does."""
+        if name in self.registry.outages:
+            return REGISTRY_FAILS
+        if problem := self.registry.problems.get(name):
+            return problem
+        is_served = name in self.served.current.for_everything.served
+        return None if is_served else self._why_unserved(name)
 
     def get_metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest version of each model in each stage, with its run and metrics.
@@ -550,6 +559,11 @@ class AnomalyDetectionService:
             logger.info("Version %d of '%s' is promoted. %s %s", version, name, RULE, found.summary)
             self.refresh()
 
+    @property
+    def detection(self) -> Detection:
+        """What assesses readings, and stores them."""
+        return self._detection
+
     def refresh(self) -> None:
         """Serve the registry's current versions; see ``RegistryFollower.refresh``."""
         self.registry.refresh()
@@ -583,7 +597,7 @@ class AnomalyDetectionService:
     @property
     def n_replaced(self) -> int:
         """How many readings took the place of another one of the same asset and time."""
-        return self._detection.n_replaced
+        return self._detection.counts.n_replaced
 
     def open_history(self) -> None:
         """Open the history, so that the first reading need not wait for it."""
@@ -687,7 +701,11 @@ class AnomalyDetectionService:
         try:
             store(cache, trained.name, trained.version, trained.card_sha256, serving_form)
         except OSError as error:
-            logger.warning("%s version %d is not cached: %s.", trained.name, trained.version, error)
+            logger.warning(
+                "%s version %d is not cached: %s.",
+                *(trained.name, trained.version, error),
+                extra={"model": trained.name, "version": trained.version},
+            )
 
     def _on_registered(self, registered: Registered) -> None:
         """Note the version of a served model that was registered after its training returned."""

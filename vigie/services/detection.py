@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,7 @@ from vigie.models.anomaly_data import (
     ModelVerdict,
     UnseenValue,
 )
+from vigie.services.detection_counts import DetectionCounts
 from vigie.services.look_back_cache import (
     MOST_ASSETS,
     Asset,
@@ -72,8 +75,8 @@ class Detection:
 
     Attributes
     ----------
-    n_replaced : int
-        How many readings took the place of another one of their asset and time.
+    counts : DetectionCounts
+        What it has done so far.
     """
 
     def __init__(self, settings: Settings):
@@ -84,8 +87,8 @@ class Detection:
         self._breaker = CircuitBreaker[HistoryError]()
         self._look_backs = LookBackCache()
         self._doubted = set[Asset]()
-        self.n_replaced = 0
-        self._counting = threading.Lock()
+        self.counts = DetectionCounts()
+        self._telling = threading.Lock()
         self._replacing = set[Asset]()
 
     def readings(
@@ -112,6 +115,25 @@ class Detection:
             for asset, places in question.by_asset().items():
                 results |= self._answer_in_parts(question, asset, places)
         return [results[index] for index in range(len(readings))]
+
+    def history_bytes(self) -> int | None:
+        """Return the size of the history; None if it is in memory.
+
+        Raises
+        ------
+        HistoryError
+            If the database fails.
+        """
+        return self.history().size_bytes()
+
+    @property
+    def stores(self) -> bool:
+        """Whether the last readings that should be stored are in the history."""
+        return not self._breaker.is_failing
+
+    def assets_by_state(self) -> Counter[AssetState]:
+        """Return how many of the latest assets of this process are in which state."""
+        return self._look_backs.states()
 
     def close(self) -> None:
         """Release the history."""
@@ -237,7 +259,7 @@ class Detection:
     ) -> dict[int, AnomalyDetectionResult]:
         """Answer the readings of an asset, in short transactions that barely delay others."""
         if not self.settings.history_enabled:
-            return self._answer(question, asset, places, None).results
+            return self._counted(question, self._answer(question, asset, places, None)).results
         ensemble = question.answering.ensemble
         results: dict[int, AnomalyDetectionResult] = {}
         parts = question.in_parts(places, self.settings.max_gap_s)
@@ -251,12 +273,15 @@ class Detection:
                 # Detection continues without the history, such as on a full disk.
                 rest = [place for left in parts[number:] for place in left]
                 self._open_breaker(error)
-                if self._breaker.count(len(rest)):
+                is_outage = self._breaker.count(len(rest))
+                self.counts.add_unstored(len(rest), is_outage=is_outage)
+                if is_outage:
                     logger.error("Readings are assessed, but not stored. %s", error)
-                return results | self._answer(question, asset, rest, None).results
+                answer = self._answer(question, asset, rest, None)
+                return results | self._counted(question, answer).results
             if n_lost := self._breaker.recovered():
                 logger.warning("The history works again; %d readings were not stored.", n_lost)
-            results |= answer.results
+            results |= self._counted(question, answer).results
             if answer.replaced:
                 self._tell_of_replaced(asset, answer.replaced)
             is_newest = revision.newest_us == microseconds(question.key(part[-1]))
@@ -286,12 +311,37 @@ class Detection:
         requested = [row for row, group in enumerate(rows.requested) if group]
         statuses = {row: assessment.status(row) for row in requested}
         results = self._results(question, rows, assessment, statuses, past.replaced, transaction)
+        states = [status.state for status in statuses.values()]
         if transaction is None:
-            return _Answer(results, [], None, {})
+            # What the state was before them is not known.
+            entered = _entered(states)
+            return _Answer(results, [], None, {}, assessment, requested, entered)
         records = _records(question, asset, rows, assessment, statuses, results, past.went_on_from)
         # The stored results of readings in between came from another look-back, so cache nothing.
         is_whole = not past.between
-        return _Answer(results, records, next_look_back if is_whole else None, past.replaced)
+        # Late readings and those that are sent again are not the state of today.
+        before = UNKNOWN if past.look_back.status is None else past.look_back.status.state
+        entered = _entered([before, *states]) if past.is_newest else []
+        return _Answer(
+            *(results, records, next_look_back if is_whole else None, past.replaced),
+            *(assessment, requested, entered),
+        )
+
+    def _counted(self, question: _Question, answer: _Answer) -> _Answer:
+        """Count an answer that is final, and return it."""
+        p_values, rows = answer.assessment.scores.p_values, answer.rows
+        is_whole = len(rows) == len(answer.assessment)
+        self.counts.add(
+            question.answering.served,
+            {
+                name: (values if is_whole else values[rows]).tolist()
+                for name, values in p_values.items()
+            },
+            len(answer.results),
+            sum(result.is_anomaly for result in answer.results.values()),
+            answer.entered,
+        )
+        return answer
 
     def _warn_of_doubt(self, asset: Asset, assessment: Assessment) -> None:
         """Warn once for each asset if its false alarms cannot be kept as asked for."""
@@ -301,12 +351,12 @@ class Detection:
             if len(self._doubted) >= MOST_ASSETS:
                 self._doubted.clear()
             self._doubted.add(asset)
-            logger.warning("%s: %s", asset[0], doubt)
+            logger.warning("%s: %s", asset[0], doubt, extra={"asset_id": asset[0]})
 
     def _tell_of_replaced(self, asset: Asset, replaced: Mapping[datetime, Reading]) -> None:
         """Count readings that took the place of others, and warn once for each asset."""
-        with self._counting:
-            self.n_replaced += len(replaced)
+        self.counts.add_replaced(len(replaced))
+        with self._telling:
             if asset in self._replacing:
                 return
             if len(self._replacing) >= MOST_ASSETS:
@@ -319,6 +369,7 @@ class Detection:
             "one batch.",
             asset[0],
             time.isoformat(),
+            extra={"asset_id": asset[0]},
         )
 
     def _past(
@@ -364,7 +415,7 @@ class Detection:
                 went_on_from = newest.assessed.standing
         if went_on_from is not None:
             look_back = replace(look_back, status=status_of(went_on_from))
-        return _Past(look_back, between, replaced, went_on_from)
+        return _Past(look_back, between, replaced, went_on_from, is_newest)
 
     def _results(
         self,
@@ -631,12 +682,15 @@ class _Past:
         Stored readings with other values that these replace, by key.
     went_on_from : Standing or None
         The state that the look-back has, if it is not that of its last row.
+    is_newest : bool
+        Whether all stored readings are before them.
     """
 
     look_back: LookBack
     between: Sequence[Reading] = ()
     replaced: Mapping[datetime, Reading] = field(default_factory=dict)
     went_on_from: Standing | None = None
+    is_newest: bool = True
 
 
 @dataclass(frozen=True)
@@ -659,13 +713,22 @@ class _Rows:
 class _Answer:
     """Results by reading index, the records for the history, and the next look-back.
 
-    And the stored readings with other values that these replace, by key.
+    And the stored readings with other values that these replace, by key; the assessment with its
+    requested rows, and the states that the asset entered in them.
     """
 
     results: dict[int, AnomalyDetectionResult]
     records: list[Reading]
     look_back: LookBack | None
     replaced: Mapping[datetime, Reading]
+    assessment: Assessment
+    rows: Sequence[int]
+    entered: Sequence[AssetState]
+
+
+def _entered(states: Sequence[AssetState]) -> list[AssetState]:
+    """Return those of consecutive states that differ from the one before."""
+    return [state for last, state in pairwise(states) if state != last]
 
 
 def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from vigie.assessment.sensors import Sensors
 from vigie.assessment.status import AssetStatus
 from vigie.assessment.timeline import RecentRows, as_times
 from vigie.history.records import Reading, Standing
+from vigie.models.anomaly_data import AssetState
 
 if TYPE_CHECKING:
     from vigie.history.store import Revision
@@ -56,6 +57,13 @@ class LookBackCache:
             self._cached.move_to_end(asset)
             if len(self._cached) > MOST_ASSETS:
                 self._cached.popitem(last=False)
+
+    def states(self) -> Counter[AssetState]:
+        """Return how many assets are in which state."""
+        with self._lock:
+            cached = list(self._cached.values())
+        statuses = (look_back.status for _, _, look_back in cached)
+        return Counter(status.state for status in statuses if status is not None)
 
 
 def look_back_on(sensors: Sensors, readings: Sequence[Reading]) -> LookBack:

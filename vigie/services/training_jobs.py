@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from vigie import logs
 from vigie.child import Child, Parent
 from vigie.config import Settings
 from vigie.errors import (
@@ -122,6 +123,7 @@ class TrainingJobs:
         self._is_failing = False
         self._is_recovered = False
         self.is_stopped = False
+        self._n_ended = Counter[JobState]()
 
     # Ask for a training.
 
@@ -260,6 +262,12 @@ class TrainingJobs:
             waiting = [e.job.id for e in self._entries.values() if e.job.state is JobState.QUEUED]
         return waiting.index(job.id) + 1 if job.id in waiting else None
 
+    def n_by_state(self) -> Counter[JobState]:
+        """Return how many jobs of this process wait, run, and have ended so far."""
+        with self._changing:
+            left = (entry.job.state for entry in self._entries.values())
+            return self._n_ended + Counter(state for state in left if not state.has_ended)
+
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from any thread, after each change of a job; return what ends that."""
         with self._changing:
@@ -378,32 +386,37 @@ class TrainingJobs:
     def _work(self) -> None:
         """Train what waits, one after the other."""
         while (entry := self._next()) is not None:
-            self._store(entry)
-            try:
-                entry.outcomes = self._train(
-                    entry.folder, partial(self._has_process, entry), partial(self._hear, entry)
-                )
-            except VigieError as error:
-                entry.failure = error
-            except Exception:
-                incident = uuid.uuid4().hex
-                logger.exception("A training failed. Incident %s", incident)
-                entry.failure = VigieError(
-                    f"Internal error; the data is not at fault. See the log, incident {incident}."
-                )
-            is_whole = _is_whole(entry.outcomes)
-            if entry.is_cancelled and not is_whole:
-                self._end(entry, JobState.CANCELLED)
-                if entry.process is not None:
-                    # What is fitted is uploaded first; two trainings at once would be slower.
-                    entry.process.wait()
-            elif self.is_stopped and not is_whole and not _is_refused(entry):
-                self._end(entry, JobState.INTERRUPTED)
-            else:
-                outcomes = (entry.outcomes or {}).values()
-                trained = any(outcome["status"] == "trained" for outcome in outcomes)
-                self._end(entry, JobState.SUCCEEDED if trained else JobState.FAILED)
-            entry.process = None
+            with logs.about(job_id=entry.job.id):
+                self._work_on(entry)
+
+    def _work_on(self, entry: _Entry) -> None:
+        """Train one job, and tell how it has ended."""
+        self._store(entry)
+        try:
+            entry.outcomes = self._train(
+                entry.folder, partial(self._has_process, entry), partial(self._hear, entry)
+            )
+        except VigieError as error:
+            entry.failure = error
+        except Exception:
+            incident = uuid.uuid4().hex
+            logger.exception("A training failed. Incident %s", incident)
+            entry.failure = VigieError(
+                f"Internal error; the data is not at fault. See the log, incident {incident}."
+            )
+        is_whole = _is_whole(entry.outcomes)
+        if entry.is_cancelled and not is_whole:
+            self._end(entry, JobState.CANCELLED)
+            if entry.process is not None:
+                # What is fitted is uploaded first; two trainings at once would be slower.
+                entry.process.wait()
+        elif self.is_stopped and not is_whole and not _is_refused(entry):
+            self._end(entry, JobState.INTERRUPTED)
+        else:
+            outcomes = (entry.outcomes or {}).values()
+            trained = any(outcome["status"] == "trained" for outcome in outcomes)
+            self._end(entry, JobState.SUCCEEDED if trained else JobState.FAILED)
+        entry.process = None
 
     def _next(self) -> _Entry | None:
         """Wait for a job; return None when the process is about to end."""
@@ -527,6 +540,8 @@ class TrainingJobs:
             models=models,
             error=error,
         )
+        with self._changing:
+            self._n_ended[state] += 1
         shutil.rmtree(entry.folder, ignore_errors=True)
         self._store(entry)
         entry.ended.set()

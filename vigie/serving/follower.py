@@ -173,9 +173,9 @@ class RegistryFollower:
             if version.version != trained.version:
                 trained = self._open(name, version)
         except TrackingError as error:
-            logger.warning("The version just trained serves. %s", error)
+            logger.warning("The version just trained serves. %s", error, extra={"model": name})
         except VigieError as error:
-            logger.error("The version just trained serves. %s", error)
+            logger.error("The version just trained serves. %s", error, extra={"model": name})
         self._models.change({key: trained})
 
     def earlier(self) -> dict[str, Served]:
@@ -204,7 +204,7 @@ class RegistryFollower:
         else:
             self._following[name] = version
         self.problems = {**self.problems, name: str(why)}
-        logger.error("%s", why, exc_info=error)
+        logger.error("%s", why, exc_info=error, extra={"model": name, "version": number})
         self.save(at_once=True)
 
     def save(self, *, at_once: bool = False) -> None:
@@ -334,8 +334,9 @@ class RegistryFollower:
         for name, problem in problems.items():
             self._log(logging.WARNING, "%s waits for the registry. %s", name, problem)
 
-    def _log(self, level: int, message: str, *names: object) -> None:
-        logger.log(logging.DEBUG if self._is_quiet else level, message, *names)
+    def _log(self, level: int, message: str, name: str, reason: object) -> None:
+        shown = logging.DEBUG if self._is_quiet else level
+        logger.log(shown, message, name, reason, extra={"model": name})
 
 
 def open_served(

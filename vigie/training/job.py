@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from vigie import logs
 from vigie.child import Child, Parent
 from vigie.config import Settings
 from vigie.detectors.base import Epoch
@@ -102,7 +103,7 @@ class TrainingProcess:
                 reason, remedy="The previous models keep serving; send the rows again."
             )
         for name in left:
-            logger.error("%s was not trained. %s", name, reason)
+            logger.error("%s was not trained. %s", name, reason, extra={"model": name})
             yield Failed(name, reason)
 
     def serving_form(self, trained: Trained) -> Path:
@@ -168,6 +169,7 @@ class TrainingProcess:
 
 def run(parent: Parent, request: JobRequest) -> None:
     """Train the detectors of a request, and send their outcomes; runs in the subprocess."""
+    logs.name_process(job_id=request.source.name)
     recorder = Recorder(request.settings)
     is_trained = threading.Event()
 
@@ -236,6 +238,7 @@ def check(
     """
     from vigie.training.preparation import prepare
 
+    logs.name_process(job_id=request.source.name)
     with while_reading or nullcontext():
         prepared = prepare(request.source, request.settings)
     if len(prepared.table.values) < FEW_ROWS:

@@ -273,12 +273,14 @@ def train_each(
             training = Training(fitted, on_note)
             keep_record(recorder, fitted, training.note, nested=len(names) > 1)
         except VigieError as error:
-            logger.error("%s was not trained. %s", name, error)
+            logger.error("%s was not trained. %s", name, error, extra={"model": name})
             yield Failed(name, str(error))
         except Exception:
             # A library may raise anything; that must not stop the other detectors.
             incident = uuid.uuid4().hex
-            logger.exception("%s was not trained. Incident %s", name, incident)
+            logger.exception(
+                "%s was not trained. Incident %s", name, incident, extra={"model": name}
+            )
             message = f"Internal error; the data is not at fault. See the log, incident {incident}."
             yield Failed(name, message)
         else:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from vigie import samples
 from vigie.cli.doctor import examine
@@ -873,3 +878,54 @@ def test_a_promotion_elsewhere_is_followed_without_a_restart(plant, asset, healt
 
     tracking.rollback("one_class_svm")
     await_served(plant.api, plant.serving)
+
+
+# What watches the service.
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+METRIC = re.compile(r"\b((?:vigie|process)_\w+)(?:\{([^}]*)\})?")
+LABELS = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
+GROUPED = re.compile(r"\bby \(([^)]*)\)")
+BY_PROMETHEUS = {"job", "instance"}
+"""Labels of the target, which Prometheus adds."""
+
+
+def queries() -> dict[str, list[str]]:
+    """Return what the board and the alerts ask, by the file."""
+    board = json.loads((DEPLOY / "grafana/vigie.json").read_text())
+    rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text())
+    variables = [one["definition"] for one in board["templating"]["list"] if "definition" in one]
+    return {
+        "board": variables
+        + [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())],
+        "alerts": [rule["expr"] for group in rules["groups"] for rule in group["rules"]],
+    }
+
+
+def test_the_board_and_the_alerts_ask_for_metrics_and_labels_that_there_are(plant, asset, healthy):
+    answer(plant.api.post("/detect", json=reading(asset, healthy[0])))
+    text = plant.api.get(plant.api.base_url.join("/metrics")).text
+    known: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            known.setdefault(sample.name, set()).update(sample.labels)
+    for file, expressions in queries().items():
+        assert len(expressions) > 5, file
+        for expression in expressions:
+            names: set[str] = set()
+            for name, matchers in METRIC.findall(expression):
+                assert name in known, f"{file}: {expression}"
+                assert set(LABELS.findall(matchers)) <= known[name] | BY_PROMETHEUS, expression
+                names |= known[name]
+            for labels in GROUPED.findall(expression):
+                assert set(labels.split(", ")) <= names | BY_PROMETHEUS, expression
+    assert f'vigie_model_info{{model="{MODELS[0]}",stage="Production"' in text
+    assert 0 <= float(text.split("\nvigie_registry_confirmed_age_seconds ")[1].split()[0]) < 60
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_prometheus_accepts_the_alerts_and_the_example_of_its_configuration():
+    for check in ("rules alerts.yml", "config --syntax-only prometheus.yml"):
+        command = ["promtool", "check", *check.split()]
+        done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout

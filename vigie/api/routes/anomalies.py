@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from vigie import __version__
@@ -172,7 +173,11 @@ def health() -> HealthResponse:
 @router.get("/health/ready", responses=NOT_READY)
 @requires(None)
 def ready(request: Request) -> HealthResponse:
-    """Return 200 if a model serves, otherwise 503 with the remedy."""
+    """Return 200 if a model serves, otherwise 503 with the remedy; 503 too before the end."""
+    if service_of(request).is_stopping:
+        raise HTTPException(
+            HTTPStatus.SERVICE_UNAVAILABLE, "The service is stopping.", {"Retry-After": "5"}
+        )
     if not service_of(request).is_ready():
         raise service_of(request).none_serves()
     return HealthResponse(status="ready", version=__version__)
