@@ -4,7 +4,7 @@
 
     VigieError
     ├── InvalidDataError (ValueError)   the data or a parameter cannot be used
-    │   └── EnvFileError                the file of settings, .env, cannot be read
+    │   └── SettingsFileError           .env or vigie.toml cannot be read or used
     ├── NotTrainedError (ValueError)    no model can answer yet
     ├── ModelNotFoundError              the registry has no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
@@ -84,8 +84,8 @@ class InvalidDataError(VigieError, ValueError):
         self.faults = faults
 
 
-class EnvFileError(InvalidDataError):
-    """``.env`` cannot be read."""
+class SettingsFileError(InvalidDataError):
+    """``.env`` or ``vigie.toml`` cannot be read, or has a name that is no setting."""
 
 
 class NotTrainedError(VigieError, ValueError):
