@@ -60,23 +60,6 @@ such as `api_key`, should be readable by its owner alone.
 programs. It masks keys, and passwords in addresses. Processes that Vigie starts, also those of
 `vigie up`, take the same settings."""
 
-MEANINGS = {
-    "200": "the answer",
-    "401": "there is no valid API key, where one is needed",
-    "403": "the key has not the scope",
-    "408": "the request came too slowly",
-    "202": "accepted, and not done yet",
-    "204": "nothing more will come",
-    "404": "there is no such job",
-    "409": "the job has ended",
-    "413": "the body is too large",
-    "415": "the body is of no type that is taken, or compressed",
-    "422": "the data cannot be used",
-    "429": "the key is too fast, or too many trainings wait",
-    "502": "MLflow is needed and cannot be reached",
-    "503": "no model can answer yet, or API keys cannot be verified",
-}
-
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the reference pages to those in the folder."""
@@ -216,8 +199,7 @@ def responses(operation: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "| status | means | body |", "|---|---|---|")
     for status, response in sorted(operation["responses"].items()):
         [content, *_] = response.get("content", {}).values() or [{}]
-        meaning = MEANINGS.get(status, response["description"])
-        yield f"| {status} | {meaning} | {kind(content.get('schema', {}))} |"
+        yield f"| {status} | {response['description']} | {kind(content.get('schema', {}))} |"
 
 
 def fields(schema: Mapping[str, Any]) -> Iterator[str]:

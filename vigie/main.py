@@ -75,6 +75,10 @@ def create_app(
         title="Vigie",
         version=__version__,
         summary="Anomaly detection for machines and their sensors.",
+        description=document.DESCRIPTION,
+        license_info=document.LICENSE,
+        openapi_tags=document.TAGS,
+        generate_unique_id_function=document.operation_id,
         lifespan=lifespan,
         dependencies=list(dependencies),
         # The redirect's URL would be built from the Host header, which the client controls.
@@ -103,7 +107,7 @@ def create_app(
     app.add_middleware(HostCheck, host=settings.host, allowed=settings.allowed_hosts)
     problems.install(app)
     headers.install(app)
-    document.install(app, settings)
+    document.install(app, settings, service.usual_reading)
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)
