@@ -126,12 +126,19 @@ def python() -> str:
     import vigie
 
     names = [name for name in vigie.__all__ if name != "samples"]
-    kinds: dict[str, list[str]] = {"Services": [], "Readings and results": [], "Errors": []}
+    kinds: dict[str, list[str]] = {
+        "Services": [],
+        "Clients": [],
+        "Readings and results": [],
+        "Errors": [],
+    }
     for name in names:
         if name.endswith("Error"):
             kinds["Errors"].append(name)
         elif name.endswith("Service"):
             kinds["Services"].append(name)
+        elif name.endswith("Client"):
+            kinds["Clients"].append(name)
         elif name != "Settings":
             kinds["Readings and results"].append(name)
     lines = [

@@ -227,7 +227,7 @@ class Settings(BaseSettings):
     """Who needs an API key (`vigie keys create`): everybody (on), nobody (off), or, by default,
     everybody but programs of this machine that reach a service on 127.0.0.1 without a proxy."""
     api_key: SecretStr | None = None
-    """The key with which `vigie doctor` and `vigie train --server` ask the service."""
+    """The key that `vigie doctor`, `vigie train --server` and `vigie.client` send to a service."""
     rate_limit: str | None = None
     """Most requests of each key, such as 600/minute (second, minute, hour, day), for each process
     of the service; more are refused with 429. Where no key is needed, of each address."""
