@@ -13,7 +13,7 @@ TORCH_BACKEND ?= auto
 FROM := $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",\
 	$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)))
 
-.PHONY: demo run setup test test-fast check docs lock clean
+.PHONY: demo run setup test test-fast check docs openapi lock clean
 
 demo: $(READY)  ## Start everything, train, promote, and find a fault; ends by itself.
 	$(BIN)/vigie demo
@@ -43,6 +43,9 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(TOOLS)  ## Build the documentation into build/docs, to be read from disk without a network.
 	$(BIN)/python -m mkdocs build --quiet
 	@echo "Open build/docs/index.html"
+
+openapi: $(TOOLS)  ## Renew the snapshot of the OpenAPI document, once a change of it is meant.
+	$(BIN)/python tests/helpers/openapi_snapshot.py
 
 COMPILE = $(UV) pip compile pyproject.toml --extra auth --extra postgresql --extra s3 \
 	--python-version 3.11 $(FROM) --no-annotate --no-header --quiet --upgrade-package torch

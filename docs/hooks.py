@@ -26,23 +26,39 @@ GROUPS = {
     "faulty_values": "Service",
 }
 """The heading that stands before a setting."""
+SOURCES = """\
+Vigie takes each setting from the first of these that has it:
 
-MEANINGS = {
-    "200": "the answer",
-    "401": "there is no valid API key, where one is needed",
-    "403": "the key has not the scope",
-    "408": "the request came too slowly",
-    "202": "accepted, and not done yet",
-    "204": "nothing more will come",
-    "404": "there is no such job",
-    "409": "the job has ended",
-    "413": "the body is too large",
-    "415": "the body is of no type that is taken, or compressed",
-    "422": "the data cannot be used",
-    "429": "the key is too fast, or too many trainings wait",
-    "502": "MLflow is needed and cannot be reached",
-    "503": "no model can answer yet, or API keys cannot be verified",
-}
+1. an option of the command, or an argument in code;
+2. the environment variable;
+3. the variable in a file `.env` in the working directory;
+4. the configuration file: `vigie.toml` in the working directory, or the file that the variable
+   `VIGIE_CONFIG` names;
+5. the default.
+
+The configuration file is [TOML](https://toml.io), with the names below in lower case and without
+`VIGIE_`:
+
+```text
+# vigie.toml
+mlflow_tracking_uri = "http://mlflow.example:5000"
+port = 8085
+false_alarms_per_month = 1
+allowed_hosts = ["vigie.example"]
+
+[sensor_ranges]
+temperature = [-40, 150]
+rms = [0, inf]
+```
+
+A value that cannot be used stops the start with its name and the reason. A name in the
+configuration file that is no setting stops it too, with its line; a variable `VIGIE_...` that is
+none is named, and ignored. Relative paths start from the working directory. A file with secrets,
+such as `api_key`, should be readable by its owner alone.
+
+`vigie config show` prints every setting with its value and where that comes from; `--json` for
+programs. It masks keys, and passwords in addresses. Processes that Vigie starts, also those of
+`vigie up`, take the same settings."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -65,9 +81,7 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Each setting is an environment variable, or a line in a file `.env` in the working",
-        "directory. Arguments in code win over the environment, and the environment wins over",
-        "`.env`. A value that cannot be used stops the start with its name and the reason.",
+        *SOURCES.splitlines(),
     ]
     for name in Settings.model_fields:
         if name in GROUPS:
@@ -79,22 +93,18 @@ def settings() -> str:
             "",
             f"### `{Settings.variable(name)}`",
             "",
-            f"Default: {written(getattr(defaults, name))}",
+            f"Default: {default(getattr(defaults, name))}",
             "",
             docstring.value,
         ]
     return "\n".join(lines) + "\n"
 
 
-def written(value: Any) -> str:
+def default(value: Any) -> str:
     """Return a default as it is written in the environment."""
-    if value in (None, "", ()):
-        return "not set"
-    if isinstance(value, bool):
-        value = str(value).lower()
-    if isinstance(value, tuple):
-        value = ",".join(str(part) for part in value)
-    return f"`{value}`"
+    from vigie.config import written
+
+    return "not set" if value in (None, "", ()) else f"`{written(value)}`"
 
 
 def command_line() -> str:
@@ -116,12 +126,19 @@ def python() -> str:
     import vigie
 
     names = [name for name in vigie.__all__ if name != "samples"]
-    kinds: dict[str, list[str]] = {"Services": [], "Readings and results": [], "Errors": []}
+    kinds: dict[str, list[str]] = {
+        "Services": [],
+        "Clients": [],
+        "Readings and results": [],
+        "Errors": [],
+    }
     for name in names:
         if name.endswith("Error"):
             kinds["Errors"].append(name)
         elif name.endswith("Service"):
             kinds["Services"].append(name)
+        elif name.endswith("Client"):
+            kinds["Clients"].append(name)
         elif name != "Settings":
             kinds["Readings and results"].append(name)
     lines = [
@@ -189,8 +206,7 @@ def responses(operation: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "| status | means | body |", "|---|---|---|")
     for status, response in sorted(operation["responses"].items()):
         [content, *_] = response.get("content", {}).values() or [{}]
-        meaning = MEANINGS.get(status, response["description"])
-        yield f"| {status} | {meaning} | {kind(content.get('schema', {}))} |"
+        yield f"| {status} | {response['description']} | {kind(content.get('schema', {}))} |"
 
 
 def fields(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vigie import samples
+    from vigie.client import AsyncClient, Client
     from vigie.config import Settings
     from vigie.errors import (
         ConflictError,
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
         ModelNotFoundError,
         ModelRefusedError,
         NotTrainedError,
+        ServiceError,
+        ServiceUnavailableError,
         TrackingError,
         TrackingRefusedError,
         TrackingUnavailableError,
@@ -45,6 +48,8 @@ __all__ = [
     "AnomalyDetectionResult",
     "AnomalyDetectionService",
     "AssetState",
+    "AsyncClient",
+    "Client",
     "ConflictError",
     "CriticalityLevel",
     "HistoryError",
@@ -56,6 +61,8 @@ __all__ = [
     "ModelRefusedError",
     "NotTrainedError",
     "OneClassSVMService",
+    "ServiceError",
+    "ServiceUnavailableError",
     "Settings",
     "TrackingError",
     "TrackingRefusedError",
@@ -71,6 +78,8 @@ _MODULES = {
     "AnomalyDetectionResult": "vigie.models.anomaly_data",
     "AnomalyDetectionService": "vigie.services.anomaly_detection_service",
     "AssetState": "vigie.models.anomaly_data",
+    "AsyncClient": "vigie.client",
+    "Client": "vigie.client",
     "CriticalityLevel": "vigie.models.anomaly_data",
     "IsolationForestService": "vigie.services.isolation_forest_service",
     "LSTMAutoencoderService": "vigie.services.lstm_autoencoder_service",

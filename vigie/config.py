@@ -1,29 +1,46 @@
-"""Settings, read from the environment and ``.env`` by this module alone.
+"""Settings, read from the environment, ``.env`` and ``vigie.toml`` by this module alone.
 
 The three MLflow variables keep MLflow's names; all others begin with ``VIGIE_``. Arguments given
-in code take precedence over the environment, and the environment over ``.env``.
+in code take precedence over the environment, the environment over ``.env``, and that over
+``vigie.toml``, where names are in lower case without ``VIGIE_``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from math import inf
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-from vigie.errors import EnvFileError, InvalidDataError
+from vigie.errors import InvalidDataError, SettingsFileError
 from vigie.faults import told
 from vigie.keys import hidden
 from vigie.logs import LogFormat
+from vigie.settings_file import ENCODING, SettingsFile, unreadable
 
-ENV_FILE, ENV_ENCODING = ".env", "utf-8-sig"
-"""Some editors begin a file with a byte order mark; it is no part of the first name."""
+ENV_FILE = ".env"
+FILE, FILE_VARIABLE = "vigie.toml", "VIGIE_CONFIG"
+"""The configuration file in the working directory, and the variable that names another."""
+ALGORITHMS = "vigie.detectors.catalogue:algorithms"
+"""A name only, since detectors know no settings, and settings no detectors but for theirs."""
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 """Supported databases of the history."""
 SECRETS = (
@@ -44,6 +61,7 @@ Horizons = Annotated[
     tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1), NoDecode
 ]
 Range = tuple[float | None, float | None]
+Kind = Literal["argument", "environment", "env_file", "file", "default"]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
 SEE_REFERENCE = "See docs/reference/settings.md (in the documentation: Reference, Settings)."
@@ -60,6 +78,30 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ESCAPES = "in a password, write @ : / [ as %40 %3A %2F %5B"
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a setting comes from.
+
+    Attributes
+    ----------
+    kind : str
+        "argument", "environment", "env_file" (``.env``), "file" (``vigie.toml``) or "default".
+    path : Path or None
+        The file, if it is one.
+    line : int or None
+        Its line, from 1, where that is known.
+    """
+
+    kind: Kind
+    path: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.path is None:
+            return self.kind
+        return f"{self.path}, line {self.line}" if self.line else str(self.path)
+
+
 class Settings(BaseSettings):
     """All settings, with their defaults and units.
 
@@ -67,14 +109,14 @@ class Settings(BaseSettings):
     ------
     InvalidDataError
         If a value cannot be used; ``faults`` has each variable that is at fault.
-    EnvFileError
-        If ``.env`` cannot be read.
+    SettingsFileError
+        If ``.env`` or the configuration file cannot be read, or a name in the latter is no setting.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="VIGIE_",
         env_file=ENV_FILE,
-        env_file_encoding=ENV_ENCODING,
+        env_file_encoding=ENCODING,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -185,7 +227,7 @@ class Settings(BaseSettings):
     """Who needs an API key (`vigie keys create`): everybody (on), nobody (off), or, by default,
     everybody but programs of this machine that reach a service on 127.0.0.1 without a proxy."""
     api_key: SecretStr | None = None
-    """The key with which `vigie doctor` and `vigie train --server` ask the service."""
+    """The key that `vigie doctor`, `vigie train --server` and `vigie.client` send to a service."""
     rate_limit: str | None = None
     """Most requests of each key, such as 600/minute (second, minute, hour, day), for each process
     of the service; more are refused with 429. Where no key is needed, of each address."""
@@ -242,16 +284,60 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise self._refused(error) from None
+            raise self._refused(error, self.origins(*values)) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(error) from error
+            raise unreadable(Path(ENV_FILE), error) from error
         for address in (self.mlflow_tracking_uri, self.history_url or ""):
             confide(address)
 
     @classmethod
-    def _refused(cls, error: ValidationError) -> InvalidDataError:
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of settings, the first of which wins."""
+        return init_settings, env_settings, dotenv_settings, _FromFile(settings_cls)
+
+    @classmethod
+    def origins(cls, *arguments: str) -> dict[str, Origin]:
+        """Return where each field comes from.
+
+        Parameters
+        ----------
+        *arguments : str
+            Fields that are given in code.
+
+        Raises
+        ------
+        SettingsFileError
+            As for the settings themselves.
+        """
+        file = settings_file()
+        in_environment, in_env_file = EnvSettingsSource(cls)(), DotEnvSettingsSource(cls)()
+        found = {}
+        for field in cls.model_fields:
+            names = {field, cls.variable(field)}
+            if names & {*arguments}:
+                found[field] = Origin("argument")
+            elif names & in_environment.keys():
+                found[field] = Origin("environment")
+            elif names & in_env_file.keys():
+                found[field] = Origin("env_file", Path(ENV_FILE).absolute())
+            elif file and field in file.values:
+                found[field] = Origin("file", file.path, file.line(field))
+            else:
+                found[field] = Origin("default")
+        return found
+
+    @classmethod
+    def _refused(cls, error: ValidationError, origins: dict[str, Origin]) -> InvalidDataError:
         messages: dict[str, dict[str, None]] = {}
         given: dict[str, Any] = {}
+        places = {cls.variable(name): origin for name, origin in origins.items() if origin.path}
         for fault in error.errors(include_url=False):
             variable = cls.variable(str(fault["loc"][0]))
             messages.setdefault(variable, {})[told(fault)] = None
@@ -261,7 +347,8 @@ class Settings(BaseSettings):
             # Of a value that may be one of several kinds, each kind has its own message.
             {
                 "field": variable,
-                "message": f"{'; or: '.join(of_it)}, but it is {_shown(given[variable])}",
+                "message": f"{'; or: '.join(of_it)}, but it is {_shown(given[variable])}"
+                + (f" ({places[variable]})" if variable in places else ""),
             }
             for variable, of_it in messages.items()
         ]
@@ -298,9 +385,7 @@ class Settings(BaseSettings):
         """Return the variables by which another process comes to these values of fields."""
         values = {field: getattr(self, field) for field in fields}
         return {
-            self.variable(name): ",".join(map(str, value))
-            if isinstance(value, tuple)
-            else str(value)
+            self.variable(name): written(value)
             for name, value in values.items()
             if value is not None
         }
@@ -447,7 +532,11 @@ class Settings(BaseSettings):
         for name, (low, high) in value.items():
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"The range of {name} must have its lower end first")
-        return value
+        # TOML has no null; an end at infinity is open too.
+        return {
+            name: (None if low == -inf else low, None if high == inf else high)
+            for name, (low, high) in value.items()
+        }
 
 
 def is_loopback_address(text: str) -> bool:
@@ -471,32 +560,73 @@ def env_file_names() -> list[str]:
 
     Raises
     ------
-    EnvFileError
+    SettingsFileError
         If it cannot be read.
     """
+    return list(_env_file())
+
+
+def settings_file() -> SettingsFile | None:
+    """Return the configuration file: that of ``VIGIE_CONFIG``, or ``vigie.toml``, if it exists.
+
+    Raises
+    ------
+    SettingsFileError
+        If it cannot be read, or a name in it is no setting.
+    """
+    named = os.environ.get(FILE_VARIABLE) or _env_file().get(FILE_VARIABLE)
+    path = Path(named or FILE)
+    if not path.exists():
+        if named:
+            raise SettingsFileError(
+                f"There is no file {path.absolute()}.",
+                field=FILE_VARIABLE,
+                remedy="Name the configuration file, or remove the variable.",
+            )
+        return None
+    file = SettingsFile(path)
+    if not file.values.keys() <= Settings.model_fields.keys():
+        file.require([field for kind in settings_kinds() for field in kind.model_fields])
+    return file
+
+
+def settings_kinds() -> list[type[Settings]]:
+    """Return ``Settings``, and the classes of detectors that have settings of their own."""
+    algorithms = resolve_name(ALGORITHMS)().values()
+    return [Settings, *(resolve_name(each.settings) for each in algorithms if each.settings)]
+
+
+class _FromFile(InitSettingsSource):
+    """The values of the configuration file that nothing before it has set, whole."""
+
+    def __init__(self, settings_cls: type[BaseSettings]):
+        file = settings_file()
+        super().__init__(settings_cls, file.values if file else {})
+
+    def __call__(self) -> dict[str, Any]:
+        kind = self.settings_cls
+        assert issubclass(kind, Settings)
+        set_before = {kind.variable(name) for name in self.current_state}
+        values = super().__call__()
+        return {name: v for name, v in values.items() if kind.variable(name) not in set_before}
+
+
+def _env_file() -> dict[str, str | None]:
     try:
-        return list(dotenv_values(ENV_FILE, encoding=ENV_ENCODING))
+        return dotenv_values(ENV_FILE, encoding=ENCODING)
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(error) from error
+        raise unreadable(Path(ENV_FILE), error) from error
 
 
-def _unreadable(error: OSError | UnicodeDecodeError) -> EnvFileError:
-    path = Path(ENV_FILE).absolute()
-    if isinstance(error, OSError):
-        return EnvFileError(
-            f"{path} cannot be read ({error.strerror}).",
-            remedy="Allow Vigie to read it, or move it away.",
-        )
-    content = path.read_bytes()
-    try:
-        content.decode(ENV_ENCODING)
-    except UnicodeDecodeError as found:
-        error = found
-    line = content.count(b"\n", 0, error.start) + 1
-    return EnvFileError(
-        f"{path} is not in UTF-8: see line {line} (byte 0x{content[error.start]:02X}).",
-        remedy="Save it as UTF-8, or write that line without accents and other special characters.",
-    )
+def written(value: Any) -> str:
+    """Return a value as it is written in the environment."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def confide(address: str) -> None:

@@ -4,7 +4,7 @@
 
     VigieError
     ├── InvalidDataError (ValueError)   the data or a parameter cannot be used
-    │   └── EnvFileError                the file of settings, .env, cannot be read
+    │   └── SettingsFileError           .env or vigie.toml cannot be read or used
     ├── NotTrainedError (ValueError)    no model can answer yet
     ├── ModelNotFoundError              the registry has no such model, version or stage
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
@@ -13,6 +13,8 @@
     ├── TooManyJobsError                the queue of trainings is full
     ├── TrainingInterruptedError        a training ended before it was complete
     ├── KeyRefusedError                 an API key is unknown, revoked or expired
+    ├── ServiceError                    a service refused or failed a request of a client
+    │   └── ServiceUnavailableError     ... because it cannot be reached
     ├── HistoryError                    the database of readings cannot be used
     ├── OutboxError                     an entry of the outbox cannot be read
     └── TrackingError                   the MLflow server failed a request
@@ -24,8 +26,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
+_WORD = re.compile(r"[A-Z][a-z]+")
 MOST_NAMED = 8
 """Names that a message lists."""
 
@@ -54,6 +58,11 @@ class VigieError(Exception):
         self.field = field
         self.remedy = remedy
         super().__init__(message)
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the end of the type of its problem documents, such as ``invalid-data``."""
+        return "-".join(_WORD.findall(cls.__name__.removesuffix("Error"))).lower()
 
     def __str__(self) -> str:
         place = f"{self.field}: " if self.field else ""
@@ -84,8 +93,8 @@ class InvalidDataError(VigieError, ValueError):
         self.faults = faults
 
 
-class EnvFileError(InvalidDataError):
-    """``.env`` cannot be read."""
+class SettingsFileError(InvalidDataError):
+    """``.env`` or ``vigie.toml`` cannot be read, or has a name that is no setting."""
 
 
 class NotTrainedError(VigieError, ValueError):
@@ -117,7 +126,23 @@ class TrainingInterruptedError(VigieError):
 
 
 class KeyRefusedError(VigieError):
-    """An API key is unknown, revoked or expired."""
+    """An API key is unknown, revoked or expired, or does not allow a request."""
+
+
+class ServiceError(VigieError):
+    """A service refused or failed a request of ``vigie.client``, and no other class says why.
+
+    Attributes
+    ----------
+    status : int or None
+        The HTTP status of its answer.
+    """
+
+    status: int | None = None
+
+
+class ServiceUnavailableError(ServiceError):
+    """The service cannot be reached, or does not answer in time."""
 
 
 class HistoryError(VigieError):

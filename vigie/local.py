@@ -164,16 +164,14 @@ def _scheme(settings: Settings) -> str:
     return "https" if settings.tls_cert else "http"
 
 
-def _client(cert: Path | None, timeout: float | httpx.Timeout) -> httpx.Client:
+def _client(cert: Path | None, timeout: float) -> httpx.Client:
     """Return a client for programs of this machine, one with this certificate among them."""
     verify = trusting(cert) if cert else True
     return httpx.Client(timeout=timeout, trust_env=False, verify=verify)
 
 
-def client_of(
-    settings: Settings, timeout: float | httpx.Timeout, address: str | None = None
-) -> httpx.Client:
-    """Return a client for a service, by default this machine's, with the settings' API key.
+def client_of(settings: Settings, timeout: float) -> httpx.Client:
+    """Return a client for the service of this machine, with the settings' API key.
 
     Raises
     ------
@@ -183,7 +181,7 @@ def client_of(
     client = _client(settings.tls_cert, timeout)
     if settings.api_key and (key := settings.api_key.get_secret_value()):
         client.headers["Authorization"] = f"Bearer {key}"
-    client.base_url = httpx.URL(address or own_url(settings))
+    client.base_url = httpx.URL(own_url(settings))
     return client
 
 

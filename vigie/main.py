@@ -76,6 +76,10 @@ def create_app(
         title="Vigie",
         version=__version__,
         summary="Anomaly detection for machines and their sensors.",
+        description=document.DESCRIPTION,
+        license_info=document.LICENSE,
+        openapi_tags=document.TAGS,
+        generate_unique_id_function=document.operation_id,
         lifespan=lifespan,
         dependencies=list(dependencies),
         # The redirect's URL would be built from the Host header, which the client controls.
@@ -105,7 +109,7 @@ def create_app(
     problems.install(app)
     headers.install(app)
     watch.install(app, app.state.requests, logs_access=settings.access_log)
-    document.install(app, settings)
+    document.install(app, settings, service.usual_reading)
     if not dependencies:
         app.router.routes.extend(anomalies.fast_routes())
     app.include_router(anomalies.router)

@@ -34,7 +34,11 @@ EXTENSIONS = {
 }
 """Of the types that a body may have; of any other file, ``OPEN``, its name or its bytes tell."""
 BY_NAME = (".csv", ".parquet", ".pq", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-EXAMPLE = "time;temperature [°C];pressure [bar]\n05.01.2026 08:00;61,5;3,02\n"
+EXAMPLE = "time;temperature [°C];pressure [bar]\n" + "".join(
+    f"05.01.2026 08:{minute:02};61,{minute * minute % 7};3,{10 + 5 * minute % 13}\n"
+    for minute in range(60)
+)
+"""Enough rows for a training."""
 OPTIONS: dict[str, str] = {
     "time": MEANINGS["time"],
     "day_first": "Whether 01/02/2024 is in February (true) or January (false).",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -39,7 +38,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.TrackingError: HTTPStatus.BAD_GATEWAY,
 }
 
-PROBLEM = "application/problem+json"
+PROBLEM, URN = "application/problem+json", "urn:problem:vigie:"
 
 REMEDY: dict[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "Send a request as RFC 9112 defines it.",
@@ -83,7 +82,7 @@ def problem(
 ) -> Response:
     """Return a problem document; ``path`` and ``facts`` that are None are left out."""
     body = {
-        "type": f"urn:problem:vigie:{kind}",
+        "type": f"{URN}{kind}",
         "title": title,
         "status": status,
         "detail": detail,
@@ -125,8 +124,7 @@ def path_of(scope: Scope) -> str:
 async def _vigie_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.VigieError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    name = type(error).__name__.removesuffix("Error")
-    words = re.findall(r"[A-Z][a-z]+", name)
+    kind_of_error = type(error).kind()
     message, remedy = error.message, error.remedy
     for kind, public_message in OUTWARD.items():
         if isinstance(error, kind):
@@ -134,8 +132,8 @@ async def _vigie_error(request: Request, error: Exception) -> Response:
             message, remedy = public_message, "Run `vigie doctor` on the service's machine."
     return problem(
         status,
-        "-".join(words).lower(),
-        " ".join(words).capitalize(),
+        kind_of_error,
+        kind_of_error.replace("-", " ").capitalize(),
         f"{error.field}: {message}" if error.field else message,
         path_of(request.scope),
         field=error.field,

@@ -13,11 +13,24 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from vigie import __version__, garbage, logs
-from vigie.cli import backtest, demo, detect, doctor, inspect, keys, models, serve, sync, train, up
+from vigie.cli import (
+    backtest,
+    config,
+    demo,
+    detect,
+    doctor,
+    inspect,
+    keys,
+    models,
+    serve,
+    sync,
+    train,
+    up,
+)
 from vigie.cli.command import Command, Group
 from vigie.cli.environment import read_settings
 from vigie.cli.terminal import Output, err, out, print_error
-from vigie.errors import EnvFileError, InvalidDataError, VigieError
+from vigie.errors import InvalidDataError, SettingsFileError, VigieError
 
 app = typer.Typer(
     cls=Group,
@@ -35,6 +48,7 @@ app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
 app.add_typer(models.models, name="models")
 app.add_typer(keys.keys, name="keys")
+app.add_typer(config.config, name="config")
 app.command(cls=Command)(doctor.doctor)
 app.command(cls=Command)(demo.demo)
 
@@ -51,7 +65,7 @@ def main() -> None:
         more = error.faults[1:] if isinstance(error, InvalidDataError) else ()
         for fault in more:
             print_error(f"{fault['field']}: {fault['message']}.")
-        sys.exit(2 if isinstance(error, EnvFileError) else 1)
+        sys.exit(2 if isinstance(error, SettingsFileError) else 1)
 
 
 def _version(requested: bool) -> None:

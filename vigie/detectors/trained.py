@@ -21,7 +21,7 @@ from vigie.detectors.base import Floats
 from vigie.detectors.calibration.explanation import Explanation, normalised, shares
 from vigie.detectors.calibration.p_values import Calibration
 from vigie.detectors.catalogue import algorithm, algorithms
-from vigie.detectors.data.context import Context
+from vigie.detectors.data.context import Context, code_of
 from vigie.detectors.data.matrices import as_matrix
 from vigie.detectors.data.operating_point import OperatingPoints
 from vigie.detectors.scoring import IN_FULL, algorithm_inputs, raw_scores, raw_scores_along
@@ -161,6 +161,26 @@ class TrainedModel:
         """The columns that say how the machine is run."""
         columns = () if self.context is None else self.context.columns
         return frozenset(self.feature_names[column] for column in columns)
+
+    @cached_property
+    def usual_reading(self) -> dict[str, float | str]:
+        """A reading as training has seen it most, by column, in a context that it has seen."""
+        row, words = np.array(self.usual), {}
+        if (context := self.context) is not None:
+            for column in context.columns:
+                if column in context.words:
+                    words[column] = context.words[column][0]
+                    row[column] = code_of(words[column])
+                else:
+                    # The median may be in a hole.
+                    seen = np.clip(row[column], *context.seen[column].T)
+                    row[column] = seen[np.abs(seen - row[column]).argmin()]
+            [readings] = context.readings(row[None])(self.usual)
+            row = np.where(np.isnan(readings), row, readings)
+        return {
+            name: words.get(column, float(f"{row[column]:.5g}"))
+            for column, name in enumerate(self.feature_names)
+        }
 
     def judged(self, rows: Floats) -> Floats:
         """Return what the model sees of rows (n, n_features): less what the context explains."""

@@ -484,6 +484,21 @@ class AnomalyDetectionService:
         is_served = name in self.served.current.for_everything.served
         return None if is_served else self._why_unserved(name)
 
+    def usual_reading(self) -> dict[str, dict[str, Any]]:
+        """Return a reading as training has seen it most, for the models that serve now.
+
+        Returns
+        -------
+        dict of str to dict
+            ``features``, and ``context`` if the models have one; empty if no model serves.
+        """
+        values: dict[str, dict[str, Any]] = {}
+        for served in self.served.current.for_everything.served.values():
+            for name, value in served.model.usual_reading.items():
+                kind = "context" if name in served.model.context_names else "features"
+                values.setdefault(kind, {}).setdefault(name, value)
+        return values
+
     def get_metrics(self) -> dict[str, list[dict[str, Any]]]:
         """Return the newest version of each model in each stage, with its run and metrics.
 

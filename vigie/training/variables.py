@@ -9,10 +9,8 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import resolve_name
 
-from vigie.config import Settings, env_file_names
-from vigie.detectors.catalogue import algorithms
+from vigie.config import FILE_VARIABLE, env_file_names, settings_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +21,9 @@ NAMED = "_VIGIE_NAMED"
 """Holds the variables that this process or its parent has named."""
 OTHERS = (
     *("VIGIE_SOURCE_USERNAME", "VIGIE_SOURCE_PASSWORD", "VIGIE_SOURCE_TOKEN"),
-    "VIGIE_DB_PASSWORD",
+    *("VIGIE_DB_PASSWORD", FILE_VARIABLE),
 )
-"""Variables with secrets, of sources and of ``compose.yaml``; none of the settings, which are
-shown."""
+"""Variables of sources, of ``compose.yaml``, and the configuration file's: none is a setting."""
 
 
 SERVICE_LINK = re.compile(
@@ -46,7 +43,7 @@ def unknown_variables(read: Collection[str] = ()) -> list[str]:
 
     Raises
     ------
-    EnvFileError
+    SettingsFileError
         If ``.env`` cannot be read.
     """
     return list(_unknown(read).values())
@@ -70,7 +67,7 @@ def name_unknown_variables(read: Collection[str] = ()) -> None:
 
 
 def _unknown(read: Collection[str]) -> dict[str, str]:
-    kinds = [Settings, *(resolve_name(a.settings) for a in algorithms().values() if a.settings)]
+    kinds = settings_kinds()
     known = {kind.variable(field) for kind in kinds for field in kind.model_fields} | {*OTHERS}
     ends = [name.removeprefix(PREFIX) for name in known if name.startswith(PREFIX)]
     # Settings are read by the names of their fields too, whatever the case.

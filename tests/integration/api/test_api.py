@@ -184,6 +184,13 @@ def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_pa
         assert said(0.2, "flour", 34.0)["is_anomaly"]
         assert said(0.8, "sugar", 6.0)["is_anomaly"]
         between, salt = said(0.5, "flour", 15.0), said(0.2, "salt", 6.0)
+        assert the_examples_of_readings_are_usual(api) == {"power", "flow", "heat"}
+
+        content = api.get(api.base_url.join("/openapi.json")).json()["paths"]
+        file = content["/api/v1/anomalies/train"]["post"]["requestBody"]["content"]["text/csv"]
+        csv = {"content": file["example"], "headers": {"Content-Type": "text/csv"}}
+        answer(api.post("/train?wait=true&model=isolation_forest", **csv))
+        assert the_examples_of_readings_are_usual(api) == {"temperature [°C]", "pressure [bar]"}
     for verdict in (between, salt):
         assert verdict["asset"]["state"] == "unknown_operating_point"
         assert verdict["final_score"] is None
@@ -192,6 +199,24 @@ def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_pa
     assert [round(end, 1) for ends in unseen["seen"] for end in ends] == [0.2, 0.2, 0.8, 0.8]
     [unseen] = salt["asset"]["unseen"]
     assert unseen == {"name": "product", "value": "salt", "seen": ["flour", "sugar"]}
+
+
+def the_examples_of_readings_are_usual(api: httpx.Client) -> set[str]:
+    """Send the examples of readings as they stand in the document, and return their sensors."""
+    document = answer(api.get(api.base_url.join("/openapi.json")))
+    sensors = set()
+    for path in ("/detect", "/detect/batch"):
+        operation = document["paths"][f"/api/v1/anomalies{path}"]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        results = answer(api.post(path, json=example))
+        for one in results if path == "/detect/batch" else [results]:
+            assert one["final_score"] is not None
+            assert not one["is_anomaly"]
+        for one in example if path == "/detect/batch" else [example]:
+            sensors |= one["features"].keys()
+    [schema] = document["components"]["schemas"]["AnomalyDetectionRequest"]["examples"]
+    assert schema["features"].keys() == sensors
+    return sensors
 
 
 @pytest.mark.parametrize(
@@ -417,25 +442,13 @@ def paste_examples(api: httpx.Client) -> list[tuple[str, httpx.Response]]:
     """Send every example of the OpenAPI document, in its order, and return the answers."""
     document = answer(api.get(api.base_url.join("/openapi.json")))
 
-    def examples(schema: dict[str, Any]) -> list[Any]:
-        if reference := schema.get("$ref"):
-            schema = document["components"]["schemas"][reference.rpartition("/")[2]]
-        if "anyOf" in schema:
-            # The other one asks for readings that the service has not seen yet.
-            return examples(schema["anyOf"][0])
-        if schema.get("type") == "array":
-            return [[example] for example in examples(schema["items"])]
-        found: list[Any] = schema["examples"]
-        return found
-
     answers, job_id = [], ""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {})
             sent: list[dict[str, Any]] = [{}]
             if "application/json" in content:
-                bodies = examples(content["application/json"]["schema"])
-                sent = [{"json": body} for body in bodies]
+                sent = [{"json": content["application/json"]["example"]}]
             elif "text/csv" in content:
                 header = {"Content-Type": "text/csv"}
                 sent = [{"content": content["text/csv"]["example"], "headers": header}]

@@ -57,7 +57,12 @@ INVALID: dict[int | str, dict[str, Any]] = {
 }
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Problem}}
 NO_REGISTRY: dict[int | str, dict[str, Any]] = {502: {"model": Problem}}
-BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
+AWAITED: dict[int | str, dict[str, Any]] = {
+    200: {"model": TrainResponse, "description": "The outcome, with `wait=true`"}
+}
+CANCELLED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "The job was cancelled while its end was awaited"}
+}
 FULL: dict[int | str, dict[str, Any]] = {429: {"model": Problem}}
 
 JSON_TRAINING = request_body(TrainRequest | HistoryTrainRequest)
@@ -72,7 +77,11 @@ HOW_TO_SEND = (
     "/train",
     status_code=HTTPStatus.ACCEPTED,
     response_model=JobResponse,
-    responses={200: {"model": TrainResponse}} | INVALID | BUSY | FULL | NOT_READY,
+    responses={200: {"model": TrainResponse, "description": "The outcome, with `wait=true`"}}
+    | INVALID
+    | CANCELLED
+    | FULL
+    | NOT_READY,
     openapi_extra={
         "parameters": FILE_TRAINING["parameters"],
         "requestBody": {

@@ -37,8 +37,12 @@ LAST_STATE_S = 2.0
 RETRY_MS = 2000
 """How long a browser waits before it connects again."""
 
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
-ENDED: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
+UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "There is no such job"}
+}
+ENDED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Problem, "description": "The job has ended"}
+}
 REFUSED: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
 EVENT = {
     "type": "object",
