@@ -158,6 +158,8 @@ class MovedVersion(RegisteredVersion):
     """The version whose place it took, if any."""
     problem: str | None
     """Why it does not serve, though it should."""
+    compared: str | None
+    """What its comparison with the version before says, if it was compared in Staging."""
 
 
 class MoveResponse(BaseModel):

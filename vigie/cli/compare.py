@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from vigie.cli.environment import enabled_mlflow, read_settings
+from vigie.cli.train_remote import as_of_the_command
 from vigie.errors import InvalidDataError, VigieError
-from vigie.printable import printable
+from vigie.keys import Scope
 
 if TYPE_CHECKING:
     from vigie.models.comparison import Comparison
-
-ANSWER_S = 30.0
-SET_KEY = (
-    "Set VIGIE_API_KEY to a key with the scope read: `vigie keys create NAME --scope read` makes "
-    "one on the service's machine."
-)
 
 
 def stored_comparison(name: str) -> Comparison:
@@ -70,37 +63,11 @@ def comparison_of(server: str, name: str) -> Comparison:
     VigieError
         If it refuses, or cannot be reached.
     """
-    import httpx
-    from pydantic import ValidationError
+    from vigie.client import Client
 
-    from vigie.local import client_of
-    from vigie.models.comparison import Comparison
-
-    base = server.rstrip("/").removesuffix("/api/v1")
+    settings = read_settings()
     try:
-        with client_of(read_settings(), ANSWER_S, base) as client:
-            answer = client.get(f"/api/v1/models/{quote(name, safe='')}/comparison")
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise VigieError(
-            f"The service at {printable(server)} cannot be reached: {error}.",
-            field="--server",
-            remedy="Check the address, such as http://localhost:8084, and that `vigie serve` runs.",
-        ) from error
-    try:
-        if answer.is_error:
-            raise _refused(answer.json(), answer.status_code)
-        return Comparison.model_validate_json(answer.content)
-    except (ValueError, ValidationError, LookupError, TypeError) as error:
-        if isinstance(error, VigieError):
-            raise
-        raise VigieError(
-            f"No Vigie that compares versions answers there, but status {answer.status_code}.",
-            field="--server",
-            remedy="Check the address and the path.",
-        ) from error
-
-
-def _refused(problem: dict[str, Any], status: int) -> VigieError:
-    needs_key = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-    remedy = SET_KEY if needs_key else problem.get("remedy")
-    return VigieError(printable(str(problem["detail"])), remedy=remedy and printable(str(remedy)))
+        with Client(server, verify=settings.tls_cert or True) as client:
+            return client.comparison(name)
+    except VigieError as error:
+        raise as_of_the_command(error, Scope.READ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from vigie.cli.command import Command, Group
 from vigie.cli.environment import enabled_mlflow
 from vigie.cli.replaced import ServingHere, sensors_of, serving_versions, warn_of_other_sensors
 from vigie.cli.terminal import new_sheet, out, print_warning
-from vigie.errors import ConflictError, InvalidDataError, ModelNotFoundError
+from vigie.errors import ConflictError, InvalidDataError, ModelNotFoundError, VigieError
 from vigie.printable import printable
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def promote(
     tracking = enabled_mlflow()
     before = serving_versions(tracking, [name])
     here = ServingHere(tracking)
-    moved = tracking.transition_model_stage(name, version, stage, reason=reason)
+    compared = _compared(name, version) if stage == "Production" else None
+    if compared:
+        out.print(compared, markup=False, highlight=False)
+    moved = tracking.transition_model_stage(name, version, stage, reason=reason, compared=compared)
     if moved is None:
         return
     here.refresh()
@@ -175,8 +179,21 @@ def history(
     out.print(sheet)
 
 
+def _compared(name: str, version: int) -> str | None:
+    """Return what the comparison of a version in Staging says, if there is one."""
+    from vigie.cli.compare import stored_comparison
+
+    with suppress(VigieError):
+        found = stored_comparison(name)
+        return found.summary if found.challenger.version == version else None
+    return None
+
+
 def _utc(unix_ms: int) -> datetime:
     return datetime.fromtimestamp(unix_ms / 1e3, UTC)
+
+
+@models.command(cls=Command)
 def compare(
     name: Name,
     server: Annotated[

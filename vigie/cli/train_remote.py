@@ -13,6 +13,7 @@ from vigie.cli.environment import read_settings
 from vigie.cli.options import print_notes
 from vigie.cli.terminal import new_sheet, out, print_complaint, progress_bar
 from vigie.errors import InvalidDataError, KeyRefusedError, ServiceUnavailableError, VigieError
+from vigie.keys import Scope
 from vigie.printable import printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ ANSWER_S = 300.0
 """Limit for the answer to a file."""
 CANCELLED_BY_USER = 130
 SET_KEY = (
-    "Set VIGIE_API_KEY to a key with the scope train: `vigie keys create NAME --scope train` makes "
-    "one on the service's machine."
+    "Set VIGIE_API_KEY to a key with the scope {0}: `vigie keys create NAME --scope {0}` makes one "
+    "on the service's machine."
 )
 
 
@@ -99,14 +100,14 @@ def train_remotely(
                 print_complaint("The training on the server is cancelled.")
                 raise typer.Exit(CANCELLED_BY_USER) from None
     except (KeyRefusedError, ServiceUnavailableError, InvalidDataError) as error:
-        raise _as_of_the_command(error) from error
+        raise as_of_the_command(error, Scope.TRAIN) from error
     return _print_outcome(job)
 
 
-def _as_of_the_command(error: VigieError) -> VigieError:
+def as_of_the_command(error: VigieError, scope: Scope) -> VigieError:
     """Return an error with the option that mends it."""
     if isinstance(error, KeyRefusedError):
-        error.remedy = SET_KEY
+        error.remedy = SET_KEY.format(scope)
     elif isinstance(error, ServiceUnavailableError) or error.field == "address":
         error.field = "--server"
     return error

@@ -14,7 +14,15 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from vigie.api.schemas import JobResponse, StatusResponse, VersionMetrics
+from vigie.api.schemas import (
+    JobResponse,
+    ModelSummary,
+    MovedVersion,
+    MoveResponse,
+    RegisteredVersion,
+    StatusResponse,
+    VersionMetrics,
+)
 from vigie.client import calls
 from vigie.client.answers import Events, raised_by, require_success, unreachable
 from vigie.client.base import (
@@ -31,6 +39,7 @@ from vigie.client.base import (
 from vigie.client.calls import Call, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
 from vigie.models.anomaly_data import AnomalyDetectionResult
+from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
 
 if TYPE_CHECKING:
@@ -166,6 +175,32 @@ class AsyncClient:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             await anyio.sleep(AGAIN_S)
+
+    async def list_models(self) -> list[ModelSummary]:
+        """As ``Client.list_models``."""
+        return await self._ask(calls.list_models())
+
+    async def list_versions(self, name: str, limit: int = 100) -> list[RegisteredVersion]:
+        """As ``Client.list_versions``."""
+        return await self._ask(calls.list_versions(name, limit))
+
+    async def promote(
+        self, name: str, version: int, stage: str = "Production", *, reason: str | None = None
+    ) -> MovedVersion:
+        """As ``Client.promote``."""
+        return await self._ask(calls.promote(name, version, stage, reason))
+
+    async def rollback(self, name: str, *, reason: str | None = None) -> MovedVersion:
+        """As ``Client.rollback``."""
+        return await self._ask(calls.rollback(name, reason))
+
+    async def list_moves(self, name: str, limit: int = 100) -> list[MoveResponse]:
+        """As ``Client.list_moves``."""
+        return await self._ask(calls.list_moves(name, limit))
+
+    async def comparison(self, name: str) -> Comparison:
+        """As ``Client.comparison``."""
+        return await self._ask(calls.comparison(name))
 
     async def _events(self, path: str, events: Events) -> AsyncIterator[JobResponse]:
         headers = {"Last-Event-ID": events.last} if events.last else {}

@@ -14,7 +14,20 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from vigie.api.schemas import HealthResponse, JobList, JobResponse, StatusResponse, VersionMetrics
+from vigie.api.schemas import (
+    HealthResponse,
+    JobList,
+    JobResponse,
+    ModelList,
+    ModelSummary,
+    MovedVersion,
+    MoveList,
+    MoveResponse,
+    RegisteredVersion,
+    StatusResponse,
+    VersionList,
+    VersionMetrics,
+)
 from vigie.client.tables import columns_of, is_table, readings_of
 from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import (
@@ -22,6 +35,7 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionResult,
     as_readings,
 )
+from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
 from vigie.models.training import HistoryRange
 
@@ -29,7 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JSON, FILE, EVENTS = "application/json", "application/octet-stream", "text/event-stream"
-ANOMALIES, JOBS = "/api/v1/anomalies", "/api/v1/jobs"
+ANOMALIES, JOBS, MODELS = "/api/v1/anomalies", "/api/v1/jobs", "/api/v1/models"
 FIRST_PAUSE_S = 0.5
 """Before the first repetition after a failed connection; each further pause is twice as long."""
 LONGEST_PAUSE_S = 60.0
@@ -237,6 +251,52 @@ def cancel_job(job: str | JobResponse) -> Call[JobResponse]:
 def job_events(job: str | JobResponse) -> str:
     """Return the path of the events of a job."""
     return f"{_path(job)}/events"
+
+
+def list_models() -> Call[list[ModelSummary]]:
+    """Return the request for all models."""
+    return Call("GET", MODELS, lambda content: ModelList.model_validate_json(content).models, True)
+
+
+def list_versions(name: str, limit: int) -> Call[list[RegisteredVersion]]:
+    """Return the request for the last versions of a model."""
+
+    def read(content: bytes) -> list[RegisteredVersion]:
+        return VersionList.model_validate_json(content).versions
+
+    return Call("GET", _model(name, "versions"), read, True, params={"limit": limit})
+
+
+def list_moves(name: str, limit: int) -> Call[list[MoveResponse]]:
+    """Return the request for the last moves of a model's versions."""
+
+    def read(content: bytes) -> list[MoveResponse]:
+        return MoveList.model_validate_json(content).moves
+
+    return Call("GET", _model(name, "history"), read, True, params={"limit": limit})
+
+
+def promote(name: str, version: int, stage: str, reason: str | None) -> Call[MovedVersion]:
+    """Return the request that moves a version to a stage."""
+    body = {"version": version, "stage": stage} | ({"reason": reason} if reason else {})
+    path, read = _model(name, "promote"), MovedVersion.model_validate_json
+    return Call("POST", path, read, content=json.dumps(body).encode())
+
+
+def rollback(name: str, reason: str | None) -> Call[MovedVersion]:
+    """Return the request that promotes the version that was in Production before."""
+    body = {"reason": reason} if reason else {}
+    path, read = _model(name, "rollback"), MovedVersion.model_validate_json
+    return Call("POST", path, read, content=json.dumps(body).encode())
+
+
+def comparison(name: str) -> Call[Comparison]:
+    """Return the request for the comparison of the version in Staging."""
+    return Call("GET", _model(name, "comparison"), Comparison.model_validate_json, True)
+
+
+def _model(name: str, part: str) -> str:
+    return f"{MODELS}/{quote(name, safe='')}/{part}"
 
 
 def _path(job: str | JobResponse) -> str:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from vigie.api.schemas import JobResponse, StatusResponse, VersionMetrics
+from vigie.api.schemas import (
+    JobResponse,
+    ModelSummary,
+    MovedVersion,
+    MoveResponse,
+    RegisteredVersion,
+    StatusResponse,
+    VersionMetrics,
+)
 from vigie.client import calls
 from vigie.client.answers import Events, raised_by, require_success, unreachable
 from vigie.client.base import (
@@ -29,6 +37,7 @@ from vigie.client.base import (
 from vigie.client.calls import Call, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
 from vigie.models.anomaly_data import AnomalyDetectionResult
+from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
 
 if TYPE_CHECKING:
@@ -278,6 +287,64 @@ class Client:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             clock.sleep(AGAIN_S)
+
+    def list_models(self) -> list[ModelSummary]:
+        """Return each model: which version serves, and which versions the registry has."""
+        return self._ask(calls.list_models())
+
+    def list_versions(self, name: str, limit: int = 100) -> list[RegisteredVersion]:
+        """Return the last versions of a model, the newest first, with what their runs logged.
+
+        This and the next methods raise ``ModelNotFoundError`` for a model that there is not.
+        """
+        return self._ask(calls.list_versions(name, limit))
+
+    def promote(
+        self, name: str, version: int, stage: str = "Production", *, reason: str | None = None
+    ) -> MovedVersion:
+        """Move a version to a stage; the previous one in Staging or Production is archived.
+
+        Parameters
+        ----------
+        name : str
+            The registered name, such as ``isolation_forest``.
+        version : int
+            The number of the version.
+        stage : {'Production', 'Staging', 'Archived', 'None'}, optional
+            The new stage.
+        reason : str, optional
+            Why; the history of the model has it.
+
+        Raises
+        ------
+        ConflictError
+            If another version was moved there at the same time.
+        """
+        return self._ask(calls.promote(name, version, stage, reason))
+
+    def rollback(self, name: str, *, reason: str | None = None) -> MovedVersion:
+        """Promote the version that was in Production before.
+
+        Raises
+        ------
+        ConflictError
+            If another version was promoted at the same time.
+        """
+        return self._ask(calls.rollback(name, reason))
+
+    def list_moves(self, name: str, limit: int = 100) -> list[MoveResponse]:
+        """Return when which version was moved to which stage, by whom and why, newest first."""
+        return self._ask(calls.list_moves(name, limit))
+
+    def comparison(self, name: str) -> Comparison:
+        """Return how the version in Staging judges readings beside the one that serves.
+
+        Raises
+        ------
+        ModelNotFoundError
+            If no version is in Staging.
+        """
+        return self._ask(calls.comparison(name))
 
     def _events(self, path: str, events: Events) -> Iterator[JobResponse]:
         headers = {"Last-Event-ID": events.last} if events.last else {}

@@ -111,15 +111,24 @@ class Move:
         return f"to {self.to_stage}"
 
 
-def because(by: object = None, reason: object = None) -> Why:
+def because(by: object = None, reason: object = None, compared: str | None = None) -> Why:
     """Return who moves a version, and why, as others said it.
+
+    Parameters
+    ----------
+    by, reason : str, optional
+        Who and why.
+    compared : str, optional
+        What a comparison with the version that serves says; it follows the reason.
 
     Raises
     ------
     InvalidDataError
         If that is no text, or too long.
     """
-    return Why(_checked(by, "by", LONGEST_NAME), _checked(reason, "reason", LONGEST_REASON))
+    checked = _checked(reason, "reason", LONGEST_REASON)
+    words = " ".join(filter(None, [checked, compared]))
+    return Why(_checked(by, "by", LONGEST_NAME), words[:LONGEST_REASON] or None)
 
 
 def user() -> str | None:

@@ -93,7 +93,9 @@ class AnomalyDetectionService:
             self.served,
             lambda: bool(self.mlflow_service.outbox.waiting()),
         )
-        self.versions = ModelVersions(self.mlflow_service, self.registry, self.get_model_status)
+        self.versions = ModelVersions(
+            self.mlflow_service, self.registry, self.get_model_status, self.comparison
+        )
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         server = self.mlflow_service.server
@@ -567,7 +569,14 @@ class AnomalyDetectionService:
                 self._held_back[name] = stays
                 continue
             try:
-                self.mlflow_service.transition_model_stage(name, version, "Production")
+                self.mlflow_service.transition_model_stage(
+                    name,
+                    version,
+                    "Production",
+                    reason=RULE,
+                    by="VIGIE_PROMOTION=automatic",
+                    compared=found.summary,
+                )
             except VigieError as error:
                 logger.error("Version %d of '%s' is not promoted. %s", version, name, error)
                 continue

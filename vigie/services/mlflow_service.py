@@ -214,6 +214,7 @@ class MLflowService:
         *,
         reason: str | None = None,
         by: str | None = None,
+        compared: str | None = None,
     ) -> Version | None:
         """Move a version to a stage; the previous one in Staging or Production is archived.
 
@@ -227,6 +228,8 @@ class MLflowService:
             Why, for the history of the model; at most 1000 characters.
         by : str, optional
             Who; by default the user who runs this process.
+        compared : str, optional
+            What a comparison with the version before says; it follows the reason.
 
         Returns
         -------
@@ -244,7 +247,7 @@ class MLflowService:
         """
         if not self.enabled:
             return None
-        why = history.because(by or history.user(), reason)
+        why = history.because(by or history.user(), reason, compared)
         return stages.move(self.server, model_name, version, stage, why=why)[1]
 
     def rollback(

@@ -10,6 +10,7 @@ from typing import Any
 
 from vigie.detectors.catalogue import algorithms
 from vigie.errors import ConflictError
+from vigie.models.comparison import Comparison
 from vigie.registry import history, lookup, pages, stages
 from vigie.registry.history import Move
 from vigie.registry.scopes import MARK
@@ -38,12 +39,19 @@ class ModelVersions:
         Serves what is promoted.
     status : callable
         Returns the state of each model of the catalogue, as ``/status`` has it.
+    comparison : callable
+        Returns how the version of a model in Staging compares with the one that serves, if so.
     """
 
     def __init__(
-        self, tracking: MLflowService, follower: RegistryFollower, status: Callable[[], Status]
+        self,
+        tracking: MLflowService,
+        follower: RegistryFollower,
+        status: Callable[[], Status],
+        comparison: Callable[[str], Comparison | None],
     ):
         self._tracking, self._follower, self._status = tracking, follower, status
+        self._comparison = comparison
         self._known = lookup.KnownVersions(tracking.server)
         self._asking = threading.Lock()
 
@@ -91,8 +99,9 @@ class ModelVersions:
         Returns
         -------
         dict
-            The version, with the ``previous`` one in this stage, and the ``problem`` if the model
-            does not serve as the registry says.
+            The version, with the ``previous`` one in this stage, the ``problem`` if the model does
+            not serve as the registry says, and what its comparison says (``compared``), if it has
+            been compared. The history has that behind the reason.
 
         Raises
         ------
@@ -100,8 +109,10 @@ class ModelVersions:
             If another version was moved to the stage at the same time.
         """
         self._require(name)
-        why = history.because(by, reason)
-        return self._moved(*stages.move(self._tracking.server, name, version, stage, why=why))
+        compared = self._compared(name, version) if stage == "Production" else None
+        why = history.because(by, reason, compared)
+        before, now = stages.move(self._tracking.server, name, version, stage, why=why)
+        return {**self._moved(before, now), "compared": compared}
 
     def rollback(
         self, name: str, reason: str | None = None, by: str | None = None
@@ -115,7 +126,13 @@ class ModelVersions:
         """
         self._require(name)
         why = history.because(by, reason)
-        return self._moved(*stages.rollback(self._tracking.server, name, why))
+        return {**self._moved(*stages.rollback(self._tracking.server, name, why)), "compared": None}
+
+    def _compared(self, name: str, version: int) -> str | None:
+        if name not in algorithms():
+            return None
+        found = self._comparison(name)
+        return found.summary if found is not None and found.challenger.version == version else None
 
     def _moved(self, before: Version | None, now: Version) -> dict[str, Any]:
         self._follower.refresh()
