@@ -164,8 +164,16 @@ def require_model(name: str) -> None:
     ModelNotFoundError
         With the name that is meant.
     """
-    if name not in algorithms():
-        raise unknown_model(name)
+    if name in algorithms():
+        return
+    # Nor one of a single asset.
+    near = nearest_name(name.partition(MARK)[0])
+    meant = f'Did you mean "{near}"? ' if near else ""
+    raise ModelNotFoundError(
+        f"There is no model '{name[:200]}' that serves.",
+        field="name",
+        remedy=f"{meant}Detectors: {', '.join(algorithms())}.",
+    )
 
 
 def unknown_model(name: str) -> ModelNotFoundError:

@@ -116,7 +116,7 @@ def test_versions_are_listed_promoted_and_rolled_back_and_the_history_says_by_wh
         reason = 'Nach der "Revision" 🔧\nof line 2'
         answer = await moved(client, "promote", version=2, reason=reason)
         facts = {"stage": "Production", "is_serving": True, "previous": 1, "problem": None}
-        assert answer == new | facts | {"promoted": answer["promoted"]}
+        assert answer == new | facts | {"promoted": answer["promoted"], "compared": None}
         status = (await client.get(STATUS)).json()["models"][FOREST]
         assert (status["version"], status["stage"]) == (2, "Production")
 

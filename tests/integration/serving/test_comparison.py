@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from vigie.assessment.assessment import Assessment
 from vigie.assessment.engine import advance
 from vigie.assessment.ensemble import Ensemble
 from vigie.cli import app as cli
+from vigie.client import AsyncClient, Client
 from vigie.config import Settings
+from vigie.errors import ModelNotFoundError
 from vigie.main import create_app
 from vigie.models.comparison import Comparison
 from vigie.services import anomaly_detection_service
@@ -436,15 +438,24 @@ def test_a_service_that_may_promotes_what_the_rule_lets_through(
         assert f"{stays}it calls more readings anomalies than version 1" in caplog.text
         assert f"Version 2 of '{AUTOREGRESSION}' is promoted. It was compared" in caplog.text
         assert service.comparison(AUTOREGRESSION) is None
+        move = tracking.history(AUTOREGRESSION)[0]
+        assert (move.version, move.to_stage) == (2, "Production")
+        assert move.by == "VIGIE_PROMOTION=automatic"
+        assert move.reason is not None
+        assert move.reason.startswith(f"{promotion.RULE} Version 2 calls")
         # Nobody has it promoted again.
         tracking.rollback(AUTOREGRESSION)
         service.refresh()
         service.promote_by_rule()
         assert serving(service) == [1, 1]
     finally:
-        for name in (FOREST, AUTOREGRESSION):
-            tracking.transition_model_stage(name, 1, "Production")
-            tracking.transition_model_stage(name, 2, "Staging")
+        back_to_the_beginning(tracking)
+
+
+def back_to_the_beginning(tracking: MLflowService) -> None:
+    for name in (FOREST, AUTOREGRESSION):
+        tracking.transition_model_stage(name, 1, "Production")
+        tracking.transition_model_stage(name, 2, "Staging")
 
 
 @contextmanager
@@ -493,3 +504,48 @@ def test_the_command_line_shows_what_the_database_and_a_service_have(
     assert found.summary in said
     assert all(sensor.name in said for sensor in found.sensors)
     assert "cannot be reached" in str(compare(FOREST, "--server", address).exception)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_compares_promotes_and_rolls_back_and_the_history_has_the_comparison(
+    registry: Settings,
+    new_service_on: Callable[..., AnomalyDetectionService],
+    new_port: Callable[[], int],
+    kind: type[Client] | type[AsyncClient],
+) -> None:
+    service = new_service_on(history_enabled=False)
+    sent(service, {"pump-1": samples.healthy(N_ROWS, seed=9).data})
+
+    async def life(address: str) -> None:
+        async with AsyncExitStack() as stack:
+            client = kind(address)
+            if isinstance(client, AsyncClient):
+                await stack.enter_async_context(client)
+            else:
+                stack.enter_context(client)
+
+            async def ask(method: str, *args: Any, **named: Any) -> Any:
+                bound = getattr(client, method)
+                if isinstance(client, AsyncClient):
+                    return await bound(*args, **named)
+                return await asyncio.to_thread(bound, *args, **named)
+
+            found = await ask("comparison", FOREST)
+            assert (found.champion.version, found.challenger.version) == (1, 2)
+            moved = await ask("promote", FOREST, 2, reason="Trained after the overhaul.")
+            assert (moved.version, moved.previous, moved.is_serving) == (2, 1, True)
+            assert moved.compared == found.summary
+            [model] = [model for model in await ask("list_models") if model.name == FOREST]
+            assert (model.production, model.staging, model.newest) == (2, None, 2)
+            assert (await ask("rollback", FOREST)).version == 1
+            moves = await ask("list_moves", FOREST, limit=4)
+            assert moves[2].reason == f"Trained after the overhaul. {found.summary}"
+            assert [one.version for one in await ask("list_versions", FOREST)] == [2, 1]
+            with pytest.raises(ModelNotFoundError, match="Did you mean"):
+                await ask("list_versions", "isolation_forrest")
+
+    try:
+        with over_http(service, new_port()) as address:
+            asyncio.run(life(address))
+    finally:
+        back_to_the_beginning(MLflowService(registry))
