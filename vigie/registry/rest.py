@@ -70,9 +70,9 @@ class RestRegistry:
             Run(
                 str(item["info"]["run_id"]),
                 str(item["info"]["experiment_id"]),
-                item["info"].get("run_name") or None,
-                {one["key"]: float(one["value"]) for one in item["data"].get("metrics", [])},
-                {one["key"]: str(one["value"]) for one in item["data"].get("params", [])},
+                str(item["info"].get("run_name") or "") or None,
+                {str(one["key"]): float(one["value"]) for one in item["data"].get("metrics", [])},
+                {str(one["key"]): str(one["value"]) for one in item["data"].get("params", [])},
             )
             for item in self._pages("runs", **wanted)
         ]

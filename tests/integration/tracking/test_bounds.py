@@ -188,8 +188,11 @@ def test_an_answer_of_another_form_is_an_error_of_the_server(hostile, text):
      {"info": [], "data": {}}, {"info": {}, "data": {"metrics": 1}}],
 )  # fmt: skip
 def test_a_run_of_another_form_is_an_error_of_the_server(hostile, run):
-    hostile.answer = says(json.dumps({"run": run}))
+    experiments = [{"experiment_id": "1"}]
+    hostile.answer = says(json.dumps({"run": run, "runs": [run], "experiments": experiments}))
     version = lookup.Version(NAME, 1, "None", "r", 0, None, None)
+    with pytest.raises(TrackingError):
+        lookup.runs(Server(hostile.uri), ["0" * 32])
     for ask in (lookup.run_metrics, lookup.run_params):
         with suppress(TrackingError):
             ask(Server(hostile.uri), version)
