@@ -134,7 +134,7 @@ def because(by: object = None, reason: object = None, compared: str | None = Non
 def user() -> str | None:
     """Return the name of the user who runs this process; None if the machine does not know it."""
     try:
-        return printable(getpass.getuser())[:LONGEST_NAME]
+        return getpass.getuser()[:LONGEST_NAME]
     except (OSError, KeyError, ImportError):
         return None
 
@@ -197,7 +197,7 @@ def tags(version: Version, now_ms: int, stage: str, why: Why) -> dict[str, str]:
             "from": version.stage,
             "to": stage,
             "action": why.action or ACTIONS.get(stage, Action.PROMOTE),
-            "by": why.by and why.by[:LONGEST_NAME],
+            "by": why.by and printable(why.by)[:LONGEST_NAME],
             "reason": why.reason,
         }
     )
@@ -301,9 +301,14 @@ def _parsed(version: Version, tag: str, text: str) -> Move | None:
         came,
         went,
         Action(action),
-        by[:LONGEST_NAME] if by else None,
-        reason[:LONGEST_REASON] if reason else None,
+        _unicode(by or "")[:LONGEST_NAME] or None,
+        _unicode(reason or "")[:LONGEST_REASON] or None,
     )
+
+
+def _unicode(text: str) -> str:
+    """Return a text without lone surrogates, which JSON may hold, and no answer can."""
+    return text.encode(errors="replace").decode()
 
 
 def _text(fields: Mapping[str, Any]) -> str:

@@ -143,6 +143,14 @@ def test_a_tag_that_users_have_broken_tells_nothing(tag, text):
     assert told(moved(broken, 102, "Production"))[1:] == told(one)
 
 
+def test_what_no_answer_can_hold_is_not_told():
+    text = r'{"to": "Staging", "action": "promote", "by": "\ud800", "reason": "a\udfffb"}'
+    [move] = history.of([replace(NEW, stage="Staging", history=((f"{HISTORY}1", text),))])
+    assert (move.by, move.reason) == ("?", "a?b")
+    [text] = history.tags(NEW, 101 * DAY_MS, "Staging", Why("\udc80")).values()
+    assert text.isascii()
+
+
 def test_the_longest_reason_fits_into_a_tag_in_any_script():
     for reason in ('"\\\n\t' * 250, "語" * LONGEST_REASON, "😀" * LONGEST_REASON):
         why = history.because("k" * 200, reason)
