@@ -134,7 +134,7 @@ def because(by: object = None, reason: object = None, compared: str | None = Non
 def user() -> str | None:
     """Return the name of the user who runs this process; None if the machine does not know it."""
     try:
-        return getpass.getuser()[:LONGEST_NAME]
+        return printable(getpass.getuser())[:LONGEST_NAME]
     except (OSError, KeyError, ImportError):
         return None
 
