@@ -126,25 +126,18 @@ def python() -> str:
     import vigie
 
     names = [name for name in vigie.__all__ if name != "samples"]
-    kinds: dict[str, list[str]] = {
-        "Services": [],
-        "Clients": [],
-        "Readings and results": [],
-        "Errors": [],
-    }
+    kinds: dict[str, list[str]] = {"Services": [], "Readings and results": [], "Errors": []}
     for name in names:
         if name.endswith("Error"):
             kinds["Errors"].append(name)
         elif name.endswith("Service"):
             kinds["Services"].append(name)
-        elif name.endswith("Client"):
-            kinds["Clients"].append(name)
         elif name != "Settings":
             kinds["Readings and results"].append(name)
     lines = [
         "# Python",
         "",
-        "All names of this page are imported from `vigie`:",
+        "Unless it says otherwise, names of this page are imported from `vigie`:",
         "",
         "```text",
         "from vigie import IsolationForestService, MLflowService",
@@ -157,6 +150,9 @@ def python() -> str:
         for name in members:
             module = getattr(vigie, name).__module__
             lines += ["", f"::: {module}.{name}", "    options:", "      heading_level: 3"]
+    lines += ["", "## Clients of a service", "", "These are imported from `vigie.client`."]
+    for module, name in (("synchronous", "Client"), ("asynchronous", "AsyncClient")):
+        lines += ["", f"::: vigie.client.{module}.{name}", "    options:", "      heading_level: 3"]
     return "\n".join([*lines, "", "## Sample recordings", "", "::: vigie.samples", ""])
 
 

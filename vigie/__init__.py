@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vigie import samples
-    from vigie.client import AsyncClient, Client
     from vigie.config import Settings
     from vigie.errors import (
         ConflictError,
@@ -48,8 +47,6 @@ __all__ = [
     "AnomalyDetectionResult",
     "AnomalyDetectionService",
     "AssetState",
-    "AsyncClient",
-    "Client",
     "ConflictError",
     "CriticalityLevel",
     "HistoryError",
@@ -78,8 +75,6 @@ _MODULES = {
     "AnomalyDetectionResult": "vigie.models.anomaly_data",
     "AnomalyDetectionService": "vigie.services.anomaly_detection_service",
     "AssetState": "vigie.models.anomaly_data",
-    "AsyncClient": "vigie.client",
-    "Client": "vigie.client",
     "CriticalityLevel": "vigie.models.anomaly_data",
     "IsolationForestService": "vigie.services.isolation_forest_service",
     "LSTMAutoencoderService": "vigie.services.lstm_autoencoder_service",
