@@ -15,6 +15,7 @@ from vigie.api.bodies import JSON
 from vigie.api.problems import PROBLEM
 from vigie.config import Settings
 from vigie.models.anomaly_data import AnomalyDetectionRequest
+from vigie.models.columns import ReadingColumns
 from vigie.models.training import TrainRequest
 
 SCHEMES = {
@@ -167,16 +168,23 @@ def _add_examples(document: dict[str, Any], reading: Reading) -> None:
     schemas = document["components"]["schemas"]
     example = {**_example_of(AnomalyDetectionRequest), **reading}
     schemas[AnomalyDetectionRequest.__name__]["examples"] = [example]
-    later = {**example, "timestamp": example["timestamp"].replace(":00:00Z", ":01:00Z")}
-    examples = {
-        "detect": example,
-        "detect_batch": [example, later],
-        "train": _example_of(TrainRequest),
+    columns = _example_of(ReadingColumns)
+    times = columns["timestamps"]
+    for kind, values in reading.items():
+        columns = {**columns, kind: {name: [v] * len(times) for name, v in values.items()}}
+    schemas[ReadingColumns.__name__]["examples"] = [columns]
+    rows = [{**example, "timestamp": time} for time in times]
+    examples: dict[str, dict[str, Any]] = {
+        "detect": {"reading": example},
+        "detect_batch": {"list": rows, "columns": columns},
+        "train": {"rows": _example_of(TrainRequest)},
     }
     for operations in document["paths"].values():
         for operation in operations.values():
             if (name := operation["operationId"]) in examples:
-                operation["requestBody"]["content"][JSON]["example"] = examples[name]
+                operation["requestBody"]["content"][JSON]["examples"] = {
+                    form: {"value": value} for form, value in examples[name].items()
+                }
 
 
 def _example_of(model: Any) -> dict[str, Any]:

@@ -153,6 +153,73 @@ def test_readings_sent_at_once_without_a_history_are_each_answered_for_themselve
             assert answer(response)["final_score"] == answer(alone)["final_score"]
 
 
+def columns_of(readings: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return readings of one asset as columns."""
+    return {
+        "asset_id": readings[0]["asset_id"],
+        "timestamps": [one["timestamp"] for one in readings],
+        "features": {n: [one["features"][n] for one in readings] for n in samples.FEATURE_NAMES},
+    } | more
+
+
+def test_columns_are_judged_as_the_same_readings_one_by_one(forgetful, fault):
+    rows = recording("pump", fault.data[250:350])
+    one_by_one = answer(forgetful.post("/detect/batch", json=rows))
+    columns = answer(forgetful.post("/detect/batch", json=columns_of(rows)))
+
+    assert columns["asset_id"] == "pump"
+    assert len(columns["timestamps"]) == 100
+    for column, of in {
+        "timestamps": lambda one: one["timestamp"],
+        "final_score": lambda one: one["final_score"],
+        "is_anomaly": lambda one: one["is_anomaly"],
+        "criticality": lambda one: one["criticality"],
+        "state": lambda one: one["asset"]["state"],
+        "evidence": lambda one: one["asset"]["evidence"],
+    }.items():
+        assert columns[column] == [of(one) for one in one_by_one]
+    [forest] = columns["models"].values()
+    assert forest["score"] == [one["models"]["isolation_forest"]["score"] for one in one_by_one]
+    anomalies = {str(place): one for place, one in enumerate(one_by_one) if one["is_anomaly"]}
+    assert 0 < len(anomalies) < 100
+    assert columns["details"].items() >= anomalies.items()
+    # Without times, the readings come now.
+    untimed = columns_of(rows, features={n: [True] for n in samples.FEATURE_NAMES})
+    del untimed["timestamps"]
+    assert len(answer(forgetful.post("/detect/batch", json=untimed))["is_anomaly"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"timestamps": ["2026-01-05T08:00:00Z"]}, "features", "vibration_rms has 3 values"),
+        ({"timestamps": [1, 2, 3]}, "timestamps[0]", "unit of a number"),
+        ({"features": {"vibration_rms": 0.4}}, "features.vibration_rms", "array"),
+        ({"features": {"vibration_rms": [0.4, "x", 0.4]}}, "features.vibration_rms[1]", "number"),
+        ({"features": {"vibration_rms": [0.4, None, 0.4]}}, "features", "missing"),
+        ({"features": {"a": [1.0] * 3, "b": [1.0]}}, "features", "b has 1 values"),
+        ({"context": {"load": [1.0]}}, "context", "load has 1 values"),
+        ({"context": {"flow_rate": ["a", "b", "c"]}}, "context", "both as a feature"),
+        ({"timestamp": "2026-01-05T08:00:00Z"}, "timestamp", "timestamps"),
+        ({"asset_id": None}, "asset_id", "Text"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_with_the_place(
+    forgetful, healthy, change, field, said
+):
+    columns = columns_of(recording("pump", healthy[:3]), **change)
+    body = problem(forgetful.post("/detect/batch", json=columns), 422, "invalid-data")
+    assert body["field"].startswith(field)
+    assert said in body["detail"] + body["remedy"]
+
+
+def test_a_missing_value_of_a_column_is_named_by_its_place(forgetful, healthy):
+    columns = columns_of(recording("pump", healthy[:3]))
+    columns["features"]["flow_rate"][1] = None
+    body = problem(forgetful.post("/detect/batch", json=columns), 422, "invalid-data")
+    assert body["field"] == "features.flow_rate[1]"
+
+
 def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_path):
     rng = np.random.default_rng(3)
     load = np.repeat(rng.choice([0.2, 0.8], 30), 20)
@@ -204,16 +271,22 @@ def test_sensors_are_judged_given_a_context_of_numbers_and_words(running, tmp_pa
 def the_examples_of_readings_are_usual(api: httpx.Client) -> set[str]:
     """Send the examples of readings as they stand in the document, and return their sensors."""
     document = answer(api.get(api.base_url.join("/openapi.json")))
-    sensors = set()
-    for path in ("/detect", "/detect/batch"):
+
+    def examples(path: str) -> dict[str, Any]:
         operation = document["paths"][f"/api/v1/anomalies{path}"]["post"]
-        example = operation["requestBody"]["content"]["application/json"]["example"]
-        results = answer(api.post(path, json=example))
-        for one in results if path == "/detect/batch" else [results]:
-            assert one["final_score"] is not None
-            assert not one["is_anomaly"]
-        for one in example if path == "/detect/batch" else [example]:
-            sensors |= one["features"].keys()
+        given = operation["requestBody"]["content"]["application/json"]["examples"]
+        return {form: example["value"] for form, example in given.items()}
+
+    one, batch = examples("/detect")["reading"], examples("/detect/batch")
+    for verdict in (
+        answer(api.post("/detect", json=one)),
+        *answer(api.post("/detect/batch", json=batch["list"])),
+    ):
+        assert verdict["final_score"] is not None
+        assert not verdict["is_anomaly"]
+    assert answer(api.post("/detect/batch", json=batch["columns"]))["is_anomaly"] == [False, False]
+    sensors = {*one["features"]}
+    assert sensors == batch["columns"]["features"].keys() == batch["list"][1]["features"].keys()
     [schema] = document["components"]["schemas"]["AnomalyDetectionRequest"]["examples"]
     assert schema["features"].keys() == sensors
     return sensors
@@ -448,7 +521,8 @@ def paste_examples(api: httpx.Client) -> list[tuple[str, httpx.Response]]:
             content = operation.get("requestBody", {}).get("content", {})
             sent: list[dict[str, Any]] = [{}]
             if "application/json" in content:
-                sent = [{"json": content["application/json"]["example"]}]
+                examples = content["application/json"]["examples"].values()
+                sent = [{"json": example["value"]} for example in examples]
             elif "text/csv" in content:
                 header = {"Content-Type": "text/csv"}
                 sent = [{"content": content["text/csv"]["example"], "headers": header}]

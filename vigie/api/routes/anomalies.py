@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import asdict
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -33,6 +35,7 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
 )
+from vigie.models.columns import ReadingColumns, ResultColumns, in_columns
 from vigie.models.training import HistoryTrainRequest, TrainRequest
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.training_jobs import none_trained
@@ -51,6 +54,11 @@ Readings = Annotated[
 ]
 READING = Exchange(AnomalyDetectionRequest, AnomalyDetectionResult)
 BATCH = Exchange(Readings, list[AnomalyDetectionResult])
+COLUMNS = Exchange(ReadingColumns, ResultColumns)
+EITHER: dict[str, Any] = {
+    "response_model": list[AnomalyDetectionResult] | ResultColumns,
+    "openapi_extra": request_body(Readings | ReadingColumns),
+}
 
 INVALID: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (408, 413, 415, 422)
@@ -64,6 +72,9 @@ CANCELLED: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "The job was cancelled while its end was awaited"}
 }
 FULL: dict[int | str, dict[str, Any]] = {429: {"model": Problem}}
+
+WHITESPACE = 64
+"""Bytes of a body in which its first character is sought."""
 
 JSON_TRAINING = request_body(TrainRequest | HistoryTrainRequest)
 FILE_TRAINING = described(PARAMETERS)
@@ -137,11 +148,25 @@ async def detect(request: Request) -> Response:
     return await READING(request, service_of(request).detect_anomaly)
 
 
-@router.post("/detect/batch", responses=INVALID | NOT_READY, **BATCH.described)
+@router.post("/detect/batch", responses=INVALID | NOT_READY, **EITHER)
 @requires(Scope.DETECT)
 async def detect_batch(request: Request) -> Response:
-    """Assess readings, with the same results as one by one, in the same order."""
-    return await BATCH(request, service_of(request).detect_anomalies_batch)
+    """Assess readings, with the same results as one by one, in the same order.
+
+    They are a list, or the columns of one asset: an object with a list for each feature. The answer
+    has the form of the request; columns are a quarter of the size.
+    """
+    service, data = service_of(request), await json_of(request)
+    if data[:WHITESPACE].removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
+        return await COLUMNS(request, partial(_columns_of, service))
+    return await BATCH(request, service.detect_anomalies_batch)
+
+
+def _columns_of(service: AnomalyDetectionService, columns: ReadingColumns) -> ResultColumns:
+    try:
+        return ResultColumns.of(service.detect_anomalies_batch(columns.readings))
+    except InvalidDataError as error:
+        raise in_columns(error) from error
 
 
 @router.get("/status")
