@@ -36,9 +36,10 @@ from vigie.client.base import (
     pause_s,
     result_of,
 )
-from vigie.client.calls import Call, Options, Reading, Readings, T
+from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
 from vigie.models.anomaly_data import AnomalyDetectionResult
+from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
 
@@ -92,6 +93,18 @@ class AsyncClient:
     ) -> list[AnomalyDetectionResult]:
         """As ``Client.detect_batch``."""
         return await self._ask(calls.detect_batch(readings, asset_id, sensor_id, time, context))
+
+    async def detect_columns(
+        self,
+        readings: Columns | pd.DataFrame,
+        *,
+        asset_id: str | None = None,
+        sensor_id: str | None = None,
+        time: str | None = None,
+        context: Sequence[str] = (),
+    ) -> ResultColumns:
+        """As ``Client.detect_columns``."""
+        return await self._ask(calls.detect_columns(readings, asset_id, sensor_id, time, context))
 
     async def train(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from vigie.api.schemas import (
     HealthResponse,
@@ -28,14 +28,16 @@ from vigie.api.schemas import (
     VersionList,
     VersionMetrics,
 )
-from vigie.client.tables import columns_of, is_table, readings_of
+from vigie.client.tables import columns_of, is_table, reading_columns, readings_of
 from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
     as_readings,
 )
+from vigie.models.columns import ReadingColumns, ResultColumns
 from vigie.models.comparison import Comparison
+from vigie.models.from_json import refused
 from vigie.models.jobs import JobState
 from vigie.models.training import HistoryRange
 
@@ -53,6 +55,7 @@ LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 
 Reading = AnomalyDetectionRequest | Mapping[str, Any]
 Readings = Iterable[Reading]
+Columns = ReadingColumns | Mapping[str, Any]
 Options = Mapping[str, str | bool | Sequence[str]]
 T = TypeVar("T")
 
@@ -127,6 +130,7 @@ _RESULTS: Callable[[bytes], list[AnomalyDetectionResult]] = _reader(list[Anomaly
 _METRICS: Callable[[bytes], dict[str, list[VersionMetrics]]] = _reader(
     dict[str, list[VersionMetrics]]
 )
+_COLUMNS = TypeAdapter(ReadingColumns)
 _BODY = TypeAdapter(list[AnomalyDetectionRequest])
 
 
@@ -157,6 +161,28 @@ def detect_batch(
     is_repeatable = all(reading.timestamp is not None for reading in checked)
     content = _BODY.dump_json(checked, exclude_unset=True)
     return Call("POST", f"{ANOMALIES}/detect/batch", _RESULTS, is_repeatable, content=content)
+
+
+def detect_columns(
+    readings: Columns | pd.DataFrame,
+    asset_id: str | None,
+    sensor_id: str | None,
+    time: str | None,
+    context: Sequence[str],
+) -> Call[ResultColumns]:
+    """Return the request that judges the readings of an asset as columns."""
+    columns = (
+        reading_columns(readings, asset_id, sensor_id, time, context)
+        if is_table(readings)
+        else readings
+    )
+    try:
+        checked = _COLUMNS.validate_python(columns)
+    except ValidationError as error:
+        raise refused(_COLUMNS, error, columns) from None
+    content = checked.model_dump_json(exclude_unset=True).encode()
+    read, is_repeatable = ResultColumns.model_validate_json, checked.timestamps is not None
+    return Call("POST", f"{ANOMALIES}/detect/batch", read, is_repeatable, content=content)
 
 
 def train(

@@ -34,9 +34,10 @@ from vigie.client.base import (
     pause_s,
     result_of,
 )
-from vigie.client.calls import Call, Options, Reading, Readings, T
+from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
 from vigie.models.anomaly_data import AnomalyDetectionResult
+from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
 
@@ -154,6 +155,31 @@ class Client:
             If no model serves.
         """
         return self._ask(calls.detect_batch(readings, asset_id, sensor_id, time, context))
+
+    def detect_columns(
+        self,
+        readings: Columns | pd.DataFrame,
+        *,
+        asset_id: str | None = None,
+        sensor_id: str | None = None,
+        time: str | None = None,
+        context: Sequence[str] = (),
+    ) -> ResultColumns:
+        """Judge the readings of one asset as columns, in a fraction of the bytes.
+
+        Parameters
+        ----------
+        readings : ReadingColumns, mapping or DataFrame
+            At most 10,000.
+        asset_id, sensor_id, time, context
+            Of a DataFrame, as for ``detect_batch``.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model serves.
+        """
+        return self._ask(calls.detect_columns(readings, asset_id, sensor_id, time, context))
 
     def train(
         self,

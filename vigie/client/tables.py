@@ -46,26 +46,43 @@ def readings_of(
     InvalidDataError
         If there is no asset, a column does not exist, or one holds no numbers.
     """
+    columns = reading_columns(table, asset_id, sensor_id, time, context)
+    times, features, contexts = (columns.pop(n, {}) for n in ("timestamps", "features", "context"))
+    for row in range(len(table)):
+        reading = {**columns, "features": {name: values[row] for name, values in features.items()}}
+        if contexts:
+            reading["context"] = {name: values[row] for name, values in contexts.items()}
+        if times:
+            reading["timestamp"] = times[row]
+        yield reading
+
+
+def reading_columns(
+    table: pd.DataFrame,
+    asset_id: str | None,
+    sensor_id: str | None,
+    time: str | None,
+    context: Sequence[str],
+) -> dict[str, Any]:
+    """Return a table as ``ReadingColumns`` has it; see ``readings_of``."""
     if asset_id is None:
         raise InvalidDataError(
             "A table does not say of which machine it is.",
             field="asset_id",
-            remedy='Give it: detect_batch(table, asset_id="pump-7").',
+            remedy='Give it: asset_id="pump-7".',
         )
-    times, columns = _parted(table, time, context)
-    about = {"asset_id": asset_id} | ({"sensor_id": sensor_id} if sensor_id is not None else {})
-    features = [name for name in columns if name not in context]
-    values = {name: _values(table[name]) for name in columns}
-    for row, moment in enumerate(times):
-        reading: dict[str, Any] = {
-            **about,
-            "features": {str(name): values[name][row] for name in features},
-        }
-        if context:
-            reading["context"] = {name: values[name][row] for name in context}
-        if moment is not None:
-            reading["timestamp"] = moment
-        yield reading
+    times, names = _parted(table, time, context)
+    columns: dict[str, Any] = {
+        "asset_id": asset_id,
+        "features": {str(name): _values(table[name]) for name in names if name not in context},
+    }
+    if sensor_id is not None:
+        columns["sensor_id"] = sensor_id
+    if context:
+        columns["context"] = {name: _values(table[name]) for name in context}
+    if None not in (times := list(times)):
+        columns["timestamps"] = times
+    return columns
 
 
 def columns_of(table: pd.DataFrame, context: Sequence[str]) -> dict[str, Any]:

@@ -168,6 +168,14 @@ def test_readings_are_judged_alike_in_whatever_form_they_come(
         assert [one.final_score for one in results] == [one.final_score for one in alone]
         assert results[-1].asset.evidence == alone[-1].asset.evidence
     assert batches[1][0].sensor_id == "bench"
+    columns = client.detect_columns(rows, asset_id=f"{asset}-5")
+    assert columns.timestamps == [one.timestamp for one in alone]
+    assert columns.final_score == [one.final_score for one in alone]
+    assert columns.evidence == [one.asset.evidence for one in alone]
+    with pytest.raises(InvalidDataError, match=f"{NAMES[1]} has 1 values"):
+        client.detect_columns(
+            {"asset_id": "pump", "features": {NAMES[0]: [1.0, 2.0], NAMES[1]: [1.0]}}
+        )
     # Single precision, and a missing value.
     [odd] = client.detect_batch([reading(asset, np.float32(healthy[0]), 0)])
     assert odd.final_score == pytest.approx(alone[0].final_score, abs=0.1)
@@ -182,7 +190,7 @@ def test_readings_are_judged_alike_in_whatever_form_they_come(
     [
         ([{"asset_id": "pump"}], {}, "features", "missing"),
         ([{"asset_id": "pump", "features": {"rms": 1.0}}], {}, "features", "of another machine"),
-        (table(3), {}, "asset_id", "detect_batch"),
+        (table(3), {}, "asset_id", "which machine"),
         (table(3), {"asset_id": "pump", "time": "when"}, "time", "vibration_rms"),
         (table(3).assign(product="flour"), {"asset_id": "pump"}, "product", "not numbers"),
     ],
