@@ -116,20 +116,23 @@ class DetectionCounts:
             # Others may append meanwhile.
             n = len(self._pending)
             pending, self._pending[:n] = self._pending[:n], []
-            of_versions: dict[tuple[str, int | None], list[Floats]] = {}
+            by_models: dict[int, list[Counted]] = {}
             for one in pending:
                 self.n_readings += one.n_readings
                 self.n_anomalies += one.n_anomalies
-                self.entered.update(one.entered)
-                for name, served in one.served.items():
+                if one.entered:
+                    self.entered.update(one.entered)
+                by_models.setdefault(id(one.served), []).append(one)
+            for group in by_models.values():
+                for name, served in group[0].served.items():
                     version = name, served.version
                     if version not in self.scores:
                         self.scores[version] = ScoreCounts(served.model.threshold)
-                    values = one.p_values[name]
-                    asked = values if one.rows is None else values[one.rows]
-                    of_versions.setdefault(version, []).append(asked)
-            for version, parts in of_versions.items():
-                self.scores[version].add(np.concatenate(parts))
+                    p_values = [
+                        one.p_values[name] if one.rows is None else one.p_values[name][one.rows]
+                        for one in group
+                    ]
+                    self.scores[version].add(np.concatenate(p_values))
 
     def add_replaced(self, n_replaced: int) -> None:
         """Count readings that took the place of others."""
