@@ -126,6 +126,7 @@ class _Service(Collector):
     def _of_readings(self) -> Iterator[Metric]:
         detection = self._service.detection
         counts = detection.counts
+        counts.settle()
         yield CounterMetricFamily(
             "vigie_readings_assessed", "Readings that were assessed.", counts.n_readings
         )
@@ -146,7 +147,7 @@ class _Service(Collector):
         anomalies = CounterMetricFamily(
             "vigie_anomalies", "Readings that a version calls anomalies.", labels=labels
         )
-        by_version = counts.scores()
+        by_version = dict(counts.scores)
         for name, served in self._service.served.current.for_everything.served.items():
             # A counter that begins with its first anomaly would hide that one.
             by_version.setdefault((name, served.version), ScoreCounts(served.model.threshold))

@@ -39,7 +39,7 @@ from vigie.models.anomaly_data import (
     ModelVerdict,
     UnseenValue,
 )
-from vigie.services.detection_counts import DetectionCounts
+from vigie.services.detection_counts import Counted, DetectionCounts
 from vigie.services.look_back_cache import (
     MOST_ASSETS,
     Asset,
@@ -329,17 +329,16 @@ class Detection:
 
     def _counted(self, question: _Question, answer: _Answer) -> _Answer:
         """Count an answer that is final, and return it."""
-        p_values, rows = answer.assessment.scores.p_values, answer.rows
-        is_whole = len(rows) == len(answer.assessment)
+        is_whole = len(answer.rows) == len(answer.assessment)
         self.counts.add(
-            question.answering.served,
-            {
-                name: (values if is_whole else values[rows]).tolist()
-                for name, values in p_values.items()
-            },
-            len(answer.results),
-            sum(result.is_anomaly for result in answer.results.values()),
-            answer.entered,
+            Counted(
+                question.answering.served,
+                answer.assessment.scores.p_values,
+                None if is_whole else answer.rows,
+                len(answer.results),
+                sum([result.is_anomaly for result in answer.results.values()]),
+                answer.entered,
+            )
         )
         return answer
 

@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vigie.detectors.base import Floats
 from vigie.models.anomaly_data import AssetState
 from vigie.serving.served import Served
 
 SCORE_BOUNDS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 """Upper bounds of the classes into which scores are counted, finer near 1."""
-MOST_PENDING = 1000
-"""P-values that wait until they are counted together: one by one, each would cost a reading more
-than all other counters."""
+MOST_PENDING = 256
+"""Assessments that wait until they are counted together: one by one, that would cost a reading
+several times as much."""
+
+
+class Counted(NamedTuple):
+    """An assessment of readings of an asset, as far as it is counted.
+
+    Attributes
+    ----------
+    served : mapping of str to Served
+        The models that assessed them.
+    p_values : mapping of str to ndarray of shape (n_rows,)
+        By model; NaN where it abstains.
+    rows : sequence of int or None
+        The rows that were asked for; None for all.
+    n_readings, n_anomalies : int
+        How many readings they are, and how many of them are anomalies.
+    entered : sequence of AssetState
+        The states that the asset entered with them.
+    """
+
+    served: Mapping[str, Served]
+    p_values: Mapping[str, Floats]
+    rows: Sequence[int] | None
+    n_readings: int
+    n_anomalies: int
+    entered: Sequence[AssetState]
 
 
 @dataclass
@@ -42,18 +69,9 @@ class ScoreCounts:
     )
     total: float = 0.0
     n_anomalies: int = 0
-    _pending: list[float] = field(default_factory=list)
 
-    def add(self, p_values: Sequence[float]) -> None:
+    def add(self, p_values: Floats) -> None:
         """Count scores by their p-values; NaN is that of a model that abstains."""
-        self._pending.extend(p_values)
-        if len(self._pending) > MOST_PENDING:
-            self.settle()
-
-    def settle(self) -> None:
-        """Count the scores that wait."""
-        p_values = np.array(self._pending)
-        self._pending.clear()
         scores = 1.0 - p_values[~np.isnan(p_values)]
         classes = np.searchsorted(SCORE_BOUNDS, scores)
         self.by_class += np.bincount(classes, minlength=len(self.by_class))
@@ -74,46 +92,47 @@ class DetectionCounts:
         Readings that could not be stored, and how often that began.
     entered : Counter of AssetState
         How often an asset entered a state.
+    scores : dict
+        Scores by model and version; those of a model without a version, by None.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._scores: dict[tuple[str, int | None], ScoreCounts] = {}
+        self._pending: list[Counted] = []
         self.n_readings = self.n_anomalies = self.n_replaced = 0
         self.n_unstored = self.n_outages = 0
         self.entered = Counter[AssetState]()
+        self.scores: dict[tuple[str, int | None], ScoreCounts] = {}
 
-    def add(
-        self,
-        served: Mapping[str, Served],
-        p_values: Mapping[str, Sequence[float]],
-        n_readings: int,
-        n_anomalies: int,
-        entered: Iterable[AssetState],
-    ) -> None:
-        """Count readings of an asset.
+    def add(self, counted: Counted) -> None:
+        """Count an assessment, at the latest by the next ``settle``."""
+        self._pending.append(counted)
+        if len(self._pending) > MOST_PENDING:
+            self.settle()
 
-        Parameters
-        ----------
-        served : mapping of str to Served
-            The models that assessed them.
-        p_values : mapping of str to sequence of float
-            Of each reading, by model; NaN where it abstains.
-        n_readings, n_anomalies : int
-            How many they are, and how many of them are anomalies.
-        entered : iterable of AssetState
-            The states that the asset entered with them.
-        """
+    def settle(self) -> None:
+        """Bring the attributes up to date."""
         with self._lock:
-            self.n_readings += n_readings
-            self.n_anomalies += n_anomalies
-            for state in entered:
-                self.entered[state] += 1
-            for name, one in served.items():
-                version = name, one.version
-                if (scores := self._scores.get(version)) is None:
-                    scores = self._scores[version] = ScoreCounts(one.model.threshold)
-                scores.add(p_values[name])
+            # Others may append meanwhile.
+            n = len(self._pending)
+            pending, self._pending[:n] = self._pending[:n], []
+            by_models: dict[int, list[Counted]] = {}
+            for one in pending:
+                self.n_readings += one.n_readings
+                self.n_anomalies += one.n_anomalies
+                if one.entered:
+                    self.entered.update(one.entered)
+                by_models.setdefault(id(one.served), []).append(one)
+            for group in by_models.values():
+                for name, served in group[0].served.items():
+                    version = name, served.version
+                    if version not in self.scores:
+                        self.scores[version] = ScoreCounts(served.model.threshold)
+                    p_values = [
+                        one.p_values[name] if one.rows is None else one.p_values[name][one.rows]
+                        for one in group
+                    ]
+                    self.scores[version].add(np.concatenate(p_values))
 
     def add_replaced(self, n_replaced: int) -> None:
         """Count readings that took the place of others."""
@@ -125,10 +144,3 @@ class DetectionCounts:
         with self._lock:
             self.n_unstored += n_unstored
             self.n_outages += is_outage
-
-    def scores(self) -> dict[tuple[str, int | None], ScoreCounts]:
-        """Return the scores by model and version; those of a model without a version, by None."""
-        with self._lock:
-            for scores in self._scores.values():
-                scores.settle()
-            return dict(self._scores)
