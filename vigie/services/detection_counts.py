@@ -17,9 +17,9 @@ from vigie.serving.served import Served
 
 SCORE_BOUNDS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 """Upper bounds of the classes into which scores are counted, finer near 1."""
-MOST_PENDING = 256
-"""Assessments that wait until they are counted together: one by one, that would cost a reading
-several times as much."""
+MOST_PENDING = 1000
+"""P-values that wait until they are counted together: one by one, that would cost a reading several
+times as much. Only numbers wait: arrays would keep what they are views of."""
 
 
 class Counted(NamedTuple):
@@ -69,9 +69,18 @@ class ScoreCounts:
     )
     total: float = 0.0
     n_anomalies: int = 0
+    _pending: list[float] = field(default_factory=list)
 
-    def add(self, p_values: Floats) -> None:
+    def add(self, p_values: list[float]) -> None:
         """Count scores by their p-values; NaN is that of a model that abstains."""
+        self._pending += p_values
+        if len(self._pending) > MOST_PENDING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Bring the attributes up to date."""
+        p_values = np.array(self._pending)
+        self._pending.clear()
         scores = 1.0 - p_values[~np.isnan(p_values)]
         classes = np.searchsorted(SCORE_BOUNDS, scores)
         self.by_class += np.bincount(classes, minlength=len(self.by_class))
@@ -98,41 +107,39 @@ class DetectionCounts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pending: list[Counted] = []
+        self._served: Mapping[str, Served] = {}
+        self._of_served: list[tuple[str, ScoreCounts]] = []
         self.n_readings = self.n_anomalies = self.n_replaced = 0
         self.n_unstored = self.n_outages = 0
         self.entered = Counter[AssetState]()
         self.scores: dict[tuple[str, int | None], ScoreCounts] = {}
 
     def add(self, counted: Counted) -> None:
-        """Count an assessment, at the latest by the next ``settle``."""
-        self._pending.append(counted)
-        if len(self._pending) > MOST_PENDING:
-            self.settle()
+        """Count an assessment; its scores at the latest by the next ``settle``."""
+        served, p_values, rows, n_readings, n_anomalies, entered = counted
+        with self._lock:
+            self.n_readings += n_readings
+            self.n_anomalies += n_anomalies
+            if entered:
+                self.entered.update(entered)
+            if served is not self._served:
+                self._served, self._of_served = (
+                    served,
+                    [(name, self._scores_of(name, one)) for name, one in served.items()],
+                )
+            for name, scores in self._of_served:
+                values = p_values[name]
+                scores.add((values if rows is None else values[rows]).tolist())
 
     def settle(self) -> None:
         """Bring the attributes up to date."""
         with self._lock:
-            # Others may append meanwhile.
-            n = len(self._pending)
-            pending, self._pending[:n] = self._pending[:n], []
-            by_models: dict[int, list[Counted]] = {}
-            for one in pending:
-                self.n_readings += one.n_readings
-                self.n_anomalies += one.n_anomalies
-                if one.entered:
-                    self.entered.update(one.entered)
-                by_models.setdefault(id(one.served), []).append(one)
-            for group in by_models.values():
-                for name, served in group[0].served.items():
-                    version = name, served.version
-                    if version not in self.scores:
-                        self.scores[version] = ScoreCounts(served.model.threshold)
-                    p_values = [
-                        one.p_values[name] if one.rows is None else one.p_values[name][one.rows]
-                        for one in group
-                    ]
-                    self.scores[version].add(np.concatenate(p_values))
+            for scores in self.scores.values():
+                scores.settle()
+
+    def _scores_of(self, name: str, served: Served) -> ScoreCounts:
+        version = name, served.version
+        return self.scores.setdefault(version, ScoreCounts(served.model.threshold))
 
     def add_replaced(self, n_replaced: int) -> None:
         """Count readings that took the place of others."""
