@@ -30,7 +30,7 @@ _scrapes = ThreadPoolExecutor(1, thread_name_prefix="metrics")
     },
 )
 @requires(Scope.READ)
-async def metrics(request: Request) -> Response:
+async def prometheus_metrics(request: Request) -> Response:
     """Return the metrics of this process, for Prometheus."""
     content, media_type = await asyncio.get_running_loop().run_in_executor(
         _scrapes, _text, request.app.state, request.headers.get("accept", "")
