@@ -35,6 +35,8 @@ TAGS = [
         "description": "Look at files, train, judge readings, and ask how the service is.",
     },
     {"name": "jobs", "description": "Trainings that wait, run or have ended."},
+    {"name": "models", "description": "List, compare, promote and roll back versions."},
+    {"name": "operations", "description": "Watch the service."},
 ]
 MEANINGS = {
     "200": "The answer",
