@@ -28,7 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, islice
@@ -42,11 +42,11 @@ from servers import free_port
 from sqlalchemy import create_engine, text
 
 from vigie import samples
+from vigie.client import Client
 from vigie.config import Settings
-from vigie.errors import VigieError
+from vigie.errors import ServiceUnavailableError, VigieError
 from vigie.local import Program, await_health, mlflow_server, running
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.services.mlflow_service import MLflowService
 
 N_ASSETS, N_CLIENTS = 500, 8
 PERIOD_S = 10.0
@@ -152,7 +152,6 @@ def _soak(folder: Path, history: str, seconds: float) -> None:
     common = Settings(mlflow_tracking_uri=uri, history_url=history, registry_poll_s=POLL_S)
     registry = Registry(common.model_copy(update={"state_dir": folder / "mlflow"}), production)
     registry.start()
-    tracking = MLflowService(common.model_copy(update={"state_dir": folder / "promotions"}))
     _train_first(common.model_copy(update={"state_dir": folder / "first"}))
     production.moves.append((0.0, time.time(), 1))
     replicas = [
@@ -165,7 +164,7 @@ def _soak(folder: Path, history: str, seconds: float) -> None:
     jobs: Counter[str] = Counter()
     workers: list[Callable[[], None]] = [
         lambda: _every(KILL_EVERY_S, ended, lambda: _kill_and_start(replicas[1])),
-        lambda: _train_and_promote(ended, replicas, tracking, production, jobs),
+        lambda: _train_and_promote(ended, replicas, production, jobs),
         lambda: _take_away_twice(ended, seconds, registry),
         lambda: _every(10.0, ended, lambda: memory.append(replicas[0].memory_mb)),
         *(_client(number, ended, replicas, production, counts) for number in range(N_CLIENTS)),
@@ -246,7 +245,6 @@ def _take_away_twice(ended: threading.Event, seconds: float, registry: Registry)
 def _train_and_promote(
     ended: threading.Event,
     replicas: Sequence[Replica],
-    tracking: MLflowService,
     production: Production,
     jobs: Counter[str],
 ) -> None:
@@ -254,45 +252,30 @@ def _train_and_promote(
     for number in count(1):
         if ended.wait(TRAIN_EVERY_S):
             return
-        bench = samples.healthy(2000, seed=number)
-        body = {
-            "data": bench.data.tolist(),
-            "feature_names": list(bench.feature_names),
-            "model_names": [TRAINED],
-        }
-        try:
-            jobs[_trained(replicas[number % 2], body, ended)] += 1
-        except httpx.HTTPError as error:
-            jobs[f"not taken ({type(error).__name__})"] += 1
-            continue
-        try:
-            newest = max(version.version for version in tracking.list_versions(TRAINED))
-            if newest == production.moves[-1][2]:
-                continue
-            began = time.time()
-            moved = tracking.transition_model_stage(TRAINED, newest, "Production")
-        except VigieError as error:
-            jobs[f"not promoted ({type(error).__name__})"] += 1
-            continue
-        if moved is not None:
-            production.moves.append((began, time.time(), newest))
-            jobs["promoted"] += 1
-
-
-def _trained(replica: Replica, body: dict[str, Any], ended: threading.Event) -> str:
-    """Train on a replica; return the state in which the job ended."""
-    with httpx.Client(base_url=replica.url, timeout=60.0) as client:
-        answer = client.post(f"{API}/train", json=body)
-        if answer.status_code != 202:
-            return f"status {answer.status_code}"
-        job = answer.json()
-        while job["state"] in ("queued", "running") and not ended.wait(1.0):
-            # Its replica may be killed meanwhile; another one, or it again, knows the job.
+        replica, bench = replicas[number % 2], samples.healthy(2000, seed=number)
+        with Client(replica.url) as client:
             try:
-                job = client.get(answer.headers["location"]).json()
-            except httpx.TransportError:
+                job = client.train(
+                    bench.data,
+                    feature_names=bench.feature_names,
+                    model_names=[TRAINED],
+                    wait=False,
+                )
+                while not job.state.has_ended and not ended.wait(1.0):
+                    # Its replica may be killed meanwhile; it knows the job when it is back.
+                    with suppress(ServiceUnavailableError):
+                        job = client.get_job(job)
+                jobs[job.state] += 1
+                newest = client.list_versions(TRAINED, limit=1)[0].version
+                if newest == production.moves[-1][2]:
+                    continue
+                began = time.time()
+                client.promote(TRAINED, newest, reason=f"Training {number} of the soak.")
+            except VigieError as error:
+                jobs[f"not promoted ({type(error).__name__})"] += 1
                 continue
-        return str(job["state"])
+        production.moves.append((began, time.time(), newest))
+        jobs["promoted"] += 1
 
 
 def _client(
@@ -384,7 +367,7 @@ def _lost(history: str, counts: Counts) -> int:
     engine = create_engine(history)
     with engine.connect() as connection:
         query = text("SELECT asset_id, count(*) FROM readings GROUP BY asset_id")
-        stored = dict(connection.execute(query).tuples())
+        stored = {asset: int(n) for asset, n in connection.execute(query)}
     engine.dispose()
     return sum(max(0, n - stored.get(asset, 0)) for asset, n in counts.answered.items())
 
