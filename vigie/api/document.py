@@ -16,6 +16,7 @@ from vigie.api.problems import PROBLEM
 from vigie.config import Settings
 from vigie.models.anomaly_data import AnomalyDetectionRequest
 from vigie.models.columns import ReadingColumns
+from vigie.models.moves import Promotion, Rollback
 from vigie.models.training import TrainRequest
 
 SCHEMES = {
@@ -166,7 +167,7 @@ def _add_scopes(app: FastAPI, paths: dict[str, Any], *, is_optional: bool) -> No
 
 
 def _add_examples(document: dict[str, Any], reading: Reading) -> None:
-    """Give each body of readings or rows an example that can be sent as it stands."""
+    """Give each body an example that can be sent as it stands."""
     schemas = document["components"]["schemas"]
     example = {**_example_of(AnomalyDetectionRequest), **reading}
     schemas[AnomalyDetectionRequest.__name__]["examples"] = [example]
@@ -180,6 +181,8 @@ def _add_examples(document: dict[str, Any], reading: Reading) -> None:
         "detect": {"reading": example},
         "detect_batch": {"list": rows, "columns": columns},
         "train": {"rows": _example_of(TrainRequest)},
+        "promote": {"version": _example_of(Promotion)},
+        "rollback": {"reason": _example_of(Rollback)},
     }
     for operations in document["paths"].values():
         for operation in operations.values():

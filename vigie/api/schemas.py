@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from vigie.models.jobs import Job, ModelTraining
-from vigie.registry.history import Action
+from vigie.models.moves import Action
 
 
 class TrainResponse(BaseModel):

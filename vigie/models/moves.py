@@ -1,12 +1,29 @@
-"""Requests to move versions between stages, as data."""
+"""Moves of versions between stages, and requests for them, as data."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
 Reason = Annotated[str, Field(max_length=1000)]
+
+
+class Action(StrEnum):
+    """What moved a version."""
+
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    TRAINING = "training"
+    """It was trained for this stage."""
+    REPLACED = "replaced"
+    """Another version took its place."""
+    ARCHIVE = "archive"
+    RESET = "reset"
+    """It was moved out of all stages."""
+    UNRECORDED = "unrecorded"
+    """Another tool, or a version of Vigie that kept no history."""
 
 
 class Rollback(BaseModel):
@@ -30,7 +47,7 @@ class Promotion(Rollback):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"version": 3, "reason": "Trained after the overhaul."}]},
+        json_schema_extra={"examples": [{"version": 1, "reason": "Trained after the overhaul."}]},
     )
 
     version: Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]

@@ -15,10 +15,10 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from vigie.errors import InvalidDataError
+from vigie.models.moves import Action
 from vigie.printable import printable
 from vigie.registry.version import END_MS, HISTORY, STAGES, Version, parse_ms
 
@@ -28,22 +28,6 @@ LONGEST_REASON, LONGEST_NAME = 1000, 200
 """Characters. Escaped as JSON they stay below 5000, the longest tag of older MLflow servers."""
 CLOCKS_DIFFER_MS = 3_600_000
 """How far ahead the clock of another client may be so that a later move comes behind its moves."""
-
-
-class Action(StrEnum):
-    """What moved a version."""
-
-    PROMOTE = "promote"
-    ROLLBACK = "rollback"
-    TRAINING = "training"
-    """It was trained for this stage."""
-    REPLACED = "replaced"
-    """Another version took its place."""
-    ARCHIVE = "archive"
-    RESET = "reset"
-    """It was moved out of all stages."""
-    UNRECORDED = "unrecorded"
-    """Another tool, or a version of Vigie that kept no history."""
 
 
 ACTIONS = {"Archived": Action.ARCHIVE, "None": Action.RESET}

@@ -27,8 +27,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from vigie.errors import ConflictError, ModelNotFoundError, TrackingError
+from vigie.models.moves import Action
 from vigie.registry import history, lookup
-from vigie.registry.history import NOBODY, Action, Why
+from vigie.registry.history import NOBODY, Why
 from vigie.registry.server import Server
 from vigie.registry.version import (
     ALIASED,

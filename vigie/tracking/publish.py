@@ -26,8 +26,9 @@ from vigie.errors import (
     TrackingRefusedError,
     TrackingUnavailableError,
 )
+from vigie.models.moves import Action
 from vigie.registry import lookup, stages
-from vigie.registry.history import Action, Why
+from vigie.registry.history import Why
 from vigie.registry.server import Server
 from vigie.registry.version import ASKED, SERVING, TRAINED
 from vigie.tracking import about, artifacts, outbox

@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 
 from vigie.config import Settings
 from vigie.errors import ConflictError, ModelNotFoundError, VigieError
+from vigie.models.moves import Action
 from vigie.registry import history, lookup, stages
-from vigie.registry.history import Action, Why
+from vigie.registry.history import Why
 from vigie.registry.server import Server, server_at
 from vigie.registry.stages import MOVING
 from vigie.registry.version import HISTORY, PROMOTED, Version

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from vigie.errors import InvalidDataError
+from vigie.models.moves import Action
 from vigie.registry import history
-from vigie.registry.history import KEPT, KEPT_OF_MODEL, LONGEST_REASON, Action, Why
+from vigie.registry.history import KEPT, KEPT_OF_MODEL, LONGEST_REASON, Why
 from vigie.registry.version import HISTORY, Version
 
 DAY_MS = 86_400_000
