@@ -93,7 +93,8 @@ class Counts:
     """Readings by asset."""
     statuses: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
+    versions: list[tuple[int, float, float, str]] = field(default_factory=list)
+    """Of each answer the version, when it was asked for and came, and the replica."""
     one_ms: list[float] = field(default_factory=list)
     batch_ms: list[float] = field(default_factory=list)
 
@@ -167,7 +168,7 @@ def _soak(folder: Path, history: str, seconds: float) -> None:
         lambda: _train_and_promote(ended, replicas, production, jobs),
         lambda: _take_away_twice(ended, seconds, registry),
         lambda: _every(10.0, ended, lambda: memory.append(replicas[0].memory_mb)),
-        *(_client(number, ended, replicas, production, counts) for number in range(N_CLIENTS)),
+        *(_client(number, ended, replicas, counts) for number in range(N_CLIENTS)),
     ]
     threads = [threading.Thread(target=worker) for worker in workers]
     for thread in threads:
@@ -282,7 +283,6 @@ def _client(
     number: int,
     ended: threading.Event,
     replicas: Sequence[Replica],
-    production: Production,
     counts: Counts,
 ) -> Callable[[], None]:
     """Return what sends the readings of a part of the assets, until the end."""
@@ -307,7 +307,7 @@ def _client(
                 readings = [reading(asset, round_, now) for asset in assets]
                 requests = _requests(readings)
                 for done, (path, body) in enumerate(requests, 1):
-                    _send(clients, replicas, next(turn), path, body, production, counts, ended)
+                    _send(clients, replicas, next(turn), path, body, counts, ended)
                     if ended.wait(
                         max(0.0, began + PERIOD_S * done / len(requests) - time.monotonic())
                     ):
@@ -327,7 +327,6 @@ def _send(
     turn: int,
     path: str,
     body: Any,
-    production: Production,
     counts: Counts,
     ended: threading.Event,
 ) -> None:
@@ -353,9 +352,7 @@ def _send(
             for result in results:
                 counts.answered[result["asset_id"]] += 1
                 version = result["models"][TRAINED]["version"]
-                if not production.allows(version, sent, time.time()):
-                    at = datetime.fromtimestamp(sent, UTC).time().isoformat("seconds")
-                    counts.wrong.append(f"{at} {replica.name}: version {version}")
+                counts.versions.append((version, sent, time.time(), replica.name))
         if answer.is_success:
             return
         if ended.wait(0.1):
@@ -383,7 +380,8 @@ def _report(
     print(f"{seconds / 60:g} minutes on {figures.machine()}")
     print(f"answered: {sum(counts.answered.values())} readings of {len(counts.answered)} assets")
     print(f"lost: {n_lost}")
-    print(f"wrong version: {len(counts.wrong)} {counts.wrong[:5] or ''}")
+    wrong = [one for one in counts.versions if not production.allows(*one[:3])]
+    print(f"wrong version: {len(wrong)} {wrong[:5] or ''}")
     print(f"answers by status: {dict(counts.statuses)}")
     print(f"broken connections: {dict(counts.broken)}")
     print(f"trainings: {dict(jobs)}; versions {[version for *_, version in production.moves]}")
