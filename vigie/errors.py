@@ -30,6 +30,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"[A-Z][a-z]+")
+URN = "urn:problem:vigie:"
+"""Beginning of the type of every problem document."""
 MOST_NAMED = 8
 """Names that a message lists."""
 

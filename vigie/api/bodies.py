@@ -66,7 +66,12 @@ class Exchange(Generic[RequestT, ResponseT]):
 
     async def __call__(self, request: Request, handle: Callable[[RequestT], ResponseT]) -> Response:
         """Parse the body, handle the request in a thread, and return the response."""
-        data = await json_of(request)
+        return await self.answer(request, await json_of(request), handle)
+
+    async def answer(
+        self, request: Request, data: bytes, handle: Callable[[RequestT], ResponseT]
+    ) -> Response:
+        """Do the same with a body that has been read."""
         # What the thread logs names the request.
         within = copy_context().run
         if len(data) > LARGE:

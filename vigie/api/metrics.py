@@ -28,13 +28,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from vigie import __version__
+from vigie.api.sampled import Sampled
 from vigie.api.watch import BOUNDS_S, RequestCounts
 from vigie.assessment.status import STATES
 from vigie.detectors.catalogue import algorithms
 from vigie.models.jobs import JobState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detection_counts import SCORE_BOUNDS, ScoreCounts
-from vigie.services.sampled import Sampled
 
 PATIENCE_S = 0.5
 """How long an answer waits for the disk and the database, in seconds."""

@@ -38,7 +38,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.TrackingError: HTTPStatus.BAD_GATEWAY,
 }
 
-PROBLEM, URN = "application/problem+json", "urn:problem:vigie:"
+PROBLEM = "application/problem+json"
 
 REMEDY: dict[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "Send a request as RFC 9112 defines it.",
@@ -82,7 +82,7 @@ def problem(
 ) -> Response:
     """Return a problem document; ``path`` and ``facts`` that are None are left out."""
     body = {
-        "type": f"{URN}{kind}",
+        "type": f"{errors.URN}{kind}",
         "title": title,
         "status": status,
         "detail": detail,

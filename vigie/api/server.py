@@ -1,7 +1,6 @@
 """Run the service: uvicorn with the application and limits on its clients.
 
-A stop signal ends a process that does not answer yet at once: whoever sent it waits for nothing. A
-process that answers completes open requests first.
+A stop signal ends a process at once until it answers; then it completes open requests first.
 """
 
 from __future__ import annotations

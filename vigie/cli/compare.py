@@ -24,7 +24,7 @@ def stored_comparison(name: str) -> Comparison:
     from vigie.history.address import history_url
     from vigie.history.store import History, file_of
     from vigie.registry import lookup
-    from vigie.registry.version import choose, require_model
+    from vigie.registry.version import choose, in_stage, require_model
     from vigie.serving.challengers import nothing_to_compare
     from vigie.serving.shadow import key_of, side_of, stored
 
@@ -32,7 +32,7 @@ def stored_comparison(name: str) -> Comparison:
     tracking = enabled_mlflow()
     versions, settings = lookup.versions(tracking.server, name), tracking.settings
     champion = choose(versions, name)
-    staged = next((version for version in versions if version.stage == "Staging"), None)
+    staged = in_stage(versions, "Staging")
     if staged is None or staged.version == champion.version:
         raise nothing_to_compare(name, champion.version, None if staged is None else staged.version)
     ask = "Set it to that of the service, or ask the service: --server http://HOST:8084."

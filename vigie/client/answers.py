@@ -11,6 +11,7 @@ import httpx
 from vigie import errors
 from vigie.api.schemas import JobResponse
 from vigie.errors import (
+    URN,
     ConflictError,
     InvalidDataError,
     KeyRefusedError,
@@ -21,7 +22,6 @@ from vigie.errors import (
 )
 from vigie.models.jobs import JobState
 
-URN = "urn:problem:vigie:"
 KINDS = {
     kind.kind(): kind
     for kind in vars(errors).values()

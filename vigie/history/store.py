@@ -29,14 +29,14 @@ BOUNDS = {"connect_timeout": "3", "tcp_user_timeout": "10000"}
 may override them."""
 SPARED = 1000
 """The newest readings of an asset, which are never deleted: more than any look-back needs."""
+END_US = 2**63 - 1
+"""After every time, in microseconds since 1970."""
 PORTION = 10_000
 """Readings that ``History.between`` reads at once."""
 _OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
 _ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
 STATEMENTS = {
     "newest": "SELECT count(*), max(id), max(measured_us) FROM "
-    f"(SELECT id, measured_us {_OURS} ORDER BY measured_us DESC LIMIT :n) AS newest",
-    "newest until": "SELECT count(*), max(id), max(measured_us) FROM "
     f"(SELECT id, measured_us {_OURS} AND measured_us <= :stop "
     "ORDER BY measured_us DESC LIMIT :n) AS newest",
     "earlier": f"{_ROWS} AND measured_us < :start ORDER BY measured_us DESC LIMIT :n",
@@ -254,12 +254,12 @@ class AssetTransaction:
     asset_id: str
     sensor_id: str | None
 
-    def revision(self, n: int) -> Revision:
-        """Return the revision of the ``n`` newest readings.
+    def revision(self, n: int, until_us: int = END_US) -> Revision:
+        """Return the revision of the ``n`` newest readings, or of those up to a time.
 
         It changes when any process adds or replaces one of them.
         """
-        self._cursor.execute(self._statements["newest"], self._of_asset(n=n))
+        self._cursor.execute(self._statements["newest"], self._of_asset(n=n, stop=until_us))
         return Revision(*self._cursor.fetchone())
 
     def added(self, known: Revision, now: Revision, n: int, at_most: int) -> list[Reading]:
@@ -281,9 +281,7 @@ class AssetTransaction:
         """
         if known.newest_us is None or now.newest_us is None:
             return []
-        until = self._of_asset(n=n, stop=known.newest_us)
-        self._cursor.execute(self._statements["newest until"], until)
-        if Revision(*self._cursor.fetchone()) != known:
+        if self.revision(n, known.newest_us) != known:
             return []
         added = self._of_asset(after=known.newest_us, stop=now.newest_us, n=at_most + 1)
         self._cursor.execute(self._statements["portion"], added)

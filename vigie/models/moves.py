@@ -27,7 +27,7 @@ class Action(StrEnum):
 
 
 class Rollback(BaseModel):
-    """Why the version before is brought back."""
+    """A return to the version that was in Production before."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"reason": "Alarms on a healthy pump."}]}

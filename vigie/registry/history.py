@@ -138,7 +138,7 @@ def of(versions: Iterable[Version]) -> list[Move]:
 
 
 def moves(version: Version) -> list[Move]:
-    """Return the moves of a version, oldest first, with the one that nobody has recorded."""
+    """Return the moves of a version, oldest first; the last may be one by another tool."""
     known = _known(version)
     unrecorded = _unrecorded(version, known)
     return known if unrecorded is None else [*known, unrecorded]

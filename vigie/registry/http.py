@@ -64,13 +64,13 @@ def ask(
         sent = {"params": params, "json": body, "timeout": TIMEOUT_S, **_credentials()}
         response = session.request(method, url, **sent)
         try:
-            body = bounds.parsed(response.content) if response.content else {}
+            answer = bounds.parsed(response.content) if response.content else {}
         except bounds.BadAnswer:
             if response.ok:
                 raise
             # Proxies and authentication plugins answer errors as HTML or text.
-            body = {}
-    return response.status_code, body if isinstance(body, dict) else {}
+            answer = {}
+    return response.status_code, answer if isinstance(answer, dict) else {}
 
 
 def probe(uri: str, timeout: tuple[float, float]) -> int:

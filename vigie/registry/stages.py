@@ -37,6 +37,7 @@ from vigie.registry.version import (
     Version,
     apply_aliases,
     choose,
+    in_stage,
     parse_ms,
     stage_name,
 )
@@ -87,10 +88,10 @@ def move(
     """
     stage = stage_name(stage)
     versions = lookup.versions(server, name)
-    wanted, before = choose(versions, name, version=version), _holder(versions, stage)
+    wanted, before = choose(versions, name, version=version), in_stage(versions, stage)
     with lookup.like_mlflow(server), _locked(server, name):
         versions = lookup.versions(server, name)
-        wanted, now = choose(versions, name, version=version), _holder(versions, stage)
+        wanted, now = choose(versions, name, version=version), in_stage(versions, stage)
         if stage in ALIASED and now is not None and now.version != wanted.version:
             if before is None or before.version != now.version:
                 raise _conflict(wanted, now)
@@ -284,7 +285,7 @@ def _move(
         return lookup.versions(server, version.name)
     for _ in range(ROUNDS):
         versions, aliases = lookup.versions_and_aliases(server, version.name)
-        holder = _holder(apply_aliases(versions, aliases), stage)
+        holder = in_stage(apply_aliases(versions, aliases), stage)
         staged = [other.version for other in versions if other.stage == stage]
         if holder is None or [holder.version] == staged == [aliases.get(stage.lower())]:
             break
@@ -320,10 +321,6 @@ def _set(server: Server, version: Version, stage: str) -> None:
 def _tag(server: Server, version: Version, promoted_ms: int) -> None:
     registry = lookup.registry_of(server)
     registry.set_tag(version.name, version.version, PROMOTED, str(promoted_ms))
-
-
-def _holder(versions: Sequence[Version], stage: str) -> Version | None:
-    return next((version for version in versions if version.stage == stage), None)
 
 
 def _conflict(wanted: Version, holder: Version | None) -> ConflictError:

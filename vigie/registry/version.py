@@ -156,6 +156,11 @@ def choose(
     return matches[0]
 
 
+def in_stage(versions: Sequence[Version], stage: str) -> Version | None:
+    """Return the first of these versions that is in a stage; None if none is."""
+    return next((version for version in versions if version.stage == stage), None)
+
+
 def require_model(name: str) -> None:
     """Raise if no model that serves can have this name.
 
@@ -168,11 +173,8 @@ def require_model(name: str) -> None:
         return
     # Nor one of a single asset.
     near = nearest_name(name.partition(MARK)[0])
-    meant = f'Did you mean "{near}"? ' if near else ""
     raise ModelNotFoundError(
-        f"There is no model '{name[:200]}' that serves.",
-        field="name",
-        remedy=f"{meant}Detectors: {', '.join(algorithms())}.",
+        f"There is no model '{name[:200]}' that serves.", field="name", remedy=_detectors(near)
     )
 
 
@@ -185,12 +187,16 @@ def unknown_model(name: str) -> ModelNotFoundError:
 
 def by_names(names: Sequence[str]) -> str:
     """Return MLflow's filter for the models with these names."""
-    return "name IN (" + ", ".join(f"'{name}'" for name in names) + ")"
+    return _one_of("name", names)
 
 
 def by_run_ids(run_ids: Sequence[str]) -> str:
     """Return MLflow's filter for the runs with these ids."""
-    return "run_id IN (" + ", ".join(f"'{run_id}'" for run_id in run_ids) + ")"
+    return _one_of("run_id", run_ids)
+
+
+def _one_of(field: str, values: Sequence[str]) -> str:
+    return f"{field} IN (" + ", ".join(f"'{value}'" for value in values) + ")"
 
 
 def archived(versions: Sequence[Version]) -> str:
@@ -262,7 +268,12 @@ def _meant(name: str) -> str:
     """Return the remedy for a name that is no algorithm's, with or without an asset."""
     algorithm, mark, asset = name.partition(MARK)
     near = nearest_name(algorithm) if algorithm not in algorithms() else None
-    meant = f'Did you mean "{near}{mark}{asset}"? ' if near else ""
+    return _detectors(near and f"{near}{mark}{asset}")
+
+
+def _detectors(near: str | None) -> str:
+    """Return the remedy that names all detectors, and first the name that is meant, if any."""
+    meant = f'Did you mean "{near}"? ' if near else ""
     return f"{meant}Detectors: {', '.join(algorithms())}."
 
 

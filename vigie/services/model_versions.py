@@ -14,7 +14,7 @@ from vigie.models.comparison import Comparison
 from vigie.registry import history, lookup, pages, stages
 from vigie.registry.history import Move
 from vigie.registry.scopes import MARK
-from vigie.registry.version import Run, Version, choose, unknown_model
+from vigie.registry.version import Run, Version, choose, in_stage, unknown_model
 from vigie.services.mlflow_service import MLflowService
 from vigie.serving.follower import RegistryFollower
 
@@ -67,9 +67,9 @@ class ModelVersions:
                 "name": name,
                 "algorithm": name,
                 "serving": _serving(status[name]),
-                "production": _in_stage(versions, "Production"),
-                "staging": _in_stage(versions, "Staging"),
-                "newest": versions[0].version if versions else None,
+                "production": _number(in_stage(versions, "Production")),
+                "staging": _number(in_stage(versions, "Staging")),
+                "newest": _number(versions[0] if versions else None),
                 "n_versions": len(versions),
                 "problem": status[name]["problem"],
             }
@@ -142,7 +142,7 @@ class ModelVersions:
             problem = self._status()[now.name]["problem"]
             if problem is None and now.stage == "Production" and not described["is_serving"]:
                 problem = f"Version {now.version} does not serve yet; /status says what does."
-        return {**described, "previous": before and before.version, "problem": problem}
+        return {**described, "previous": _number(before), "problem": problem}
 
     def _registered(self, name: str) -> list[Version]:
         """Return all versions of a model, newest first."""
@@ -195,8 +195,8 @@ def _is_serving(version: Version, status: Mapping[str, Any] | None) -> bool:
     return status is not None and status["version"] == version.version
 
 
-def _in_stage(versions: Sequence[Version], stage: str) -> int | None:
-    return next((version.version for version in versions if version.stage == stage), None)
+def _number(version: Version | None) -> int | None:
+    return None if version is None else version.version
 
 
 def _of_run(uri: str, run: Run | None) -> dict[str, Any]:

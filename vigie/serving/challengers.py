@@ -72,7 +72,6 @@ class Challengers:
         self._opening = threading.Lock()
         self._opened: dict[str, Served] = {}
         self._refused: dict[str, Refusal] = {}
-        self._told: dict[str, str] = {}
 
     def any(self) -> bool:
         """Return whether some version in Staging may have to be compared; costs nothing."""

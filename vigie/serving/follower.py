@@ -24,7 +24,7 @@ from vigie.registry import lookup
 from vigie.registry.cache import open_cached, open_version
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.server import Server
-from vigie.registry.version import Version, choose
+from vigie.registry.version import Version, choose, in_stage
 from vigie.serving import last_served
 from vigie.serving.compatibility import incompatible
 from vigie.serving.last_served import LastServed
@@ -259,8 +259,8 @@ class RegistryFollower:
             served = before.get(name)
             try:
                 versions_there = self._known.of(name)
-                if in_staging := [one for one in versions_there if one.stage == "Staging"]:
-                    staged[name] = in_staging[0]
+                if (challenger := in_stage(versions_there, "Staging")) is not None:
+                    staged[name] = challenger
                 version = choose(versions_there, name)
                 if self._supersedes(version, served):
                     coming[name] = self._open_unless_refused(name, version)

@@ -88,11 +88,7 @@ HOW_TO_SEND = (
     "/train",
     status_code=HTTPStatus.ACCEPTED,
     response_model=JobResponse,
-    responses={200: {"model": TrainResponse, "description": "The outcome, with `wait=true`"}}
-    | INVALID
-    | CANCELLED
-    | FULL
-    | NOT_READY,
+    responses=AWAITED | INVALID | CANCELLED | FULL | NOT_READY,
     openapi_extra={
         "parameters": FILE_TRAINING["parameters"],
         "requestBody": {
@@ -158,8 +154,8 @@ async def detect_batch(request: Request) -> Response:
     """
     service, data = service_of(request), await json_of(request)
     if data[:WHITESPACE].removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
-        return await COLUMNS(request, partial(_columns_of, service))
-    return await BATCH(request, service.detect_anomalies_batch)
+        return await COLUMNS.answer(request, data, partial(_columns_of, service))
+    return await BATCH.answer(request, data, service.detect_anomalies_batch)
 
 
 def _columns_of(service: AnomalyDetectionService, columns: ReadingColumns) -> ResultColumns:

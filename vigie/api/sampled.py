@@ -1,4 +1,4 @@
-"""A value that a database or a disk gives, for whoever must not wait for it."""
+"""Values from a database or a disk, with a limit on the wait for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sampled(Generic[T]):
-    """Get a value in a thread, so that nobody waits longer than they want to.
+    """Get a value in a thread, so that a caller can stop waiting for it.
 
     Parameters
     ----------
