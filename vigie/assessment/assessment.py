@@ -232,7 +232,7 @@ class Assessment:
     @property
     def held(self) -> NDArray[np.intp]:
         """Rows for which each sensor has held its current value, shape (n, n_sensors)."""
-        return self.timeline.held[self.scores.first :]
+        return self.timeline.held[self.scores.first - self.timeline.n_before :]
 
     def status(self, row: int) -> AssetStatus:
         """Return the status of the asset after one reading."""

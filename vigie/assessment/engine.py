@@ -156,7 +156,8 @@ def conclude(
     if len(scores.timeline) >= status.READINGS:
         since_gap = scores.timeline.rows_since_gap[scores.first :]
         readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
-    frozen = scores.timeline.held[scores.first :] > ensemble.sensors.longest_held
+    held = scores.timeline.held[scores.first - scores.timeline.n_before :]
+    frozen = held > ensemble.sensors.longest_held
     levels = [trend for name, trend in scores.trends.items() if name not in scores.changes]
     forecasts = [
         (trend, scores.changes[name])

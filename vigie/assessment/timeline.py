@@ -35,46 +35,46 @@ class RecentRows:
         When each row was measured.
     values, usable : ndarray of shape (n_rows, n_sensors)
         See ``Examined``.
-    held : ndarray of int of shape (n_rows, n_sensors)
-        Rows for which each sensor has held its value, that row counted.
+    rows_since_gap : ndarray of int of shape (n_rows,)
+        Rows from the last gap to each row, itself counted.
+    held : ndarray of int of shape (n_sensors,)
+        Rows for which each sensor has held its last value; 0 without a row.
     errors : mapping of str to ndarray of shape (n_known, n_errors)
         By model that forecasts, its errors, where they are known, up to the last row; they may
         reach further back than the rows. Those of the first rows after a gap may lack the rows
         before them.
-    since_gap : int
-        Rows from the last gap to the first row, itself counted.
     """
 
     sensors: Sensors
     times: Times
     values: Floats
     usable: Floats
+    rows_since_gap: NDArray[np.int64]
     held: NDArray[np.intp]
     errors: Mapping[str, Floats] = field(default_factory=dict, repr=False)
-    since_gap: int = 1
 
     @classmethod
     def none(cls, sensors: Sensors) -> RecentRows:
         """Return an empty look-back."""
-        empty = np.empty((0, len(sensors.names)))
-        return cls(sensors, np.empty(0, US_SINCE_EPOCH), empty, empty, empty.astype(np.intp))
+        empty, held = np.empty((0, len(sensors.names))), np.zeros(len(sensors.names), np.intp)
+        no_rows = np.empty(0, np.int64)
+        return cls(sensors, no_rows.view(US_SINCE_EPOCH), empty, empty, no_rows, held)
 
     def __len__(self) -> int:
         return len(self.times)
 
     def followed_by(self, times: Times, rows: Examined, max_gap_s: float) -> Timeline:
         """Return these rows and the next ones as one timeline."""
-        values, usable, held_before = rows.values, rows.usable, None
+        values, usable = rows.values, rows.usable
+        since_gap = since_gaps(times, max_gap_s, self)
         if len(self):
-            times, held_before = np.concatenate([self.times, times]), self.held[0]
+            times = np.concatenate([self.times, times])
             values = np.concatenate([self.values, rows.values])
             is_sound = self.usable is self.values and rows.usable is rows.values
             usable = values if is_sound else np.concatenate([self.usable, rows.usable])
-        since_gap = np.empty(len(times), np.int64)
-        longest = round(max_gap_s * 1e6)
-        compiled.rows.rows_since_gap(times.view(np.int64), longest, self.since_gap, since_gap)
-        errors = dict(self.errors)
-        return Timeline(self.sensors, times, values, usable, since_gap, held_before, errors)
+            since_gap = np.concatenate([self.rows_since_gap, since_gap])
+        known = len(self), self.held, dict(self.errors)
+        return Timeline(self.sensors, times, values, usable, since_gap, *known)
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class Timeline:
         See ``Examined``.
     rows_since_gap : ndarray of int of shape (n_rows,)
         Rows from the last gap to each row, itself counted.
-    held_before : ndarray of int of shape (n_sensors,) or None
-        Rows for which each sensor has held the value of the first row, that row counted; None if
-        it is the first row of the asset.
+    n_before : int
+        Rows of the look-back.
+    held_before : ndarray of int of shape (n_sensors,)
+        Rows for which each sensor has held the last value of the look-back; 0 without one.
     errors : dict of str to ndarray of shape (n_known, n_errors)
         By model that forecasts, its errors up to the last row, or to the row before those to be
         scored; they may reach further back than the rows.
@@ -104,7 +105,8 @@ class Timeline:
     values: Floats
     usable: Floats
     rows_since_gap: NDArray[np.int64]
-    held_before: NDArray[np.intp] | None = None
+    n_before: int
+    held_before: NDArray[np.intp]
     errors: dict[str, Floats] = field(default_factory=dict, repr=False, compare=False)
     _matrices: dict[Any, Floats] = field(default_factory=dict, repr=False, compare=False)
 
@@ -118,11 +120,11 @@ class Timeline:
 
     @cached_property
     def held(self) -> NDArray[np.intp]:
-        """Rows for which each sensor has held its current value, (n_rows, n_sensors)."""
-        once = np.ones(self.values.shape[1], np.int64)
-        counts = np.empty(self.values.shape, np.int64)
-        before = once if self.held_before is None else self.held_before
-        compiled.rows.held(self.values, before, counts)
+        """Rows for which each sensor has held its value, (n_rows - n_before, n_sensors)."""
+        counts = np.empty((len(self) - self.n_before, self.values.shape[1]), np.int64)
+        n = self.n_before
+        last = self.values[n - 1] if n else np.zeros(counts.shape[1])
+        compiled.rows.held(self.values[n:], last, self.held_before, counts)
         return counts
 
     def intervals(self, first: int) -> Floats:
@@ -152,9 +154,9 @@ class Timeline:
             self.times[-n_rows:],
             values,
             values if self.usable is self.values else self.usable[-n_rows:],
-            self.held[-n_rows:],
+            self.rows_since_gap[-n_rows:],
+            self.held[-1] if len(self.held) else self.held_before,
             {name: known[-n_errors:] for name, known in self.errors.items()} if n_errors else {},
-            int(self.rows_since_gap[-n_rows:][0]) if len(self) else 1,
         )
 
     def judged(self, model: TrainedModel, at: slice | NDArray[np.intp] = slice(None)) -> Floats:
@@ -293,6 +295,17 @@ class Timeline:
         # No window begins before that of the first row.
         windows = places[first - begin :] - (length - 1)
         return stretch[windows[0] :], windows - windows[0]
+
+
+def since_gaps(times: Times, max_gap_s: float, before: RecentRows) -> NDArray[np.int64]:
+    """Return the rows from the last gap to each of the next rows, itself counted, (n_rows,)."""
+    counts = np.empty(len(times), np.int64)
+    # Without a row before it, the first one is at no distance from itself, and is counted from 0.
+    ticks = np.concatenate([before.times[-1:] if len(before) else times[:1], times])
+    known = int(before.rows_since_gap[-1]) if len(before) else 0
+    longest = round(max_gap_s * 1e6)
+    compiled.rows.rows_since_gap(ticks.view(np.int64), longest, known, counts)
+    return counts
 
 
 def as_times(moments: Sequence[datetime]) -> Times:

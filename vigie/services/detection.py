@@ -396,7 +396,7 @@ class Detection:
                 return _Past(_followed_by(ensemble, look_back, added))
         stored = transaction.around(first, None if is_newest else last, ensemble.n_look_back)
         n_before = sum(reading.timestamp < first for reading in stored)
-        look_back = look_back_on(ensemble.sensors, stored[:n_before])
+        look_back = look_back_on(ensemble, stored[:n_before])
         since_first = {reading.timestamp: reading for reading in stored[n_before:]}
         values = {question.key(place): question.reading(place).values for place in places}
         between = [reading for key, reading in since_first.items() if key not in values]

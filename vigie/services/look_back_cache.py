@@ -11,9 +11,8 @@ import numpy as np
 
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
-from vigie.assessment.sensors import Sensors
 from vigie.assessment.status import AssetStatus
-from vigie.assessment.timeline import RecentRows, as_times
+from vigie.assessment.timeline import RecentRows, as_times, since_gaps
 from vigie.history.records import Reading, Standing
 from vigie.models.anomaly_data import AssetState
 
@@ -66,19 +65,21 @@ class LookBackCache:
         return Counter(status.state for status in statuses if status is not None)
 
 
-def look_back_on(sensors: Sensors, readings: Sequence[Reading]) -> LookBack:
+def look_back_on(ensemble: Ensemble, readings: Sequence[Reading]) -> LookBack:
     """Return the look-back that consists of readings from the history, oldest first."""
+    if not readings:
+        return ensemble.no_look_back
+    sensors, none = ensemble.sensors, ensemble.no_look_back.rows
     rows = sensors.examine(sensors.matrix(reading.features for reading in readings))
-    held = np.ones(rows.values.shape, dtype=np.intp)
-    for row, reading in enumerate(readings):
-        if counts := reading.assessed.held:
-            held[row] = [counts.get(name, 1) for name in sensors.names]
     times = as_times([reading.measured for reading in readings])
+    counts = readings[-1].assessed.held
+    held = np.array([counts.get(name, 1) for name in sensors.names], np.int64)
+    since_gap = since_gaps(times, ensemble.max_gap_s, none)
     return LookBack(
-        RecentRows(sensors, times, rows.values, rows.usable, held),
+        RecentRows(sensors, times, rows.values, rows.usable, since_gap, held),
         # None becomes NaN.
         np.array([reading.assessed.p_value for reading in readings], dtype=np.float64),
-        status_of(readings[-1].assessed.standing) if readings else None,
+        status_of(readings[-1].assessed.standing),
     )
 
 

@@ -41,30 +41,36 @@ def none_missing(values: Floats) -> bool:
     return True
 
 
-@compiled(read_only(float64, 2), read_only(int64, 1), writable(int64, 2), fastmath=False)
-def held(values: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+@compiled(
+    *(read_only(float64, 2), read_only(float64, 1), read_only(int64, 1), writable(int64, 2)),
+    fastmath=False,
+)
+def held(
+    values: Floats, last: Floats, before: NDArray[np.int64], counts: NDArray[np.int64]
+) -> None:
     """Write for how many rows each value of (n_rows, n_sensors) has been held.
 
-    ``before`` is the count for the first row, shape (n_sensors,).
+    ``last`` is the row before them, and ``before`` its counts, both of shape (n_sensors,); zeros if
+    there is none.
     """
+    # Branch-free, so that the loops are vectorised.
     if len(values):
-        counts[0] = before
-    for row in range(1, len(values)):
-        now, last = values[row], values[row - 1]
         for column in range(values.shape[1]):
-            # Branch-free, so that the loop is vectorised.
-            counts[row, column] = 1 + (now[column] == last[column]) * counts[row - 1, column]
+            counts[0, column] = 1 + (values[0, column] == last[column]) * before[column]
+    for row in range(1, len(values)):
+        now, then = values[row], values[row - 1]
+        for column in range(values.shape[1]):
+            counts[row, column] = 1 + (now[column] == then[column]) * counts[row - 1, column]
 
 
 @compiled(read_only(int64, 1), int64, int64, writable(int64, 1))
 def rows_since_gap(
-    times: NDArray[np.int64], longest: int, first: int, counts: NDArray[np.int64]
+    times: NDArray[np.int64], longest: int, before: int, counts: NDArray[np.int64]
 ) -> None:
     """Write the number of rows from the last gap longer than ``longest`` to each row, inclusive.
 
-    ``first`` is the number for the first row.
+    ``times`` has one more, that of the row before them, and ``before`` is its number.
     """
-    if len(times):
-        counts[0] = first
-    for row in range(1, len(times)):
-        counts[row] = counts[row - 1] + 1 if times[row] - times[row - 1] <= longest else 1
+    for row in range(len(counts)):
+        before = before + 1 if times[row + 1] - times[row] <= longest else 1
+        counts[row] = before
