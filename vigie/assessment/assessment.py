@@ -128,8 +128,22 @@ class Assessment:
         return self.scores.timeline
 
     @property
+    def raw(self) -> Mapping[str, Floats]:
+        return self.scores.raw
+
+    @property
+    def by_model(self) -> Mapping[str, Floats]:
+        """p-value of each reading by model; NaN where it abstains."""
+        return self.scores.p_values
+
+    @property
     def contamination(self) -> float:
         return self.ensemble.contamination
+
+    @property
+    def rows_since_gap(self) -> NDArray[np.int64]:
+        """Rows from the last gap to each row, itself counted, shape (n,)."""
+        return self.timeline.rows_since_gap[self.scores.first :]
 
     @property
     def asset_p_values(self) -> Floats:

@@ -19,7 +19,7 @@ from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
 from vigie.assessment.status import AssetStatus, Evidence, StatusSeries
-from vigie.assessment.timeline import Timeline, Times
+from vigie.assessment.timeline import RecentRows, Timeline, Times
 from vigie.detectors.base import Floats
 from vigie.detectors.calibration.combination import combine
 from vigie.detectors.trained import TrainedModel
@@ -137,6 +137,43 @@ def conclude(
         ``Assessment.conservative_p_values`` of the look-back rows.
     before : AssetStatus or None
         The status before the first row.
+    """
+    p_values, conservative = combined(ensemble, scores.p_values)
+    readings = np.full(len(rows), np.nan)
+    if len(scores.timeline) >= status.READINGS:
+        since_gap = scores.timeline.rows_since_gap[scores.first :]
+        readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
+    held = scores.timeline.held[scores.first - scores.timeline.n_before :]
+    frozen = held > ensemble.sensors.longest_held
+    any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
+    recent = max(scores.first - status.RECENT, 0)
+    places, by_context = scores.timeline.places(ensemble.knows_operating_points, recent)
+    points = status.near_unknown_points(places, by_context, len(rows))
+    rates = None
+    if (asked := ensemble.false_alarms_per_month) is not None:
+        rates = false_alarms.per_reading(asked, scores.timeline.intervals(scores.first))
+    found = evidence(ensemble, scores.trends, scores.changes, readings, any_frozen, points, rates)
+    times = scores.timeline.times[scores.first :]
+    statuses = StatusSeries.following(before, times, found, ensemble.contamination)
+    return Assessment(
+        ensemble, scores, rows, frozen, earlier, p_values, conservative, found, statuses
+    )
+
+
+def combined(ensemble: Ensemble, p_values: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+    """Return the p-values of all models together, and those that can be accumulated.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The models.
+    p_values : mapping of str to ndarray of shape (n,)
+        By model; NaN where it abstains.
+
+    Returns
+    -------
+    p_values, conservative : ndarray of shape (n,)
+        NaN where all models abstain.
 
     Notes
     -----
@@ -146,39 +183,38 @@ def conclude(
     contains it: models of windows are left out, and without any other model the value is NaN.
     """
     limited = [
-        np.maximum(scores.p_values[name], 1.0 / (model.calibration.n_samples + 1))
+        np.maximum(p_values[name], 1.0 / (model.calibration.n_samples + 1))
         for name, model in ensemble.models.items()
         if model.window == 1
     ]
-    p_values = _combined(list(scores.p_values.values()))
-    conservative = _combined(limited) if limited else np.full(len(rows), np.nan)
-    readings = np.full(len(rows), np.nan)
-    if len(scores.timeline) >= status.READINGS:
-        since_gap = scores.timeline.rows_since_gap[scores.first :]
-        readings = status.combined_readings(np.concatenate([earlier, conservative]), since_gap)
-    held = scores.timeline.held[scores.first - scores.timeline.n_before :]
-    frozen = held > ensemble.sensors.longest_held
-    levels = [trend for name, trend in scores.trends.items() if name not in scores.changes]
-    forecasts = [
-        (trend, scores.changes[name])
-        for name, trend in scores.trends.items()
-        if name in scores.changes
-    ]
-    any_frozen: NDArray[np.bool_] = np.any(frozen, axis=1)
-    recent = max(scores.first - status.RECENT, 0)
-    places, by_context = scores.timeline.places(ensemble.knows_operating_points, recent)
-    points = status.near_unknown_points(places, by_context, len(rows))
-    rates = None
-    if (asked := ensemble.false_alarms_per_month) is not None:
-        rates = false_alarms.per_reading(asked, scores.timeline.intervals(scores.first))
-    evidence = Evidence.of(
-        levels, forecasts, readings, any_frozen, points, ensemble.contamination, rates
-    )
-    times = scores.timeline.times[scores.first :]
-    statuses = StatusSeries.following(before, times, evidence, ensemble.contamination)
-    return Assessment(
-        ensemble, scores, rows, frozen, earlier, p_values, conservative, evidence, statuses
-    )
+    of_all = _combined(list(p_values.values()))
+    return of_all, _combined(limited) if limited else np.full(len(of_all), np.nan)
+
+
+def evidence(
+    ensemble: Ensemble,
+    trends: Mapping[str, Floats],
+    changes: Mapping[str, Floats],
+    readings: Floats,
+    any_frozen: NDArray[np.bool_],
+    points: NDArray[np.uint8],
+    rates: Floats | None = None,
+) -> Evidence:
+    """Return the evidence on an asset, from what each model says of its latest readings.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The models.
+    trends, changes : mapping of str to ndarray of shape (n,)
+        See ``Scores``.
+    readings, any_frozen, points, rates : ndarray of shape (n,)
+        See ``Evidence.of``.
+    """
+    levels = [trend for name, trend in trends.items() if name not in changes]
+    forecasts = [(trend, changes[name]) for name, trend in trends.items() if name in changes]
+    contamination = ensemble.contamination
+    return Evidence.of(levels, forecasts, readings, any_frozen, points, contamination, rates)
 
 
 def alone(assessment: Assessment, name: str) -> Assessment:
@@ -252,6 +288,16 @@ def _add_errors(name: str, model: TrainedModel, timeline: Timeline, first: int) 
     [errors] = _in_blocks(forecast, timeline, rows, model.window, 0 if known is None else first)
     timeline.errors[name] = errors if known is None else np.concatenate([known, errors])
     return timeline.errors[name]
+
+
+def known_errors(name: str, model: TrainedModel, rows: RecentRows) -> Floats:
+    """Return the errors of a model that forecasts on the rows of a look-back, computed if needed.
+
+    Shape (n_known, n_errors).
+    """
+    if name in rows.errors:
+        return rows.errors[name]
+    return _add_errors(name, model, rows.as_timeline(), 0)
 
 
 def _in_blocks(

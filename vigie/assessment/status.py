@@ -293,34 +293,28 @@ class StatusSeries:
         contamination : float
             The p-value below which a reading is an anomaly.
         """
-        n, code, first_usual = len(times), 0, USUAL_SURPRISE
-        if before is not None:
-            # A history may have been written under a longer off-delay.
-            code = OFF_DELAY * STATES.index(before.state) + min(before.calm, OFF_DELAY - 1)
-            first_usual = before.usual
+        n = len(times)
+        [code], [first_usual] = cls.codes_of([before])
         states, calm, entered = np.empty(n, np.uint8), np.empty(n, np.uint8), np.empty(n, np.int64)
         usual = np.empty(n)
-        limits, limits_of_change = evidence.limits_at(contamination)
         compiled.evidence.follow(
-            evidence.p_values,
-            evidence.changes,
-            evidence.odd,
-            evidence.frozen,
-            evidence.operating_point,
-            limits,
-            limits_of_change,
-            TRANSITIONS,
-            OFF_DELAY,
-            STATES.index(AssetState.BAD_DATA),
-            STATES.index(AssetState.UNKNOWN_OPERATING_POINT),
-            code,
-            first_usual,
-            states,
-            calm,
-            entered,
-            usual,
+            *_as_arguments(evidence, contamination),
+            *(int(code), float(first_usual), states, calm, entered, usual),
         )
         return cls(before, times, states, entered, calm, usual)
+
+    @staticmethod
+    def codes_of(statuses: Sequence[AssetStatus | None]) -> tuple[NDArray[np.int64], Floats]:
+        """Return the codes of some statuses for ``TRANSITIONS``, and their usual surprises."""
+        codes = np.zeros(len(statuses), np.int64)
+        usual = np.full(len(statuses), USUAL_SURPRISE)
+        for number, of_asset in enumerate(statuses):
+            if of_asset is not None:
+                # A history may have been written under a longer off-delay.
+                calm = min(of_asset.calm, OFF_DELAY - 1)
+                codes[number] = OFF_DELAY * STATES.index(of_asset.state) + calm
+                usual[number] = of_asset.usual
+        return codes, usual
 
     def at(self, row: int) -> AssetStatus:
         """Return the status after one reading; ``began`` is not set for a new alarm."""
@@ -329,6 +323,37 @@ class StatusSeries:
             return AssetStatus(STATES[self.states[row]], self.times[entered], None, calm, usual)
         before = self.before or AssetStatus(AssetState.UNKNOWN, self.times[0])
         return replace(before, calm=calm, usual=usual)
+
+
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
+_Arguments = tuple[Floats, Floats, Mask, Mask, Codes, Floats, Floats, Codes, int, int, int]
+
+
+def follow_each(
+    evidence: Evidence, contamination: float, codes: NDArray[np.int64], usual: Floats
+) -> None:
+    """Replace the codes and the usual surprises of assets by those after one reading of each.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        At the reading of each asset.
+    contamination : float
+        The p-value below which a reading is an anomaly.
+    codes, usual : ndarray of shape (n,)
+        See ``StatusSeries.codes_of``.
+    """
+    compiled.evidence.follow_each(*_as_arguments(evidence, contamination), codes, usual)
+
+
+def _as_arguments(evidence: Evidence, contamination: float) -> _Arguments:
+    """Return what the compiled functions that follow a state need of the evidence."""
+    return (
+        *(evidence.p_values, evidence.changes, evidence.odd, evidence.frozen),
+        *(evidence.operating_point, *evidence.limits_at(contamination), TRANSITIONS, OFF_DELAY),
+        *(STATES.index(AssetState.BAD_DATA), STATES.index(AssetState.UNKNOWN_OPERATING_POINT)),
+    )
 
 
 def combined_readings(p_values: Floats, rows_since_gap: NDArray[np.intp]) -> Floats:

@@ -70,11 +70,23 @@ class RecentRows:
         if len(self):
             times = np.concatenate([self.times, times])
             values = np.concatenate([self.values, rows.values])
-            is_sound = self.usable is self.values and rows.usable is rows.values
+            is_sound = self.is_sound and rows.usable is rows.values
             usable = values if is_sound else np.concatenate([self.usable, rows.usable])
             since_gap = np.concatenate([self.rows_since_gap, since_gap])
         known = len(self), self.held, dict(self.errors)
         return Timeline(self.sensors, times, values, usable, since_gap, *known)
+
+    def as_timeline(self) -> Timeline:
+        """Return these rows alone as a timeline."""
+        known = len(self), self.held, dict(self.errors)
+        return Timeline(
+            self.sensors, self.times, self.values, self.usable, self.rows_since_gap, *known
+        )
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every sensor has a usable value in every row."""
+        return self.usable is self.values
 
 
 @dataclass(frozen=True)
@@ -148,12 +160,13 @@ class Timeline:
 
     def last(self, n_rows: int, n_errors: int = 0) -> RecentRows:
         """Return the last rows, and as many errors of each model that forecasts, as a look-back."""
-        values = self.values[-n_rows:]
+        values, usable = self.values[-n_rows:], self.usable[-n_rows:]
+        is_sound = self.usable is self.values or compiled.rows.none_missing(usable)
         return RecentRows(
             self.sensors,
             self.times[-n_rows:],
             values,
-            values if self.usable is self.values else self.usable[-n_rows:],
+            values if is_sound else usable,
             self.rows_since_gap[-n_rows:],
             self.held[-1] if len(self.held) else self.held_before,
             {name: known[-n_errors:] for name, known in self.errors.items()} if n_errors else {},

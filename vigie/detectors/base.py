@@ -204,9 +204,9 @@ class Algorithm:
         Maps arrays, hyper-parameters and consecutive rows (n, n_features) to the forecast errors
         of all rows but the first few, which have too few rows before them; (n_forecast, n_errors).
     score_errors : callable, optional
-        Maps arrays, several sets of hyper-parameters and consecutive ``errors`` to the scores of
-        the windows in them by each set: those of ``score``, with the errors computed only once.
-        There is one for each full window of the longest set.
+        Maps arrays, several sets of hyper-parameters and ``errors`` to the scores by each set:
+        those of ``score``, with the errors computed only once. Of consecutive rows there is one for
+        each full window of the longest set; of windows (n, longest, n_errors), one for each.
     with_step : callable, optional
         Maps arrays, hyper-parameters, consecutive rows, and the row from which on one sensor is to
         read too much, to a ``StepScorer``, where that costs less than to score changed rows.

@@ -233,9 +233,10 @@ class TrainedModel:
         return errors(self.arrays, self.params, rows)
 
     def raw_scores_of_errors(self, errors: Floats) -> list[Floats]:
-        """Return the scores of all parts for consecutive ``errors``.
+        """Return the scores of all parts for ``errors``.
 
-        Each array has one for each full window of the longest part.
+        Of consecutive rows (n, n_errors), each array has one for each full window of the longest
+        part; of the windows themselves (n, longest, n_errors), one for each.
         """
         score = algorithm(self.algorithm).score_errors
         assert score is not None

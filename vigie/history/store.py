@@ -8,7 +8,7 @@ import re
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,8 +136,24 @@ class History:
     def transaction(self, asset_id: str, sensor_id: str | None) -> Iterator[AssetTransaction]:
         """Open a transaction with exclusive access to the readings of an asset.
 
-        It commits at the end of the block, or rolls back after an error. Other transactions on the
-        same asset wait; in SQLite, those on any asset.
+        See ``transactions``.
+        """
+        with self.transactions([(asset_id, sensor_id)]) as [transaction]:
+            yield transaction
+
+    @contextmanager
+    def transactions(
+        self, assets: Sequence[tuple[str, str | None]]
+    ) -> Iterator[list[AssetTransaction]]:
+        """Open one transaction with exclusive access to the readings of some assets.
+
+        It commits at the end of the block, or rolls back after an error. Other transactions on any
+        of the assets wait; in SQLite, those on any asset.
+
+        Parameters
+        ----------
+        assets : sequence of (str, str or None)
+            Asset and sensor group of each.
         """
         with self._lock, self._as_history_error(), self._cursor() as cursor:
             if self._is_sqlite:
@@ -145,9 +161,10 @@ class History:
                 # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
             else:
-                key = _lock_number(asset_id, sensor_id)
-                cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
-            yield AssetTransaction(cursor, self._statements, asset_id, sensor_id)
+                # In one order, so that two transactions cannot wait for each other.
+                for key in sorted(_lock_number(*asset) for asset in assets):
+                    cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
+            yield [AssetTransaction(cursor, self._statements, *asset) for asset in assets]
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""

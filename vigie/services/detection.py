@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from vigie.assessment.engine import advance, follow
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.false_alarms import VARIABLE
 from vigie.assessment.look_back import LookBack
+from vigie.assessment.one_each import OneEach, advance_each
 from vigie.assessment.sensors import Examined, Sensors
 from vigie.assessment.status import AssetStatus
 from vigie.assessment.timeline import INTERVALS, US, Times, as_datetime, as_times
@@ -61,6 +62,10 @@ UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
 UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
+AT_ONCE = 256
+"""Most assets with one reading each in one transaction of the history."""
+FEWEST_AT_ONCE = 4
+"""Fewest assets with one reading each that are assessed at once."""
 PART = 100
 """Most readings of an asset in one transaction of the history."""
 
@@ -112,8 +117,11 @@ class Detection:
         ]
         results: dict[int, AnomalyDetectionResult] = {}
         for question in questions:
-            for asset, places in question.by_asset().items():
-                results |= self._answer_in_parts(question, asset, places)
+            alone, several = question.turns()
+            for start in range(0, len(alone), AT_ONCE):
+                results |= self._answer_together(question, alone[start : start + AT_ONCE])
+            for turn in several:
+                results |= self._answer_in_parts(question, turn)
         return [results[index] for index in range(len(readings))]
 
     def history_bytes(self) -> int | None:
@@ -255,92 +263,199 @@ class Detection:
         return question
 
     def _answer_in_parts(
-        self, question: _Question, asset: Asset, places: list[int]
+        self, question: _Question, turn: _Turn
     ) -> dict[int, AnomalyDetectionResult]:
         """Answer the readings of an asset, in short transactions that barely delay others."""
         if not self.settings.history_enabled:
-            return self._counted(question, self._answer(question, asset, places, None)).results
-        ensemble = question.answering.ensemble
+            return self._unstored(question, [turn])
         results: dict[int, AnomalyDetectionResult] = {}
-        parts = question.in_parts(places, self.settings.max_gap_s)
+        parts = question.in_parts(turn.places, self.settings.max_gap_s)
         for number, part in enumerate(parts):
             try:
-                with self.history().transaction(*asset) as transaction:
-                    answer = self._answer(question, asset, part, transaction)
-                    transaction.append(answer.records)
-                    revision = transaction.revision(ensemble.n_look_back)
+                results |= self._stored(question, [_Turn(turn.asset, part)])
             except HistoryError as error:
                 # Detection continues without the history, such as on a full disk.
                 rest = [place for left in parts[number:] for place in left]
-                self._open_breaker(error)
-                is_outage = self._breaker.count(len(rest))
-                self.counts.add_unstored(len(rest), is_outage=is_outage)
-                if is_outage:
-                    logger.error("Readings are assessed, but not stored. %s", error)
-                answer = self._answer(question, asset, rest, None)
-                return results | self._counted(question, answer).results
-            if n_lost := self._breaker.recovered():
-                logger.warning("The history works again; %d readings were not stored.", n_lost)
-            results |= self._counted(question, answer).results
-            if answer.replaced:
-                self._tell_of_replaced(asset, answer.replaced)
-            is_newest = revision.newest_us == microseconds(question.key(part[-1]))
-            if answer.look_back is not None and is_newest:
-                self._look_backs.put(asset, revision, ensemble, answer.look_back)
+                self._note_failure(error, len(rest))
+                return results | self._unstored(question, [_Turn(turn.asset, rest)])
         return results
+
+    def _answer_together(
+        self, question: _Question, turns: Sequence[_Turn]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Answer one reading of each of some assets, in one transaction."""
+        if not self.settings.history_enabled:
+            return self._unstored(question, turns)
+        try:
+            return self._stored(question, turns)
+        except HistoryError as error:
+            self._note_failure(error, len(turns))
+            return self._unstored(question, turns)
+
+    def _note_failure(self, error: HistoryError, n_readings: int) -> None:
+        """Count readings that are not stored, and log the first failure in turn."""
+        self._open_breaker(error)
+        is_outage = self._breaker.count(n_readings)
+        self.counts.add_unstored(n_readings, is_outage=is_outage)
+        if is_outage:
+            logger.error("Readings are assessed, but not stored. %s", error)
+
+    def _stored(
+        self, question: _Question, turns: Sequence[_Turn]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Answer readings and store them, in one transaction.
+
+        Raises
+        ------
+        HistoryError
+            If the history fails; nothing has been stored.
+        """
+        n_look_back, revisions = question.answering.ensemble.n_look_back, []
+        with self.history().transactions([turn.asset for turn in turns]) as transactions:
+            answers, counted = self._answers(question, turns, transactions)
+            for transaction, answer in zip(transactions, answers, strict=True):
+                transaction.append(answer.records)
+                revisions.append(transaction.revision(n_look_back))
+        if n_lost := self._breaker.recovered():
+            logger.warning("The history works again; %d readings were not stored.", n_lost)
+        for turn, answer, revision in zip(turns, answers, revisions, strict=True):
+            if answer.replaced:
+                self._tell_of_replaced(turn.asset, answer.replaced)
+            is_newest = revision.newest_us == microseconds(question.key(turn.places[-1]))
+            if answer.look_back is not None and is_newest:
+                ensemble = question.answering.ensemble
+                self._look_backs.put(turn.asset, revision, ensemble, answer.look_back)
+        return self._final(answers, counted)
+
+    def _unstored(
+        self, question: _Question, turns: Sequence[_Turn]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Answer readings without the history."""
+        return self._final(*self._answers(question, turns, [None] * len(turns)))
+
+    def _final(
+        self, answers: Sequence[_Answer], counted: Sequence[Counted]
+    ) -> dict[int, AnomalyDetectionResult]:
+        """Count answers, and return all results by the index of their reading."""
+        for one in counted:
+            self.counts.add(one)
+        results: dict[int, AnomalyDetectionResult] = {}
+        for answer in answers:
+            results |= answer.results
+        return results
+
+    def _answers(
+        self,
+        question: _Question,
+        turns: Sequence[_Turn],
+        transactions: Sequence[AssetTransaction | None],
+    ) -> tuple[list[_Answer], list[Counted]]:
+        """Answer the readings of some assets, and return with it what is to be counted."""
+        ensemble = question.answering.ensemble
+        pasts = [
+            _Past(ensemble.no_look_back)
+            if transaction is None
+            else self._past(question, turn, transaction)
+            for turn, transaction in zip(turns, transactions, strict=True)
+        ]
+        answers: dict[int, _Answer] = {}
+        counted: list[Counted] = []
+        if (
+            len(turns) >= FEWEST_AT_ONCE
+            and question.answering.ensemble.false_alarms_per_month is None
+        ):
+            answers = self._quiet_answers(question, turns, pasts, transactions, counted)
+        for number, turn in enumerate(turns):
+            if number not in answers:
+                past, is_stored = pasts[number], transactions[number] is not None
+                answers[number] = self._answer(question, turn, past, counted, is_stored=is_stored)
+        return [answers[number] for number in range(len(turns))], counted
+
+    def _quiet_answers(
+        self,
+        question: _Question,
+        turns: Sequence[_Turn],
+        pasts: Sequence[_Past],
+        transactions: Sequence[AssetTransaction | None],
+        counted: list[Counted],
+    ) -> dict[int, _Answer]:
+        """Answer those of many assets that send one reading of which nothing is to be said.
+
+        Returns
+        -------
+        dict of int to _Answer
+            By number of the turn.
+        """
+        numbers = [number for number, past in enumerate(pasts) if past.goes_on]
+        if not numbers:
+            return {}
+        ensemble, is_stored = question.answering.ensemble, transactions[0] is not None
+        places = [turns[number].places[0] for number in numbers]
+        each = advance_each(
+            ensemble,
+            [pasts[number].look_back for number in numbers],
+            as_times([question.time(place) for place in places]),
+            question.rows.at(places),
+        )
+        rows = np.flatnonzero(each.is_quiet).tolist()
+        statuses = {row: each.status(row) for row in rows}
+        requested = [[place] for place in places]
+        results = self._results(question, requested, each, statuses, (), is_stored=is_stored)
+        records = _records(question, requested, each, statuses, results, None)
+        answers: dict[int, _Answer] = {}
+        entered: list[AssetState] = []
+        for row, record in zip(rows, records, strict=True):
+            index, past = question.indices[places[row]], pasts[numbers[row]]
+            look_back = each.look_back(row, statuses[row]) if is_stored else None
+            answers[numbers[row]] = _Answer({index: results[index]}, [record], look_back, {})
+            entered += past.entered([statuses[row].state]) if is_stored else []
+        served = question.answering.served
+        counted.append(Counted(served, each.by_model, rows, len(rows), 0, entered))
+        return answers
 
     def _answer(
         self,
         question: _Question,
-        asset: Asset,
-        places: list[int],
-        transaction: AssetTransaction | None,
+        turn: _Turn,
+        past: _Past,
+        counted: list[Counted],
+        *,
+        is_stored: bool,
     ) -> _Answer:
         """Answer readings of one asset, given in time order."""
         ensemble = question.answering.ensemble
-        past = _Past(ensemble.no_look_back)
-        if transaction is not None:
-            past = self._past(question, asset, places, transaction)
-        rows = question.rows_of(places, past.between)
+        rows = question.rows_of(turn.places, past.between)
         silent = {name: rows.marked(places) for name, places in question.missing.items()}
         assessment, next_look_back = advance(
             ensemble, past.look_back, rows.times, rows.examined, silent
         )
         if ensemble.false_alarms_per_month is not None:
-            self._warn_of_doubt(asset, assessment)
-        requested = [row for row, group in enumerate(rows.requested) if group]
-        statuses = {row: assessment.status(row) for row in requested}
-        results = self._results(question, rows, assessment, statuses, past.replaced, transaction)
-        states = [status.state for status in statuses.values()]
-        if transaction is None:
-            # What the state was before them is not known.
-            entered = _entered(states)
-            return _Answer(results, [], None, {}, assessment, requested, entered)
-        records = _records(question, asset, rows, assessment, statuses, results, past.went_on_from)
-        # The stored results of readings in between came from another look-back, so cache nothing.
-        is_whole = not past.between
-        # Late readings and those that are sent again are not the state of today.
-        before = UNKNOWN if past.look_back.status is None else past.look_back.status.state
-        entered = _entered([before, *states]) if past.is_newest else []
-        return _Answer(
-            *(results, records, next_look_back if is_whole else None, past.replaced),
-            *(assessment, requested, entered),
+            self._warn_of_doubt(turn.asset, assessment)
+        asked = [row for row, group in enumerate(rows.requested) if group]
+        statuses = {row: assessment.status(row) for row in asked}
+        results = self._results(
+            question, rows.requested, assessment, statuses, past.replaced, is_stored=is_stored
         )
-
-    def _counted(self, question: _Question, answer: _Answer) -> _Answer:
-        """Count an answer that is final, and return it."""
-        is_whole = len(answer.rows) == len(answer.assessment)
-        self.counts.add(
+        states = [status.state for status in statuses.values()]
+        counted.append(
             Counted(
                 question.answering.served,
-                answer.assessment.scores.p_values,
-                None if is_whole else answer.rows,
-                len(answer.results),
-                sum([result.is_anomaly for result in answer.results.values()]),
-                answer.entered,
+                assessment.scores.p_values,
+                None if len(asked) == len(assessment) else asked,
+                len(results),
+                sum([result.is_anomaly for result in results.values()]),
+                # Without the history, what the state was before them is not known.
+                past.entered(states) if is_stored else _entered(states),
             )
         )
-        return answer
+        if not is_stored:
+            return _Answer(results, [], None, {})
+        records = _records(
+            question, rows.requested, assessment, statuses, results, past.went_on_from
+        )
+        # The stored results of readings in between came from another look-back, so cache nothing.
+        look_back = None if past.between else next_look_back
+        return _Answer(results, records, look_back, past.replaced)
 
     def _warn_of_doubt(self, asset: Asset, assessment: Assessment) -> None:
         """Warn once for each asset if its false alarms cannot be kept as asked for."""
@@ -374,8 +489,7 @@ class Detection:
     def _past(
         self,
         question: _Question,
-        asset: Asset,
-        places: Sequence[int],
+        turn: _Turn,
         transaction: AssetTransaction,
     ) -> _Past:
         """Return what the history knows of the readings before, between and instead of these.
@@ -384,7 +498,7 @@ class Detection:
         other had never come. The state of the asset is different: what was told last stands, so
         that an alarm ends by calm readings only, and not because its reading was replaced.
         """
-        ensemble = question.answering.ensemble
+        ensemble, (asset, places) = question.answering.ensemble, turn
         first, last = question.key(places[0]), question.key(places[-1])
         revision = transaction.revision(ensemble.n_look_back)
         is_newest = revision.newest_us is None or revision.newest_us < microseconds(first)
@@ -394,6 +508,8 @@ class Detection:
                 return _Past(look_back)
             if added := transaction.added(known, revision, ensemble.n_look_back, PART):
                 return _Past(_followed_by(ensemble, look_back, added))
+        if revision.newest_us is None:
+            return _Past(ensemble.no_look_back)
         stored = transaction.around(first, None if is_newest else last, ensemble.n_look_back)
         n_before = sum(reading.timestamp < first for reading in stored)
         look_back = look_back_on(ensemble, stored[:n_before])
@@ -419,19 +535,36 @@ class Detection:
     def _results(
         self,
         question: _Question,
-        rows: _Rows,
-        assessment: Assessment,
+        requested: Sequence[Sequence[int]],
+        assessment: Assessment | OneEach,
         statuses: Mapping[int, AssetStatus],
         replaced: Container[datetime],
-        transaction: AssetTransaction | None,
+        *,
+        is_stored: bool,
     ) -> dict[int, AnomalyDetectionResult]:
-        """Return the result of each requested reading, by its index."""
+        """Return the result of each requested reading, by its index.
+
+        Parameters
+        ----------
+        question : _Question
+            The readings.
+        requested : sequence of sequence of int
+            The places of the requested readings of each row.
+        assessment : Assessment or OneEach
+            Of the rows.
+        statuses : mapping of int to AssetStatus
+            After each row with a requested reading.
+        replaced : container of datetime
+            Keys of readings with other values that these replace.
+        is_stored : bool
+            Whether the readings go to the history.
+        """
         contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
         levels = assessment.levels.tolist()
         p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
         frozen = assessment.frozen if assessment.frozen.any() else None
         held = assessment.held
-        since_gap = assessment.timeline.rows_since_gap[assessment.scores.first :]
+        since_gap = assessment.rows_since_gap
         anomalous = [row for row in statuses if p_values[row] < contamination]
         unsettled = [row for row, status in statuses.items() if status.state in UNSETTLED]
         reasons = assessment.reasons(anomalous) if anomalous else {}
@@ -439,12 +572,12 @@ class Detection:
         results: dict[int, AnomalyDetectionResult] = {}
         for row, status in statuses.items():
             verdicts, state = _verdicts(question.answering, assessment, row), status.state
-            if transaction is None and state is NORMAL:
+            if not is_stored and state is NORMAL:
                 # Without the history, an earlier alarm may still be active.
                 state = UNKNOWN
             unseen = assessment.unseen(row) if state is UNKNOWN_POINT else []
-            unusable = question.rows.unusable(rows.requested[row][-1]) if self._imputes else {}
-            for place in rows.requested[row]:
+            unusable = question.rows.unusable(requested[row][-1]) if self._imputes else {}
+            for place in requested[row]:
                 reading = question.reading(place)
                 results[question.indices[place]] = AnomalyDetectionResult(
                     asset_id=reading.asset_id,
@@ -452,7 +585,7 @@ class Detection:
                     timestamp=question.time(place),
                     models=verdicts,
                     abstained=self._abstained(
-                        question, verdicts, place, int(since_gap[row]), transaction, unseen
+                        question, verdicts, place, int(since_gap[row]), unseen, is_stored=is_stored
                     ),
                     final_score=_score(p_values[row]),
                     threshold=1.0 - contamination,
@@ -480,8 +613,9 @@ class Detection:
         verdicts: Mapping[str, ModelVerdict],
         place: int,
         since_gap: int,
-        transaction: AssetTransaction | None,
         unseen: Sequence[UnseenValue],
+        *,
+        is_stored: bool,
     ) -> dict[str, str]:
         """Return the models that abstain from a reading, and why."""
         models = question.answering.ensemble.models
@@ -491,7 +625,7 @@ class Detection:
         reason = ""
         if not self.settings.history_enabled:
             reason = ", since the history is disabled"
-        elif transaction is None:
+        elif not is_stored:
             reason = ", since the history cannot be used"
 
         def why(name: str, model: TrainedModel) -> str:
@@ -595,15 +729,19 @@ class _Question:
     def key(self, place: int) -> datetime:
         return self.keys[self.indices[place]]
 
-    def by_asset(self) -> dict[Asset, list[int]]:
-        """Return the places of each asset's readings, in time order."""
+    def turns(self) -> tuple[list[_Turn], list[_Turn]]:
+        """Return the assets with a single reading and those with several, in time order."""
         assets: dict[Asset, list[int]] = {}
-        for place in range(len(self.indices)):
-            reading = self.reading(place)
+        for place, index in enumerate(self.indices):
+            reading = self.readings[index]
             assets.setdefault((reading.asset_id, reading.sensor_id), []).append(place)
-        for places in assets.values():
-            places.sort(key=self.key)
-        return assets
+        alone: list[_Turn] = []
+        several: list[_Turn] = []
+        for asset, places in assets.items():
+            if len(places) > 1:
+                places.sort(key=self.key)
+            (alone if len(places) == 1 else several).append(_Turn(asset, places))
+        return alone, several
 
     def require_times(self) -> None:
         """Raise if several readings of an asset have no time, so that none is between them."""
@@ -667,6 +805,13 @@ class _Question:
         return _Rows(requested, as_times(times), rows)
 
 
+class _Turn(NamedTuple):
+    """Readings of an asset, by their places in time order."""
+
+    asset: Asset
+    places: Sequence[int]
+
+
 @dataclass(frozen=True)
 class _Past:
     """What the history knows of the readings before, between and instead of some of an asset.
@@ -691,6 +836,19 @@ class _Past:
     went_on_from: Standing | None = None
     is_newest: bool = True
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the readings only follow those that are stored."""
+        return self.is_newest and self.went_on_from is None and not self.between
+
+    def entered(self, states: Sequence[AssetState]) -> list[AssetState]:
+        """Return the states that the asset enters with readings, given those after each."""
+        # Late readings and those that are sent again are not the state of today.
+        if not self.is_newest:
+            return []
+        status = self.look_back.status
+        return _entered([UNKNOWN if status is None else status.state, *states])
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -712,17 +870,13 @@ class _Rows:
 class _Answer:
     """Results by reading index, the records for the history, and the next look-back.
 
-    And the stored readings with other values that these replace, by key; the assessment with its
-    requested rows, and the states that the asset entered in them.
+    And the stored readings with other values that these replace, by key.
     """
 
     results: dict[int, AnomalyDetectionResult]
     records: list[Reading]
     look_back: LookBack | None
     replaced: Mapping[datetime, Reading]
-    assessment: Assessment
-    rows: Sequence[int]
-    entered: Sequence[AssetState]
 
 
 def _entered(states: Sequence[AssetState]) -> list[AssetState]:
@@ -730,11 +884,13 @@ def _entered(states: Sequence[AssetState]) -> list[AssetState]:
     return [state for last, state in pairwise(states) if state != last]
 
 
-def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[str, ModelVerdict]:
+def _verdicts(
+    answering: Answering, assessment: Assessment | OneEach, row: int
+) -> dict[str, ModelVerdict]:
     """Return the verdict on one reading of each model that did not abstain."""
-    verdicts, scores = {}, assessment.scores
+    verdicts, p_values, raw = {}, assessment.by_model, assessment.raw
     for name, served in answering.served.items():
-        score, model = 1.0 - scores.p_values[name].item(row), served.model
+        score, model = 1.0 - p_values[name].item(row), served.model
         if isnan(score):
             continue
         verdicts[name] = ModelVerdict(
@@ -743,16 +899,15 @@ def _verdicts(answering: Answering, assessment: Assessment, row: int) -> dict[st
             is_anomaly=score > model.threshold,
             version=served.version,
             stage=served.stage,
-            reconstruction_error=scores.raw[name].item(row) if model.reconstructs else None,
+            reconstruction_error=raw[name].item(row) if model.reconstructs else None,
         )
     return verdicts
 
 
 def _records(
     question: _Question,
-    asset: Asset,
-    rows: _Rows,
-    assessment: Assessment,
+    requested: Sequence[Sequence[int]],
+    assessment: Assessment | OneEach,
     statuses: Mapping[int, AssetStatus],
     results: Mapping[int, AnomalyDetectionResult],
     went_on_from: Standing | None,
@@ -762,7 +917,7 @@ def _records(
     names, held = question.answering.ensemble.sensors.names, assessment.held
     repeats = held > 1
     for row, status in statuses.items():
-        for place in rows.requested[row]:
+        for place in requested[row]:
             result, key = results[question.indices[place]], question.key(place)
             assessed = Assessed(
                 final_score=result.final_score,
@@ -777,8 +932,9 @@ def _records(
                 shift_us=(key - result.timestamp) // US,
                 went_on_from=went_on_from if row == 0 else None,
             )
-            values = question.reading(place).values
-            records.append(Reading(*asset, key, values, assessed))
+            reading = question.reading(place)
+            asset = reading.asset_id, reading.sensor_id
+            records.append(Reading(*asset, key, reading.values, assessed))
     return records
 
 

@@ -100,11 +100,60 @@ def twice_the_median(
             n_ordered = 0
 
 
-@compiled(
+@helper
+def _after(
+    code: int,
+    usual: float,
+    p: float,
+    change: float,
+    odd: bool,
+    frozen: bool,
+    operating_point: int,
+    limits: Floats,
+    limits_of_change: Floats,
+    transitions: NDArray[np.uint8],
+    n_calm: int,
+    bad_data: int,
+    unknown_point: int,
+) -> tuple[int, float]:
+    """Return the code and the usual surprise after one reading; see ``follow``."""
+    alarm = len(transitions) // n_calm - 1
+    level = Level.UNKNOWN
+    if not math.isnan(p):
+        level = Level.WEAK if p < limits[0] else Level.NONE
+        if p < limits[1]:
+            level = Level.CHANGED
+            if change < limits_of_change[1]:
+                level = Level.CHANGED_ANEW
+            elif change >= limits_of_change[0]:
+                level = Level.DRIFTED
+        surprise = -math.log10(p)
+        if code // n_calm != alarm:
+            usual += (min(surprise, CREDIBLE) - usual) / USUAL_READINGS
+        elif level > Level.NONE and surprise < usual + EXCESS and not math.isnan(change):
+            level = Level.EASED
+    if odd and level < Level.ODD:
+        level = Level.ODD
+    before = code // n_calm
+    code = transitions[0 if before in (bad_data, unknown_point) else code, level]
+    if before != alarm and operating_point > (before != unknown_point):
+        code = n_calm * unknown_point
+    elif frozen and code // n_calm < bad_data:
+        code = n_calm * bad_data
+    return code, usual
+
+
+_EVIDENCE = (
     *(read_only(float64, 1), read_only(float64, 1), read_only(boolean, 1), read_only(boolean, 1)),
     *(read_only(uint8, 1), read_only(float64, 2), read_only(float64, 2), read_only(uint8, 2)),
-    *(int64, int64, int64, int64),
-    *(float64, writable(uint8, 1), writable(uint8, 1), writable(int64, 1), writable(float64, 1)),
+    *(int64, int64, int64),
+)
+
+
+@compiled(
+    *_EVIDENCE,
+    *(int64, float64),
+    *(writable(uint8, 1), writable(uint8, 1), writable(int64, 1), writable(float64, 1)),
 )
 def follow(
     p_values: Floats,
@@ -159,35 +208,43 @@ def follow(
     usual : ndarray of shape (n,)
         Output: the surprise, smoothed over ``USUAL_READINGS``; it stays as it is in an alarm.
     """
-    alarm = len(transitions) // n_calm - 1
     smoothed = first_usual
     last = -1
     for i in range(len(p_values)):
-        p, change = p_values[i], changes[i]
         own = i if len(limits) > 1 else 0
-        level = Level.UNKNOWN
-        if not math.isnan(p):
-            level = Level.WEAK if p < limits[own, 0] else Level.NONE
-            if p < limits[own, 1]:
-                level = Level.CHANGED
-                if change < limits_of_change[own, 1]:
-                    level = Level.CHANGED_ANEW
-                elif change >= limits_of_change[own, 0]:
-                    level = Level.DRIFTED
-            surprise = -math.log10(p)
-            if code // n_calm != alarm:
-                smoothed += (min(surprise, CREDIBLE) - smoothed) / USUAL_READINGS
-            elif level > Level.NONE and surprise < smoothed + EXCESS and not math.isnan(change):
-                level = Level.EASED
-        if odd[i] and level < Level.ODD:
-            level = Level.ODD
-        usual[i] = smoothed
         before = code // n_calm
-        code = transitions[0 if before in (bad_data, unknown_point) else code, level]
-        if before != alarm and operating_point[i] > (before != unknown_point):
-            code = n_calm * unknown_point
-        elif frozen[i] and code // n_calm < bad_data:
-            code = n_calm * bad_data
-        states[i], calm[i] = code // n_calm, code % n_calm
+        code, smoothed = _after(
+            *(code, smoothed, p_values[i], changes[i], odd[i], frozen[i], operating_point[i]),
+            *(limits[own], limits_of_change[own], transitions, n_calm, bad_data, unknown_point),
+        )
+        states[i], calm[i], usual[i] = code // n_calm, code % n_calm, smoothed
         last = i if code // n_calm != before else last
         entered[i] = last
+
+
+@compiled(*_EVIDENCE, writable(int64, 1), writable(float64, 1))
+def follow_each(
+    p_values: Floats,
+    changes: Floats,
+    odd: NDArray[np.bool_],
+    frozen: NDArray[np.bool_],
+    operating_point: NDArray[np.uint8],
+    limits: Floats,
+    limits_of_change: Floats,
+    transitions: NDArray[np.uint8],
+    n_calm: int,
+    bad_data: int,
+    unknown_point: int,
+    codes: NDArray[np.int64],
+    usual: Floats,
+) -> None:
+    """Replace codes and usual surprises, both (n,), by those after one reading of each asset.
+
+    The other parameters are those of ``follow``.
+    """
+    for i in range(len(p_values)):
+        own = i if len(limits) > 1 else 0
+        codes[i], usual[i] = _after(
+            *(codes[i], usual[i], p_values[i], changes[i], odd[i], frozen[i], operating_point[i]),
+            *(limits[own], limits_of_change[own], transitions, n_calm, bad_data, unknown_point),
+        )

@@ -155,11 +155,11 @@ def _whitened_errors(
 
 
 @compiled(
-    *(read_only(float64, 2), int64, int64, float64, writable(float64, 1)),
+    *(read_only(float64, 2), int64, int64, int64, float64, writable(float64, 1)),
     fastmath=False,
 )
 def _accumulated(
-    errors: Floats, n_rows: int, n_baseline: int, n_judged: float, scores: Floats
+    errors: Floats, step: int, n_rows: int, n_baseline: int, n_judged: float, scores: Floats
 ) -> None:
     """Write the evidence of some consecutive rows: that they are shifted, or odd one by one.
 
@@ -167,13 +167,15 @@ def _accumulated(
     ----------
     errors : ndarray of shape (n, n_features)
         Whitened errors; NaN for a row without any value.
+    step : int
+        Rows from the first row of a window to that of the next.
     n_rows : int
         Rows that are judged together.
     n_baseline : int
         Rows before them whose mean error is their baseline; 0 for none.
     n_judged : float
         Sensors whose errors count.
-    scores : ndarray of shape (n - n_rows - n_baseline + 1,)
+    scores : ndarray of shape ((n - n_rows - n_baseline) // step + 1,)
         Output: the larger one of two normal scores: of T² of the mean error, and of the mean
         oddness of the rows. NaN with less than half of the rows.
     """
@@ -195,11 +197,12 @@ def _accumulated(
         base[:] = 0.0
         mean[:] = 0.0
         n_before, n_now = 0, 0
-        for row in range(i, i + n_baseline):
+        start = i * step
+        for row in range(start, start + n_baseline):
             n_before += known[row]
             for column in range(n_features):
                 base[column] += limited[row, column]
-        for row in range(i + n_baseline, i + n_baseline + n_rows):
+        for row in range(start + n_baseline, start + n_baseline + n_rows):
             n_now += known[row]
             for column in range(n_features):
                 mean[column] += limited[row, column]
@@ -213,7 +216,7 @@ def _accumulated(
         variance = 1.0 / n_now + (1.0 / n_before if n_baseline else 0.0)
         shifted = _normal_score(square / variance, n_judged)
         odd = 0.0
-        for row in range(i + n_baseline, i + n_baseline + n_rows):
+        for row in range(start + n_baseline, start + n_baseline + n_rows):
             if known[row]:
                 square = 0.0
                 for column in range(n_features):
@@ -234,14 +237,27 @@ def whitened_errors(arrays: Arrays, params: Params, rows: Floats) -> Floats:
 
 
 def scores_of_errors(arrays: Arrays, all_params: Sequence[Params], errors: Floats) -> list[Floats]:
-    """Score windows of consecutive whitened errors (n, n_features), for each of some parameters.
+    """Score windows of whitened errors, for each of some parameters.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Of the model.
+    all_params : sequence of mapping
+        The longest span that any of them needs, accumulated rows and their baseline, is a window.
+    errors : ndarray of shape (n, n_features) or (n_windows, span, n_features)
+        Of consecutive rows, or of the rows of each window.
 
     Returns
     -------
-    list of ndarray of shape (max(n - span + 1, 0),)
-        With the longest span: the accumulated rows and their baseline.
+    list of ndarray of shape (max(n - span + 1, 0),) or (n_windows,)
     """
     spans = [max(params["accumulated_rows"], 1) + params["baseline_rows"] for params in all_params]
+    if errors.ndim == 3:
+        return [
+            _scores(arrays, params, errors[:, -span:].reshape(-1, errors.shape[2]), span)
+            for params, span in zip(all_params, spans, strict=True)
+        ]
     n = max(len(errors) - max(spans) + 1, 0)
     return [
         _scores(arrays, params, errors[len(errors) - n - span + 1 :] if n else errors[:0])
@@ -249,13 +265,13 @@ def scores_of_errors(arrays: Arrays, all_params: Sequence[Params], errors: Float
     ]
 
 
-def _scores(arrays: Arrays, params: Params, errors: Floats) -> Floats:
+def _scores(arrays: Arrays, params: Params, errors: Floats, step: int = 1) -> Floats:
     n_rows, n_baseline = params["accumulated_rows"], params["baseline_rows"]
     if n_rows == 0:
         squares: Floats = np.square(errors).sum(axis=1)
         return squares
-    scores = np.empty(max(len(errors) - n_rows - n_baseline + 1, 0))
-    _accumulated(errors, n_rows, n_baseline, float(arrays["judged"].sum()), scores)
+    scores = np.empty(max((len(errors) - n_rows - n_baseline) // step + 1, 0))
+    _accumulated(errors, step, n_rows, n_baseline, float(arrays["judged"].sum()), scores)
     return scores
 
 
@@ -312,7 +328,7 @@ def with_step(arrays: Arrays, params: Params, rows: Floats, first: int) -> StepS
         for number, end in enumerate(ends.tolist()):
             stop = at + end + 1
             part = changed[stop - n_rows - n_baseline : stop]
-            _accumulated(part, n_rows, n_baseline, n_judged, found[number : number + 1])
+            _accumulated(part, 1, n_rows, n_baseline, n_judged, found[number : number + 1])
         return found
 
     return scores
