@@ -1,13 +1,13 @@
-"""Assess one row of each of many assets at once, as far as nothing happens.
+"""Assess one row of each of many assets at once.
 
 ``engine.advance`` takes the rows of one asset. A fleet sends one row of each: then nearly all of
 the time goes into calling some fifty functions on arrays of one row, asset by asset. Here every
 function is called once for all assets. The calculations are those of the engine, to the last bit;
 ``tests/unit/assessment/test_one_each.py`` holds the two together.
 
-Only what most rows need is here: rows that are no anomaly, leave the state of their asset as it is,
-and have no missing value. ``OneEach.is_quiet`` says which they are, and ``advance`` assesses the
-others.
+Only what most rows need is here. ``OneEach.is_whole`` says which rows it has assessed; ``advance``
+assesses the others: those with a missing value now or before, at an unknown operating point or
+shortly after one, and those that raise an alarm, whose beginning is to be found.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment import engine, status
+from vigie.assessment.assessment import levels
+from vigie.assessment.contributions import Contributions
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
 from vigie.assessment.status import STATES, AssetStatus, StatusSeries
-from vigie.assessment.timeline import RecentRows, Times
+from vigie.assessment.timeline import RecentRows, Timeline, Times
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenValue
 
-UNKNOWN, NORMAL = STATES.index(AssetState.UNKNOWN), STATES.index(AssetState.NORMAL)
-SETTLED = [UNKNOWN, NORMAL, STATES.index(AssetState.BAD_DATA)]
-"""States that need no explanation."""
+ALARM = STATES.index(AssetState.ALARM)
+UNKNOWN_POINT = STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
 
 
 @dataclass(frozen=True)
 class OneEach:
     """The assessment of one row of each of ``n`` assets.
 
-    Where ``is_quiet`` is False, the other attributes are not those of the row.
+    Where ``is_whole`` is False, the other attributes are not those of the row.
 
     Attributes
     ----------
@@ -46,8 +47,9 @@ class OneEach:
         The models.
     recent : Recent
         The rows, with those before them.
-    raw, by_model : mapping of str to ndarray of shape (n,)
-        Raw scores and p-values by model; NaN where it abstains.
+    raw, by_model, trends : mapping of str to ndarray of shape (n,)
+        Raw scores and p-values of the rows, and p-values of the assets, by model; NaN where it
+        abstains.
     p_values, conservative_p_values, asset_p_values : ndarray of shape (n,)
         See ``Assessment``.
     frozen : ndarray of bool of shape (n, n_sensors)
@@ -56,15 +58,15 @@ class OneEach:
         See ``StatusSeries``.
     usual : ndarray of shape (n,)
         See ``AssetStatus``.
-    is_quiet : ndarray of bool of shape (n,)
-        Whether the row is no anomaly and leaves the state as it is, or is the first one to tell
-        that the asset is normal.
+    is_whole : ndarray of bool of shape (n,)
+        Which rows have been assessed.
     """
 
     ensemble: Ensemble
     recent: Recent
     raw: Mapping[str, Floats]
     by_model: Mapping[str, Floats]
+    trends: Mapping[str, Floats]
     p_values: Floats
     conservative_p_values: Floats
     asset_p_values: Floats
@@ -72,7 +74,7 @@ class OneEach:
     states: NDArray[np.int64]
     calm: NDArray[np.int64]
     usual: Floats
-    is_quiet: NDArray[np.bool_]
+    is_whole: NDArray[np.bool_]
 
     @property
     def contamination(self) -> float:
@@ -80,8 +82,8 @@ class OneEach:
 
     @property
     def levels(self) -> NDArray[np.intp]:
-        """-1 for each row: it is no anomaly; (n,)."""
-        return np.full(len(self.states), -1)
+        """Criticality of each row, as in ``Assessment``; (n,)."""
+        return levels(self.p_values, self.contamination)
 
     @property
     def held(self) -> NDArray[np.int64]:
@@ -122,14 +124,30 @@ class OneEach:
         return LookBack(rows, p_values, after)
 
     def reasons(self, rows: Sequence[int]) -> dict[int, list[SensorContribution]]:
-        """Return nothing: a quiet row needs no explanation."""
-        return {}
+        """Return the sensors that explain rows; see ``Assessment.reasons``."""
+        return self._explained(list(self.ensemble.models.items()), self.by_model, rows)
 
-    trend_reasons = reasons
+    def trend_reasons(self, rows: Sequence[int]) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that explain the state of the assets at their rows."""
+        models = self.ensemble.models.items()
+        trends = [(name, model.trend) for name, model in models if model.trend is not None]
+        return self._explained(trends, self.trends, rows)
 
     def unseen(self, row: int) -> list[UnseenValue]:
-        """Return nothing: a quiet row is at a known operating point."""
+        """Return nothing: the row is at a known operating point."""
         return []
+
+    def _explained(
+        self,
+        models: Sequence[tuple[str, TrainedModel]],
+        p_values: Mapping[str, Floats],
+        rows: Sequence[int],
+    ) -> dict[int, list[SensorContribution]]:
+        at = np.asarray(rows, np.intp)
+        surprises = {name: -np.log10(p_values[name][at]) for name, _ in models}
+        recent = self.recent.followed_by_each_other(self.ensemble)
+        last = (at + 1) * self.recent.times.shape[1] - 1
+        return Contributions.of(models, surprises, recent, last).by_row(at)
 
 
 @dataclass(frozen=True)
@@ -215,6 +233,14 @@ class Recent:
             self._judged[key] = values
         return self._judged[key]
 
+    def followed_by_each_other(self, ensemble: Ensemble) -> Timeline:
+        """Return the rows of all assets as one timeline, in which a gap is before each asset."""
+        values = self.values.reshape(-1, self.values.shape[2])
+        since_gap = self.since_gap.reshape(-1)
+        no_rows = RecentRows.none(ensemble.sensors)
+        rows = self.times.reshape(-1), values, values, since_gap
+        return Timeline(ensemble.sensors, *rows, 0, no_rows.held)
+
     def windows(self, windows: Floats) -> Floats:
         """Return windows that end with the last row of each asset, without rows before a gap.
 
@@ -283,7 +309,6 @@ def advance_each(
             known[name] = part.calibration.p_value(scores)
     combined, conservative = engine.combined(ensemble, p_values)
     frozen = recent.held > ensemble.sensors.longest_held
-    at_known_point = _at_known_points(ensemble, recent)
     evidence = engine.evidence(
         ensemble,
         trends,
@@ -293,16 +318,15 @@ def advance_each(
         np.zeros(len(recent), np.uint8),
     )
     codes, usual = StatusSeries.codes_of([look_back.status for look_back in look_backs])
-    before = codes // status.OFF_DELAY
+    states_before = codes // status.OFF_DELAY
     status.follow_each(evidence, ensemble.contamination, codes, usual)
     states, calm = np.divmod(codes, status.OFF_DELAY)
-    is_same = (states == before) | ((states == NORMAL) & (before == UNKNOWN))
-    is_sound = np.array([look_back.rows.is_sound for look_back in look_backs])
-    is_sound &= ~np.isnan(rows.usable).any(axis=1)
-    is_quiet = ~(combined < ensemble.contamination) & is_same & np.isin(states, SETTLED)
+    is_whole = np.array([look_back.rows.is_sound for look_back in look_backs])
+    is_whole &= ~np.isnan(rows.usable).any(axis=1) & _at_known_points(ensemble, recent)
+    is_whole &= (states_before != UNKNOWN_POINT) & ((states != ALARM) | (states_before == ALARM))
     return OneEach(
-        *(ensemble, recent, raw, p_values, combined, conservative, evidence.p_values),
-        *(frozen, states, calm, usual, is_quiet & is_sound & at_known_point),
+        *(ensemble, recent, raw, p_values, trends, combined, conservative, evidence.p_values),
+        *(frozen, states, calm, usual, is_whole),
     )
 
 

@@ -364,14 +364,14 @@ class Detection:
             len(turns) >= FEWEST_AT_ONCE
             and question.answering.ensemble.false_alarms_per_month is None
         ):
-            answers = self._quiet_answers(question, turns, pasts, transactions, counted)
+            answers = self._answers_at_once(question, turns, pasts, transactions, counted)
         for number, turn in enumerate(turns):
             if number not in answers:
                 past, is_stored = pasts[number], transactions[number] is not None
                 answers[number] = self._answer(question, turn, past, counted, is_stored=is_stored)
         return [answers[number] for number in range(len(turns))], counted
 
-    def _quiet_answers(
+    def _answers_at_once(
         self,
         question: _Question,
         turns: Sequence[_Turn],
@@ -379,7 +379,7 @@ class Detection:
         transactions: Sequence[AssetTransaction | None],
         counted: list[Counted],
     ) -> dict[int, _Answer]:
-        """Answer those of many assets that send one reading of which nothing is to be said.
+        """Answer those of many assets with one reading that can be assessed at once.
 
         Returns
         -------
@@ -397,7 +397,7 @@ class Detection:
             as_times([question.time(place) for place in places]),
             question.rows.at(places),
         )
-        rows = np.flatnonzero(each.is_quiet).tolist()
+        rows = np.flatnonzero(each.is_whole).tolist()
         statuses = {row: each.status(row) for row in rows}
         requested = [[place] for place in places]
         results = self._results(question, requested, each, statuses, (), is_stored=is_stored)
@@ -410,7 +410,8 @@ class Detection:
             answers[numbers[row]] = _Answer({index: results[index]}, [record], look_back, {})
             entered += past.entered([statuses[row].state]) if is_stored else []
         served = question.answering.served
-        counted.append(Counted(served, each.by_model, rows, len(rows), 0, entered))
+        n_anomalies = sum([result.is_anomaly for result in results.values()])
+        counted.append(Counted(served, each.by_model, rows, len(rows), n_anomalies, entered))
         return answers
 
     def _answer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Asset = tuple[str, str | None]
 """Asset and sensor group, which together have a history of their own."""
-MOST_ASSETS = 4096
+MOST_ASSETS = 20000
 """Size of the cache; with eight sensors, each look-back takes about 50 kilobytes."""
 
 
