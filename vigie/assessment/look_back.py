@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,14 @@ class LookBack:
     rows: RecentRows
     p_values: Floats
     status: AssetStatus | None
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """The memory of its arrays."""
+        rows = self.rows
+        arrays = rows.times, rows.values, rows.rows_since_gap, rows.held, self.p_values
+        n_bytes = sum([array.nbytes for array in (*arrays, *rows.errors.values())])
+        return n_bytes if rows.is_sound else n_bytes + rows.usable.nbytes
 
     @classmethod
     def none(cls, sensors: Sensors) -> LookBack:

@@ -42,7 +42,6 @@ from vigie.models.anomaly_data import (
 )
 from vigie.services.detection_counts import Counted, DetectionCounts
 from vigie.services.look_back_cache import (
-    MOST_ASSETS,
     Asset,
     LookBackCache,
     look_back_on,
@@ -66,6 +65,8 @@ AT_ONCE = 256
 """Most assets with one reading each in one transaction of the history."""
 FEWEST_AT_ONCE = 4
 """Fewest assets with one reading each that are assessed at once."""
+MOST_WARNED = 4096
+"""Assets of which it is known that a warning has been logged."""
 PART = 100
 """Most readings of an asset in one transaction of the history."""
 
@@ -463,7 +464,7 @@ class Detection:
         if len(assessment.timeline) <= INTERVALS or asset in self._doubted:
             return
         if doubt := assessment.doubt(len(assessment) - 1):
-            if len(self._doubted) >= MOST_ASSETS:
+            if len(self._doubted) >= MOST_WARNED:
                 self._doubted.clear()
             self._doubted.add(asset)
             logger.warning("%s: %s", asset[0], doubt, extra={"asset_id": asset[0]})
@@ -474,7 +475,7 @@ class Detection:
         with self._telling:
             if asset in self._replacing:
                 return
-            if len(self._replacing) >= MOST_ASSETS:
+            if len(self._replacing) >= MOST_WARNED:
                 self._replacing.clear()
             self._replacing.add(asset)
         time = next(iter(replaced.values())).measured

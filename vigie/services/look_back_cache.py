@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Asset = tuple[str, str | None]
 """Asset and sensor group, which together have a history of their own."""
-MOST_ASSETS = 20000
-"""Size of the cache; with eight sensors, each look-back takes about 50 kilobytes."""
+MOST_BYTES = 512 * 2**20
+"""Memory of the cache; with eight sensors, each look-back takes about 20 kilobytes."""
 
 
 class LookBackCache:
@@ -34,6 +34,7 @@ class LookBackCache:
 
     def __init__(self) -> None:
         self._cached: OrderedDict[Asset, tuple[Revision, Ensemble, LookBack]] = OrderedDict()
+        self._n_bytes = 0
         self._lock = threading.Lock()
 
     def get(self, asset: Asset, ensemble: Ensemble) -> tuple[Revision, LookBack] | None:
@@ -49,13 +50,16 @@ class LookBackCache:
     ) -> None:
         """Cache a look-back that ends with the newest reading of the history's revision.
 
-        If the cache is full, the least recently updated asset is removed.
+        If the cache is full, the least recently updated assets are removed.
         """
         with self._lock:
+            if (before := self._cached.pop(asset, None)) is not None:
+                self._n_bytes -= before[2].n_bytes
             self._cached[asset] = revision, ensemble, look_back
-            self._cached.move_to_end(asset)
-            if len(self._cached) > MOST_ASSETS:
-                self._cached.popitem(last=False)
+            self._n_bytes += look_back.n_bytes
+            while self._n_bytes > MOST_BYTES and len(self._cached) > 1:
+                _, (_, _, oldest) = self._cached.popitem(last=False)
+                self._n_bytes -= oldest.n_bytes
 
     def states(self) -> Counter[AssetState]:
         """Return how many assets are in which state."""
