@@ -19,7 +19,7 @@ import figures
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs/benchmarks/speed.md"
 KEPT = Path(".vigie") / "speed.json"
 PARTS = ("kernels", "fitting", "lstm", "calibrating", "serving", "files", "tables", "tracking",
-         "startup", "growth", "shadow")  # fmt: skip
+         "startup", "growth", "shadow", "fleets")  # fmt: skip
 """Modules of this folder, each with ``measure(quick)``, which yields figures."""
 
 

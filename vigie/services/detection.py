@@ -61,7 +61,7 @@ UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
 UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
-AT_ONCE = 256
+AT_ONCE = 64
 """Most assets with one reading each in one transaction of the history."""
 FEWEST_AT_ONCE = 4
 """Fewest assets with one reading each that are assessed at once."""
