@@ -167,6 +167,10 @@ class Assessment:
         limits, _ = self.evidence.limits_at(self.contamination)
         return float(np.median(limits[:, 1])) if len(limits) else LOWEST_ALARM
 
+    def n_rows(self, row: int) -> int:
+        """Return how many rows are known up to one: those before it count too."""
+        return self.scores.first + row + 1
+
     def doubt(self, row: int) -> str | None:
         """Return why the false alarms asked for are no promise at a row; None if they are."""
         if self.ensemble.false_alarms_per_month is None:

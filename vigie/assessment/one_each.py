@@ -3,10 +3,10 @@
 ``engine.advance`` takes the rows of one asset. A fleet sends one row of each: then nearly all of
 the time goes into calling some fifty functions on arrays of one row, asset by asset. Here every
 function is called once for all assets. The calculations are those of the engine, to the last bit;
-``tests/unit/assessment/test_one_each.py`` holds the two together.
+``tests/integration/history/test_fleets.py`` holds the two together.
 
-Only what most rows need is here. ``OneEach.is_whole`` says which rows it has assessed; ``advance``
-assesses the others: those with a missing value now or before, at an unknown operating point or
+Only what most rows need is here. ``OneEach.is_assessed`` says which rows it has assessed. The
+others take ``advance``: those with a missing value now or before, at an unknown operating point or
 shortly after one, and those that raise an alarm, whose beginning is to be found.
 """
 
@@ -19,14 +19,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vigie.assessment import engine, status
+from vigie.assessment import engine, false_alarms, status
 from vigie.assessment.assessment import levels
 from vigie.assessment.contributions import Contributions
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
 from vigie.assessment.status import STATES, AssetStatus, StatusSeries
-from vigie.assessment.timeline import RecentRows, Timeline, Times
+from vigie.assessment.timeline import INTERVALS, RecentRows, Timeline, Times, sampling_intervals
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
 from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenValue
@@ -39,7 +39,7 @@ UNKNOWN_POINT = STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
 class OneEach:
     """The assessment of one row of each of ``n`` assets.
 
-    Where ``is_whole`` is False, the other attributes are not those of the row.
+    Where ``is_assessed`` is False, the other attributes are not those of the row.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class OneEach:
         See ``StatusSeries``.
     usual : ndarray of shape (n,)
         See ``AssetStatus``.
-    is_whole : ndarray of bool of shape (n,)
+    is_assessed : ndarray of bool of shape (n,)
         Which rows have been assessed.
     """
 
@@ -74,7 +74,7 @@ class OneEach:
     states: NDArray[np.int64]
     calm: NDArray[np.int64]
     usual: Floats
-    is_whole: NDArray[np.bool_]
+    is_assessed: NDArray[np.bool_]
 
     @property
     def contamination(self) -> float:
@@ -95,6 +95,14 @@ class OneEach:
         """Rows from the last gap of the asset to its row, itself counted, shape (n,)."""
         return self.recent.since_gap[:, -1]
 
+    def n_rows(self, row: int) -> int:
+        """Return how many rows of an asset are known: its row, and those before it."""
+        return int(self.recent.n_rows[row])
+
+    def doubt(self, row: int) -> str | None:
+        """Return why the false alarms asked for are no promise; see ``Assessment.doubt``."""
+        return false_alarms.doubt(self.ensemble, float(self.recent.intervals[row]))
+
     def status(self, row: int) -> AssetStatus:
         """Return the status of an asset after its row."""
         before = self.recent.look_backs[row].status
@@ -105,7 +113,8 @@ class OneEach:
 
     def look_back(self, row: int, after: AssetStatus) -> LookBack:
         """Return the look-back of the next row of an asset, given the status after this one."""
-        recent, n_rows = self.recent, int(self.recent.n_rows[row])
+        recent = self.recent
+        n_rows = min(self.n_rows(row), recent.times.shape[1] - 1)
         # Copies, so that one asset does not keep the rows of all in memory.
         values = recent.values[row, -n_rows:].copy()
         errors = {
@@ -163,7 +172,7 @@ class Recent:
     times : ndarray of datetime64[us] of shape (n, n_before + 1)
     values : ndarray of shape (n, n_before + 1, n_sensors)
     since_gap : ndarray of int of shape (n, n_before + 1)
-        Rows from the last gap to each row, itself counted.
+        Rows from the last gap to each row, itself counted; 0 before the first row.
     p_values : ndarray of shape (n, n_before + 1)
         ``LookBack.p_values``; NaN of the last row.
     held : ndarray of int of shape (n, n_sensors)
@@ -211,7 +220,7 @@ class Recent:
         since_gap[:, -1] = np.where(goes_on, since_gap[:, -2] + 1, 1)
         held = 1 + (values[:, -1] == values[:, -2]) * held
         arrays = all_times, values, since_gap, p_values, held
-        recent = cls(look_backs, np.minimum(n_rows + 1, n_before), *arrays, {}, {})
+        recent = cls(look_backs, n_rows + 1, *arrays, {}, {})
         for name, model in ensemble.models.items():
             if model.forecasts:
                 recent._add_errors(name, model, n_errors, ensemble)
@@ -219,6 +228,14 @@ class Recent:
 
     def __len__(self) -> int:
         return len(self.look_backs)
+
+    @cached_property
+    def intervals(self) -> Floats:
+        """Sampling interval at the row of each asset, in seconds, shape (n,)."""
+        latest, since_gap = self.times[:, -INTERVALS - 1 :], self.since_gap[:, -INTERVALS - 1 :]
+        steps = np.diff(latest, axis=1) / np.timedelta64(1, "s")
+        is_step = (since_gap[:, 1:] > 1) & (since_gap[:, :-1] > 0)
+        return sampling_intervals(np.where(is_step, steps, np.nan))
 
     def judged(self, ensemble: Ensemble, model: TrainedModel) -> Floats:
         """Return what a model sees of the rows, shape (n, n_before + 1, n_features)."""
@@ -286,7 +303,7 @@ def advance_each(
     Parameters
     ----------
     ensemble : Ensemble
-        The models; no rate of false alarms is asked for.
+        The models.
     look_backs : sequence of LookBack
         The recent past of each asset.
     times : ndarray of datetime64[us] of shape (n_assets,)
@@ -309,6 +326,9 @@ def advance_each(
             known[name] = part.calibration.p_value(scores)
     combined, conservative = engine.combined(ensemble, p_values)
     frozen = recent.held > ensemble.sensors.longest_held
+    rates = None
+    if (asked := ensemble.false_alarms_per_month) is not None:
+        rates = false_alarms.per_reading(asked, recent.intervals)
     evidence = engine.evidence(
         ensemble,
         trends,
@@ -316,17 +336,18 @@ def advance_each(
         _combined_readings(recent, conservative),
         np.any(frozen, axis=1),
         np.zeros(len(recent), np.uint8),
+        rates,
     )
     codes, usual = StatusSeries.codes_of([look_back.status for look_back in look_backs])
     states_before = codes // status.OFF_DELAY
     status.follow_each(evidence, ensemble.contamination, codes, usual)
     states, calm = np.divmod(codes, status.OFF_DELAY)
-    is_whole = np.array([look_back.rows.is_sound for look_back in look_backs])
-    is_whole &= ~np.isnan(rows.usable).any(axis=1) & _at_known_points(ensemble, recent)
-    is_whole &= (states_before != UNKNOWN_POINT) & ((states != ALARM) | (states_before == ALARM))
+    is_assessed = np.array([look_back.rows.is_sound for look_back in look_backs])
+    is_assessed &= ~np.isnan(rows.usable).any(axis=1) & _at_known_points(ensemble, recent)
+    is_assessed &= (states_before != UNKNOWN_POINT) & ((states != ALARM) | (states_before == ALARM))
     return OneEach(
         *(ensemble, recent, raw, p_values, trends, combined, conservative, evidence.p_values),
-        *(frozen, states, calm, usual, is_whole),
+        *(frozen, states, calm, usual, is_assessed),
     )
 
 

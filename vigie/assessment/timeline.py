@@ -142,21 +142,14 @@ class Timeline:
     def intervals(self, first: int) -> Floats:
         """Return the sampling interval at the rows from ``first`` on, in seconds, (n - first,).
 
-        It is the median of the ``INTERVALS`` steps that end with a row, without pauses that are
-        gaps, so that one late reading does not change it. Where most times are equal, as full
-        seconds are of a faster recording, it is their mean. NaN without a step.
+        It is that of the ``INTERVALS`` steps that end with a row, without pauses that are gaps; see
+        ``sampling_intervals``.
         """
         steps = np.full(len(self) + INTERVALS, np.nan)
         steps[INTERVALS + 1 :] = np.diff(self.times) / np.timedelta64(1, "s")
         steps[INTERVALS:][self.rows_since_gap == 1] = np.nan
         ending = np.lib.stride_tricks.sliding_window_view(steps, INTERVALS)[first + 1 :]
-        ordered = np.sort(ending, axis=1)  # NaN comes last
-        known = INTERVALS - np.isnan(ordered).sum(axis=1)
-        at = np.arange(len(ordered)), np.maximum(known - 1, 0) // 2
-        median: Floats = ordered[at]
-        if (tied := np.flatnonzero(median == 0.0)).size:
-            median[tied] = np.nansum(ordered[tied], axis=1) / known[tied]
-        return median
+        return sampling_intervals(ending)
 
     def last(self, n_rows: int, n_errors: int = 0) -> RecentRows:
         """Return the last rows, and as many errors of each model that forecasts, as a look-back."""
@@ -319,6 +312,26 @@ def since_gaps(times: Times, max_gap_s: float, before: RecentRows) -> NDArray[np
     longest = round(max_gap_s * 1e6)
     compiled.rows.rows_since_gap(ticks.view(np.int64), longest, known, counts)
     return counts
+
+
+def sampling_intervals(steps: Floats) -> Floats:
+    """Return the sampling interval that the latest steps in time tell, shape (n,).
+
+    It is their median, so that one late reading does not change it. Where most times are equal, as
+    full seconds are of a faster recording, it is their mean.
+
+    Parameters
+    ----------
+    steps : ndarray of shape (n, INTERVALS)
+        In seconds; NaN for a gap, or where there is none.
+    """
+    ordered = np.sort(steps, axis=1)  # NaN comes last
+    known = INTERVALS - np.isnan(ordered).sum(axis=1)
+    at = np.arange(len(ordered)), np.maximum(known - 1, 0) // 2
+    median: Floats = ordered[at]
+    if (tied := np.flatnonzero(median == 0.0)).size:
+        median[tied] = np.nansum(ordered[tied], axis=1) / known[tied]
+    return median
 
 
 def as_times(moments: Sequence[datetime]) -> Times:

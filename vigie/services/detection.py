@@ -361,10 +361,7 @@ class Detection:
         ]
         answers: dict[int, _Answer] = {}
         counted: list[Counted] = []
-        if (
-            len(turns) >= FEWEST_AT_ONCE
-            and question.answering.ensemble.false_alarms_per_month is None
-        ):
+        if len(turns) >= FEWEST_AT_ONCE:
             answers = self._answers_at_once(question, turns, pasts, transactions, counted)
         for number, turn in enumerate(turns):
             if number not in answers:
@@ -398,7 +395,10 @@ class Detection:
             as_times([question.time(place) for place in places]),
             question.rows.at(places),
         )
-        rows = np.flatnonzero(each.is_whole).tolist()
+        rows = np.flatnonzero(each.is_assessed).tolist()
+        if ensemble.false_alarms_per_month is not None:
+            for row in rows:
+                self._warn_of_doubt(turns[numbers[row]].asset, each, row)
         statuses = {row: each.status(row) for row in rows}
         requested = [[place] for place in places]
         results = self._results(question, requested, each, statuses, (), is_stored=is_stored)
@@ -432,7 +432,7 @@ class Detection:
             ensemble, past.look_back, rows.times, rows.examined, silent
         )
         if ensemble.false_alarms_per_month is not None:
-            self._warn_of_doubt(turn.asset, assessment)
+            self._warn_of_doubt(turn.asset, assessment, len(assessment) - 1)
         asked = [row for row, group in enumerate(rows.requested) if group]
         statuses = {row: assessment.status(row) for row in asked}
         results = self._results(
@@ -459,11 +459,11 @@ class Detection:
         look_back = None if past.between else next_look_back
         return _Answer(results, records, look_back, past.replaced)
 
-    def _warn_of_doubt(self, asset: Asset, assessment: Assessment) -> None:
+    def _warn_of_doubt(self, asset: Asset, assessment: Assessment | OneEach, row: int) -> None:
         """Warn once for each asset if its false alarms cannot be kept as asked for."""
-        if len(assessment.timeline) <= INTERVALS or asset in self._doubted:
+        if assessment.n_rows(row) <= INTERVALS or asset in self._doubted:
             return
-        if doubt := assessment.doubt(len(assessment) - 1):
+        if doubt := assessment.doubt(row):
             if len(self._doubted) >= MOST_WARNED:
                 self._doubted.clear()
             self._doubted.add(asset)

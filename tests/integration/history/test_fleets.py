@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,27 @@ def test_they_are_the_same_with_a_history(
     seen = {result.asset.state for result in results}
     assert seen >= {IN_ALARM, AssetState.WATCH, AssetState.BAD_DATA, AssetState.NORMAL}
     assert any(result.replaced or result.imputed for result in results)
+
+
+def test_they_are_the_same_where_false_alarms_are_asked_for(
+    start: Start, learnt: tuple[Path, bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = fleet()
+    if learnt[1]:
+        in_context(batches)
+    asked = {"false_alarms_per_month": 30.0}
+    together = start(history_url=f"sqlite:///{tmp_path}/together.db", **asked)
+    single = start(history_url=f"sqlite:///{tmp_path}/single.db", **asked)
+
+    for number, batch in enumerate(batches[:RESTART]):
+        answered = together.detect_anomalies_batch(batch)
+        assert answered == one_by_one(single, batch), f"batch {number}"
+
+    told = Counter(record.getMessage() for record in caplog.records)
+    doubts = {message: n for message, n in told.items() if "no promise" in message}
+    # Each of the two warns once of each machine.
+    assert len(doubts) >= 11
+    assert set(doubts.values()) == {2}
 
 
 def test_they_are_the_same_without_a_history(start: Start, learnt: tuple[Path, bool]) -> None:
