@@ -137,6 +137,11 @@ class Assessment:
         return self.scores.p_values
 
     @property
+    def states(self) -> NDArray[np.uint8]:
+        """State of the asset after each reading, as an index into ``STATES``; (n,)."""
+        return self.statuses.states
+
+    @property
     def contamination(self) -> float:
         return self.ensemble.contamination
 

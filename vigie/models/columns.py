@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from copy import copy
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any
@@ -152,18 +151,17 @@ class ReadingColumns(BaseModel):
         names, columns = list(self.features), zip(*self.features.values(), strict=True)
         settings, contexts = list(self.context), zip(*self.context.values(), strict=True)
         times = iter(self.timestamps or ())
-        # A copy takes a quarter of the time of a new object, which would be checked once more.
+        # A copy takes a fifth of the time of a new object, which would be checked once more.
         empty = AnomalyDetectionRequest.model_construct(
             asset_id=self.asset_id, sensor_id=self.sensor_id, features={}
         )
         readings = []
         for values in columns:
-            reading = copy(empty)
-            reading.features = dict(zip(names, values, strict=True))
-            reading.timestamp = next(times, None)
+            update: dict[str, Any] = {"features": dict(zip(names, values, strict=True))}
+            update["timestamp"] = next(times, None)
             if settings:
-                reading.context = dict(zip(settings, next(contexts), strict=True))
-            readings.append(reading)
+                update["context"] = dict(zip(settings, next(contexts), strict=True))
+            readings.append(empty.model_copy(update=update))
         return readings
 
 
@@ -198,40 +196,6 @@ class ResultColumns(BaseModel):
     details: dict[int, AnomalyDetectionResult]
     """The whole verdict on each anomaly, and on each reading with a value that is missing, frozen,
     never seen, or replaced; by its place from 0."""
-
-    @staticmethod
-    def of(results: list[AnomalyDetectionResult]) -> ResultColumns:
-        """Return results of one asset as columns."""
-        first = results[0]
-        known = {name: verdict for one in results for name, verdict in one.models.items()}
-        return ResultColumns.model_construct(
-            asset_id=first.asset_id,
-            sensor_id=first.sensor_id,
-            timestamps=[one.timestamp for one in results],
-            final_score=[one.final_score for one in results],
-            threshold=first.threshold,
-            is_anomaly=[one.is_anomaly for one in results],
-            criticality=[one.criticality for one in results],
-            state=[one.asset.state for one in results],
-            evidence=[one.asset.evidence for one in results],
-            models={
-                name: ModelColumns.model_construct(
-                    score=[
-                        verdict.score if (verdict := one.models.get(name)) else None
-                        for one in results
-                    ],
-                    threshold=last.threshold,
-                    version=last.version,
-                    stage=last.stage,
-                )
-                for name, last in known.items()
-            },
-            details={
-                place: one
-                for place, one in enumerate(results)
-                if one.is_anomaly or one.imputed or one.frozen or one.replaced or one.asset.unseen
-            },
-        )
 
 
 def in_columns(error: InvalidDataError) -> InvalidDataError:

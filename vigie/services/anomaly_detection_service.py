@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from vigie.assessment.assessment import Assessment
 from vigie.assessment.stream import Stream
@@ -34,6 +34,7 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionResult,
     as_readings,
 )
+from vigie.models.columns import ReadingColumns, ResultColumns, in_columns
 from vigie.models.comparison import Comparison
 from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
@@ -59,6 +60,10 @@ from vigie.training.requests import About
 from vigie.training.train import Training, checked_parameters, train_each
 
 logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+Assess = Callable[[Snapshot, list[AnomalyDetectionRequest]], Answer]
+"""Assess readings by the models that serve at one moment."""
 
 WARN_EVERY_S = 3600.0
 """Interval between warnings about a large or old outbox."""
@@ -328,22 +333,40 @@ class AnomalyDetectionService:
         InvalidDataError
             If a reading cannot be used, or lacks a feature; none of the readings has been stored.
         """
-        readings = as_readings(requests)
+        return self._assessed(self._detection.readings, as_readings(requests))
+
+    def detect_columns(self, columns: ReadingColumns) -> ResultColumns:
+        """Assess readings of one asset, with the same verdicts as ``detect_anomalies_batch``.
+
+        Raises
+        ------
+        NotTrainedError
+            If no model can answer.
+        InvalidDataError
+            If a reading cannot be used, or lacks a feature; none of the readings has been stored.
+        """
+        try:
+            return self._assessed(self._detection.columns, columns.readings)
+        except InvalidDataError as error:
+            raise in_columns(error) from error
+
+    def _assessed(self, assess: Assess[Answer], readings: list[AnomalyDetectionRequest]) -> Answer:
+        """Return what ``assess`` says of readings, by the models that serve."""
         snapshot = self._snapshot()
         try:
-            results = self._detection.readings(snapshot, readings)
+            answer = assess(snapshot, readings)
         except VigieError:
             raise
         except Exception as error:
-            if (by_earlier := self._by_earlier_versions(readings, error)) is None:
+            if (by_earlier := self._by_earlier_versions(assess, readings, error)) is None:
                 raise
             return by_earlier
         self._shadow.offer(readings)
-        return results
+        return answer
 
     def _by_earlier_versions(
-        self, readings: Sequence[AnomalyDetectionRequest], error: Exception
-    ) -> list[AnomalyDetectionResult] | None:
+        self, assess: Assess[Answer], readings: list[AnomalyDetectionRequest], error: Exception
+    ) -> Answer | None:
         """Assess readings on which the models that serve have failed.
 
         A version that has replaced another one is at fault if the other one can assess them: then
@@ -352,14 +375,14 @@ class AnomalyDetectionService:
         for name, earlier in self.registry.earlier().items():
             trial = self.served.instead(ModelKey(EVERYTHING, name), earlier)
             try:
-                results = self._detection.readings(trial, readings)
+                answer = assess(trial, readings)
             except VigieError:
                 raise
             except Exception:
                 logger.debug("%s is not at fault.", name, exc_info=True)
                 continue
             self.registry.withdraw(name, error)
-            return results
+            return answer
         return None
 
     def detect_table(

@@ -5,48 +5,31 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from math import isnan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vigie.assessment.assessment import LEVELS, Assessment
+from vigie.assessment.assessment import Assessment
 from vigie.assessment.engine import advance, follow
 from vigie.assessment.ensemble import Ensemble
-from vigie.assessment.false_alarms import VARIABLE
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.one_each import OneEach, advance_each
-from vigie.assessment.sensors import Examined, Sensors
-from vigie.assessment.status import AssetStatus
-from vigie.assessment.timeline import INTERVALS, US, Times, as_datetime, as_times
+from vigie.assessment.status import STATES
+from vigie.assessment.timeline import INTERVALS, as_times
 from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
-from vigie.detectors.data.context import as_word
-from vigie.detectors.data.matrices import as_row
-from vigie.detectors.trained import TrainedModel
-from vigie.errors import HistoryError, InvalidDataError, listed
+from vigie.errors import HistoryError
 from vigie.history.address import history_url
-from vigie.history.records import Assessed, Reading, Standing, microseconds
-from vigie.models.anomaly_data import (
-    AnomalyDetectionRequest,
-    AnomalyDetectionResult,
-    AssetState,
-    AssetVerdict,
-    ModelVerdict,
-    UnseenValue,
-)
-from vigie.services.detection_counts import Counted, DetectionCounts
-from vigie.services.look_back_cache import (
-    Asset,
-    LookBackCache,
-    look_back_on,
-    status_of,
-)
+from vigie.history.records import Reading, Standing, microseconds
+from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult, AssetState
+from vigie.models.columns import ResultColumns
+from vigie.services.detection_counts import DetectionCounts
+from vigie.services.look_back_cache import Asset, LookBackCache, look_back_on, status_of
+from vigie.services.questions import PART, Question, Turn, keys_of
+from vigie.services.verdicts import Verdicts, as_columns, entered
 from vigie.serving.served import Answering, Snapshot
 
 if TYPE_CHECKING:
@@ -56,9 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NORMAL, UNKNOWN = AssetState.NORMAL, AssetState.UNKNOWN
-UNKNOWN_POINT = AssetState.UNKNOWN_OPERATING_POINT
-UNSETTLED = (AssetState.WATCH, AssetState.DRIFT, UNKNOWN_POINT, AssetState.ALARM)
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
 AT_ONCE = 64
@@ -67,8 +47,6 @@ FEWEST_AT_ONCE = 4
 """Fewest assets with one reading each that are assessed at once."""
 MOST_WARNED = 4096
 """Assets of which it is known that a warning has been logged."""
-PART = 100
-"""Most readings of an asset in one transaction of the history."""
 
 
 class Detection:
@@ -101,29 +79,57 @@ class Detection:
         self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
     ) -> list[AnomalyDetectionResult]:
         """Assess readings; see ``AnomalyDetectionService.detect_anomalies_batch``."""
+        results: dict[int, AnomalyDetectionResult] = {}
+        for question in self._questions(serving, readings):
+            for verdicts in self._verdicts(question):
+                results |= verdicts.results()
+        return [results[index] for index in range(len(readings))]
+
+    def columns(
+        self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
+    ) -> ResultColumns:
+        """Assess readings of one asset; the same as ``readings``, as columns."""
+        [question] = self._questions(serving, readings)
+        return as_columns(question, list(self._verdicts(question)))
+
+    def _questions(
+        self, serving: Snapshot, readings: Sequence[AnomalyDetectionRequest]
+    ) -> list[Question]:
+        """Check all readings before the first is stored, so that a refused request stores none.
+
+        Returns
+        -------
+        list of Question
+            One for all readings that the same models answer.
+        """
         now = datetime.now(UTC)
         # Readings without a time get consecutive ones, a microsecond apart.
         times = [
             reading.timestamp or now + timedelta(microseconds=position)
             for position, reading in enumerate(readings)
         ]
-        keys = _keys(readings, times)
+        keys = keys_of(readings, times)
         by_models: dict[Answering, list[int]] = {}
         for index, reading in enumerate(readings):
             by_models.setdefault(serving.for_asset(reading.asset_id), []).append(index)
-        # Check all readings before the first is stored, so that a refused request stores nothing.
-        questions = [
-            self._question(answering, readings, times, keys, indices)
+        refuse = self.settings.faulty_values == "refuse"
+        return [
+            Question.checked(answering, readings, times, keys, indices, refuse=refuse)
             for answering, indices in by_models.items()
         ]
-        results: dict[int, AnomalyDetectionResult] = {}
-        for question in questions:
-            alone, several = question.turns()
-            for start in range(0, len(alone), AT_ONCE):
-                results |= self._answer_together(question, alone[start : start + AT_ONCE])
-            for turn in several:
-                results |= self._answer_in_parts(question, turn)
-        return [results[index] for index in range(len(readings))]
+
+    def _verdicts(self, question: Question) -> Iterator[Verdicts]:
+        """Yield the verdicts on readings, once they are stored and counted."""
+        alone, several = question.turns()
+        for start in range(0, len(alone), AT_ONCE):
+            yield from self._final(self._together(question, alone[start : start + AT_ONCE]))
+        for turn in several:
+            yield from self._final(self._in_parts(question, turn))
+
+    def _final(self, all_verdicts: Iterable[Verdicts]) -> Iterator[Verdicts]:
+        for verdicts in all_verdicts:
+            self.counts.add(verdicts.counted())
+            yield verdicts
 
     def history_bytes(self) -> int | None:
         """Return the size of the history; None if it is in memory.
@@ -215,75 +221,24 @@ class Detection:
         if error.is_outage:
             self._breaker.open(error, QUIET_AFTER_FAILURE_S)
 
-    def _question(
-        self,
-        answering: Answering,
-        readings: Sequence[AnomalyDetectionRequest],
-        times: Sequence[datetime],
-        keys: Sequence[datetime],
-        indices: Sequence[int],
-    ) -> _Question:
-        """Check readings, and return them with the models that answer.
-
-        Raises
-        ------
-        InvalidDataError
-            If no model can assess a reading, a faulty one is refused, or times are missing from
-            several readings of an asset and false alarms are asked for by time.
-        """
-        sensors = answering.ensemble.sensors
-        for index in indices:
-            if readings[index].context:
-                _refuse_words(readings[index], sensors, f"[{index}]." if len(readings) > 1 else "")
-        rows = sensors.examine(sensors.matrix(readings[index].values for index in indices))
-        question = _Question(answering, readings, times, keys, indices, rows, {})
-        if answering.ensemble.false_alarms_per_month is not None:
-            question.require_times()
-        if not rows.masks:
-            return question
-        refuse = self.settings.faulty_values == "refuse"
-        for place in np.flatnonzero(np.isnan(rows.usable).any(axis=1)).tolist():
-            index = indices[place]
-            field = f"[{index}]." if len(readings) > 1 else ""
-            if refuse:
-                rows.refuse(place, f"{field}features.")
-            unusable = rows.unusable(place)
-            for name, model in answering.ensemble.models.items():
-                missing = [sensor for sensor in model.feature_names if sensor in unusable]
-                is_blind = len(missing) == model.n_features or set(missing) & model.context_names
-                if missing and (refuse or is_blind):
-                    reason = f"missing from the reading: {', '.join(missing)}"
-                    question.missing.setdefault(name, {})[place] = reason
-            if len(question.missing) == len(answering.served) and all(
-                place in places for places in question.missing.values()
-            ):
-                _refuse_another_machine(readings[index], sensors, field)
-                _raise_unusable(
-                    readings[index], next(iter(answering.ensemble.models.values())), field
-                )
-        return question
-
-    def _answer_in_parts(
-        self, question: _Question, turn: _Turn
-    ) -> dict[int, AnomalyDetectionResult]:
+    def _in_parts(self, question: Question, turn: Turn) -> Iterator[Verdicts]:
         """Answer the readings of an asset, in short transactions that barely delay others."""
         if not self.settings.history_enabled:
-            return self._unstored(question, [turn])
-        results: dict[int, AnomalyDetectionResult] = {}
+            yield from self._unstored(question, [turn])
+            return
         parts = question.in_parts(turn.places, self.settings.max_gap_s)
         for number, part in enumerate(parts):
             try:
-                results |= self._stored(question, [_Turn(turn.asset, part)])
+                verdicts = self._stored(question, [Turn(turn.asset, part)])
             except HistoryError as error:
                 # Detection continues without the history, such as on a full disk.
                 rest = [place for left in parts[number:] for place in left]
                 self._note_failure(error, len(rest))
-                return results | self._unstored(question, [_Turn(turn.asset, rest)])
-        return results
+                yield from self._unstored(question, [Turn(turn.asset, rest)])
+                return
+            yield from verdicts
 
-    def _answer_together(
-        self, question: _Question, turns: Sequence[_Turn]
-    ) -> dict[int, AnomalyDetectionResult]:
+    def _together(self, question: Question, turns: Sequence[Turn]) -> list[Verdicts]:
         """Answer one reading of each of some assets, in one transaction."""
         if not self.settings.history_enabled:
             return self._unstored(question, turns)
@@ -301,9 +256,7 @@ class Detection:
         if is_outage:
             logger.error("Readings are assessed, but not stored. %s", error)
 
-    def _stored(
-        self, question: _Question, turns: Sequence[_Turn]
-    ) -> dict[int, AnomalyDetectionResult]:
+    def _stored(self, question: Question, turns: Sequence[Turn]) -> list[Verdicts]:
         """Answer readings and store them, in one transaction.
 
         Raises
@@ -311,71 +264,53 @@ class Detection:
         HistoryError
             If the history fails; nothing has been stored.
         """
-        n_look_back, revisions = question.answering.ensemble.n_look_back, []
+        ensemble, revisions = question.answering.ensemble, []
         with self.history().transactions([turn.asset for turn in turns]) as transactions:
-            answers, counted = self._answers(question, turns, transactions)
+            pasts = [self._past(question, *each) for each in zip(turns, transactions, strict=True)]
+            answers = self._answers(question, turns, pasts)
             for transaction, answer in zip(transactions, answers, strict=True):
                 transaction.append(answer.records)
-                revisions.append(transaction.revision(n_look_back))
+                revisions.append(transaction.revision(ensemble.n_look_back))
         if n_lost := self._breaker.recovered():
             logger.warning("The history works again; %d readings were not stored.", n_lost)
-        for turn, answer, revision in zip(turns, answers, revisions, strict=True):
-            if answer.replaced:
-                self._tell_of_replaced(turn.asset, answer.replaced)
+        for turn, past, answer, revision in zip(turns, pasts, answers, revisions, strict=True):
+            if past.replaced:
+                self._tell_of_replaced(turn.asset, past.replaced)
             is_newest = revision.newest_us == microseconds(question.key(turn.places[-1]))
             if answer.look_back is not None and is_newest:
-                ensemble = question.answering.ensemble
                 self._look_backs.put(turn.asset, revision, ensemble, answer.look_back)
-        return self._final(answers, counted)
+        return _each_once(answers)
 
-    def _unstored(
-        self, question: _Question, turns: Sequence[_Turn]
-    ) -> dict[int, AnomalyDetectionResult]:
+    def _unstored(self, question: Question, turns: Sequence[Turn]) -> list[Verdicts]:
         """Answer readings without the history."""
-        return self._final(*self._answers(question, turns, [None] * len(turns)))
-
-    def _final(
-        self, answers: Sequence[_Answer], counted: Sequence[Counted]
-    ) -> dict[int, AnomalyDetectionResult]:
-        """Count answers, and return all results by the index of their reading."""
-        for one in counted:
-            self.counts.add(one)
-        results: dict[int, AnomalyDetectionResult] = {}
-        for answer in answers:
-            results |= answer.results
-        return results
+        why = "since the history cannot be used"
+        if not self.settings.history_enabled:
+            why = "since the history is disabled"
+        pasts = [_Past(question.answering.ensemble.no_look_back)] * len(turns)
+        return _each_once(self._answers(question, turns, pasts, why))
 
     def _answers(
         self,
-        question: _Question,
-        turns: Sequence[_Turn],
-        transactions: Sequence[AssetTransaction | None],
-    ) -> tuple[list[_Answer], list[Counted]]:
-        """Answer the readings of some assets, and return with it what is to be counted."""
-        ensemble = question.answering.ensemble
-        pasts = [
-            _Past(ensemble.no_look_back)
-            if transaction is None
-            else self._past(question, turn, transaction)
-            for turn, transaction in zip(turns, transactions, strict=True)
-        ]
+        question: Question,
+        turns: Sequence[Turn],
+        pasts: Sequence[_Past],
+        unstored: str | None = None,
+    ) -> list[_Answer]:
+        """Answer the readings of some assets."""
         answers: dict[int, _Answer] = {}
-        counted: list[Counted] = []
         if len(turns) >= FEWEST_AT_ONCE:
-            answers = self._answers_at_once(question, turns, pasts, transactions, counted)
+            answers = self._answers_at_once(question, turns, pasts, unstored)
         for number, turn in enumerate(turns):
             if number not in answers:
-                past, is_stored = pasts[number], transactions[number] is not None
-                answers[number] = self._answer(question, turn, past, counted, is_stored=is_stored)
-        return [answers[number] for number in range(len(turns))], counted
+                answers[number] = self._answer(question, turn, pasts[number], unstored)
+        return [answers[number] for number in range(len(turns))]
 
     def _answers_at_once(
         self,
-        question: _Question,
-        turns: Sequence[_Turn],
+        question: Question,
+        turns: Sequence[Turn],
         pasts: Sequence[_Past],
-        transactions: Sequence[AssetTransaction | None],
-        counted: list[Counted],
+        unstored: str | None,
     ) -> dict[int, _Answer]:
         """Answer those of many assets with one reading that can be assessed at once.
 
@@ -387,7 +322,7 @@ class Detection:
         numbers = [number for number, past in enumerate(pasts) if past.goes_on]
         if not numbers:
             return {}
-        ensemble, is_stored = question.answering.ensemble, transactions[0] is not None
+        ensemble = question.answering.ensemble
         places = [turns[number].places[0] for number in numbers]
         each = advance_each(
             ensemble,
@@ -395,69 +330,44 @@ class Detection:
             as_times([question.time(place) for place in places]),
             question.rows.at(places),
         )
-        rows = np.flatnonzero(each.is_assessed).tolist()
+        rows: list[int] = np.flatnonzero(each.is_assessed).tolist()
         if ensemble.false_alarms_per_month is not None:
             for row in rows:
                 self._warn_of_doubt(turns[numbers[row]].asset, each, row)
-        statuses = {row: each.status(row) for row in rows}
-        requested = [[place] for place in places]
-        results = self._results(question, requested, each, statuses, (), is_stored=is_stored)
-        records = _records(question, requested, each, statuses, results, None)
+        new: list[AssetState] = []
+        if unstored is None:
+            for row in rows:
+                new += pasts[numbers[row]].entered([STATES[each.states[row]]])
+        verdicts = Verdicts(question, each, [[place] for place in places], rows, (), new, unstored)
         answers: dict[int, _Answer] = {}
-        entered: list[AssetState] = []
-        for row, record in zip(rows, records, strict=True):
-            index, past = question.indices[places[row]], pasts[numbers[row]]
-            look_back = each.look_back(row, statuses[row]) if is_stored else None
-            answers[numbers[row]] = _Answer({index: results[index]}, [record], look_back, {})
-            entered += past.entered([statuses[row].state]) if is_stored else []
-        served = question.answering.served
-        n_anomalies = sum([result.is_anomaly for result in results.values()])
-        counted.append(Counted(served, each.by_model, rows, len(rows), n_anomalies, entered))
+        for row in rows:
+            records, look_back = [], None
+            if unstored is None:
+                records = verdicts.records([row])
+                look_back = each.look_back(row, verdicts.status(row))
+            answers[numbers[row]] = _Answer(verdicts, [row], records, look_back)
         return answers
 
-    def _answer(
-        self,
-        question: _Question,
-        turn: _Turn,
-        past: _Past,
-        counted: list[Counted],
-        *,
-        is_stored: bool,
-    ) -> _Answer:
+    def _answer(self, question: Question, turn: Turn, past: _Past, unstored: str | None) -> _Answer:
         """Answer readings of one asset, given in time order."""
         ensemble = question.answering.ensemble
         rows = question.rows_of(turn.places, past.between)
         silent = {name: rows.marked(places) for name, places in question.missing.items()}
-        assessment, next_look_back = advance(
-            ensemble, past.look_back, rows.times, rows.examined, silent
-        )
+        assessment, look_back = advance(ensemble, past.look_back, rows.times, rows.examined, silent)
         if ensemble.false_alarms_per_month is not None:
             self._warn_of_doubt(turn.asset, assessment, len(assessment) - 1)
         asked = [row for row, group in enumerate(rows.requested) if group]
-        statuses = {row: assessment.status(row) for row in asked}
-        results = self._results(
-            question, rows.requested, assessment, statuses, past.replaced, is_stored=is_stored
+        states = [STATES[state] for state in assessment.states[asked].tolist()]
+        # Without the history, what the state was before them is not known.
+        new = past.entered(states) if unstored is None else entered(states)
+        verdicts = Verdicts(
+            question, assessment, rows.requested, asked, past.replaced, new, unstored
         )
-        states = [status.state for status in statuses.values()]
-        counted.append(
-            Counted(
-                question.answering.served,
-                assessment.scores.p_values,
-                None if len(asked) == len(assessment) else asked,
-                len(results),
-                sum([result.is_anomaly for result in results.values()]),
-                # Without the history, what the state was before them is not known.
-                past.entered(states) if is_stored else _entered(states),
-            )
-        )
-        if not is_stored:
-            return _Answer(results, [], None, {})
-        records = _records(
-            question, rows.requested, assessment, statuses, results, past.went_on_from
-        )
+        if unstored is not None:
+            return _Answer(verdicts, asked, [], None)
+        records = verdicts.records(asked, past.went_on_from)
         # The stored results of readings in between came from another look-back, so cache nothing.
-        look_back = None if past.between else next_look_back
-        return _Answer(results, records, look_back, past.replaced)
+        return _Answer(verdicts, asked, records, None if past.between else look_back)
 
     def _warn_of_doubt(self, asset: Asset, assessment: Assessment | OneEach, row: int) -> None:
         """Warn once for each asset if its false alarms cannot be kept as asked for."""
@@ -490,8 +400,8 @@ class Detection:
 
     def _past(
         self,
-        question: _Question,
-        turn: _Turn,
+        question: Question,
+        turn: Turn,
         transaction: AssetTransaction,
     ) -> _Past:
         """Return what the history knows of the readings before, between and instead of these.
@@ -534,115 +444,6 @@ class Detection:
             look_back = replace(look_back, status=status_of(went_on_from))
         return _Past(look_back, between, replaced, went_on_from, is_newest)
 
-    def _results(
-        self,
-        question: _Question,
-        requested: Sequence[Sequence[int]],
-        assessment: Assessment | OneEach,
-        statuses: Mapping[int, AssetStatus],
-        replaced: Container[datetime],
-        *,
-        is_stored: bool,
-    ) -> dict[int, AnomalyDetectionResult]:
-        """Return the result of each requested reading, by its index.
-
-        Parameters
-        ----------
-        question : _Question
-            The readings.
-        requested : sequence of sequence of int
-            The places of the requested readings of each row.
-        assessment : Assessment or OneEach
-            Of the rows.
-        statuses : mapping of int to AssetStatus
-            After each row with a requested reading.
-        replaced : container of datetime
-            Keys of readings with other values that these replace.
-        is_stored : bool
-            Whether the readings go to the history.
-        """
-        contamination, names = assessment.contamination, question.answering.ensemble.sensors.names
-        levels = assessment.levels.tolist()
-        p_values, evidence = assessment.p_values.tolist(), assessment.asset_p_values.tolist()
-        frozen = assessment.frozen if assessment.frozen.any() else None
-        held = assessment.held
-        since_gap = assessment.rows_since_gap
-        anomalous = [row for row in statuses if p_values[row] < contamination]
-        unsettled = [row for row, status in statuses.items() if status.state in UNSETTLED]
-        reasons = assessment.reasons(anomalous) if anomalous else {}
-        drivers = assessment.trend_reasons(unsettled) if unsettled else {}
-        results: dict[int, AnomalyDetectionResult] = {}
-        for row, status in statuses.items():
-            verdicts, state = _verdicts(question.answering, assessment, row), status.state
-            if not is_stored and state is NORMAL:
-                # Without the history, an earlier alarm may still be active.
-                state = UNKNOWN
-            unseen = assessment.unseen(row) if state is UNKNOWN_POINT else []
-            unusable = question.rows.unusable(requested[row][-1]) if self._imputes else {}
-            for place in requested[row]:
-                reading = question.reading(place)
-                results[question.indices[place]] = AnomalyDetectionResult(
-                    asset_id=reading.asset_id,
-                    sensor_id=reading.sensor_id,
-                    timestamp=question.time(place),
-                    models=verdicts,
-                    abstained=self._abstained(
-                        question, verdicts, place, int(since_gap[row]), unseen, is_stored=is_stored
-                    ),
-                    final_score=_score(p_values[row]),
-                    threshold=1.0 - contamination,
-                    is_anomaly=p_values[row] < contamination,
-                    criticality=None if levels[row] < 0 else LEVELS[levels[row]],
-                    sensors=reasons.get(row, []),
-                    imputed=unusable,
-                    frozen={} if frozen is None else _by_name(names, held[row], frozen[row]),
-                    replaced=question.key(place) in replaced,
-                    asset=AssetVerdict(
-                        state=state,
-                        since=as_datetime(status.since),
-                        evidence=_score(evidence[row]),
-                        began=None if status.began is None else as_datetime(status.began),
-                        sensors=drivers.get(row, []),
-                        unseen=_in_words(unseen, reading),
-                    ),
-                    metadata=reading.metadata,
-                )
-        return results
-
-    def _abstained(
-        self,
-        question: _Question,
-        verdicts: Mapping[str, ModelVerdict],
-        place: int,
-        since_gap: int,
-        unseen: Sequence[UnseenValue],
-        *,
-        is_stored: bool,
-    ) -> dict[str, str]:
-        """Return the models that abstain from a reading, and why."""
-        models = question.answering.ensemble.models
-        if len(verdicts) == len(models):
-            return {}
-        new = {value.name for value in unseen}
-        reason = ""
-        if not self.settings.history_enabled:
-            reason = ", since the history is disabled"
-        elif not is_stored:
-            reason = ", since the history cannot be used"
-
-        def why(name: str, model: TrainedModel) -> str:
-            if place in (missing := question.missing.get(name, {})):
-                return missing[place]
-            if never_seen := sorted(model.context_names & new):
-                return f"never seen in training: {', '.join(never_seen)}"
-            return f"its window has {since_gap} of {model.fewest_rows} rows{reason}"
-
-        return {name: why(name, model) for name, model in models.items() if name not in verdicts}
-
-    @property
-    def _imputes(self) -> bool:
-        return self.settings.faulty_values == "impute"
-
 
 def _followed_by(ensemble: Ensemble, look_back: LookBack, added: Sequence[Reading]) -> LookBack:
     """Return a look-back after readings that another process has assessed and stored."""
@@ -653,165 +454,6 @@ def _followed_by(ensemble: Ensemble, look_back: LookBack, added: Sequence[Readin
     p_values = np.array([reading.assessed.p_value for reading in added], dtype=np.float64)
     after = status_of(added[-1].assessed.standing)
     return follow(ensemble, look_back, times, rows, p_values, after)
-
-
-def _keys(
-    readings: Sequence[AnomalyDetectionRequest], times: Sequence[datetime]
-) -> Sequence[datetime]:
-    """Return the times under which the history keeps readings: their own, as far as they differ.
-
-    Readings of one asset and time are kept a microsecond apart, in their order, as those of a
-    sender whose clock has whole seconds. The same readings then have the same keys whenever they
-    are sent. Readings of one time whose values are all the same have one key: they are one reading,
-    sent again.
-
-    Raises
-    ------
-    InvalidDataError
-        If no time is left for them before the end of the year 9999.
-    """
-    groups: dict[tuple[datetime, Asset], list[int]] = {}
-    for index, reading in enumerate(readings):
-        asset = reading.asset_id, reading.sensor_id
-        groups.setdefault((times[index], asset), []).append(index)
-    if len(groups) == len(readings):
-        return times
-    keys, latest = list(times), dict[Asset, datetime]()
-    for (time, asset), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        values = readings[group[0]].values
-        is_one = all(readings[index].values == values for index in group)
-        for index in group:
-            try:
-                if index == group[0] or not is_one:
-                    key = max(time, latest[asset] + US) if asset in latest else time
-            except OverflowError as error:
-                raise InvalidDataError(
-                    "Several readings have the last time that there is.",
-                    field=f"[{index}].timestamp",
-                    remedy="Give when each reading was measured.",
-                ) from error
-            keys[index] = latest[asset] = key
-    return keys
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Readings of a request, and the models that answer them.
-
-    Attributes
-    ----------
-    answering : Answering
-        The models.
-    readings, times : sequence
-        All readings of the request.
-    keys : sequence of datetime
-        The times under which the history keeps them; see ``_keys``.
-    indices : sequence of int
-        Indices of the readings that these models answer; a *place* is a position in this list.
-    rows : Examined
-        Their values, by place.
-    missing : mapping of str to mapping of int to str
-        By model, the places that it cannot assess because of missing values, and the reason.
-    """
-
-    answering: Answering
-    readings: Sequence[AnomalyDetectionRequest]
-    times: Sequence[datetime]
-    keys: Sequence[datetime]
-    indices: Sequence[int]
-    rows: Examined
-    missing: dict[str, dict[int, str]]
-
-    def reading(self, place: int) -> AnomalyDetectionRequest:
-        return self.readings[self.indices[place]]
-
-    def time(self, place: int) -> datetime:
-        return self.times[self.indices[place]]
-
-    def key(self, place: int) -> datetime:
-        return self.keys[self.indices[place]]
-
-    def turns(self) -> tuple[list[_Turn], list[_Turn]]:
-        """Return the assets with a single reading and those with several, in time order."""
-        assets: dict[Asset, list[int]] = {}
-        for place, index in enumerate(self.indices):
-            reading = self.readings[index]
-            assets.setdefault((reading.asset_id, reading.sensor_id), []).append(place)
-        alone: list[_Turn] = []
-        several: list[_Turn] = []
-        for asset, places in assets.items():
-            if len(places) > 1:
-                places.sort(key=self.key)
-            (alone if len(places) == 1 else several).append(_Turn(asset, places))
-        return alone, several
-
-    def require_times(self) -> None:
-        """Raise if several readings of an asset have no time, so that none is between them."""
-        seen = set[Asset]()
-        for index in self.indices:
-            reading = self.readings[index]
-            if reading.timestamp is not None:
-                continue
-            if (asset := (reading.asset_id, reading.sensor_id)) in seen:
-                raise InvalidDataError(
-                    f"False alarms are asked for by time ({VARIABLE}), but several readings of "
-                    f"{reading.asset_id} have none.",
-                    field=f"[{index}].timestamp",
-                    remedy=f"Give when each reading was measured, or unset {VARIABLE}.",
-                )
-            seen.add(asset)
-
-    def in_parts(self, places: Sequence[int], longest_gap_s: float) -> list[list[int]]:
-        """Split readings, given in time order, into parts that are assessed in turn.
-
-        A part ends at a gap, so that a single wrong time does not make it span the whole history.
-        """
-        parts: list[list[int]] = []
-        longest, last = timedelta(seconds=longest_gap_s), datetime.min.replace(tzinfo=UTC)
-        for place in places:
-            time = self.time(place)
-            is_full = bool(parts) and len(parts[-1]) >= PART
-            if not parts or is_full or time - last > longest:
-                parts.append([])
-            parts[-1].append(place)
-            last = time
-        return parts
-
-    def rows_of(self, places: Sequence[int], between: Sequence[Reading]) -> _Rows:
-        """Return requested readings as rows, with the stored ones in between, in time order.
-
-        Parameters
-        ----------
-        places : sequence of int
-            Of the requested readings, in time order.
-        between : sequence of Reading
-            Stored readings between the first and the last of them.
-        """
-        groups: dict[datetime, list[int]] = {}
-        for place in places:
-            groups.setdefault(self.key(place), []).append(place)
-        keys, requested = list(groups), list(groups.values())
-        last = [group[-1] for group in requested]
-        times = [self.time(place) for place in last]
-        rows = self.rows
-        if last != list(range(len(rows))):
-            rows = rows.at(last)
-        if between:
-            keys += [reading.timestamp for reading in between]
-            times += [reading.measured for reading in between]
-            order = sorted(range(len(keys)), key=keys.__getitem__)
-            times = [times[place] for place in order]
-            requested = [requested[place] if place < len(last) else [] for place in order]
-            matrix = rows.sensors.matrix(reading.features for reading in between)
-            rows = rows.followed_by(rows.sensors.examine(matrix)).at(order)
-        return _Rows(requested, as_times(times), rows)
-
-
-class _Turn(NamedTuple):
-    """Readings of an asset, by their places in time order."""
-
-    asset: Asset
-    places: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -849,159 +491,31 @@ class _Past:
         if not self.is_newest:
             return []
         status = self.look_back.status
-        return _entered([UNKNOWN if status is None else status.state, *states])
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of one asset in time order, each with the places of its requested readings.
-
-    The last reading of a row provides its values. The list of a stored row in between is empty.
-    """
-
-    requested: Sequence[Sequence[int]]
-    times: Times
-    examined: Examined
-
-    def marked(self, places: Container[int]) -> NDArray[np.bool_]:
-        """Mark the rows whose values come from one of these places, shape (n_rows,)."""
-        return np.array([bool(group) and group[-1] in places for group in self.requested])
+        return entered([AssetState.UNKNOWN if status is None else status.state, *states])
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """Results by reading index, the records for the history, and the next look-back.
+    """What is said of the readings of one asset.
 
-    And the stored readings with other values that these replace, by key.
+    Attributes
+    ----------
+    verdicts : Verdicts
+        Of this asset, or of several.
+    rows : sequence of int
+        Its rows in them.
+    records : list of Reading
+        For the history.
+    look_back : LookBack or None
+        Of the next reading; None if that has to read the history.
     """
 
-    results: dict[int, AnomalyDetectionResult]
+    verdicts: Verdicts
+    rows: Sequence[int]
     records: list[Reading]
     look_back: LookBack | None
-    replaced: Mapping[datetime, Reading]
 
 
-def _entered(states: Sequence[AssetState]) -> list[AssetState]:
-    """Return those of consecutive states that differ from the one before."""
-    return [state for last, state in pairwise(states) if state != last]
-
-
-def _verdicts(
-    answering: Answering, assessment: Assessment | OneEach, row: int
-) -> dict[str, ModelVerdict]:
-    """Return the verdict on one reading of each model that did not abstain."""
-    verdicts, p_values, raw = {}, assessment.by_model, assessment.raw
-    for name, served in answering.served.items():
-        score, model = 1.0 - p_values[name].item(row), served.model
-        if isnan(score):
-            continue
-        verdicts[name] = ModelVerdict(
-            score=score,
-            threshold=model.threshold,
-            is_anomaly=score > model.threshold,
-            version=served.version,
-            stage=served.stage,
-            reconstruction_error=raw[name].item(row) if model.reconstructs else None,
-        )
-    return verdicts
-
-
-def _records(
-    question: _Question,
-    requested: Sequence[Sequence[int]],
-    assessment: Assessment | OneEach,
-    statuses: Mapping[int, AssetStatus],
-    results: Mapping[int, AnomalyDetectionResult],
-    went_on_from: Standing | None,
-) -> list[Reading]:
-    """Return the requested readings with their results, as the history stores them."""
-    records, p_values = [], assessment.conservative_p_values.tolist()
-    names, held = question.answering.ensemble.sensors.names, assessment.held
-    repeats = held > 1
-    for row, status in statuses.items():
-        for place in requested[row]:
-            result, key = results[question.indices[place]], question.key(place)
-            assessed = Assessed(
-                final_score=result.final_score,
-                is_anomaly=result.is_anomaly,
-                p_value=None if isnan(p_values[row]) else p_values[row],
-                state=status.state,
-                since=str(status.since),
-                began=None if status.began is None else str(status.began),
-                calm=status.calm,
-                usual=status.usual,
-                held=_by_name(names, held[row], repeats[row]),
-                shift_us=(key - result.timestamp) // US,
-                went_on_from=went_on_from if row == 0 else None,
-            )
-            reading = question.reading(place)
-            asset = reading.asset_id, reading.sensor_id
-            records.append(Reading(*asset, key, reading.values, assessed))
-    return records
-
-
-def _by_name(
-    names: Sequence[str], counts: NDArray[np.intp], mask: NDArray[np.bool_]
-) -> dict[str, int]:
-    """Return the counts of the sensors in a mask, by name."""
-    return {names[column]: int(counts[column]) for column in mask.nonzero()[0].tolist()}
-
-
-def _in_words(unseen: Sequence[UnseenValue], reading: AnomalyDetectionRequest) -> list[UnseenValue]:
-    """Return values that training has not seen, with the words of the reading."""
-    return [
-        value.model_copy(update={"value": as_word(reading.values.get(value.name))})
-        if value.value is None
-        else value
-        for value in unseen
-    ]
-
-
-def _refuse_words(reading: AnomalyDetectionRequest, sensors: Sensors, field: str) -> None:
-    """Raise if a word is given where the models know numbers."""
-    for name, value in reading.context.items():
-        if isinstance(value, str) and name in sensors.names and name not in sensors.words:
-            raise InvalidDataError(
-                f"{value!r} is a word, but the models were trained on numbers.",
-                field=f"{field}context.{name}",
-                remedy="Give it as a number, in the unit of the training data.",
-            )
-
-
-def _refuse_another_machine(reading: AnomalyDetectionRequest, sensors: Sensors, field: str) -> None:
-    """Refuse a reading whose features no model knows: to name those missing would not help."""
-    if not reading.values or set(reading.values) & set(sensors.names):
-        return
-    raise InvalidDataError(
-        "The reading seems to be of another machine: the models know none of its features "
-        f"({listed(reading.values)}).",
-        field=f"{field}features",
-        remedy=f"They know {listed(sensors.names)}: name the features as in training, or send the "
-        "reading to a service with models of its machine.",
-    )
-
-
-def _raise_unusable(reading: AnomalyDetectionRequest, model: TrainedModel, field: str) -> None:
-    """Raise the error for a reading that no model can assess."""
-    for name in sorted(model.context_names):
-        if reading.values.get(name) is None:
-            example = '"..."' if name in model.words else "0.5"
-            raise InvalidDataError(
-                "The context is missing, and the sensors are judged given it.",
-                field=f"{field}context.{name}",
-                remedy=f'Give it with the reading, such as "context": {{"{name}": {example}}}.',
-            )
-    try:
-        as_row(reading.values, model.feature_names, model.words)
-    except InvalidDataError as error:
-        error.field = f"{field}{error.field}"
-        raise
-    raise InvalidDataError(
-        "No sensor has a usable value.",
-        field=f"{field}features",
-        remedy="Check the sensors and their units.",
-    )
-
-
-def _score(p_value: float) -> float | None:
-    return None if isnan(p_value) else 1.0 - p_value
+def _each_once(answers: Sequence[_Answer]) -> list[Verdicts]:
+    """Return the verdicts of all answers, those of several assets once."""
+    return list({id(answer.verdicts): answer.verdicts for answer in answers}.values())

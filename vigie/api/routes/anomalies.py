@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from dataclasses import asdict
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -35,7 +34,7 @@ from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
 )
-from vigie.models.columns import ReadingColumns, ResultColumns, in_columns
+from vigie.models.columns import ReadingColumns, ResultColumns
 from vigie.models.training import HistoryTrainRequest, TrainRequest
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.training_jobs import none_trained
@@ -154,15 +153,8 @@ async def detect_batch(request: Request) -> Response:
     """
     service, data = service_of(request), await json_of(request)
     if data[:WHITESPACE].removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
-        return await COLUMNS.answer(request, data, partial(_columns_of, service))
+        return await COLUMNS.answer(request, data, service.detect_columns)
     return await BATCH.answer(request, data, service.detect_anomalies_batch)
-
-
-def _columns_of(service: AnomalyDetectionService, columns: ReadingColumns) -> ResultColumns:
-    try:
-        return ResultColumns.of(service.detect_anomalies_batch(columns.readings))
-    except InvalidDataError as error:
-        raise in_columns(error) from error
 
 
 @router.get("/status")
