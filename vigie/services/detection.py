@@ -776,9 +776,12 @@ def _records(
                 held=_by_name(names, held[row], repeats[row]),
                 shift_us=(key - result.timestamp) // US,
                 went_on_from=went_on_from if row == 0 else None,
+                criticality=result.criticality,
+                versions={name: verdict.version for name, verdict in result.models.items()},
             )
-            values = question.reading(place).values
-            records.append(Reading(*asset, key, values, assessed))
+            reading = question.reading(place)
+            context = frozenset(reading.context)
+            records.append(Reading(*asset, key, reading.values, assessed, context))
     return records
 
 
