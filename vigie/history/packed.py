@@ -1,9 +1,9 @@
 """Readings as the bytes that the history stores: a hundred for eight sensors.
 
-The values come first, as little-endian float64, in the order of the layout's names; then ``HEAD``,
-``calm`` as a varint, and what few readings have: when a change began, for how long sensors have
-held their values, and the rest as JSON. What is no number has a NaN of its own in its place. Every
-float is returned bit by bit.
+The values come first, as little-endian float64, in the order of the layout's names; then ``HEAD``;
+the final score, if it is not one minus the p-value; ``calm`` as a varint; and what few readings
+have: when a change began, for how long sensors have held their values, and the rest as JSON. What
+is no number has a NaN of its own in its place. Every float is returned bit by bit.
 
 The form is that of revision 0006. To change it, migrate.
 """
@@ -20,15 +20,18 @@ from hashlib import sha256
 from math import isnan, nan
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vigie.history.records import Assessed, Reading, Standing, Stored, microseconds, time_of
 from vigie.models.anomaly_data import AssetState, CriticalityLevel
 
-HEAD = "BBdddq"
-"""After the values: flags, the place of the state in ``STATES``, final score, p-value, usual
-surprise, and since when the state lasts, in microseconds since 1970."""
-BEGAN = struct.Struct("<q")
+HEAD = "BBddq"
+"""After the values: flags, the place of the state in ``STATES``, p-value, usual surprise, and since
+when the state lasts, in microseconds since 1970."""
+NUMBER, MOMENT = struct.Struct("<d"), struct.Struct("<q")
+HAS_SCORE, HAS_BEGAN, HAS_HELD, HAS_MORE = 1, 2, 4, 8
 NUMBERS = frozenset((float, int))
-HAS_BEGAN, HAS_HELD, HAS_MORE = 1, 2, 4
 STATES = (
     None,
     AssetState.NORMAL,
@@ -136,9 +139,12 @@ def level_of(assessed: Assessed) -> int:
 def pack(layout: Layout, features: Mapping[str, Stored], assessed: Assessed) -> bytes:
     """Return the bytes of a reading, except for what its layout and its level say."""
     flags, more = 0, dict[str, Any]()
-    began = held = rest = b""
+    score = began = held = rest = b""
+    final_score, p_value = assessed.final_score, assessed.p_value
+    if final_score != (None if p_value is None else 1.0 - p_value):
+        flags, score = HAS_SCORE, NUMBER.pack(nan if final_score is None else final_score)
     if assessed.began is not None:
-        flags, began = flags | HAS_BEGAN, BEGAN.pack(_us(assessed.began))
+        flags, began = flags | HAS_BEGAN, MOMENT.pack(_us(assessed.began))
     if assessed.held:
         counts, others = _counts(layout, assessed.held)
         if counts:
@@ -164,27 +170,30 @@ def pack(layout: Layout, features: Mapping[str, Stored], assessed: Assessed) -> 
         *values,
         flags,
         STATES.index(assessed.state),
-        nan if assessed.final_score is None else assessed.final_score,
-        nan if assessed.p_value is None else assessed.p_value,
+        nan if p_value is None else p_value,
         assessed.usual,
         NEVER_US if assessed.since is None else _us(assessed.since),
     )
     if others_as_bits:
         numbers = others_as_bits + numbers[len(others_as_bits) :]
-    return b"".join((numbers, _varint(assessed.calm), began, held, rest))
+    return b"".join((numbers, score, _varint(assessed.calm), began, held, rest))
 
 
 def unpack(layout: Layout, level: int, packed: bytes) -> tuple[dict[str, Stored], Assessed]:
     """Return the values and the result of a reading."""
-    *numbers, flags, state, final_score, p_value, usual, since = layout.form.unpack_from(packed)
-    calm, place = packed[place := layout.form.size], place + 1
+    *numbers, flags, state, p_value, usual, since = layout.form.unpack_from(packed)
+    place, final_score = layout.form.size, 1.0 - p_value
+    if flags & HAS_SCORE:
+        [final_score] = NUMBER.unpack_from(packed, place)
+        place += NUMBER.size
+    calm, place = packed[place], place + 1
     if calm >= LARGE:
         calm, place = _from_varint(packed, place - 1)
     began, held, more = None, dict[str, int](), dict[str, Any]()
     if flags:
         if flags & HAS_BEGAN:
-            began = _iso(BEGAN.unpack_from(packed, place)[0])
-            place += BEGAN.size
+            began = _iso(MOMENT.unpack_from(packed, place)[0])
+            place += MOMENT.size
         if flags & HAS_HELD:
             for name in layout.names:
                 count, place = _from_varint(packed, place)
@@ -216,6 +225,28 @@ def unpack(layout: Layout, level: int, packed: bytes) -> tuple[dict[str, Stored]
         layout.versions,
     )
     return dict(zip(layout.names, values)), assessed  # noqa: B905
+
+
+def numbers_of(layout: Layout, packed: Sequence[bytes]) -> NDArray[np.float64]:
+    """Return the values of readings and their final scores, NaN where there is no number.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of all of them.
+    packed : sequence of bytes
+        The readings.
+
+    Returns
+    -------
+    ndarray of shape (n, n_names + 1)
+    """
+    n_names, form = len(layout.names), layout.form
+    heads = np.array([form.unpack_from(one)[: n_names + 3] for one in packed])
+    scores = 1.0 - heads[:, -1]
+    for place in np.flatnonzero(heads[:, n_names].astype(np.intp) & HAS_SCORE).tolist():
+        [scores[place]] = NUMBER.unpack_from(packed[place], form.size)
+    return np.column_stack([heads[:, :n_names], scores])
 
 
 def _as_bits(values: Sequence[Stored]) -> tuple[bytes, list[str]]:

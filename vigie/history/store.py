@@ -8,7 +8,7 @@ import re
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
 from vigie.history.names import NAME_STATEMENTS, Names, Row
-from vigie.history.packed import layout_of, level_of, pack
+from vigie.history.packed import Layout, layout_of, level_of, pack
 from vigie.history.records import Reading, microseconds, time_of
 
 PATIENCE_MS = 60_000
@@ -99,6 +99,11 @@ class History:
         If the URL names another kind of database.
     HistoryError
         From every method, if the database fails.
+
+    Attributes
+    ----------
+    is_sqlite : bool
+        Whether it is SQLite rather than PostgreSQL.
     """
 
     def __init__(self, url: str):
@@ -113,17 +118,17 @@ class History:
                 field="VIGIE_HISTORY_URL",
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
-        self._is_sqlite = name == "sqlite"
+        self.is_sqlite = name == "sqlite"
         self._statements = {
-            key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
+            key: self._as_driver_takes(statement)
             for key, statement in (STATEMENTS | NAME_STATEMENTS).items()
         }
-        self._names = Names(self._statements, None if self._is_sqlite else self._cursor)
+        self._names = Names(self._statements, None if self.is_sqlite else self._cursor)
         # SQLite's busy handler polls, so a thread could starve until its timeout.
-        self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
+        self._lock: AbstractContextManager[Any] = _FairLock() if self.is_sqlite else nullcontext()
         try:
             with self._as_history_error(), self.engine.begin() as connection:
-                if self._is_sqlite:
+                if self.is_sqlite:
                     schema.upgrade(connection)
                 else:
                     with _without_timeout(connection):
@@ -149,7 +154,7 @@ class History:
         same asset wait; in SQLite, those on any asset.
         """
         with self._lock, self._as_history_error(), self._written() as cursor:
-            if self._is_sqlite:
+            if self.is_sqlite:
                 # By default the driver begins a transaction with the first write. Two processes
                 # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
@@ -213,9 +218,30 @@ class History:
                 return
             after = rows[-1][0]
 
+    def select(self, statement: str, *values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of a SELECT for each mapping of values, in one transaction.
+
+        Parameters
+        ----------
+        statement : str
+            SQL with values as ``:name``, and no other colons.
+        """
+        rows: list[Any] = []
+        statement = self._as_driver_takes(statement)
+        with self._as_history_error(), self._cursor() as cursor:
+            for one in values:
+                cursor.execute(statement, one)
+                rows += cursor.fetchall()
+        return rows
+
+    def layouts(self, ids: Collection[int]) -> dict[int, Layout]:
+        """Return layouts of readings by their numbers."""
+        with self._as_history_error(), self._cursor() as cursor:
+            return self._names.layouts(cursor, ids)
+
     def size_bytes(self) -> int | None:
         """Return the size of the readings with their indices; in SQLite, of the whole file."""
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             with self.connection(writes=False) as connection:
                 size = func.pg_total_relation_size("readings")
                 return int(connection.scalar(select(size)) or 0)
@@ -230,6 +256,9 @@ class History:
     def close(self) -> None:
         """Close all connections to the database."""
         self.engine.dispose()
+
+    def _as_driver_takes(self, statement: str) -> str:
+        return statement if self.is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:

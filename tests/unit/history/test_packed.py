@@ -32,6 +32,8 @@ FULL = Assessed(
     criticality=CriticalityLevel.CRITICAL,
     versions={"one_class_svm": None, "isolation_forest": 12},
 )
+SURE = Assessed(final_score=1.0 - 1e-3, p_value=1e-3)
+UNSCORED = Assessed(p_value=0.5)
 NUMBERS = some.floats()
 VALUES = some.dictionaries(
     some.text(max_size=20),
@@ -56,7 +58,7 @@ def bits(value: Any) -> Any:
     return struct.pack("<d", value) if isinstance(value, float) else value
 
 
-@given(VALUES, some.sampled_from([Assessed(), FULL]))
+@given(VALUES, some.sampled_from([Assessed(), FULL, SURE, UNSCORED]))
 def test_every_value_comes_back_bit_by_bit_with_its_type(
     features: dict[str, Any], assessed: Assessed
 ) -> None:
@@ -86,8 +88,8 @@ def test_names_in_another_order_have_the_same_layout() -> None:
     assert one.digest != layout_of(of({"rms": 1.0, "load": 2.0, "mode": "auto"}, Assessed())).digest
 
 
-def test_eight_sensors_take_a_hundred_bytes() -> None:
+def test_eight_sensors_take_less_than_a_hundred_bytes() -> None:
     features = {f"sensor {number}": 1.0 / number for number in range(1, 9)}
-    usual = Assessed(0.5, False, 0.4, AssetState.NORMAL, SINCE, None, 3, 0.4)
+    usual = Assessed(1.0 - 0.4, False, 0.4, AssetState.NORMAL, SINCE, None, 3, 0.4)
     reading = of(features, usual)
-    assert len(pack(layout_of(reading), features, usual)) == 8 * 8 + 35
+    assert len(pack(layout_of(reading), features, usual)) == 8 * 8 + 27
