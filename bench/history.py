@@ -153,6 +153,10 @@ def fill(url: str, n_assets: int, first: int, n_minutes: int) -> None:
             "ON CONFLICT DO NOTHING",
             (n_assets,),
         )
+        for table in ("layouts", "assets"):
+            connection.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+            )
         heads = [struct.pack("!ii", 4, number) for number in range(1, n_assets + 1)]
         names = "measured_us, asset, layout, level, packed"
         with connection.cursor().copy(
@@ -195,9 +199,9 @@ def year(url: str, n_assets: int, n_minutes: int) -> dict[str, str]:
         "an asset's anomalies of a month": asks(
             asset_id=asset, start_date=since(30), is_anomaly=True
         ),
-        "the plant's newest 100": asks(limit=100),
-        "the plant's newest 100 anomalies": asks(limit=100, is_anomaly=True),
-        "the plant's newest 10,000": asks(limit=10_000),
+        "the plant's newest 100": asks(asset_id="site/", limit=100),
+        "the plant's newest 100 anomalies": asks(asset_id="site/", limit=100, is_anomaly=True),
+        "the plant's newest 10,000": asks(asset_id="site/", limit=10_000),
     }
     size = history.size_bytes() or 0
     found["bytes a reading"] = f"{size / (n_assets * n_minutes):.0f}"

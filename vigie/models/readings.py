@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, NamedTuple, Self
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vigie.errors import InvalidDataError
 from vigie.faults import NO_NUL
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, Name
+from vigie.models.from_json import refused
 from vigie.models.training import a_time, moment
 
 MOST_IN_JSON, MOST_IN_A_FILE = 10_000, 100_000
@@ -82,7 +86,7 @@ class Key(NamedTuple):
 class ReadingSearch(BaseModel):
     """Which stored readings are asked for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     asset_id: Name | None = None
     """The asset. With a `/` at its end, all assets whose names begin so: `site/line/`."""
@@ -112,19 +116,6 @@ class ReadingSearch(BaseModel):
     format: ReadingFormat = ReadingFormat.JSON
     """The form of the answer, instead of the header Accept."""
 
-    @model_validator(mode="after")
-    def _is_one_question(self) -> Self:
-        if self.points is not None and (self.limit or self.offset or self.cursor):
-            raise ValueError("points goes with neither limit nor offset nor cursor")
-        if self.cursor is not None and self.offset:
-            raise ValueError("cursor and offset both say where to begin: give one")
-        if self.criticality and self.is_anomaly is False:
-            raise ValueError("Only anomalies have a criticality")
-        most = MOST_IN_JSON if self.format is ReadingFormat.JSON else MOST_IN_A_FILE
-        if self.limit is not None and self.limit > most:
-            raise ValueError(f"limit is {most} at most in JSON; use a cursor, or another format")
-        return self
-
     @property
     def n_wanted(self) -> int:
         """Most readings of the answer."""
@@ -151,7 +142,56 @@ class ReadingSearch(BaseModel):
         return first, last
 
 
-class StoredReading(BaseModel):
+SEARCH = TypeAdapter(ReadingSearch)
+
+
+def search_of(given: Mapping[str, Any]) -> ReadingSearch:
+    """Return a search, checked.
+
+    Raises
+    ------
+    InvalidDataError
+        If a parameter cannot be used, or not with another one.
+    """
+    try:
+        asked = SEARCH.validate_python(given)
+    except ValidationError as error:
+        raise refused(SEARCH, error, given) from None
+    most = MOST_IN_JSON if asked.format is ReadingFormat.JSON else MOST_IN_A_FILE
+    for is_wrong, message, field, remedy in (
+        (
+            asked.points is not None and bool(asked.limit or asked.offset or asked.cursor),
+            "A picture is of all readings of a time.",
+            "points",
+            "Give it without limit, offset and cursor; start_date and end_date limit the time.",
+        ),
+        (
+            asked.cursor is not None and asked.offset > 0,
+            "Both say where to begin.",
+            "offset",
+            "Leave it out: the cursor suffices.",
+        ),
+        (
+            bool(asked.criticality) and asked.is_anomaly is False,
+            "Only anomalies have a criticality.",
+            "criticality",
+            "Leave it out, or is_anomaly.",
+        ),
+        (
+            asked.limit is not None and asked.limit > most,
+            f"An answer in JSON has {most} readings at most.",
+            "limit",
+            "Read on with the cursor, or ask for another format.",
+        ),
+    ):
+        if is_wrong:
+            raise InvalidDataError(message, field=field, remedy=remedy)
+    return asked
+
+
+# No pydantic model: an answer has up to a hundred thousand, and these are made ten times faster.
+@dataclass(frozen=True, slots=True)
+class StoredReading:
     """A reading that was assessed, with what was said of it then."""
 
     asset_id: str
@@ -180,6 +220,8 @@ class StoredReading(BaseModel):
 class ReadingPage(BaseModel):
     """Readings, and how to go on."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     readings: list[StoredReading]
     next: str | None
     """The `cursor` of the readings that follow; null after the last one."""
@@ -187,6 +229,7 @@ class ReadingPage(BaseModel):
     """With `points`: of how many readings these are the picture."""
 
 
+@lru_cache(1000)
 def utc(text: str | None) -> datetime | None:
     """Return a time that the history has as text."""
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -95,8 +95,7 @@ def _stored(readings: list[Reading]) -> list[StoredReading]:
             }
         assessed = reading.assessed
         stored.append(
-            # What the history holds was checked when it came.
-            StoredReading.model_construct(
+            StoredReading(
                 asset_id=reading.asset_id,
                 sensor_id=reading.sensor_id,
                 timestamp=reading.measured,

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
-from pydantic import TypeAdapter, ValidationError
 
 from vigie.api.access import requires
 from vigie.api.bodies import JSON, SCHEMAS
@@ -19,8 +18,7 @@ from vigie.api.routes.anomalies import service_of
 from vigie.api.schemas import Problem
 from vigie.errors import ConflictError
 from vigie.keys import Scope
-from vigie.models.from_json import refused
-from vigie.models.readings import ReadingFormat, ReadingPage, ReadingSearch
+from vigie.models.readings import SEARCH, ReadingFormat, ReadingPage, ReadingSearch, search_of
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.reading_search import found_readings
 
@@ -32,7 +30,7 @@ MEDIA_TYPES = {
     ReadingFormat.PARQUET: "application/vnd.apache.parquet",
     ReadingFormat.ARROW: "application/vnd.apache.arrow.stream",
 }
-SEARCH = TypeAdapter(ReadingSearch)
+
 DESCRIBED = SEARCH.json_schema(ref_template=SCHEMAS)
 LISTS = [name for name, of in DESCRIBED["properties"].items() if of.get("type") == "array"]
 PARAMETERS = [
@@ -105,10 +103,7 @@ def _asked(request: Request) -> ReadingSearch:
     given: dict[str, Any] = dict(query)
     given |= {name: query.getlist(name) for name in LISTS if name in query}
     given.setdefault("format", _accepted(request.headers))
-    try:
-        return SEARCH.validate_python(given)
-    except ValidationError as error:
-        raise refused(SEARCH, error, given) from None
+    return search_of(given)
 
 
 def _accepted(headers: Mapping[str, str]) -> ReadingFormat:
