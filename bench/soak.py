@@ -363,7 +363,10 @@ def _lost(history: str, counts: Counts) -> int:
     """Return how many of the readings that were answered are not in the history."""
     engine = create_engine(history)
     with engine.connect() as connection:
-        query = text("SELECT asset_id, count(*) FROM readings GROUP BY asset_id")
+        query = text(
+            "SELECT asset_id, count(*) FROM readings JOIN assets ON assets.id = asset "
+            "GROUP BY asset_id"
+        )
         stored = {asset: int(n) for asset, n in connection.execute(query)}
     engine.dispose()
     return sum(max(0, n - stored.get(asset, 0)) for asset, n in counts.answered.items())

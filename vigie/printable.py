@@ -8,6 +8,8 @@ SHOWN = ("\n", "\t")
 """Control characters that are no fault in a text of several lines."""
 DANGEROUS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of Unicode that move the cursor, change the terminal, or hide or reorder text."""
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of a formula, and runs."""
 
 
 def printable(text: str, *, of_lines: bool = False) -> str:
@@ -28,3 +30,9 @@ def printable(text: str, *, of_lines: bool = False) -> str:
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def cell_for_people(text: str) -> str:
+    """Return a text as a cell of a CSV file that a spreadsheet takes as text."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(FORMULA) else text

@@ -19,6 +19,7 @@ from vigie.cli import (
     demo,
     detect,
     doctor,
+    history,
     inspect,
     keys,
     models,
@@ -47,6 +48,7 @@ app.command(cls=Command)(sync.sync)
 app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
 app.add_typer(models.models, name="models")
+app.add_typer(history.history, name="history")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(config.config, name="config")
 app.command(cls=Command)(doctor.doctor)

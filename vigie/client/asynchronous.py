@@ -42,6 +42,7 @@ from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
+from vigie.models.readings import ReadingPage, StoredReading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,22 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """As ``Client.inspect``."""
         return await self._ask(await anyio.to_thread.run_sync(calls.inspect, file, options))
+
+    async def list_readings(self, asset_id: str | None = None, **asked: Any) -> ReadingPage:
+        """As ``Client.list_readings``."""
+        return await self._ask(calls.list_readings({"asset_id": asset_id, **asked}))
+
+    async def readings(
+        self, asset_id: str | None = None, **asked: Any
+    ) -> AsyncIterator[StoredReading]:
+        """As ``Client.readings``."""
+        while True:
+            page = await self.list_readings(asset_id, **asked)
+            for reading in page.readings:
+                yield reading
+            if page.next is None:
+                return
+            asked |= {"cursor": page.next, "offset": None}
 
     async def status(self) -> StatusResponse:
         """As ``Client.status``."""

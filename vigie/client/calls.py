@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -39,6 +40,7 @@ from vigie.models.columns import ReadingColumns, ResultColumns
 from vigie.models.comparison import Comparison
 from vigie.models.from_json import refused
 from vigie.models.jobs import JobState
+from vigie.models.readings import ReadingPage, search_of
 from vigie.models.training import HistoryRange
 
 if TYPE_CHECKING:
@@ -237,6 +239,18 @@ def inspect(file: str | os.PathLike[str], options: Options) -> Call[dict[str, An
     read: Callable[[bytes], dict[str, Any]] = json.loads
     path = f"{ANOMALIES}/inspect"
     return Call("POST", path, read, True, params=params, content=content, media_type=FILE)
+
+
+def list_readings(asked: Mapping[str, Any]) -> Call[ReadingPage]:
+    """Return the request for stored readings."""
+    texts = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asked.items()
+        if value is not None
+    }
+    params = search_of(texts).model_dump(mode="json", exclude_unset=True) | {"format": "json"}
+    read = ReadingPage.model_validate_json
+    return Call("GET", f"{ANOMALIES}/", read, True, params=params)
 
 
 def status() -> Call[StatusResponse]:

@@ -40,6 +40,7 @@ from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
 from vigie.models.jobs import JobState
+from vigie.models.readings import ReadingPage, StoredReading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,6 +250,35 @@ class Client:
             How it is read, as the address of ``POST /inspect`` has it.
         """
         return self._ask(calls.inspect(file, options))
+
+    def list_readings(self, asset_id: str | None = None, **asked: Any) -> ReadingPage:
+        """Return a page of stored readings with what was said of them, the newest first.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            The asset, or with a ``/`` at its end all below it; by default all.
+        **asked
+            Attributes of ``vigie.models.readings.ReadingSearch``, but for ``format``.
+
+        Returns
+        -------
+        ReadingPage
+            Its ``next`` is the ``cursor`` of the next page.
+        """
+        return self._ask(calls.list_readings({"asset_id": asset_id, **asked}))
+
+    def readings(self, asset_id: str | None = None, **asked: Any) -> Iterator[StoredReading]:
+        """Yield stored readings, page by page; ``limit`` is the size of a page.
+
+        Parameters are those of ``list_readings``. Readings that come in meanwhile shift nothing.
+        """
+        while True:
+            page = self.list_readings(asset_id, **asked)
+            yield from page.readings
+            if page.next is None:
+                return
+            asked |= {"cursor": page.next, "offset": None}
 
     def status(self) -> StatusResponse:
         """Return the state of the service, and which version of each model serves."""

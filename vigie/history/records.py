@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
-
 from vigie.detectors.base import USUAL_SURPRISE
-from vigie.models.anomaly_data import AssetState
+from vigie.models.anomaly_data import AssetState, CriticalityLevel
 
 Stored = float | bool | str | None
 """A value of a reading: of a sensor, or of the context."""
@@ -30,7 +28,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
-    """The results of a reading that later readings look back on.
+    """The results of a reading: what later readings look back on, and what is read back.
 
     Attributes
     ----------
@@ -57,6 +55,11 @@ class Assessed:
     went_on_from : Standing or None
         The state that the reading went on from, if it is not that of the reading before: it took
         the place of another of its time, and what was said of the asset by then still stands.
+    criticality : CriticalityLevel or None
+        Of an anomaly; None in histories of versions that did not store it.
+    versions : mapping of str to int or None
+        The models that answered, each with its version in the registry, or None without one; empty
+        in histories of versions that did not store it.
     """
 
     final_score: float | None = None
@@ -70,6 +73,8 @@ class Assessed:
     held: Mapping[str, int] = field(default_factory=dict)
     shift_us: int = 0
     went_on_from: Standing | None = None
+    criticality: CriticalityLevel | None = None
+    versions: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def standing(self) -> Standing:
@@ -92,6 +97,9 @@ class Reading:
         The values.
     assessed : Assessed
         The results.
+    context : frozenset of str
+        The names of the values that say how the machine was run; empty in histories of versions
+        that did not store it, except for words.
     """
 
     asset_id: str
@@ -99,6 +107,7 @@ class Reading:
     timestamp: datetime
     features: Mapping[str, Stored]
     assessed: Assessed
+    context: frozenset[str] = frozenset()
 
     @property
     def measured(self) -> datetime:
@@ -125,10 +134,4 @@ def microseconds(timestamp: datetime) -> int:
 
 def time_of(us: int) -> datetime:
     """Return the time of so many microseconds since 1970, in UTC."""
-    seconds, rest = divmod(us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
-
-
-FEATURES: TypeAdapter[Mapping[str, Stored]] = TypeAdapter(dict[str, Stored])
-ASSESSED: TypeAdapter[Assessed] = TypeAdapter(Assessed)
-"""The JSON forms of both columns."""
+    return EPOCH + timedelta(microseconds=us)

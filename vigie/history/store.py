@@ -8,7 +8,7 @@ import re
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,9 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from vigie.errors import HistoryError, InvalidDataError
 from vigie.history import schema
-from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds, time_of
+from vigie.history.names import NAME_STATEMENTS, Names, Row
+from vigie.history.packed import Layout, layout_of, level_of, pack
+from vigie.history.records import Reading, microseconds, time_of
 
 PATIENCE_MS = 60_000
 """SQLite's timeout for the lock of another process, in milliseconds."""
@@ -33,9 +35,13 @@ END_US = 2**63 - 1
 """After every time, in microseconds since 1970."""
 PORTION = 10_000
 """Readings that ``History.between`` reads at once."""
-_OURS = "FROM readings WHERE asset_id = :asset_id AND sensor_id = :sensor_id"
-_ROWS = f"SELECT measured_us, CAST(features AS TEXT), CAST(result AS TEXT) {_OURS}"
+MOST_LISTED = 1000
+"""Assets that are listed at once."""
+_OURS = "FROM readings WHERE asset = :asset"
+_ROWS = f"SELECT measured_us, layout, level, packed {_OURS}"
 STATEMENTS = {
+    # In PostgreSQL only. The number may be one that the statement did not see while it waited.
+    "lock": f"SELECT pg_advisory_xact_lock(CAST(:key AS BIGINT)), ({NAME_STATEMENTS['asset']})",
     "newest": "SELECT count(*), max(id), max(measured_us) FROM "
     f"(SELECT id, measured_us {_OURS} AND measured_us <= :stop "
     "ORDER BY measured_us DESC LIMIT :n) AS newest",
@@ -44,18 +50,20 @@ STATEMENTS = {
     "portion": f"{_ROWS} AND measured_us > :after AND measured_us <= :stop "
     "ORDER BY measured_us LIMIT :n",
     # A replaced row gets a new id, so that ``AssetTransaction.revision`` changes.
-    "append": "INSERT INTO readings (asset_id, sensor_id, measured_us, features, result) "
-    "VALUES (:asset_id, :sensor_id, :measured_us, :features, :result) "
-    "ON CONFLICT (asset_id, sensor_id, measured_us) DO UPDATE SET "
-    "id = excluded.id, features = excluded.features, result = excluded.result",
+    "append": "INSERT INTO readings (asset, measured_us, layout, level, packed) "
+    "VALUES (:asset, :measured_us, :layout, :level, :packed) "
+    "ON CONFLICT (asset, measured_us) DO UPDATE SET id = excluded.id, layout = excluded.layout, "
+    "level = excluded.level, packed = excluded.packed",
     # With fewer readings the inner SELECT is NULL, and the comparison never true.
-    "delete": f"DELETE FROM readings WHERE id IN (SELECT id {_OURS} AND measured_us < :stop "
+    "delete": "DELETE FROM readings WHERE asset = :asset AND measured_us IN "
+    f"(SELECT measured_us {_OURS} AND measured_us < :stop "
     f"AND measured_us < (SELECT measured_us {_OURS} ORDER BY measured_us DESC "
     "LIMIT 1 OFFSET :spared) ORDER BY measured_us LIMIT :n)",
-    # The oldest reading of the next asset, by one index search.
-    "next asset": "SELECT asset_id, sensor_id, measured_us FROM readings "
-    "WHERE (asset_id, sensor_id) > (:asset_id, :sensor_id) "
-    "ORDER BY asset_id, sensor_id, measured_us LIMIT 1",
+    # Each by one index search.
+    "oldest": "SELECT asset_id, sensor_id, "
+    "(SELECT min(measured_us) FROM readings WHERE asset = assets.id) "
+    "FROM assets WHERE (asset_id, sensor_id) > (:asset_id, :sensor_id) "
+    "ORDER BY asset_id, sensor_id LIMIT :n",
 }
 """The statements of a transaction, in SQL that both databases support. They go directly to the
 driver, since SQLAlchemy's overhead for a statement exceeds the statement's own cost."""
@@ -91,6 +99,11 @@ class History:
         If the URL names another kind of database.
     HistoryError
         From every method, if the database fails.
+
+    Attributes
+    ----------
+    is_sqlite : bool
+        Whether it is SQLite rather than PostgreSQL.
     """
 
     def __init__(self, url: str):
@@ -105,16 +118,17 @@ class History:
                 field="VIGIE_HISTORY_URL",
                 remedy="Use sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
             )
-        self._is_sqlite = name == "sqlite"
+        self.is_sqlite = name == "sqlite"
         self._statements = {
-            key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
-            for key, statement in STATEMENTS.items()
+            key: self._as_driver_takes(statement)
+            for key, statement in (STATEMENTS | NAME_STATEMENTS).items()
         }
+        self._names = Names(self._statements, None if self.is_sqlite else self._cursor)
         # SQLite's busy handler polls, so a thread could starve until its timeout.
-        self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
+        self._lock: AbstractContextManager[Any] = _FairLock() if self.is_sqlite else nullcontext()
         try:
             with self._as_history_error(), self.engine.begin() as connection:
-                if self._is_sqlite:
+                if self.is_sqlite:
                     schema.upgrade(connection)
                 else:
                     with _without_timeout(connection):
@@ -155,28 +169,38 @@ class History:
         assets : sequence of (str, str or None)
             Asset and sensor group of each.
         """
-        with self._lock, self._as_history_error(), self._cursor() as cursor:
-            if self._is_sqlite:
+        with self._lock, self._as_history_error(), self._written() as cursor:
+            known: dict[tuple[str, str | None], int | None] = {}
+            if self.is_sqlite:
                 # By default the driver begins a transaction with the first write. Two processes
                 # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
             else:
+                keys = {asset: _lock_number(*asset) for asset in assets}
                 # In one order, so that two transactions cannot wait for each other.
-                for key in sorted(_lock_number(*asset) for asset in assets):
-                    cursor.execute(f"SELECT pg_advisory_xact_lock({key})")
-            yield [AssetTransaction(cursor, self._statements, *asset) for asset in assets]
+                for asset in sorted(keys, key=keys.__getitem__):
+                    named = {"asset_id": asset[0], "sensor_id": asset[1] or "", "key": keys[asset]}
+                    cursor.execute(self._statements["lock"], named)
+                    known[asset] = cursor.fetchone()[1]
+            yield [
+                AssetTransaction(cursor, self._statements, self._names, *asset, known.get(asset))
+                for asset in assets
+            ]
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""
-        last: tuple[str, str] | None = ("", "")
-        while last is not None:
+        stop, last = microseconds(moment), ("", "")
+        while True:
             with self._as_history_error(), self._cursor() as cursor:
-                after = dict(zip(("asset_id", "sensor_id"), last, strict=True))
-                cursor.execute(self._statements["next asset"], after)
-                row = cursor.fetchone()
-            last = row and row[:2]
-            if row and row[2] < microseconds(moment):
-                yield row[0], row[1] or None
+                after = {"asset_id": last[0], "sensor_id": last[1], "n": MOST_LISTED}
+                cursor.execute(self._statements["oldest"], after)
+                rows = cursor.fetchall()
+            for asset_id, sensor_id, oldest_us in rows:
+                if oldest_us is not None and oldest_us < stop:
+                    yield asset_id, sensor_id or None
+            if len(rows) < MOST_LISTED:
+                return
+            last = rows[-1][:2]
 
     @contextmanager
     def connection(self, *, writes: bool = True) -> Iterator[Connection]:
@@ -201,22 +225,43 @@ class History:
 
         They are read in portions, between which others may write.
         """
-        values = {"asset_id": asset_id, "sensor_id": sensor_id or "", "n": PORTION}
         after, stop = microseconds(first) - 1, microseconds(last)
         while True:
             with self._lock, self._as_history_error(), self._cursor() as cursor:
-                cursor.execute(
-                    self._statements["portion"], {**values, "after": after, "stop": stop}
-                )
+                asset = self._names.asset(cursor, asset_id, sensor_id)
+                values = {"asset": asset, "after": after, "stop": stop, "n": PORTION}
+                cursor.execute(self._statements["portion"], values)
                 rows = cursor.fetchall()
-            yield from (_reading(asset_id, sensor_id, row) for row in rows)
+                readings = self._names.readings(cursor, asset_id, sensor_id, rows)
+            yield from readings
             if len(rows) < PORTION:
                 return
             after = rows[-1][0]
 
+    def select(self, statement: str, *values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows of a SELECT for each mapping of values, in one transaction.
+
+        Parameters
+        ----------
+        statement : str
+            SQL with values as ``:name``, and no other colons.
+        """
+        rows: list[Any] = []
+        statement = self._as_driver_takes(statement)
+        with self._as_history_error(), self._cursor() as cursor:
+            for one in values:
+                cursor.execute(statement, one)
+                rows += cursor.fetchall()
+        return rows
+
+    def layouts(self, ids: Collection[int]) -> dict[int, Layout]:
+        """Return layouts of readings by their numbers."""
+        with self._as_history_error(), self._cursor() as cursor:
+            return self._names.layouts(cursor, ids)
+
     def size_bytes(self) -> int | None:
         """Return the size of the readings with their indices; in SQLite, of the whole file."""
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             with self.connection(writes=False) as connection:
                 size = func.pg_total_relation_size("readings")
                 return int(connection.scalar(select(size)) or 0)
@@ -231,6 +276,9 @@ class History:
     def close(self) -> None:
         """Close all connections to the database."""
         self.engine.dispose()
+
+    def _as_driver_takes(self, statement: str) -> str:
+        return statement if self.is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
@@ -248,6 +296,16 @@ class History:
             connection.close()
 
     @contextmanager
+    def _written(self) -> Iterator[Any]:
+        """Yield a cursor as ``_cursor`` does, for a transaction that may add layouts."""
+        try:
+            with self._cursor() as cursor:
+                yield cursor
+        except BaseException:
+            self._names.forget()
+            raise
+
+    @contextmanager
     def _as_history_error(self) -> Iterator[None]:
         try:
             yield
@@ -262,14 +320,17 @@ class History:
             raise failure from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class AssetTransaction:
     """Exclusive access to the history of one asset; see ``History.transaction``."""
 
     _cursor: Any
     _statements: Mapping[str, str]
+    _names: Names
     asset_id: str
     sensor_id: str | None
+    _asset: int | None = None
+    """The number of the asset, once it is known."""
 
     def revision(self, n: int, until_us: int = END_US) -> Revision:
         """Return the revision of the ``n`` newest readings, or of those up to a time.
@@ -303,9 +364,7 @@ class AssetTransaction:
         added = self._of_asset(after=known.newest_us, stop=now.newest_us, n=at_most + 1)
         self._cursor.execute(self._statements["portion"], added)
         rows = self._cursor.fetchall()
-        if len(rows) > at_most:
-            return []
-        return [_reading(self.asset_id, self.sensor_id, row) for row in rows]
+        return [] if len(rows) > at_most else self._readings(rows)
 
     def around(self, first: datetime, last: datetime | None, n: int) -> list[Reading]:
         """Return the last ``n`` readings before ``first``, and all from ``first`` to ``last``.
@@ -331,21 +390,28 @@ class AssetTransaction:
                 self._of_asset(start=start, stop=microseconds(last)),
             )
             rows += self._cursor.fetchall()
-        return [_reading(self.asset_id, self.sensor_id, row) for row in rows]
+        return self._readings(rows)
 
     def append(self, readings: Iterable[Reading]) -> None:
         """Store readings with their results; a reading with the same time is replaced."""
-        self._cursor.executemany(
-            self._statements["append"],
-            [
-                self._of_asset(
-                    measured_us=microseconds(reading.timestamp),
-                    features=FEATURES.dump_json(reading.features).decode(),
-                    result=ASSESSED.dump_json(reading.assessed).decode(),
-                )
-                for reading in readings
-            ],
-        )
+        if self._number() is None:
+            names = self.asset_id, self.sensor_id
+            self._asset = self._names.new_asset(self._cursor, *names)
+        rows = []
+        for reading in readings:
+            number, layout = self._names.layout(self._cursor, layout_of(reading))
+            values = {
+                "measured_us": microseconds(reading.timestamp),
+                "layout": number,
+                "level": level_of(reading.assessed),
+                "packed": pack(layout, reading.features, reading.assessed),
+            }
+            rows.append(self._of_asset(**values))
+        if len(rows) == 1:
+            # In PostgreSQL, many take a pipeline, which is slower for one.
+            self._cursor.execute(self._statements["append"], rows[0])
+        else:
+            self._cursor.executemany(self._statements["append"], rows)
 
     def delete_before(self, before: datetime, at_most: int) -> int:
         """Delete up to ``at_most`` of the oldest readings from before a time; return how many.
@@ -358,8 +424,17 @@ class AssetTransaction:
         n_deleted: int = self._cursor.rowcount
         return n_deleted
 
+    def _number(self) -> int | None:
+        if self._asset is None:
+            self._asset = self._names.asset(self._cursor, self.asset_id, self.sensor_id)
+        return self._asset
+
     def _of_asset(self, **values: Any) -> dict[str, Any]:
-        return {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}
+        # Without a number, NULL: nothing is equal to it.
+        return {"asset": self._number(), **values}
+
+    def _readings(self, rows: Sequence[Row]) -> list[Reading]:
+        return self._names.readings(self._cursor, self.asset_id, self.sensor_id, rows)
 
 
 class _FairLock:
@@ -471,14 +546,3 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts and (facts.st_dev, facts.st_ino)
-
-
-def _reading(asset_id: str, sensor_id: str | None, row: tuple[int, str, str]) -> Reading:
-    measured, features, result = row
-    return Reading(
-        asset_id,
-        sensor_id,
-        time_of(measured),
-        FEATURES.validate_json(features),
-        ASSESSED.validate_json(result),
-    )

@@ -66,7 +66,7 @@ def _example_rows() -> list[JsonValue]:
     ]
 
 
-def _a_time(value: Any) -> Any:
+def a_time(value: Any) -> Any:
     """Return a time, or how long ago, as it is written."""
     if isinstance(value, str) and AGO.fullmatch(value):
         return value
@@ -212,10 +212,10 @@ class HistoryRange(BaseModel):
 
     asset_id: Name
     sensor_id: Annotated[str, Field(max_length=200, pattern=NO_NUL)] | None = None
-    start: Annotated[str, BeforeValidator(_a_time)] | None = Field(None, alias="from")
+    start: Annotated[str, BeforeValidator(a_time)] | None = Field(None, alias="from")
     """The first time, or how long ago, such as 30d (min, h, d or w); by default the first reading
     of all."""
-    end: Annotated[str, BeforeValidator(_a_time)] | None = Field(None, alias="to")
+    end: Annotated[str, BeforeValidator(a_time)] | None = Field(None, alias="to")
     """The last time; by default now."""
     only_healthy: Annotated[bool, Strict()] = True
     """Leave out readings at which the asset was not ``normal``, and those of a change that led to

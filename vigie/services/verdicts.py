@@ -108,6 +108,7 @@ class Verdicts:
         for row in rows:
             status = self.status(row)
             p_value, conservative = self._p_values[row], self._conservative[row]
+            level = self._levels[row]
             for place in self.requested[row]:
                 reading, key = question.reading(place), question.key(place)
                 assessed = Assessed(
@@ -122,9 +123,11 @@ class Verdicts:
                     held=_by_name(names, held[row], repeats[row]),
                     shift_us=(key - question.time(place)) // US,
                     went_on_from=went_on_from if row == 0 else None,
+                    criticality=None if level < 0 else LEVELS[level],
+                    versions=self._versions(row),
                 )
-                asset = reading.asset_id, reading.sensor_id
-                records.append(Reading(*asset, key, reading.values, assessed))
+                asset, context = (reading.asset_id, reading.sensor_id), frozenset(reading.context)
+                records.append(Reading(*asset, key, reading.values, assessed, context))
         return records
 
     def results(self, rows: Sequence[int] | None = None) -> dict[int, AnomalyDetectionResult]:
@@ -195,6 +198,13 @@ class Verdicts:
             index: one
             for index, one in results.items()
             if one.is_anomaly or one.imputed or one.frozen or one.replaced or one.asset.unseen
+        }
+
+    def _versions(self, row: int) -> dict[str, int | None]:
+        """Return the version of each model that did not abstain from a row."""
+        served, p_values = self.question.answering.served, self.assessment.by_model
+        return {
+            name: model.version for name, model in served.items() if not isnan(p_values[name][row])
         }
 
     def _told(self, state: AssetState) -> AssetState:

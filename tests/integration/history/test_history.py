@@ -21,10 +21,11 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from vigie import samples
 from vigie.config import Settings
 from vigie.errors import HistoryError
-from vigie.history.records import Assessed, Reading
+from vigie.history.records import Assessed, Reading, Standing, microseconds
 from vigie.history.retention import PORTION, prune
 from vigie.history.schema import NEWEST, VERSION_TABLE
-from vigie.history.store import SPARED, History
+from vigie.history.store import SPARED, History, Revision
+from vigie.models.anomaly_data import AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 
 START = datetime.fromtimestamp(old_histories.START_US / 1e6, UTC)
@@ -125,6 +126,45 @@ def test_a_service_goes_on_from_the_history_of_an_earlier_version(
     assert set(result.models) == {"one_class_svm", "lstm_autoencoder"}
     assert "not stored" not in caplog.text
     service.close()
+
+
+RICH = {
+    "final_score": 0.999,
+    "is_anomaly": True,
+    "p_value": 0.001,
+    "state": "alarm",
+    "since": "2026-01-05T08:00:00.000000",
+    "began": "2026-01-05T07:00:00.000000",
+    "calm": 2,
+    "usual": 0.25,
+    "held": {"rms": 300},
+    "shift_us": 1,
+    "went_on_from": {"state": None, "since": None, "began": None, "calm": 0, "usual": 0.4343},
+}
+"""A result as versions 0002 to 0005 have stored it."""
+
+
+def test_what_json_held_is_packed_without_a_loss(new_history: NewHistory) -> None:
+    url, values = new_history(), {"rms": 0.1 + 0.2, "mode": "auto", "door": True, "speed": None}
+    # More than the upgrade reads at once.
+    old_histories.make(url, "before revisions", FEATURES * 100)
+    execute(
+        url,
+        f"UPDATE readings SET features = '{json.dumps(values)}', result = '{json.dumps(RICH)}' "
+        "WHERE asset_id = 'pump' AND measured_us = "
+        f"{old_histories.START_US + 2_999_000_000}".replace(":", r"\:"),
+    )
+    history = History(url)
+    *others, rich = kept(history, "pump")
+    assert rich.features == values
+    assert rich.context == {"mode", "door"}
+    assert rich.assessed == Assessed(
+        **RICH | {"state": AssetState.ALARM, "went_on_from": Standing(None, None, None, 0, 0.4343)}
+    )
+    assert [reading.features for reading in others] == (FEATURES * 100)[:-1]
+    with history.transaction("pump", None) as transaction:
+        assert transaction.revision(1) == Revision(1, 6000, microseconds(at(2999)))
+    history.close()
 
 
 TAKEN = {"sqlite": "_alembic_tmp_readings", "postgresql": "one_reading_at_a_time"}

@@ -121,10 +121,9 @@ def all_do(workers: Sequence[Worker], kind: str, url: str) -> list[Any]:
 def rows_kept(url: str, asset_id: str) -> list[Any]:
     """Return the readings that a database holds of an asset, in the order in which they came."""
     engine = create_engine(url)
-    # In PostgreSQL and SQLite alike; the JSON comes as text from the one, parsed from the other.
     query = text(
-        "SELECT measured_us, CAST(features AS TEXT) AS features, CAST(result AS TEXT) AS result "
-        "FROM readings WHERE asset_id = :asset_id ORDER BY id"
+        "SELECT measured_us FROM readings JOIN assets ON assets.id = asset "
+        "WHERE asset_id = :asset_id ORDER BY readings.id"
     )
     with engine.connect() as connection:
         rows = connection.execute(query, {"asset_id": asset_id}).all()

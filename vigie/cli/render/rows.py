@@ -25,7 +25,7 @@ from vigie.assessment.trained_range import OutOfRange
 from vigie.cli.render.times import iso, iso_times, unit_of
 from vigie.detectors.base import Floats
 from vigie.events.event import Event
-from vigie.printable import printable
+from vigie.printable import cell_for_people
 
 COLUMNS = ("row", "time", "final_score", "is_anomaly", "criticality", "sensor", "state", "began",
            "evidence", "imputed", "frozen", "unseen")  # fmt: skip
@@ -282,9 +282,6 @@ def range_figures(sensors: Iterable[OutOfRange], asset: str | None = None) -> li
     return [{**whose, **asdict(sensor)} for sensor in sensors]
 
 
-FORMULA = ("=", "+", "-", "@")
-
-
 def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
@@ -296,8 +293,7 @@ def named(versions: Mapping[str, int | None]) -> list[str]:
 
 def _csv_line(cells: Sequence[str], is_for_people: bool) -> str:
     if is_for_people:
-        # A spreadsheet runs as a formula what begins so.
-        cells = [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in map(printable, cells)]
+        cells = list(map(cell_for_people, cells))
     line = io.StringIO()
     csv.writer(line).writerow(cells)
     return line.getvalue()
