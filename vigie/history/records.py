@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -104,6 +105,51 @@ class Reading:
     def measured(self) -> datetime:
         """When it was measured, as its sender said."""
         return self.timestamp - timedelta(microseconds=self.assessed.shift_us)
+
+
+class Seen(NamedTuple):
+    """The state of an asset, and when it was last seen; times in microseconds since 1970.
+
+    Attributes
+    ----------
+    asset_id, sensor_id : str
+        The asset and its sensor group, "" if it has none.
+    state : AssetState
+        After its newest reading.
+    since_us : int
+        When it entered this state.
+    seen_us, received_us : int
+        When its newest reading was measured, and when it came.
+    p_value : float or None
+        Of the asset at that reading.
+    quality : str
+        Of that reading: good, uncertain (some sensors cannot be used) or bad (the readings do not
+        tell how the asset is).
+    faults : mapping of str to str
+        What is wrong with sensors, by name.
+    """
+
+    asset_id: str
+    sensor_id: str
+    state: AssetState
+    since_us: int
+    seen_us: int
+    received_us: int
+    p_value: float | None
+    quality: str
+    faults: Mapping[str, str]
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns of its row, except for those that name the asset."""
+        return {
+            "state": self.state.value,
+            "since_us": self.since_us,
+            "seen_us": self.seen_us,
+            "received_us": self.received_us,
+            "p_value": self.p_value,
+            "quality": self.quality,
+            "faults": json.dumps(self.faults),
+        }
 
 
 class PairKey(NamedTuple):

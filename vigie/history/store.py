@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, make_url,
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from vigie.errors import HistoryError, InvalidDataError
-from vigie.history import schema
+from vigie.history import event_statements, schema
 from vigie.history.records import ASSESSED, FEATURES, Reading, microseconds, time_of
 
 PATIENCE_MS = 60_000
@@ -108,7 +108,7 @@ class History:
         self._is_sqlite = name == "sqlite"
         self._statements = {
             key: statement if self._is_sqlite else re.sub(r":(\w+)", r"%(\1)s", statement)
-            for key, statement in STATEMENTS.items()
+            for key, statement in (STATEMENTS | event_statements.STATEMENTS).items()
         }
         # SQLite's busy handler polls, so a thread could starve until its timeout.
         self._lock: AbstractContextManager[Any] = _FairLock() if self._is_sqlite else nullcontext()
@@ -329,6 +329,11 @@ class AssetTransaction:
                 for reading in readings
             ],
         )
+
+    def execute(self, statement: str, **values: Any) -> Any:
+        """Execute one of ``event_statements`` on this asset; return the cursor."""
+        self._cursor.execute(self._statements[statement], self._of_asset(**values))
+        return self._cursor
 
     def delete_before(self, before: datetime, at_most: int) -> int:
         """Delete up to ``at_most`` of the oldest readings from before a time; return how many.

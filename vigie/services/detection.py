@@ -29,6 +29,7 @@ from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError, listed
+from vigie.events.keeping import EventKeeper, Judged
 from vigie.history.address import history_url
 from vigie.history.records import Assessed, Reading, Standing, microseconds
 from vigie.models.anomaly_data import (
@@ -47,7 +48,7 @@ from vigie.services.look_back_cache import (
     look_back_on,
     status_of,
 )
-from vigie.serving.served import Answering, Snapshot
+from vigie.serving.served import Answering, Served, Snapshot
 
 if TYPE_CHECKING:
     from vigie.history.jobs import JobTable
@@ -77,6 +78,8 @@ class Detection:
     ----------
     counts : DetectionCounts
         What it has done so far.
+    events : EventKeeper
+        Keeps the events of assets.
     """
 
     def __init__(self, settings: Settings):
@@ -88,6 +91,7 @@ class Detection:
         self._look_backs = LookBackCache()
         self._doubted = set[Asset]()
         self.counts = DetectionCounts()
+        self.events = EventKeeper()
         self._telling = threading.Lock()
         self._replacing = set[Asset]()
 
@@ -267,6 +271,7 @@ class Detection:
             try:
                 with self.history().transaction(*asset) as transaction:
                     answer = self._answer(question, asset, part, transaction)
+                    self.events.keep(transaction, answer.judged(question.answering.served))
                     transaction.append(answer.records)
                     revision = transaction.revision(ensemble.n_look_back)
             except HistoryError as error:
@@ -324,7 +329,7 @@ class Detection:
         entered = _entered([before, *states]) if past.is_newest else []
         return _Answer(
             *(results, records, next_look_back if is_whole else None, past.replaced),
-            *(assessment, requested, entered),
+            *(assessment, requested, entered, past.is_newest),
         )
 
     def _counted(self, question: _Question, answer: _Answer) -> _Answer:
@@ -713,7 +718,8 @@ class _Answer:
     """Results by reading index, the records for the history, and the next look-back.
 
     And the stored readings with other values that these replace, by key; the assessment with its
-    requested rows, and the states that the asset entered in them.
+    requested rows, the states that the asset entered in them, and whether all stored readings are
+    before them.
     """
 
     results: dict[int, AnomalyDetectionResult]
@@ -723,6 +729,13 @@ class _Answer:
     assessment: Assessment
     rows: Sequence[int]
     entered: Sequence[AssetState]
+    is_newest: bool = True
+
+    def judged(self, served: Mapping[str, Served]) -> Judged:
+        """Return what the events of the asset are made of."""
+        return Judged(
+            *(self.assessment, self.rows, self.records, self.replaced, self.is_newest, served)
+        )
 
 
 def _entered(states: Sequence[AssetState]) -> list[AssetState]:
