@@ -10,6 +10,7 @@
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
     ├── JobNotFoundError                there is no such training job
+    ├── EventNotFoundError              there is no such event of an asset
     ├── TooManyJobsError                the queue of trainings is full
     ├── TrainingInterruptedError        a training ended before it was complete
     ├── KeyRefusedError                 an API key is unknown, revoked or expired
@@ -117,6 +118,10 @@ class ConflictError(VigieError):
 
 class JobNotFoundError(VigieError, LookupError):
     """There is no such training job."""
+
+
+class EventNotFoundError(VigieError, LookupError):
+    """There is no such event of an asset."""
 
 
 class TooManyJobsError(VigieError):

@@ -36,6 +36,7 @@ TAGS = [
         "description": "Look at files, train, judge readings, and ask how the service is.",
     },
     {"name": "jobs", "description": "Trainings that wait, run or have ended."},
+    {"name": "events", "description": "What was seen on which asset, and when."},
     {"name": "models", "description": "List, compare, promote and roll back versions."},
     {"name": "operations", "description": "Watch the service."},
 ]

@@ -30,6 +30,7 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.ModelRefusedError: HTTPStatus.CONFLICT,
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.JobNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.EventNotFoundError: HTTPStatus.NOT_FOUND,
     errors.TooManyJobsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyRefusedError: HTTPStatus.UNAUTHORIZED,

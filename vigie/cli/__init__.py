@@ -19,6 +19,7 @@ from vigie.cli import (
     demo,
     detect,
     doctor,
+    events,
     inspect,
     keys,
     models,
@@ -46,6 +47,7 @@ app.command(cls=Command)(train.train)
 app.command(cls=Command)(sync.sync)
 app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
+app.add_typer(events.events, name="events")
 app.add_typer(models.models, name="models")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(config.config, name="config")

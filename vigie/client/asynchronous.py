@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,8 @@ import anyio.to_thread
 import httpx
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     JobResponse,
     ModelSummary,
     MovedVersion,
@@ -188,6 +191,25 @@ class AsyncClient:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             await anyio.sleep(AGAIN_S)
+
+    async def list_events(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventList:
+        """As ``Client.list_events``."""
+        call = calls.list_events(asset_id, state, kind, since, until, limit, cursor)
+        return await self._ask(call)
+
+    async def get_event(self, number: str) -> EventDetail:
+        """As ``Client.get_event``."""
+        return await self._ask(calls.get_event(number))
 
     async def list_models(self) -> list[ModelSummary]:
         """As ``Client.list_models``."""

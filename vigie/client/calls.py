@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -15,6 +16,8 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     HealthResponse,
     JobList,
     JobResponse,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 JSON, FILE, EVENTS = "application/json", "application/octet-stream", "text/event-stream"
 ANOMALIES, JOBS, MODELS = "/api/v1/anomalies", "/api/v1/jobs", "/api/v1/models"
+EVENTS_OF_ASSETS = "/api/v1/events"
 FIRST_PAUSE_S = 0.5
 """Before the first repetition after a failed connection; each further pause is twice as long."""
 LONGEST_PAUSE_S = 60.0
@@ -279,6 +283,28 @@ def job_events(job: str | JobResponse) -> str:
     return f"{_path(job)}/events"
 
 
+def list_events(
+    asset_id: str | None,
+    state: str | None,
+    kind: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    cursor: str | None,
+) -> Call[EventList]:
+    """Return the request for events of assets."""
+    params = {"asset_id": asset_id, "state": state, "kind": kind, "limit": limit, "cursor": cursor}
+    params |= {name: _moment(time) for name, time in (("from", since), ("to", until))}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", EVENTS_OF_ASSETS, EventList.model_validate_json, True, params=params)
+
+
+def get_event(number: str) -> Call[EventDetail]:
+    """Return the request for an event."""
+    path = f"{EVENTS_OF_ASSETS}/{quote(number, safe='')}"
+    return Call("GET", path, EventDetail.model_validate_json, True)
+
+
 def list_models() -> Call[list[ModelSummary]]:
     """Return the request for all models."""
     return Call("GET", MODELS, lambda content: ModelList.model_validate_json(content).models, True)
@@ -328,6 +354,14 @@ def _model(name: str, part: str) -> str:
 def _path(job: str | JobResponse) -> str:
     number = job if isinstance(job, str) else job.id
     return f"{JOBS}/{quote(number, safe='')}"
+
+
+def _moment(time: datetime | None) -> str | None:
+    """Return a time as an address has it; one without a zone is in UTC, as everywhere."""
+    if time is None:
+        return None
+    in_utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return in_utc.isoformat().replace("+00:00", "Z")
 
 
 def _file(path: Path, params: Mapping[str, Any], options: Options) -> tuple[bytes, dict[str, Any]]:

@@ -6,6 +6,7 @@ import os
 import ssl
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     JobResponse,
     ModelSummary,
     MovedVersion,
@@ -313,6 +316,46 @@ class Client:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             clock.sleep(AGAIN_S)
+
+    def list_events(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventList:
+        """Return the events of assets, the last to begin first.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            An asset, or the beginning of its path.
+        state : {'open', 'closed'}, optional
+            Whether they go on.
+        kind : str, optional
+            One of ``EventKind``.
+        since, until : datetime, optional
+            The time with which they have something in common; in UTC, if it has no zone.
+        limit : int, optional
+            Most events of a page.
+        cursor : str, optional
+            ``next`` of the page before.
+        """
+        return self._ask(calls.list_events(asset_id, state, kind, since, until, limit, cursor))
+
+    def get_event(self, number: str) -> EventDetail:
+        """Return an event, with the readings around it.
+
+        Raises
+        ------
+        EventNotFoundError
+            If there is no such event.
+        """
+        return self._ask(calls.get_event(number))
 
     def list_models(self) -> list[ModelSummary]:
         """Return each model: which version serves, and which versions the registry has."""

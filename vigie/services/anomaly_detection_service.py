@@ -39,6 +39,7 @@ from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version, require_model
+from vigie.services.asset_events import AssetEvents
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.model_versions import ModelVersions
@@ -98,6 +99,7 @@ class AnomalyDetectionService:
         )
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
+        self.events = AssetEvents(self._detection.history_if_enabled)
         server = self.mlflow_service.server
         self.challengers = Challengers(
             server, self.settings.model_cache, self.served, lambda: self.registry.staged
