@@ -11,6 +11,8 @@
     ├── ConflictError                   another operation holds what this one needs
     ├── JobNotFoundError                there is no such training job
     ├── EventNotFoundError              there is no such event of an asset
+    ├── AlarmNotFoundError              there is no such alarm
+    ├── AssetNotFoundError              no reading of this asset has come
     ├── TooManyJobsError                the queue of trainings is full
     ├── TrainingInterruptedError        a training ended before it was complete
     ├── KeyRefusedError                 an API key is unknown, revoked or expired
@@ -122,6 +124,14 @@ class JobNotFoundError(VigieError, LookupError):
 
 class EventNotFoundError(VigieError, LookupError):
     """There is no such event of an asset."""
+
+
+class AlarmNotFoundError(VigieError, LookupError):
+    """There is no such alarm."""
+
+
+class AssetNotFoundError(VigieError, LookupError):
+    """No reading of this asset, or of one below its path, has come yet."""
 
 
 class TooManyJobsError(VigieError):

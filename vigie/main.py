@@ -24,7 +24,17 @@ from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, comparison, events, jobs, metrics, models, tables
+from vigie.api.routes import (
+    alarms,
+    anomalies,
+    assets,
+    comparison,
+    events,
+    jobs,
+    metrics,
+    models,
+    tables,
+)
 from vigie.api.telemetry import telemetry
 from vigie.config import Settings
 from vigie.keys import Scope
@@ -115,6 +125,8 @@ def create_app(
     app.include_router(anomalies.router)
     app.include_router(tables.router)
     app.include_router(jobs.router)
+    app.include_router(alarms.router)
+    app.include_router(assets.router)
     app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(comparison.router)

@@ -35,6 +35,24 @@ def parameters(**schemas: Mapping[str, Any]) -> dict[str, Any]:
     return {"parameters": described}
 
 
+def asset_of(query: Mapping[str, str]) -> str | None:
+    """Return the asset, or the beginning of its path, that an address asks for; None without it.
+
+    Raises
+    ------
+    InvalidDataError
+        If no asset can be called so.
+    """
+    name = query.get("asset_id")
+    if name is not None and (not name or "\0" in name or len(name) > LONGEST):
+        raise InvalidDataError(
+            f"A name has 1 to {LONGEST} characters, and no NUL.",
+            field="asset_id",
+            remedy="GET /api/v1/assets lists the assets.",
+        )
+    return name
+
+
 def word_of(query: Mapping[str, str], name: str, words: Iterable[str]) -> str | None:
     """Return a parameter that is one of some words; None without it.
 

@@ -31,6 +31,8 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.JobNotFoundError: HTTPStatus.NOT_FOUND,
     errors.EventNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AlarmNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AssetNotFoundError: HTTPStatus.NOT_FOUND,
     errors.TooManyJobsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyRefusedError: HTTPStatus.UNAUTHORIZED,

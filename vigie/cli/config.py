@@ -87,7 +87,7 @@ def _settings() -> Iterator[tuple[str, Any, Origin]]:
 
 def _masked(value: Any) -> Any:
     """Return a value as JSON has it, without the secrets in it."""
-    from pydantic import SecretStr
+    from pydantic import BaseModel, SecretStr
 
     from vigie.config import masked_address
     from vigie.keys import FORM, hidden
@@ -98,6 +98,8 @@ def _masked(value: Any) -> Any:
         return hidden(secret) if FORM.fullmatch(secret) else "***"
     if isinstance(value, tuple):
         return [_masked(part) for part in value]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return masked_address(str(value)) if isinstance(value, str | Path) else value
 
 
@@ -106,4 +108,7 @@ def _note(sentence: str) -> None:
 
 
 def _joined(value: Any) -> Any:
+    is_of_tables = isinstance(value, list) and any(isinstance(part, dict) for part in value)
+    if is_of_tables:
+        return json.dumps(value)
     return tuple(value) if isinstance(value, list) else value

@@ -24,6 +24,7 @@ import numpy as np
 from vigie.assessment.assessment import Assessment, criticality
 from vigie.assessment.status import STATES
 from vigie.detectors.trained import direction
+from vigie.events.alarms import AlarmKeeper, Begun
 from vigie.events.gathering import TOLD, VALUED
 from vigie.history.records import Seen
 from vigie.models.anomaly_data import AssetState, SensorContribution
@@ -73,9 +74,16 @@ class Judged:
 
 
 class EventKeeper:
-    """Keep the events and the states of assets; thread-safe."""
+    """Keep the events and the states of assets; thread-safe.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    alarms : AlarmKeeper
+        Told of each event that begins or ends.
+    """
+
+    def __init__(self, alarms: AlarmKeeper):
+        self._alarms = alarms
         self._seen: dict[tuple[str, str], Seen] = {}
         self._lock = threading.Lock()
 
@@ -114,6 +122,12 @@ class EventKeeper:
             seen, self._seen = self._seen, {}
         return list(seen.values())
 
+    def give_back(self, seen: Sequence[Seen]) -> None:
+        """Remember again what could not be stored, unless assets were seen since."""
+        with self._lock:
+            for one in seen:
+                self._seen.setdefault((one.asset_id, one.sensor_id), one)
+
     def latest(self) -> Mapping[tuple[str, str], Seen]:
         """Return when assets were last seen, as far as it is not stored yet."""
         with self._lock:
@@ -135,9 +149,11 @@ class EventKeeper:
             is_known_to_go_on = False
             if opened is not None:
                 transaction.execute("end event", id=opened[0])
+                self._alarms.ended(transaction, EventKind(opened[1]))
                 opened = None
             if state in TOLD:
-                _begin(transaction, judged, state, stretch)
+                begun = _begin(transaction, judged, state, stretch)
+                self._alarms.begun(transaction, begun)
                 is_known_to_go_on = True
 
 
@@ -206,7 +222,7 @@ def _go_on(
 
 def _begin(
     transaction: AssetTransaction, judged: Judged, state: AssetState, rows: Sequence[int]
-) -> None:
+) -> Begun:
     """Begin an event with rows in one state."""
     assessment = judged.assessment
     stretch, status = _Stretch.of(assessment, rows), assessment.status(rows[0])
@@ -215,16 +231,18 @@ def _begin(
         for name, served in judged.served.items()
         if not isnan(assessment.scores.p_values[name].item(rows[0]))
     }
+    level = criticality(stretch.reading_p, assessment.contamination)
+    begun = Begun(EventKind(state.value), uuid.uuid4().hex, _us(status.since), level)
     transaction.execute(
         "begin event",
-        id=uuid.uuid4().hex,
-        kind=EventKind(state.value).value,
-        start_us=_us(status.since),
+        id=begun.id,
+        kind=begun.kind.value,
+        start_us=begun.start_us,
         began_us=None if status.began is None else _us(status.began),
         peak_us=stretch.peak_us,
         peak_p=stretch.peak_p,
         reading_p=stretch.reading_p,
-        criticality=criticality(stretch.reading_p, assessment.contamination),
+        criticality=level,
         last_us=stretch.last_us,
         sensors=_sensors(assessment, state, stretch.peak)
         or _sensors(assessment, state, rows[0])
@@ -232,6 +250,7 @@ def _begin(
         versions=json.dumps(versions),
         **stretch.counts,
     )
+    return begun
 
 
 @dataclass(frozen=True, slots=True)

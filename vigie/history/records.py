@@ -152,6 +152,41 @@ class Seen(NamedTuple):
         }
 
 
+class Pause(NamedTuple):
+    """A time in which nobody is told of some alarms; times in microseconds since 1970.
+
+    Attributes
+    ----------
+    id : str
+        Of the pause.
+    silence : str
+        ``shelved``: one kind of alarms of one asset and group; ``out_of_service``: all alarms of an
+        asset, and of those below its path.
+    asset_id, sensor_id, kind : str
+        Which.
+    from_us, until_us : int
+        None as the end of one that somebody must end.
+    reason, by_whom : str
+        Why, and the name of the API key; None if none was needed.
+    """
+
+    id: str
+    silence: str
+    asset_id: str
+    sensor_id: str
+    kind: str
+    from_us: int
+    until_us: int | None
+    reason: str
+    by_whom: str | None
+
+    def covers(self, asset_id: str, sensor_id: str, kind: str | None) -> bool:
+        """Return whether it is about an alarm; with None as the kind, about all of the asset."""
+        if self.silence == "out_of_service":
+            return f"{asset_id}/".startswith(f"{self.asset_id}/")
+        return (self.asset_id, self.sensor_id, self.kind) == (asset_id, sensor_id, kind)
+
+
 class PairKey(NamedTuple):
     """Which versions are compared; their runs too, since a model made anew has the same numbers."""
 

@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     """It has moved away from its training slowly."""
     BAD_DATA = "bad_data"
     """A sensor is frozen: the readings do not tell how the machine is."""
+    NO_DATA = "no_data"
+    """No reading has come for longer than the settings allow."""
 
     @property
     def words(self) -> str:

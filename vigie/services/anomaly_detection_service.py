@@ -39,6 +39,8 @@ from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version, require_model
+from vigie.services.alarm_clock import AlarmClock
+from vigie.services.asset_alarms import AssetAlarms
 from vigie.services.asset_events import AssetEvents
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
@@ -100,6 +102,10 @@ class AnomalyDetectionService:
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
         self.events = AssetEvents(self._detection.history_if_enabled)
+        self.alarms = AssetAlarms(self.settings, self.events.history, self._detection.events)
+        self._clock = AlarmClock(
+            self._detection.history, self._detection.events, self.alarms.keeper
+        )
         server = self.mlflow_service.server
         self.challengers = Challengers(
             server, self.settings.model_cache, self.served, lambda: self.registry.staged
@@ -626,12 +632,13 @@ class AnomalyDetectionService:
         return self._detection.counts.n_replaced
 
     def open_history(self) -> None:
-        """Open the history, so that the first reading need not wait for it."""
+        """Open the history, so that the first reading need not wait; begin to keep alarms."""
         if not self.settings.history_enabled:
             return
         with suppress(HistoryError):
             # The first reading logs the fault, and is assessed without the history.
             self._detection.history()
+        self._clock.start()
 
     def about_training(self, file: UploadedFile | None = None) -> About:
         """Return what is known of the request for a training besides its body.
@@ -671,6 +678,7 @@ class AnomalyDetectionService:
         self._sync.close()
         self.registry.save(at_once=True)
         self._shadow.close()
+        self._clock.close()
         self._detection.close()
 
     @contextmanager

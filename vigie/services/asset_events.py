@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vigie.history.events import EventFilter, Place
     from vigie.history.store import History
 
+ID = re.compile(r"[0-9a-f]{1,32}")
 BEFORE = 40
 """Most readings from before an event that are shown with it."""
 SHOWN = 400
@@ -60,7 +62,8 @@ class AssetEvents:
         from vigie.history.events import EventTable
 
         history = self.history()
-        if (found := EventTable(history).get(number)) is None:
+        is_id = ID.fullmatch(number) is not None
+        if (found := EventTable(history).get(number) if is_id else None) is None:
             raise EventNotFoundError(
                 f"There is no event {number[:100]!r}.",
                 field="event_id",

@@ -29,6 +29,7 @@ from vigie.detectors.data.context import as_word
 from vigie.detectors.data.matrices import as_row
 from vigie.detectors.trained import TrainedModel
 from vigie.errors import HistoryError, InvalidDataError, listed
+from vigie.events.alarms import AlarmKeeper
 from vigie.events.keeping import EventKeeper, Judged
 from vigie.history.address import history_url
 from vigie.history.records import Assessed, Reading, Standing, microseconds
@@ -91,7 +92,7 @@ class Detection:
         self._look_backs = LookBackCache()
         self._doubted = set[Asset]()
         self.counts = DetectionCounts()
-        self.events = EventKeeper()
+        self.events = EventKeeper(AlarmKeeper(settings))
         self._telling = threading.Lock()
         self._replacing = set[Asset]()
 

@@ -21,9 +21,9 @@ from one_machine import (
     trained,
 )
 from quick_training import CHEAP
+from sqlalchemy import text
 
 from vigie.config import Settings
-from vigie.errors import HistoryError
 from vigie.events.gathering import TOLD, Events, Rows
 from vigie.history.events import EventFilter, EventTable
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
@@ -236,24 +236,24 @@ def test_two_services_keep_one_event_together(
     ]
 
 
-def test_without_its_reading_there_is_no_event(
-    new_history: Callable[[], str], replica: Replica, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vigie.history.store import AssetTransaction
+FULL = "CREATE TRIGGER full BEFORE INSERT ON readings BEGIN SELECT RAISE(ABORT, 'full'); END"
 
-    service = replica(new_history())
+
+def test_without_its_reading_there_is_no_event(tmp_path: Path, replica: Replica) -> None:
+    service = replica(f"sqlite:///{tmp_path / 'history.db'}")
     requests = readings("pump", FAULTY[:90])
     service.detect_anomalies_batch(requests[:55])
 
-    def fails(self: AssetTransaction, readings: object) -> None:
-        raise HistoryError("The disk is full.")
+    def execute(statement: str) -> None:
+        with service.detection.history().connection() as connection:
+            connection.execute(text(statement))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(AssetTransaction, "append", fails)
-        unstored = service.detect_anomalies_batch(requests[55:])
+    execute(FULL)
+    unstored = service.detect_anomalies_batch(requests[55:])
     assert IN_ALARM in states(unstored)
     assert kept(service) == []
 
+    execute("DROP TRIGGER full")
     service.detect_anomalies_batch(requests[55:])
     assert IN_ALARM in {event.kind.value for event in kept(service)}
 

@@ -12,6 +12,7 @@ from vigie.api.lists import (
     CSV,
     FORMATS,
     as_csv,
+    asset_of,
     cursor_of,
     parameters,
     place_of,
@@ -109,7 +110,7 @@ def filter_of(query: Any) -> EventFilter:
 
     state, kind = word_of(query, "state", (OPEN, CLOSED)), word_of(query, "kind", EventKind)
     return EventFilter(
-        asset=query.get("asset_id"),
+        asset=asset_of(query),
         is_open=None if state is None else state == OPEN,
         kind=None if kind is None else EventKind(kind),
         first=time_of(query, "from"),
