@@ -14,6 +14,7 @@ import typer
 
 from vigie import __version__, garbage, logs
 from vigie.cli import (
+    alarms,
     backtest,
     config,
     demo,
@@ -48,6 +49,7 @@ app.command(cls=Command)(sync.sync)
 app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
 app.add_typer(events.events, name="events")
+app.add_typer(alarms.alarms, name="alarms")
 app.add_typer(models.models, name="models")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(config.config, name="config")

@@ -41,6 +41,7 @@ from vigie.client.base import (
 )
 from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
+from vigie.models.alarms import AlarmDetail, AlarmList, AlarmLoad, AssetList, AssetService
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
@@ -210,6 +211,67 @@ class AsyncClient:
     async def get_event(self, number: str) -> EventDetail:
         """As ``Client.get_event``."""
         return await self._ask(calls.get_event(number))
+
+    async def list_alarms(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        acknowledged: bool | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AlarmList:
+        """As ``Client.list_alarms``."""
+        call = calls.list_alarms(asset_id, state, kind, acknowledged, limit, cursor)
+        return await self._ask(call)
+
+    async def get_alarm(self, number: str) -> AlarmDetail:
+        """As ``Client.get_alarm``."""
+        return await self._ask(calls.get_alarm(number))
+
+    async def acknowledge_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """As ``Client.acknowledge_alarm``."""
+        return await self._ask(calls.acknowledge_alarm(number, note))
+
+    async def shelve_alarm(self, number: str, for_s: float, reason: str) -> AlarmDetail:
+        """As ``Client.shelve_alarm``."""
+        return await self._ask(calls.shelve_alarm(number, for_s, reason))
+
+    async def unshelve_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """As ``Client.unshelve_alarm``."""
+        return await self._ask(calls.unshelve_alarm(number, note))
+
+    async def alarm_load(
+        self,
+        asset_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AlarmLoad:
+        """As ``Client.alarm_load``."""
+        return await self._ask(calls.alarm_load(asset_id, since, until))
+
+    async def list_assets(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AssetList:
+        """As ``Client.list_assets``."""
+        return await self._ask(calls.list_assets(asset_id, state, limit, cursor))
+
+    async def take_out_of_service(
+        self, asset_id: str, reason: str, *, until: datetime | None = None
+    ) -> AssetService:
+        """As ``Client.take_out_of_service``."""
+        return await self._ask(calls.take_out_of_service(asset_id, reason, until))
+
+    async def put_in_service(self, asset_id: str) -> AssetService:
+        """As ``Client.put_in_service``."""
+        return await self._ask(calls.put_in_service(asset_id))
 
     async def list_models(self) -> list[ModelSummary]:
         """As ``Client.list_models``."""

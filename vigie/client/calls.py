@@ -33,6 +33,7 @@ from vigie.api.schemas import (
 )
 from vigie.client.tables import columns_of, is_table, reading_columns, readings_of
 from vigie.errors import InvalidDataError
+from vigie.models.alarms import AlarmDetail, AlarmList, AlarmLoad, AssetList, AssetService
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 JSON, FILE, EVENTS = "application/json", "application/octet-stream", "text/event-stream"
 ANOMALIES, JOBS, MODELS = "/api/v1/anomalies", "/api/v1/jobs", "/api/v1/models"
-EVENTS_OF_ASSETS = "/api/v1/events"
+EVENTS_OF_ASSETS, ALARMS, ASSETS = "/api/v1/events", "/api/v1/alarms", "/api/v1/assets"
 FIRST_PAUSE_S = 0.5
 """Before the first repetition after a failed connection; each further pause is twice as long."""
 LONGEST_PAUSE_S = 60.0
@@ -305,6 +306,72 @@ def get_event(number: str) -> Call[EventDetail]:
     return Call("GET", path, EventDetail.model_validate_json, True)
 
 
+def list_alarms(
+    asset_id: str | None,
+    state: str | None,
+    kind: str | None,
+    acknowledged: bool | None,
+    limit: int,
+    cursor: str | None,
+) -> Call[AlarmList]:
+    """Return the request for alarms."""
+    params = {"asset_id": asset_id, "state": state, "kind": kind, "limit": limit, "cursor": cursor}
+    params |= {"acknowledged": None if acknowledged is None else str(acknowledged).lower()}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ALARMS, AlarmList.model_validate_json, True, params=params)
+
+
+def get_alarm(number: str) -> Call[AlarmDetail]:
+    """Return the request for an alarm."""
+    path = f"{ALARMS}/{quote(number, safe='')}"
+    return Call("GET", path, AlarmDetail.model_validate_json, True)
+
+
+def acknowledge_alarm(number: str, note: str | None) -> Call[AlarmDetail]:
+    """Return the request that acknowledges an alarm; a second one changes nothing."""
+    return _on_alarm(number, "acknowledge", {"note": note} if note else {}, is_repeatable=True)
+
+
+def shelve_alarm(number: str, for_s: float, reason: str) -> Call[AlarmDetail]:
+    """Return the request that shelves an alarm."""
+    return _on_alarm(number, "shelve", {"for_s": for_s, "reason": reason})
+
+
+def unshelve_alarm(number: str, note: str | None) -> Call[AlarmDetail]:
+    """Return the request that takes up a shelved alarm."""
+    return _on_alarm(number, "unshelve", {"note": note} if note else {})
+
+
+def alarm_load(
+    asset_id: str | None, since: datetime | None, until: datetime | None
+) -> Call[AlarmLoad]:
+    """Return the request for the load of alarms."""
+    params = {"asset_id": asset_id, "from": _moment(since), "to": _moment(until)}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", f"{ALARMS}/load", AlarmLoad.model_validate_json, True, params=params)
+
+
+def list_assets(
+    asset_id: str | None, state: str | None, limit: int, cursor: str | None
+) -> Call[AssetList]:
+    """Return the request for assets."""
+    params = {"asset_id": asset_id, "state": state, "limit": limit, "cursor": cursor}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ASSETS, AssetList.model_validate_json, True, params=params)
+
+
+def take_out_of_service(asset_id: str, reason: str, until: datetime | None) -> Call[AssetService]:
+    """Return the request that takes an asset out of service."""
+    body = {"reason": reason} | ({} if until is None else {"until": _moment(until)})
+    content, read = json.dumps(body).encode(), AssetService.model_validate_json
+    return Call("POST", _out_of_service(asset_id), read, content=content)
+
+
+def put_in_service(asset_id: str) -> Call[AssetService]:
+    """Return the request that puts an asset back into service."""
+    return Call("DELETE", _out_of_service(asset_id), AssetService.model_validate_json)
+
+
 def list_models() -> Call[list[ModelSummary]]:
     """Return the request for all models."""
     return Call("GET", MODELS, lambda content: ModelList.model_validate_json(content).models, True)
@@ -345,6 +412,18 @@ def rollback(name: str, reason: str | None) -> Call[MovedVersion]:
 def comparison(name: str) -> Call[Comparison]:
     """Return the request for the comparison of the version in Staging."""
     return Call("GET", _model(name, "comparison"), Comparison.model_validate_json, True)
+
+
+def _on_alarm(
+    number: str, what: str, body: Mapping[str, Any], *, is_repeatable: bool = False
+) -> Call[AlarmDetail]:
+    path, content = f"{ALARMS}/{quote(number, safe='')}/{what}", json.dumps(body).encode()
+    return Call("POST", path, AlarmDetail.model_validate_json, is_repeatable, content=content)
+
+
+def _out_of_service(asset_id: str) -> str:
+    # The slashes of its path stay.
+    return f"{ASSETS}/{quote(asset_id)}/out-of-service"
 
 
 def _model(name: str, part: str) -> str:

@@ -12,6 +12,7 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,10 +81,16 @@ class EventKeeper:
     ----------
     alarms : AlarmKeeper
         Told of each event that begins or ends.
+
+    Attributes
+    ----------
+    begun : Counter
+        How many events of each kind have begun here.
     """
 
     def __init__(self, alarms: AlarmKeeper):
         self._alarms = alarms
+        self.begun: Counter[EventKind] = Counter()
         self._seen: dict[tuple[str, str], Seen] = {}
         self._lock = threading.Lock()
 
@@ -154,6 +161,8 @@ class EventKeeper:
             if state in TOLD:
                 begun = _begin(transaction, judged, state, stretch)
                 self._alarms.begun(transaction, begun)
+                with self._lock:
+                    self.begun[begun.kind] += 1
                 is_known_to_go_on = True
 
 

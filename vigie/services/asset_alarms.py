@@ -156,7 +156,9 @@ class AssetAlarms:
             and pause.covers(alarm.asset_id, alarm.sensor_id or "", alarm.kind.value)
         ]
         if not any(table.end_pause(pause.id, now_us, by) for pause in mine):
-            raise ConflictError("The alarm is not shelved.")
+            raise ConflictError(
+                "The alarm is not shelved.", remedy="GET /api/v1/alarms/ID says why it is silent."
+            )
         self._record([alarm], Change.UNSHELVED, now_us, by, note)
         return self.get(number)
 
@@ -178,7 +180,11 @@ class AssetAlarms:
             until = until.replace(tzinfo=UTC) if until.tzinfo is None else until
             until_us = microseconds(until)
             if until_us <= now_us:
-                raise InvalidDataError("This time is over.", field="until")
+                raise InvalidDataError(
+                    "This time is over.",
+                    field="until",
+                    remedy="Give a later one, or none for as long as nobody says otherwise.",
+                )
         self._require(asset_id)
         place = Silence.OUT_OF_SERVICE.value, asset_id, "", ""
         pause = Pause(uuid.uuid4().hex, *place, now_us, until_us, reason, by)
@@ -201,7 +207,9 @@ class AssetAlarms:
             above = [pause.asset_id for pause in out if pause.covers(asset_id, "", None)]
             raise ConflictError(
                 f"{asset_id} is out of service with {above[0]}." if above else "It is in service.",
-                remedy=f"Put {above[0]} back into service." if above else None,
+                remedy=f"Put {above[0]} back into service."
+                if above
+                else "GET /api/v1/assets says why its alarms are silent.",
             )
         self._record(self._active(asset_id), Change.IN_SERVICE, now_us, by, None)
         return _service(asset_id, None)
@@ -246,7 +254,11 @@ class AssetAlarms:
         last = last or datetime.now(UTC)
         first = first or last - timedelta(days=LOAD_DAYS)
         if first >= last:
-            raise InvalidDataError("The time ends before it begins.", field="to")
+            raise InvalidDataError(
+                "The time ends before it begins.",
+                field="to",
+                remedy="Give a later end, or an earlier `from`.",
+            )
         first_us, last_us = microseconds(first), microseconds(last)
         table = self.table
         alarms = table.raised_since(first_us, last_us, asset)
