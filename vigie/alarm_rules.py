@@ -14,13 +14,17 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 Kind = Literal["alarm", "unknown_operating_point", "drift", "bad_data", "no_data"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 KINDS: tuple[Kind, ...] = ("alarm", "unknown_operating_point", "drift", "bad_data", "no_data")
 LONGEST_DELAY_S = 86_400.0
+Level = Literal["low", "medium", "high", "critical"]
+LEVELS = ("low", "medium", "high", "critical")
+Told = Literal["raised", "cleared", "acknowledged"]
+ONE_ADDRESS = r"^[^@\s<>,]+@[^@\s<>,]+$"
 
 Delay = Annotated[float, Field(ge=0, le=LONGEST_DELAY_S)]
 
@@ -119,6 +123,74 @@ class LoadLimits(BaseModel):
     flood: Annotated[int, Field(ge=2)] = 10
     flood_s: Annotated[float, Field(gt=0)] = 600.0
     """So many alarms of all assets within so many seconds are a flood."""
+
+
+class AlertRoute(ForAssets, WeeklyWindow):
+    """Which alarms of some assets are told by which channels, and when in the week."""
+
+    kinds: tuple[Kind, ...] = KINDS
+    at_least: Level | None = None
+    """The least criticality of the event; not set, it is told whatever it has."""
+    changes: tuple[Told, ...] = ("raised", "cleared")
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    def takes(
+        self, asset_id: str, kind: str, level: str | None, change: str, moment: datetime
+    ) -> bool:
+        """Return whether a change of an alarm goes this way.
+
+        Parameters
+        ----------
+        asset_id, kind, level, change : str
+            Of the alarm; None as the level if no reading was an anomaly by itself.
+        moment : datetime
+            When, in UTC.
+        """
+        is_wanted = kind in self.kinds and change in self.changes and self.fits(asset_id)
+        if self.at_least is not None:
+            reached = -1 if level is None else LEVELS.index(level)
+            is_wanted = is_wanted and reached >= LEVELS.index(self.at_least)
+        return is_wanted and self.ends(moment) is not None
+
+
+class Webhook(BaseModel):
+    """An address to which alarms are posted as CloudEvents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["webhook"]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    secret: SecretStr | None = None
+    """What messages are signed with; at best 24 random bytes or more."""
+    timeout_s: Annotated[float, Field(gt=0, le=30)] = 10.0
+
+
+class Mail(BaseModel):
+    """Addresses of e-mail, and the server that takes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: Literal["email"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    from_: Annotated[str, Field(alias="from", pattern=ONE_ADDRESS)]
+    to: Annotated[tuple[Annotated[str, Field(pattern=ONE_ADDRESS)], ...], Field(min_length=1)]
+    timeout_s: Annotated[float, Field(gt=0, le=30)] = 10.0
+
+
+class Apprise(BaseModel):
+    """Addresses of Apprise: Slack, Teams, Telegram and many others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["apprise"]
+    urls: Annotated[tuple[SecretStr, ...], Field(min_length=1)]
+
+
+Channel = Annotated[Webhook | Mail | Apprise, Field(discriminator="kind")]
 
 
 def fits(pattern: str, asset_id: str) -> bool:

@@ -26,6 +26,7 @@ from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
 from vigie.api.routes import (
     alarms,
+    alerts,
     anomalies,
     assets,
     comparison,
@@ -126,6 +127,7 @@ def create_app(
     app.include_router(tables.router)
     app.include_router(jobs.router)
     app.include_router(alarms.router)
+    app.include_router(alerts.router)
     app.include_router(assets.router)
     app.include_router(events.router)
     app.include_router(models.router)

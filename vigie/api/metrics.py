@@ -32,6 +32,7 @@ from vigie.api.sampled import Sampled
 from vigie.api.watch import BOUNDS_S, RequestCounts
 from vigie.assessment.status import STATES
 from vigie.detectors.catalogue import algorithms
+from vigie.models.alarms import AlertState
 from vigie.models.events import EventKind
 from vigie.models.jobs import JobState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
@@ -84,6 +85,7 @@ class _Service(Collector):
         self._size = Sampled(service.detection.history_bytes, SIZE_EVERY_S if is_server else 0.0)
         self._outbox = Sampled(self._outbox_state)
         self._alarms = Sampled(service.alarms.counts)
+        self._alerts = Sampled(service.alarms.alert_counts)
 
     def describe(self) -> Iterable[Metric]:
         # Nothing is collected to be registered.
@@ -94,6 +96,7 @@ class _Service(Collector):
         if settings.history_enabled:
             self._size.begin()
             self._alarms.begin()
+            self._alerts.begin()
         if settings.mlflow_enabled:
             self._outbox.begin()
         build = {"version": __version__, "python": platform.python_version()}
@@ -282,6 +285,17 @@ class _Service(Collector):
             n = by_state.get((state, acknowledged), 0)
             alarms.add_metric((state, str(acknowledged).lower()), n)
         yield alarms
+        by_state_of_alert = self._alerts.value(until - time.monotonic())
+        if by_state_of_alert is None:
+            return
+        alerts = GaugeMetricFamily(
+            "vigie_alerts",
+            "Alerts of all processes that are not told yet (waiting), or given up (dead).",
+            labels=("state",),
+        )
+        for alert_state in (AlertState.WAITING, AlertState.DEAD):
+            alerts.add_metric((alert_state.value,), by_state_of_alert.get(alert_state.value, 0))
+        yield alerts
 
     def _outbox_state(self) -> OutboxState:
         outbox = self._service.mlflow_service.outbox

@@ -33,6 +33,8 @@ STATUS: dict[type[errors.VigieError], HTTPStatus] = {
     errors.EventNotFoundError: HTTPStatus.NOT_FOUND,
     errors.AlarmNotFoundError: HTTPStatus.NOT_FOUND,
     errors.AssetNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AlertNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AlertError: HTTPStatus.BAD_GATEWAY,
     errors.TooManyJobsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TrainingInterruptedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.KeyRefusedError: HTTPStatus.UNAUTHORIZED,

@@ -15,6 +15,7 @@ import typer
 from vigie import __version__, garbage, logs
 from vigie.cli import (
     alarms,
+    alerts,
     backtest,
     config,
     demo,
@@ -50,6 +51,7 @@ app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
 app.add_typer(events.events, name="events")
 app.add_typer(alarms.alarms, name="alarms")
+app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(models.models, name="models")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(config.config, name="config")

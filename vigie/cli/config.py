@@ -98,8 +98,11 @@ def _masked(value: Any) -> Any:
         return hidden(secret) if FORM.fullmatch(secret) else "***"
     if isinstance(value, tuple):
         return [_masked(part) for part in value]
+    if isinstance(value, dict) and any(isinstance(part, BaseModel) for part in value.values()):
+        return {name: _masked(part) for name, part in value.items()}
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        table = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {name: _masked(part) for name, part in table.items()}
     return masked_address(str(value)) if isinstance(value, str | Path) else value
 
 

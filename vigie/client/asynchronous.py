@@ -41,7 +41,15 @@ from vigie.client.base import (
 )
 from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
-from vigie.models.alarms import AlarmDetail, AlarmList, AlarmLoad, AssetList, AssetService
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
@@ -251,6 +259,16 @@ class AsyncClient:
     ) -> AlarmLoad:
         """As ``Client.alarm_load``."""
         return await self._ask(calls.alarm_load(asset_id, since, until))
+
+    async def list_alerts(
+        self, state: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> AlertList:
+        """As ``Client.list_alerts``."""
+        return await self._ask(calls.list_alerts(state, limit, cursor))
+
+    async def retry_alert(self, number: str) -> Alert:
+        """As ``Client.retry_alert``."""
+        return await self._ask(calls.retry_alert(number))
 
     async def list_assets(
         self,

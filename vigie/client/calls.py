@@ -33,7 +33,15 @@ from vigie.api.schemas import (
 )
 from vigie.client.tables import columns_of, is_table, reading_columns, readings_of
 from vigie.errors import InvalidDataError
-from vigie.models.alarms import AlarmDetail, AlarmList, AlarmLoad, AssetList, AssetService
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
@@ -51,6 +59,7 @@ if TYPE_CHECKING:
 JSON, FILE, EVENTS = "application/json", "application/octet-stream", "text/event-stream"
 ANOMALIES, JOBS, MODELS = "/api/v1/anomalies", "/api/v1/jobs", "/api/v1/models"
 EVENTS_OF_ASSETS, ALARMS, ASSETS = "/api/v1/events", "/api/v1/alarms", "/api/v1/assets"
+ALERTS = "/api/v1/alerts"
 FIRST_PAUSE_S = 0.5
 """Before the first repetition after a failed connection; each further pause is twice as long."""
 LONGEST_PAUSE_S = 60.0
@@ -349,6 +358,19 @@ def alarm_load(
     params = {"asset_id": asset_id, "from": _moment(since), "to": _moment(until)}
     params = {name: value for name, value in params.items() if value is not None}
     return Call("GET", f"{ALARMS}/load", AlarmLoad.model_validate_json, True, params=params)
+
+
+def list_alerts(state: str | None, limit: int, cursor: str | None) -> Call[AlertList]:
+    """Return the request for what is told of alarms."""
+    params = {"state": state, "limit": limit, "cursor": cursor}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ALERTS, AlertList.model_validate_json, True, params=params)
+
+
+def retry_alert(number: str) -> Call[Alert]:
+    """Return the request that sends a dead letter again."""
+    path = f"{ALERTS}/{quote(number, safe='')}/retry"
+    return Call("POST", path, Alert.model_validate_json)
 
 
 def list_assets(

@@ -39,7 +39,15 @@ from vigie.client.base import (
 )
 from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
-from vigie.models.alarms import AlarmDetail, AlarmList, AlarmLoad, AssetList, AssetService
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
@@ -428,6 +436,22 @@ class Client:
     ) -> AlarmLoad:
         """Return how many alarms there were, by default in seven days, and how many of no use."""
         return self._ask(calls.alarm_load(asset_id, since, until))
+
+    def list_alerts(
+        self, state: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> AlertList:
+        """Return what is told of alarms, the newest first; those of a state if one is given."""
+        return self._ask(calls.list_alerts(state, limit, cursor))
+
+    def retry_alert(self, number: str) -> Alert:
+        """Send a dead letter again.
+
+        Raises
+        ------
+        AlertNotFoundError
+            If it is none.
+        """
+        return self._ask(calls.retry_alert(number))
 
     def list_assets(
         self,

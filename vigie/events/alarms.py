@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +63,9 @@ class AlarmKeeper:
 
     def __init__(self, settings: Settings):
         self._rules, self._maintenance = settings.alarms, settings.maintenance
+        self._channels, self._routes = tuple(settings.alert_channels), settings.alert_routes
+        self._group_us = round(settings.alert_group_s * 1e6)
+        self._max_age_us = round(settings.alert_max_age_s * 1e6)
 
     def rule(self, asset_id: str) -> AlarmRule:
         """Return the rule for an asset."""
@@ -144,6 +147,93 @@ class AlarmKeeper:
         elif state == "active" and not is_told:
             self._tell(transaction, number, kind, now_us)
 
+    def worsened(
+        self,
+        transaction: AssetTransaction,
+        kind: EventKind,
+        before: CriticalityLevel | None,
+    ) -> None:
+        """Tell those of an alarm whom its criticality was too low for until now.
+
+        Parameters
+        ----------
+        transaction : AssetTransaction
+            The transaction.
+        kind : EventKind
+            Of the event, whose criticality has risen.
+        before : CriticalityLevel or None
+            The criticality that it had.
+        """
+        if not any(route.at_least for route in self._routes):
+            return
+        live = transaction.execute("live alarm", kind=kind.value).fetchone()
+        if live is not None and live[1] == "active" and live[2]:
+            self.alert(transaction, live[0], kind, Change.RAISED, _now_us(), not_again=(before,))
+
+    def alert(
+        self,
+        transaction: AssetTransaction,
+        number: str,
+        kind: EventKind,
+        change: Change,
+        now_us: int,
+        by: str | None = ITSELF,
+        note: str | None = None,
+        *,
+        not_again: Collection[str | None] = (),
+    ) -> None:
+        """Put what is to be told of a change of an alarm into the outbox.
+
+        Parameters
+        ----------
+        transaction : AssetTransaction
+            The transaction of the change.
+        number, kind
+            Of the alarm.
+        change, now_us, by, note
+            What changed, when, who changed it, and why.
+        not_again : collection of str or None
+            Criticalities: channels that were told at one of them are not told again.
+        """
+        if not self._channels:
+            return
+        level, raised_us, start_us = transaction.execute("level", id=number).fetchone()
+        if raised_us - start_us > self._max_age_us:
+            return
+        told = {
+            channel
+            for earlier in not_again
+            for channel in self._told(transaction.asset_id, kind, earlier, change, now_us)
+        }
+        for channel in self._told(transaction.asset_id, kind, level, change, now_us):
+            if channel not in told:
+                transaction.execute(
+                    "alert",
+                    id=uuid.uuid4().hex,
+                    channel=channel,
+                    alarm_id=number,
+                    change=change.value,
+                    now_us=now_us,
+                    by_whom=by,
+                    note=note,
+                    due_us=now_us + self._group_us,
+                )
+
+    def _told(
+        self, asset_id: str, kind: EventKind, level: str | None, change: Change, now_us: int
+    ) -> list[str]:
+        """Return the channels that are told of a change."""
+        if not self._routes:
+            return list(self._channels) if change in (Change.RAISED, Change.CLEARED) else []
+        moment = time_of(now_us)
+        found = [
+            channel
+            for route in self._routes
+            if route.takes(asset_id, kind.value, level, change.value, moment)
+            for channel in route.channels
+        ]
+        return list(dict.fromkeys(found))
+
     def silenced(
         self,
         pauses: Iterable[Pause],
@@ -193,6 +283,7 @@ class AlarmKeeper:
         silent = self.silenced(pauses, transaction.asset_id, group, kind, now_us)
         if silent is None:
             transaction.execute("told", id=number, is_told=True)
+            self.alert(transaction, number, kind, Change.RAISED, now_us)
         return silent
 
     def _cleared(
@@ -207,6 +298,8 @@ class AlarmKeeper:
         """Clear an alarm."""
         transaction.execute("clear alarm", id=number, now_us=now_us)
         record(transaction, number, Change.CLEARED, now_us)
+        if is_told:
+            self.alert(transaction, number, kind, Change.CLEARED, now_us)
 
 
 def record(

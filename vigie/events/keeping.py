@@ -148,7 +148,7 @@ class EventKeeper:
         is_known_to_go_on, opened = False, None
         for first, stop in pairwise(starts):
             state, stretch = STATES[states[first]], rows[first:stop]
-            if state in TOLD and _go_on(transaction, judged, state, stretch):
+            if state in TOLD and self._go_on(transaction, judged, state, stretch):
                 is_known_to_go_on = True
                 continue
             if first == 0 or is_known_to_go_on:
@@ -164,6 +164,31 @@ class EventKeeper:
                 with self._lock:
                     self.begun[begun.kind] += 1
                 is_known_to_go_on = True
+
+    def _go_on(
+        self, transaction: AssetTransaction, judged: Judged, state: AssetState, rows: Sequence[int]
+    ) -> bool:
+        """Add rows to the open event of a state; return whether there is one."""
+        stretch = _Stretch.of(judged.assessment, rows)
+        found = transaction.execute(
+            "go on", kind=state.value, last_us=stretch.last_us, **stretch.counts
+        ).fetchone()
+        if found is None:
+            return False
+        number, _, peak_p, reading_p = found
+        if stretch.peak_p < peak_p:
+            sensors = _sensors(judged.assessment, state, stretch.peak)
+            at_peak = {"peak_us": stretch.peak_us, "peak_p": stretch.peak_p}
+            transaction.execute("new peak", id=number, sensors=sensors, **at_peak)
+        if stretch.reading_p < reading_p:
+            level = criticality(stretch.reading_p, judged.assessment.contamination)
+            transaction.execute(
+                "rarest reading", id=number, reading_p=stretch.reading_p, criticality=level
+            )
+            before = criticality(reading_p, judged.assessment.contamination)
+            if level != before:
+                self._alarms.worsened(transaction, EventKind(state.value), before)
+        return True
 
 
 def _of_today(transaction: AssetTransaction, judged: Judged) -> Sequence[int]:
@@ -204,29 +229,6 @@ def _seen(transaction: AssetTransaction, judged: Judged, row: int) -> Seen:
         quality,
         faults,
     )
-
-
-def _go_on(
-    transaction: AssetTransaction, judged: Judged, state: AssetState, rows: Sequence[int]
-) -> bool:
-    """Add rows to the open event of a state; return whether there is one."""
-    stretch = _Stretch.of(judged.assessment, rows)
-    found = transaction.execute(
-        "go on", kind=state.value, last_us=stretch.last_us, **stretch.counts
-    ).fetchone()
-    if found is None:
-        return False
-    number, _, peak_p, reading_p = found
-    if stretch.peak_p < peak_p:
-        sensors = _sensors(judged.assessment, state, stretch.peak)
-        at_peak = {"peak_us": stretch.peak_us, "peak_p": stretch.peak_p}
-        transaction.execute("new peak", id=number, sensors=sensors, **at_peak)
-    if stretch.reading_p < reading_p:
-        level = criticality(stretch.reading_p, judged.assessment.contamination)
-        transaction.execute(
-            "rarest reading", id=number, reading_p=stretch.reading_p, criticality=level
-        )
-    return True
 
 
 def _begin(

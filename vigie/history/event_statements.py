@@ -64,6 +64,12 @@ STATEMENTS = {
     "acknowledged_by = :by_whom, note = :note WHERE id = :id",
     "change": "INSERT INTO alarm_changes (alarm_id, at_us, change, by_whom, note) "
     "VALUES (:alarm_id, :now_us, :change, :by_whom, :note)",
+    "level": "SELECT asset_events.criticality, asset_alarms.raised_us, asset_alarms.start_us "
+    "FROM asset_alarms JOIN asset_events ON asset_events.id = asset_alarms.event_id "
+    "WHERE asset_alarms.id = :id",
+    "alert": "INSERT INTO alarm_alerts (id, channel, alarm_id, change, at_us, by_whom, note, "
+    "state, due_us, leased_until_us, attempts) VALUES (:id, :channel, :alarm_id, :change, :now_us, "
+    ":by_whom, :note, 'waiting', :due_us, 0, 0)",
     "pauses": "SELECT id, silence, asset_id, sensor_id, kind, from_us, until_us, reason, by_whom "
     "FROM asset_pauses WHERE ended_us IS NULL",
     "pause": "INSERT INTO asset_pauses (id, silence, asset_id, sensor_id, kind, from_us, "

@@ -104,6 +104,45 @@ class AlarmList(BaseModel):
     """The ``cursor`` of the next page; null on the last one."""
 
 
+class AlertState(StrEnum):
+    """What has become of an alert."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    """The receiver has taken it."""
+    SILENT = "silent"
+    """Its alarm was silent when it was to be sent."""
+    DEAD = "dead"
+    """It is given up, after many attempts; it can be sent again."""
+
+
+class Alert(BaseModel):
+    """A change of an alarm that somebody is told by a channel. Times are in UTC."""
+
+    id: str
+    channel: str
+    """Its name in the settings."""
+    alarm_id: str
+    change: Change
+    at: datetime
+    state: AlertState
+    due: datetime | None
+    """When it is tried next, if it waits."""
+    attempts: int
+    message_id: str | None
+    """The id of the message that tells it, to drop doubles by; null until it is tried."""
+    error: str | None
+    """Why the last attempt failed."""
+
+
+class AlertList(BaseModel):
+    """Alerts, the newest first."""
+
+    alerts: list[Alert]
+    next: str | None
+    """The ``cursor`` of the next page; null on the last one."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

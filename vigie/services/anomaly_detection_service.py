@@ -40,6 +40,7 @@ from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version, require_model
 from vigie.services.alarm_clock import AlarmClock
+from vigie.services.alert_sender import AlertSender
 from vigie.services.asset_alarms import AssetAlarms
 from vigie.services.asset_events import AssetEvents
 from vigie.services.detection import Detection
@@ -103,6 +104,7 @@ class AnomalyDetectionService:
         self._detection = Detection(self.settings)
         self.events = AssetEvents(self._detection.history_if_enabled)
         self.alarms = AssetAlarms(self.settings, self.events.history, self._detection.events)
+        self._alerts = AlertSender(self.settings, self._detection.history, self.alarms)
         self._clock = AlarmClock(
             self._detection.history, self._detection.events, self.alarms.keeper
         )
@@ -639,6 +641,7 @@ class AnomalyDetectionService:
             # The first reading logs the fault, and is assessed without the history.
             self._detection.history()
         self._clock.start()
+        self._alerts.start()
 
     def about_training(self, file: UploadedFile | None = None) -> About:
         """Return what is known of the request for a training besides its body.
@@ -678,6 +681,7 @@ class AnomalyDetectionService:
         self._sync.close()
         self.registry.save(at_once=True)
         self._shadow.close()
+        self._alerts.close()
         self._clock.close()
         self._detection.close()
 

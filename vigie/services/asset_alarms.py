@@ -11,7 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from vigie.config import Settings
-from vigie.errors import AlarmNotFoundError, AssetNotFoundError, ConflictError, InvalidDataError
+from vigie.errors import (
+    AlarmNotFoundError,
+    AlertNotFoundError,
+    AssetNotFoundError,
+    ConflictError,
+    InvalidDataError,
+)
 from vigie.events.alarms import AlarmKeeper, Silenced, record
 from vigie.events.keeping import EventKeeper
 from vigie.events.load import load_of
@@ -21,6 +27,8 @@ from vigie.models.alarms import (
     AlarmDetail,
     AlarmLoad,
     AlarmState,
+    Alert,
+    AlertState,
     Asset,
     AssetService,
     Change,
@@ -112,6 +120,10 @@ class AssetAlarms:
                 now_us = _now_us()
                 transaction.execute("acknowledge", id=number, now_us=now_us, by_whom=by, note=note)
                 record(transaction, number, Change.ACKNOWLEDGED, now_us, by, note)
+                if found[2]:
+                    self.keeper.alert(
+                        *(transaction, number, alarm.kind, Change.ACKNOWLEDGED, now_us, by, note)
+                    )
         return self.get(number)
 
     def shelve(self, number: str, for_s: float, reason: str, by: str | None) -> AlarmDetail:
@@ -264,6 +276,40 @@ class AssetAlarms:
         alarms = table.raised_since(first_us, last_us, asset)
         n_assets = table.n_assets(first_us, asset)
         return load_of(alarms, first_us, last_us, n_assets, self._settings.alarm_load)
+
+    def alerts(
+        self, state: AlertState | None, limit: int, after: Place | None = None
+    ) -> tuple[list[Alert], Place | None]:
+        """Return what is told of alarms, the newest first; see ``AlertTable.newest``."""
+        from vigie.history.alerts import AlertTable
+
+        return AlertTable(self._history()).newest(state, limit, after)
+
+    def retry(self, number: str) -> Alert:
+        """Send a dead letter again.
+
+        Raises
+        ------
+        AlertNotFoundError
+            If it is none.
+        """
+        from vigie.history.alerts import AlertTable
+
+        table = AlertTable(self._history())
+        is_id = ID.fullmatch(number) is not None
+        if is_id and table.retry(number, _now_us()) and (alert := table.get(number)) is not None:
+            return alert
+        raise AlertNotFoundError(
+            f"There is no dead letter {number[:100]!r}.",
+            field="alert_id",
+            remedy="GET /api/v1/alerts?state=dead lists them.",
+        )
+
+    def alert_counts(self) -> dict[str, int]:
+        """Return how many alerts are in which state."""
+        from vigie.history.alerts import AlertTable
+
+        return AlertTable(self._history()).counts()
 
     def counts(self) -> dict[tuple[str, bool], int]:
         """Return how many alarms are in which state and acknowledged; see ``AlarmTable.counts``."""
