@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -30,6 +30,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from vigie.alarm_rules import (
+    AlarmRule,
+    AlertRoute,
+    Channel,
+    LoadLimits,
+    Maintenance,
+    read_tables,
+)
 from vigie.errors import InvalidDataError, SettingsFileError
 from vigie.faults import told
 from vigie.keys import hidden
@@ -52,6 +60,10 @@ SECRETS = (
 )
 CREDENTIALS = re.compile(r"(?s)([\w+.-]+://)(?:([^/:@]*):(.*)|([^/@]*))@")
 """Of a whole address, in which nothing else follows that could have an @."""
+TABLES = ("alarms", "maintenance", "alarm_load", "alert_channels", "alert_routes")
+"""Settings that are tables, within which a fault has a place."""
+CONFIDENTIAL = ("alert_channels",)
+"""Those of which an error shows nothing: a password may be anywhere in them."""
 SHORTEST_SECRET = 4
 """A shorter password is masked in addresses only: it may be a part of any word."""
 _confided: set[str] = set()
@@ -206,6 +218,30 @@ class Settings(BaseSettings):
     sensor_ranges: Annotated[dict[str, Range], NoDecode] = Field(default_factory=dict)
     """Physical ranges of sensors, as JSON: {"temperature": [-40, 150], "rms": [0, null]}."""
 
+    alarms: Annotated[tuple[AlarmRule, ...], NoDecode] = ()
+    """Which events raise alarms, and when, by patterns of assets; the first rule that fits an asset
+    counts. Without one, each event is an alarm at once. See Events and alarms."""
+    maintenance: Annotated[tuple[Maintenance, ...], NoDecode] = ()
+    """When which assets are serviced, week by week; their alarms are silent then."""
+    alert_channels: Annotated[dict[str, Channel], NoDecode] = Field(default_factory=dict)
+    """Who can be told of alarms, by a name: a webhook, e-mail, or an address of Apprise. See Get
+    told."""
+    alert_routes: Annotated[tuple[AlertRoute, ...], NoDecode] = ()
+    """Which alarms are told by which channels: by assets, kind, criticality and time of the week.
+    Without a route, every alarm is told by every channel."""
+    alert_group_s: float = Field(5.0, ge=0, le=3600)
+    """Seconds for which an alert waits for others of its channel."""
+    alert_group_from: int = Field(4, ge=2)
+    """So many alerts of a channel that wait together are one message."""
+    alert_max_age_s: float = Field(86_400.0, gt=0)
+    """Nobody is told of an alarm whose readings were older than this when they came, in seconds, as
+    those of a history that is loaded."""
+    longest_shelf_s: float = Field(86_400.0, gt=0, le=31_536_000)
+    """Longest time for which an alarm may be shelved, in seconds."""
+    alarm_load: LoadLimits = Field(default_factory=LoadLimits)
+    """What counts as a standing, fleeting or chattering alarm and as a flood of them, in
+    GET /alarms/load."""
+
     host: str = "127.0.0.1"
     """Address that the service listens on; 0.0.0.0 for every interface. On all but 127.0.0.1, ::1
     and localhost it demands an API key of everybody: see VIGIE_AUTH."""
@@ -339,10 +375,14 @@ class Settings(BaseSettings):
         given: dict[str, Any] = {}
         places = {cls.variable(name): origin for name, origin in origins.items() if origin.path}
         for fault in error.errors(include_url=False):
-            variable = cls.variable(str(fault["loc"][0]))
-            messages.setdefault(variable, {})[told(fault)] = None
+            variable, message = cls.variable(str(fault["loc"][0])), told(fault)
+            if fault["loc"][0] in TABLES and (place := fault["loc"][1:]):
+                message = f"{'.'.join(map(str, place))}: {message}"
+            messages.setdefault(variable, {})[message] = None
             whole = len(fault["loc"]) == 1 or variable not in given
             given[variable] = fault["input"] if whole else given[variable]
+        for variable in given.keys() & {cls.variable(name) for name in CONFIDENTIAL}:
+            given[variable] = "..."
         faults = [
             # Of a value that may be one of several kinds, each kind has its own message.
             {
@@ -518,6 +558,24 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("Whole numbers are expected, separated by commas") from None
 
+    @field_validator(
+        "alarms", "maintenance", "alert_channels", "alert_routes", "alarm_load", mode="before"
+    )
+    @classmethod
+    def _read_tables(cls, value: Any) -> Any:
+        return read_tables(value)
+
+    @field_validator("alert_routes")
+    @classmethod
+    def _name_channels(
+        cls, value: tuple[AlertRoute, ...], info: ValidationInfo
+    ) -> tuple[AlertRoute, ...]:
+        known = info.data.get("alert_channels", {})
+        for name in [name for route in value for name in route.channels]:
+            if name not in known:
+                raise ValueError(f"There is no channel {name!r} in alert_channels")
+        return value
+
     @field_validator("sensor_ranges", mode="before")
     @classmethod
     def _read_ranges(cls, value: Any) -> Any:
@@ -624,9 +682,18 @@ def written(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not any(isinstance(part, BaseModel) for part in value):
         return ",".join(map(str, value))
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    if isinstance(value, tuple | BaseModel):
+        return json.dumps(value, default=_plain)
+    return json.dumps(value, default=_plain) if isinstance(value, dict) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a table of a setting as JSON has it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True, exclude_unset=True)
+    return written(value) if isinstance(value, SecretStr) else str(value)
 
 
 def confide(address: str) -> None:

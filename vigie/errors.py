@@ -10,6 +10,11 @@
     ├── ModelRefusedError               a version exists, but must not or cannot be opened
     ├── ConflictError                   another operation holds what this one needs
     ├── JobNotFoundError                there is no such training job
+    ├── EventNotFoundError              there is no such event of an asset
+    ├── AlarmNotFoundError              there is no such alarm
+    ├── AssetNotFoundError              no reading of this asset has come
+    ├── AlertError                      a message about alarms could not be delivered
+    ├── AlertNotFoundError              there is no such alert, or it is no dead letter
     ├── TooManyJobsError                the queue of trainings is full
     ├── TrainingInterruptedError        a training ended before it was complete
     ├── KeyRefusedError                 an API key is unknown, revoked or expired
@@ -117,6 +122,37 @@ class ConflictError(VigieError):
 
 class JobNotFoundError(VigieError, LookupError):
     """There is no such training job."""
+
+
+class EventNotFoundError(VigieError, LookupError):
+    """There is no such event of an asset."""
+
+
+class AlarmNotFoundError(VigieError, LookupError):
+    """There is no such alarm."""
+
+
+class AssetNotFoundError(VigieError, LookupError):
+    """No reading of this asset, or of one below its path, has come yet."""
+
+
+class AlertError(VigieError):
+    """A message about alarms could not be delivered.
+
+    Attributes
+    ----------
+    retry_after_s : float or None
+        How long the receiver asks to wait, in seconds.
+    is_final : bool
+        Whether it will never take the message.
+    """
+
+    retry_after_s: float | None = None
+    is_final = False
+
+
+class AlertNotFoundError(VigieError, LookupError):
+    """There is no such alert, or it is no dead letter."""
 
 
 class TooManyJobsError(VigieError):

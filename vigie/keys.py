@@ -30,10 +30,12 @@ SECRET = re.compile(rf"(vigie_{ID.pattern}_)[0-9A-Za-z]+")
 
 
 class Scope(StrEnum):
-    """What a key may do; ``TRAIN`` includes ``READ``, and ``ADMIN`` all others."""
+    """What a key may do; ``OPERATE`` and ``TRAIN`` include ``READ``, and ``ADMIN`` all others."""
 
     READ = "read"
     DETECT = "detect"
+    OPERATE = "operate"
+    """Acknowledge and shelve alarms, and take assets out of service."""
     TRAIN = "train"
     ADMIN = "admin"
 
@@ -69,7 +71,7 @@ class ApiKey:
 
     def allows(self, scope: Scope) -> bool:
         """Return whether the key has a scope."""
-        reads = scope is Scope.READ and Scope.TRAIN in self.scopes
+        reads = scope is Scope.READ and not self.scopes.isdisjoint((Scope.OPERATE, Scope.TRAIN))
         return scope in self.scopes or reads or Scope.ADMIN in self.scopes
 
     def belongs_to(self, secret: str) -> bool:

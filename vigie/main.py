@@ -24,7 +24,19 @@ from vigie.api.access import KeyCheck, endpoints, requires
 from vigie.api.executor import BatchExecutor
 from vigie.api.keyring import Keyring
 from vigie.api.middleware import BodyLimit, HeadAsGet, HostCheck, OriginCheck, RootPath
-from vigie.api.routes import anomalies, comparison, jobs, metrics, models, readings, tables
+from vigie.api.routes import (
+    alarms,
+    alerts,
+    anomalies,
+    assets,
+    comparison,
+    events,
+    jobs,
+    metrics,
+    models,
+    readings,
+    tables,
+)
 from vigie.api.telemetry import telemetry
 from vigie.config import Settings
 from vigie.keys import Scope
@@ -116,6 +128,10 @@ def create_app(
     app.include_router(readings.router)
     app.include_router(tables.router)
     app.include_router(jobs.router)
+    app.include_router(alarms.router)
+    app.include_router(alerts.router)
+    app.include_router(assets.router)
+    app.include_router(events.router)
     app.include_router(models.router)
     app.include_router(comparison.router)
     app.include_router(metrics.router)

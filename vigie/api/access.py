@@ -46,7 +46,7 @@ LOG_EVERY_S = 60.0
 """Least time between two lines about refused requests, in seconds."""
 FORWARDED = (b"forwarded", b"via", b"cf-connecting-ip", b"true-client-ip")
 """Headers of proxies, beside ``X-Forwarded-*``, ``X-Real-IP`` and ``X-Client-IP``."""
-RECORDED = (Scope.TRAIN, Scope.ADMIN)
+RECORDED = (Scope.OPERATE, Scope.TRAIN, Scope.ADMIN)
 """Scopes whose requests the log names, with the key."""
 
 

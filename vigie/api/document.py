@@ -14,6 +14,7 @@ from vigie.api.access import endpoints, required
 from vigie.api.bodies import JSON
 from vigie.api.problems import PROBLEM
 from vigie.config import Settings
+from vigie.models.alarms import Acknowledgement, OutOfService, Shelving, Unshelving
 from vigie.models.anomaly_data import AnomalyDetectionRequest
 from vigie.models.columns import ReadingColumns
 from vigie.models.moves import Promotion, Rollback
@@ -36,6 +37,10 @@ TAGS = [
         "description": "Look at files, train, judge readings, and ask how the service is.",
     },
     {"name": "jobs", "description": "Trainings that wait, run or have ended."},
+    {"name": "events", "description": "What was seen on which asset, and when."},
+    {"name": "alarms", "description": "Events that ask somebody to act, and what was done."},
+    {"name": "alerts", "description": "What was told of alarms, and whether it has arrived."},
+    {"name": "assets", "description": "How each asset is, and whether it is in service."},
     {"name": "models", "description": "List, compare, promote and roll back versions."},
     {"name": "operations", "description": "Watch the service."},
 ]
@@ -157,7 +162,7 @@ def _add_scopes(app: FastAPI, paths: dict[str, Any], *, is_optional: bool) -> No
     for route, endpoint in endpoints(app):
         needed = required(endpoint)
         for method in route.methods or ():
-            operation = paths.get(route.path or "", {}).get(method.lower())
+            operation = paths.get(route.path_format or "", {}).get(method.lower())
             if operation is None or needed is None:
                 continue
             keys: list[dict[str, list[str]]] = [{scheme: [needed.value]} for scheme in SCHEMES]
@@ -183,6 +188,10 @@ def _add_examples(document: dict[str, Any], reading: Reading) -> None:
         "train": {"rows": _example_of(TrainRequest)},
         "promote": {"version": _example_of(Promotion)},
         "rollback": {"reason": _example_of(Rollback)},
+        "acknowledge_alarm": {"note": _example_of(Acknowledgement)},
+        "shelve_alarm": {"hour": _example_of(Shelving)},
+        "unshelve_alarm": {"note": _example_of(Unshelving)},
+        "take_out": {"overhaul": _example_of(OutOfService)},
     }
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -32,6 +32,8 @@ from vigie.api.sampled import Sampled
 from vigie.api.watch import BOUNDS_S, RequestCounts
 from vigie.assessment.status import STATES
 from vigie.detectors.catalogue import algorithms
+from vigie.models.alarms import AlertState
+from vigie.models.events import EventKind
 from vigie.models.jobs import JobState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detection_counts import SCORE_BOUNDS, ScoreCounts
@@ -82,6 +84,8 @@ class _Service(Collector):
         is_server = service.detection.history_is_a_server
         self._size = Sampled(service.detection.history_bytes, SIZE_EVERY_S if is_server else 0.0)
         self._outbox = Sampled(self._outbox_state)
+        self._alarms = Sampled(service.alarms.counts)
+        self._alerts = Sampled(service.alarms.alert_counts)
 
     def describe(self) -> Iterable[Metric]:
         # Nothing is collected to be registered.
@@ -91,6 +95,8 @@ class _Service(Collector):
         settings, until = self._service.settings, time.monotonic() + PATIENCE_S
         if settings.history_enabled:
             self._size.begin()
+            self._alarms.begin()
+            self._alerts.begin()
         if settings.mlflow_enabled:
             self._outbox.begin()
         build = {"version": __version__, "python": platform.python_version()}
@@ -104,6 +110,7 @@ class _Service(Collector):
             yield from self._of_outbox(until)
         if settings.history_enabled:
             yield from self._of_history(until)
+            yield from self._of_alarms(until)
 
     def _of_requests(self) -> Iterator[Metric]:
         labels = ("method", "route", "status")
@@ -257,6 +264,38 @@ class _Service(Collector):
             yield GaugeMetricFamily(
                 "vigie_history_size_bytes", "Size of the stored readings and results.", size
             )
+
+    def _of_alarms(self, until: float) -> Iterator[Metric]:
+        begun = CounterMetricFamily(
+            "vigie_events", "Events that began with a reading of this process.", labels=("kind",)
+        )
+        counts = self._service.detection.events.begun
+        for kind in EventKind:
+            begun.add_metric((kind.value,), counts[kind])
+        yield begun
+        by_state = self._alarms.value(until - time.monotonic())
+        if by_state is None:
+            return
+        alarms = GaugeMetricFamily(
+            "vigie_alarms",
+            "Alarms that need somebody, of all processes: active, or not acknowledged.",
+            labels=("state", "acknowledged"),
+        )
+        for state, acknowledged in (("active", False), ("active", True), ("cleared", False)):
+            n = by_state.get((state, acknowledged), 0)
+            alarms.add_metric((state, str(acknowledged).lower()), n)
+        yield alarms
+        by_state_of_alert = self._alerts.value(until - time.monotonic())
+        if by_state_of_alert is None:
+            return
+        alerts = GaugeMetricFamily(
+            "vigie_alerts",
+            "Alerts of all processes that are not told yet (waiting), or given up (dead).",
+            labels=("state",),
+        )
+        for alert_state in (AlertState.WAITING, AlertState.DEAD):
+            alerts.add_metric((alert_state.value,), by_state_of_alert.get(alert_state.value, 0))
+        yield alerts
 
     def _outbox_state(self) -> OutboxState:
         outbox = self._service.mlflow_service.outbox

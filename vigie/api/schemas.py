@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from vigie.models.events import AssetEvent, EventReading
 from vigie.models.jobs import Job, ModelTraining
 from vigie.models.moves import Action
 
@@ -39,6 +40,21 @@ class JobList(BaseModel):
     jobs: list[JobResponse]
     stored: bool
     """Whether jobs are in the history's database; otherwise they end with this process."""
+
+
+class EventList(BaseModel):
+    """Events of assets, the last to begin first."""
+
+    events: list[AssetEvent]
+    next: str | None
+    """The ``cursor`` of the next page; null on the last one."""
+
+
+class EventDetail(AssetEvent):
+    """An event with the readings around it."""
+
+    readings: list[EventReading]
+    """Oldest first: some from before it, and those from its start on."""
 
 
 class ModelStatus(BaseModel):

@@ -15,7 +15,7 @@ from vigie.assessment.ensemble import CHANGE_ROWS, Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
 from vigie.assessment.status import LOWEST_ALARM, AssetStatus, Evidence, StatusSeries
-from vigie.assessment.timeline import Timeline
+from vigie.assessment.timeline import Timeline, Times
 from vigie.detectors.base import Floats
 from vigie.detectors.data.quality import SensorFault
 from vigie.detectors.trained import TrainedModel
@@ -84,8 +84,159 @@ class Measured:
     high: Floats
 
 
+class Explained:
+    """What explains rows of one asset, or of several: sensors, and what they read.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+        The models.
+    rows : Examined
+        The rows, and the faults of their values.
+    frozen : ndarray of bool of shape (n, n_sensors)
+        Whether each sensor is frozen.
+    """
+
+    ensemble: Ensemble
+    rows: Examined
+    frozen: NDArray[np.bool_]
+
+    @property
+    def timeline(self) -> Timeline:
+        """The rows, with those before them."""
+        raise NotImplementedError
+
+    @property
+    def by_model(self) -> Mapping[str, Floats]:
+        """p-value of each reading by model; NaN where it abstains."""
+        raise NotImplementedError
+
+    @property
+    def trends(self) -> Mapping[str, Floats]:
+        """p-value of the asset at each reading by model; NaN with too few rows."""
+        raise NotImplementedError
+
+    def in_timeline(self, rows: Rows) -> NDArray[np.intp]:
+        """Return where rows are in the timeline."""
+        raise NotImplementedError
+
+    def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that explain readings, by row, the largest share first."""
+        return self._contributions(rows).by_row(rows)
+
+    def trend_reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that explain the state of the asset at these readings, by row."""
+        trends = [
+            (name, trend)
+            for name, model in self.ensemble.models.items()
+            if name in self.trends and (trend := model.trend) is not None
+        ]
+        return self._explained_by(trends, self.trends, rows).by_row(rows)
+
+    def measured(self, rows: Rows) -> Measured:
+        """Return what the sensors read in these rows, and what is usual there."""
+        at = np.asarray(rows, dtype=np.intp)
+        names, values = self.rows.sensors.names, self.rows.usable[at]
+        usual, low, high = (np.full(values.shape, np.nan) for _ in range(3))
+        for model in self.ensemble.models.values():
+            columns = self.timeline.sensors.columns(model.feature_names)
+            first = np.isnan(usual[:, columns])
+            if not first.any():
+                continue
+            given = self.timeline.in_context(model, self.in_timeline(at))
+            for known, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
+                known[:, columns] = np.where(first, given(fact), known[:, columns])
+        return Measured(names, values, usual, low, high)
+
+    def frozen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
+        """Return the sensors that are frozen at these readings, with equal shares, by row."""
+        at = np.asarray(rows, dtype=np.intp)
+        frozen = self.frozen[at].astype(np.float64)
+        usual, low, high = (np.full(frozen.shape, np.nan) for _ in range(3))
+        for model in self.ensemble.models.values():
+            columns = self.timeline.sensors.columns(model.feature_names)
+            for facts, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
+                facts[:, columns] = fact
+        return Contributions(
+            timeline=self.timeline,
+            at=self.in_timeline(at),
+            surprise=frozen.sum(axis=1),
+            parts=frozen,
+            values=self.rows.values[at],
+            usual=usual,
+            low=low,
+            high=high,
+            imputed=np.zeros(frozen.shape, np.bool_),
+            readings_ago=np.full(frozen.shape, UNKNOWN),
+        ).by_row(at)
+
+    def unseen_sensors(self, rows: Rows) -> dict[int, list[UnseenContribution]]:
+        """Return the values of these readings that training has not seen, by row.
+
+        With equal shares; ``usual`` is NaN, and so is ``value`` of a word, which is in ``word``.
+        """
+        found = {}
+        for row in map(int, rows):
+            unseen = self.unseen(row)
+            found[row] = [
+                UnseenContribution(
+                    name=value.name,
+                    word=value.value if isinstance(value.value, str) else None,
+                    share=1.0 / len(unseen),
+                    value=value.value if isinstance(value.value, float) else np.nan,
+                    usual=np.nan,
+                    low=np.nan,
+                    high=np.nan,
+                    direction="within",
+                )
+                for value in unseen
+            ]
+        return found
+
+    def unseen(self, row: int) -> list[UnseenValue]:
+        """Return the values of a row that training has not seen, those of the context first."""
+        model = self.ensemble.knows_operating_points
+        if model is None or model.operating_points is None:
+            return []
+        names, points, context = model.feature_names, model.operating_points, model.context
+        at = self.in_timeline([row])
+        values, found = self.timeline.rows(names, at)[0], []
+        if context is not None:
+            for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
+                value: float | str | None = float(values[column])
+                if column in context.words:
+                    # Of an unknown word, the values have only its code.
+                    value = self.rows.words.get(float(values[column]))
+                known = context.words.get(column) or [
+                    (float(f"{low:.6g}"), float(f"{high:.6g}"))
+                    for low, high in context.seen[column].tolist()
+                ]
+                found.append(UnseenValue(name=names[column], value=value, seen=known))
+        read = self.timeline.in_context(model, at)
+        for column in points.farthest(self.timeline.judged(model, at)[0]):
+            ranges = points.ranges_of(column)
+            low, high = (read(np.repeat(end[:, None], len(names), axis=1)) for end in ranges.T)
+            seen = list(zip(low[:, column].tolist(), high[:, column].tolist(), strict=True))
+            found.append(UnseenValue(name=names[column], value=float(values[column]), seen=seen))
+        return found
+
+    def _contributions(self, rows: Rows) -> Contributions:
+        models = list(self.ensemble.models.items())
+        return self._explained_by(models, self.by_model, rows)
+
+    def _explained_by(
+        self,
+        models: Sequence[tuple[str, TrainedModel]],
+        p_values: Mapping[str, Floats],
+        rows: Rows,
+    ) -> Contributions:
+        at = np.asarray(rows, dtype=np.intp)
+        surprises = {name: -np.log10(p_values[name][at]) for name, _ in models}
+        return Contributions.of(models, surprises, self.timeline, self.in_timeline(at))
+
+
 @dataclass(frozen=True)
-class Assessment:
+class Assessment(Explained):
     """The assessment of ``n`` consecutive rows of an asset.
 
     Attributes
@@ -128,12 +279,27 @@ class Assessment:
         return self.scores.timeline
 
     @property
+    def trends(self) -> Mapping[str, Floats]:
+        return self.scores.trends
+
+    @property
+    def times(self) -> Times:
+        """When the rows were measured, shape (n,)."""
+        return self.timeline.times[self.scores.first :]
+
+    def in_timeline(self, rows: Rows) -> NDArray[np.intp]:
+        return self.scores.first + np.asarray(rows, dtype=np.intp)
+
+    def before(self, row: int) -> AssetStatus | None:
+        """Return the status of the asset before all rows; None if it has no earlier one."""
+        return self.statuses.before
+
+    @property
     def raw(self) -> Mapping[str, Floats]:
         return self.scores.raw
 
     @property
     def by_model(self) -> Mapping[str, Floats]:
-        """p-value of each reading by model; NaN where it abstains."""
         return self.scores.p_values
 
     @property
@@ -199,33 +365,6 @@ class Assessment:
         found = levels(self.p_values, self.contamination)
         return np.where(self.statuses.states == UNKNOWN_POINT, np.minimum(found, 0), found)
 
-    def unseen(self, row: int) -> list[UnseenValue]:
-        """Return the values of a row that training has not seen, those of the context first."""
-        model = self.ensemble.knows_operating_points
-        if model is None or model.operating_points is None:
-            return []
-        names, points, context = model.feature_names, model.operating_points, model.context
-        at = self.scores.first + np.array([row])
-        values, found = self.timeline.rows(names, at)[0], []
-        if context is not None:
-            for column in np.compress(context.unseen(values[None])[0], context.columns).tolist():
-                value: float | str | None = float(values[column])
-                if column in context.words:
-                    # Of an unknown word, the values have only its code.
-                    value = self.rows.words.get(float(values[column]))
-                known = context.words.get(column) or [
-                    (float(f"{low:.6g}"), float(f"{high:.6g}"))
-                    for low, high in context.seen[column].tolist()
-                ]
-                found.append(UnseenValue(name=names[column], value=value, seen=known))
-        read = self.timeline.in_context(model, at)
-        for column in points.farthest(self.timeline.judged(model, at)[0]):
-            ranges = points.ranges_of(column)
-            low, high = (read(np.repeat(end[:, None], len(names), axis=1)) for end in ranges.T)
-            seen = list(zip(low[:, column].tolist(), high[:, column].tolist(), strict=True))
-            found.append(UnseenValue(name=names[column], value=float(values[column]), seen=seen))
-        return found
-
     def unseen_context(self) -> dict[str, tuple[NDArray[np.bool_], Floats]]:
         """Return the columns of the context with values that training has not seen.
 
@@ -285,79 +424,6 @@ class Assessment:
             self._began[row] = start - self.scores.first
         return self._began[row]
 
-    def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that explain readings, by row, the largest share first."""
-        return self._contributions(rows).by_row(rows)
-
-    def trend_reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that explain the state of the asset at these readings, by row."""
-        trends = [
-            (name, trend)
-            for name, model in self.ensemble.models.items()
-            if name in self.scores.trends and (trend := model.trend) is not None
-        ]
-        return self._explained_by(trends, self.scores.trends, rows).by_row(rows)
-
-    def measured(self, rows: Rows) -> Measured:
-        """Return what the sensors read in these rows, and what is usual there."""
-        at = np.asarray(rows, dtype=np.intp)
-        names, values = self.rows.sensors.names, self.rows.usable[at]
-        usual, low, high = (np.full(values.shape, np.nan) for _ in range(3))
-        for model in self.ensemble.models.values():
-            columns = self.timeline.sensors.columns(model.feature_names)
-            first = np.isnan(usual[:, columns])
-            if not first.any():
-                continue
-            given = self.timeline.in_context(model, self.scores.first + at)
-            for known, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
-                known[:, columns] = np.where(first, given(fact), known[:, columns])
-        return Measured(names, values, usual, low, high)
-
-    def frozen_sensors(self, rows: Rows) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that are frozen at these readings, with equal shares, by row."""
-        at = np.asarray(rows, dtype=np.intp)
-        frozen = self.frozen[at].astype(np.float64)
-        usual, low, high = (np.full(frozen.shape, np.nan) for _ in range(3))
-        for model in self.ensemble.models.values():
-            columns = self.timeline.sensors.columns(model.feature_names)
-            for facts, fact in ((usual, model.usual), (low, model.low), (high, model.high)):
-                facts[:, columns] = fact
-        return Contributions(
-            timeline=self.timeline,
-            at=self.scores.first + at,
-            surprise=frozen.sum(axis=1),
-            parts=frozen,
-            values=self.rows.values[at],
-            usual=usual,
-            low=low,
-            high=high,
-            imputed=np.zeros(frozen.shape, np.bool_),
-            readings_ago=np.full(frozen.shape, UNKNOWN),
-        ).by_row(at)
-
-    def unseen_sensors(self, rows: Rows) -> dict[int, list[UnseenContribution]]:
-        """Return the values of these readings that training has not seen, by row.
-
-        With equal shares; ``usual`` is NaN, and so is ``value`` of a word, which is in ``word``.
-        """
-        found = {}
-        for row in map(int, rows):
-            unseen = self.unseen(row)
-            found[row] = [
-                UnseenContribution(
-                    name=value.name,
-                    word=value.value if isinstance(value.value, str) else None,
-                    share=1.0 / len(unseen),
-                    value=value.value if isinstance(value.value, float) else np.nan,
-                    usual=np.nan,
-                    low=np.nan,
-                    high=np.nan,
-                    direction="within",
-                )
-                for value in unseen
-            ]
-        return found
-
     def leading(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the sensor with the largest share in each of these readings.
 
@@ -391,20 +457,6 @@ class Assessment:
     @cached_property
     def _began(self) -> dict[int, int]:
         return {}
-
-    def _contributions(self, rows: Rows) -> Contributions:
-        models = list(self.ensemble.models.items())
-        return self._explained_by(models, self.scores.p_values, rows)
-
-    def _explained_by(
-        self,
-        models: Sequence[tuple[str, TrainedModel]],
-        p_values: Mapping[str, Floats],
-        rows: Rows,
-    ) -> Contributions:
-        at = np.asarray(rows, dtype=np.intp)
-        surprises = {name: -np.log10(p_values[name][at]) for name, _ in models}
-        return Contributions.of(models, surprises, self.timeline, self.scores.first + at)
 
 
 def criticality(p_value: float, contamination: float) -> CriticalityLevel | None:

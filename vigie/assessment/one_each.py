@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigie.assessment import engine, false_alarms, status
-from vigie.assessment.assessment import levels
-from vigie.assessment.contributions import Contributions
+from vigie.assessment.assessment import Explained, Rows, levels
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
 from vigie.assessment.sensors import Examined
@@ -29,14 +28,14 @@ from vigie.assessment.status import STATES, AssetStatus, StatusSeries
 from vigie.assessment.timeline import INTERVALS, RecentRows, Timeline, Times, sampling_intervals
 from vigie.detectors.base import Floats
 from vigie.detectors.trained import TrainedModel
-from vigie.models.anomaly_data import AssetState, SensorContribution, UnseenValue
+from vigie.models.anomaly_data import AssetState
 
 ALARM = STATES.index(AssetState.ALARM)
 UNKNOWN_POINT = STATES.index(AssetState.UNKNOWN_OPERATING_POINT)
 
 
 @dataclass(frozen=True)
-class OneEach:
+class OneEach(Explained):
     """The assessment of one row of each of ``n`` assets.
 
     Where ``is_assessed`` is False, the other attributes are not those of the row.
@@ -47,7 +46,9 @@ class OneEach:
         The models.
     recent : Recent
         The rows, with those before them.
-    raw, by_model, trends : mapping of str to ndarray of shape (n,)
+    rows : Examined
+        The rows, and the faults of their values.
+    raw, of_rows, of_assets : mapping of str to ndarray of shape (n,)
         Raw scores and p-values of the rows, and p-values of the assets, by model; NaN where it
         abstains.
     p_values, conservative_p_values, asset_p_values : ndarray of shape (n,)
@@ -64,9 +65,10 @@ class OneEach:
 
     ensemble: Ensemble
     recent: Recent
+    rows: Examined
     raw: Mapping[str, Floats]
-    by_model: Mapping[str, Floats]
-    trends: Mapping[str, Floats]
+    of_rows: Mapping[str, Floats]
+    of_assets: Mapping[str, Floats]
     p_values: Floats
     conservative_p_values: Floats
     asset_p_values: Floats
@@ -105,7 +107,7 @@ class OneEach:
 
     def status(self, row: int) -> AssetStatus:
         """Return the status of an asset after its row."""
-        before = self.recent.look_backs[row].status
+        before = self.before(row)
         state, moment = STATES[self.states[row]], self.recent.times[row, -1]
         is_new = before is None or before.state is not state
         since, began = (moment, None) if before is None or is_new else (before.since, before.began)
@@ -132,31 +134,30 @@ class OneEach:
         p_values[-1] = self.conservative_p_values[row]
         return LookBack(rows, p_values, after)
 
-    def reasons(self, rows: Sequence[int]) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that explain rows; see ``Assessment.reasons``."""
-        return self._explained(list(self.ensemble.models.items()), self.by_model, rows)
+    @property
+    def by_model(self) -> Mapping[str, Floats]:
+        return self.of_rows
 
-    def trend_reasons(self, rows: Sequence[int]) -> dict[int, list[SensorContribution]]:
-        """Return the sensors that explain the state of the assets at their rows."""
-        models = self.ensemble.models.items()
-        trends = [(name, model.trend) for name, model in models if model.trend is not None]
-        return self._explained(trends, self.trends, rows)
+    @property
+    def trends(self) -> Mapping[str, Floats]:
+        return self.of_assets
 
-    def unseen(self, row: int) -> list[UnseenValue]:
-        """Return nothing: the row is at a known operating point."""
-        return []
+    @property
+    def times(self) -> Times:
+        """When the rows were measured, shape (n,)."""
+        return self.recent.times[:, -1]
 
-    def _explained(
-        self,
-        models: Sequence[tuple[str, TrainedModel]],
-        p_values: Mapping[str, Floats],
-        rows: Sequence[int],
-    ) -> dict[int, list[SensorContribution]]:
-        at = np.asarray(rows, np.intp)
-        surprises = {name: -np.log10(p_values[name][at]) for name, _ in models}
-        recent = self.recent.followed_by_each_other(self.ensemble)
-        last = (at + 1) * self.recent.times.shape[1] - 1
-        return Contributions.of(models, surprises, recent, last).by_row(at)
+    @cached_property
+    def timeline(self) -> Timeline:
+        return self.recent.followed_by_each_other(self.ensemble)
+
+    def in_timeline(self, rows: Rows) -> NDArray[np.intp]:
+        last: NDArray[np.intp] = (np.asarray(rows, np.intp) + 1) * self.recent.times.shape[1] - 1
+        return last
+
+    def before(self, row: int) -> AssetStatus | None:
+        """Return the status of an asset before its row; None if it has no earlier one."""
+        return self.recent.look_backs[row].status
 
 
 @dataclass(frozen=True)
@@ -346,7 +347,7 @@ def advance_each(
     is_assessed &= ~np.isnan(rows.usable).any(axis=1) & _at_known_points(ensemble, recent)
     is_assessed &= (states_before != UNKNOWN_POINT) & ((states != ALARM) | (states_before == ALARM))
     return OneEach(
-        *(ensemble, recent, raw, p_values, trends, combined, conservative, evidence.p_values),
+        *(ensemble, recent, rows, raw, p_values, trends, combined, conservative, evidence.p_values),
         *(frozen, states, calm, usual, is_assessed),
     )
 

@@ -14,11 +14,14 @@ import typer
 
 from vigie import __version__, garbage, logs
 from vigie.cli import (
+    alarms,
+    alerts,
     backtest,
     config,
     demo,
     detect,
     doctor,
+    events,
     history,
     inspect,
     keys,
@@ -47,6 +50,9 @@ app.command(cls=Command)(train.train)
 app.command(cls=Command)(sync.sync)
 app.command(cls=Command)(detect.detect)
 app.command(cls=Command)(backtest.backtest)
+app.add_typer(events.events, name="events")
+app.add_typer(alarms.alarms, name="alarms")
+app.add_typer(alerts.alerts, name="alerts")
 app.add_typer(models.models, name="models")
 app.add_typer(history.history, name="history")
 app.add_typer(keys.keys, name="keys")

@@ -87,7 +87,7 @@ def _settings() -> Iterator[tuple[str, Any, Origin]]:
 
 def _masked(value: Any) -> Any:
     """Return a value as JSON has it, without the secrets in it."""
-    from pydantic import SecretStr
+    from pydantic import BaseModel, SecretStr
 
     from vigie.config import masked_address
     from vigie.keys import FORM, hidden
@@ -98,6 +98,11 @@ def _masked(value: Any) -> Any:
         return hidden(secret) if FORM.fullmatch(secret) else "***"
     if isinstance(value, tuple):
         return [_masked(part) for part in value]
+    if isinstance(value, dict) and any(isinstance(part, BaseModel) for part in value.values()):
+        return {name: _masked(part) for name, part in value.items()}
+    if isinstance(value, BaseModel):
+        table = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {name: _masked(part) for name, part in table.items()}
     return masked_address(str(value)) if isinstance(value, str | Path) else value
 
 
@@ -106,4 +111,7 @@ def _note(sentence: str) -> None:
 
 
 def _joined(value: Any) -> Any:
+    is_of_tables = isinstance(value, list) and any(isinstance(part, dict) for part in value)
+    if is_of_tables:
+        return json.dumps(value)
     return tuple(value) if isinstance(value, list) else value

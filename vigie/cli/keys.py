@@ -35,8 +35,8 @@ def create(
     scope: Annotated[
         list[Scope],
         typer.Option(
-            help="What it may do: read (GET), detect (also inspect files), train, or admin "
-            "(everything). Repeatable."
+            help="What it may do: read (GET), detect (also inspect files), operate (answer "
+            "alarms), train, or admin (everything). Repeatable."
         ),
     ],
     expires: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,8 @@ import anyio.to_thread
 import httpx
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     JobResponse,
     ModelSummary,
     MovedVersion,
@@ -38,6 +41,15 @@ from vigie.client.base import (
 )
 from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
@@ -205,6 +217,96 @@ class AsyncClient:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             await anyio.sleep(AGAIN_S)
+
+    async def list_events(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventList:
+        """As ``Client.list_events``."""
+        call = calls.list_events(asset_id, state, kind, since, until, limit, cursor)
+        return await self._ask(call)
+
+    async def get_event(self, number: str) -> EventDetail:
+        """As ``Client.get_event``."""
+        return await self._ask(calls.get_event(number))
+
+    async def list_alarms(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        acknowledged: bool | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AlarmList:
+        """As ``Client.list_alarms``."""
+        call = calls.list_alarms(asset_id, state, kind, acknowledged, limit, cursor)
+        return await self._ask(call)
+
+    async def get_alarm(self, number: str) -> AlarmDetail:
+        """As ``Client.get_alarm``."""
+        return await self._ask(calls.get_alarm(number))
+
+    async def acknowledge_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """As ``Client.acknowledge_alarm``."""
+        return await self._ask(calls.acknowledge_alarm(number, note))
+
+    async def shelve_alarm(self, number: str, for_s: float, reason: str) -> AlarmDetail:
+        """As ``Client.shelve_alarm``."""
+        return await self._ask(calls.shelve_alarm(number, for_s, reason))
+
+    async def unshelve_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """As ``Client.unshelve_alarm``."""
+        return await self._ask(calls.unshelve_alarm(number, note))
+
+    async def alarm_load(
+        self,
+        asset_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AlarmLoad:
+        """As ``Client.alarm_load``."""
+        return await self._ask(calls.alarm_load(asset_id, since, until))
+
+    async def list_alerts(
+        self, state: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> AlertList:
+        """As ``Client.list_alerts``."""
+        return await self._ask(calls.list_alerts(state, limit, cursor))
+
+    async def retry_alert(self, number: str) -> Alert:
+        """As ``Client.retry_alert``."""
+        return await self._ask(calls.retry_alert(number))
+
+    async def list_assets(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AssetList:
+        """As ``Client.list_assets``."""
+        return await self._ask(calls.list_assets(asset_id, state, limit, cursor))
+
+    async def take_out_of_service(
+        self, asset_id: str, reason: str, *, until: datetime | None = None
+    ) -> AssetService:
+        """As ``Client.take_out_of_service``."""
+        return await self._ask(calls.take_out_of_service(asset_id, reason, until))
+
+    async def put_in_service(self, asset_id: str) -> AssetService:
+        """As ``Client.put_in_service``."""
+        return await self._ask(calls.put_in_service(asset_id))
 
     async def list_models(self) -> list[ModelSummary]:
         """As ``Client.list_models``."""

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -16,6 +16,8 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     HealthResponse,
     JobList,
     JobResponse,
@@ -31,6 +33,15 @@ from vigie.api.schemas import (
 )
 from vigie.client.tables import columns_of, is_table, reading_columns, readings_of
 from vigie.errors import InvalidDataError
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import (
     AnomalyDetectionRequest,
     AnomalyDetectionResult,
@@ -48,6 +59,8 @@ if TYPE_CHECKING:
 
 JSON, FILE, EVENTS = "application/json", "application/octet-stream", "text/event-stream"
 ANOMALIES, JOBS, MODELS = "/api/v1/anomalies", "/api/v1/jobs", "/api/v1/models"
+EVENTS_OF_ASSETS, ALARMS, ASSETS = "/api/v1/events", "/api/v1/alarms", "/api/v1/assets"
+ALERTS = "/api/v1/alerts"
 FIRST_PAUSE_S = 0.5
 """Before the first repetition after a failed connection; each further pause is twice as long."""
 LONGEST_PAUSE_S = 60.0
@@ -293,6 +306,107 @@ def job_events(job: str | JobResponse) -> str:
     return f"{_path(job)}/events"
 
 
+def list_events(
+    asset_id: str | None,
+    state: str | None,
+    kind: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    cursor: str | None,
+) -> Call[EventList]:
+    """Return the request for events of assets."""
+    params = {"asset_id": asset_id, "state": state, "kind": kind, "limit": limit, "cursor": cursor}
+    params |= {name: _moment(time) for name, time in (("from", since), ("to", until))}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", EVENTS_OF_ASSETS, EventList.model_validate_json, True, params=params)
+
+
+def get_event(number: str) -> Call[EventDetail]:
+    """Return the request for an event."""
+    path = f"{EVENTS_OF_ASSETS}/{quote(number, safe='')}"
+    return Call("GET", path, EventDetail.model_validate_json, True)
+
+
+def list_alarms(
+    asset_id: str | None,
+    state: str | None,
+    kind: str | None,
+    acknowledged: bool | None,
+    limit: int,
+    cursor: str | None,
+) -> Call[AlarmList]:
+    """Return the request for alarms."""
+    params = {"asset_id": asset_id, "state": state, "kind": kind, "limit": limit, "cursor": cursor}
+    params |= {"acknowledged": None if acknowledged is None else str(acknowledged).lower()}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ALARMS, AlarmList.model_validate_json, True, params=params)
+
+
+def get_alarm(number: str) -> Call[AlarmDetail]:
+    """Return the request for an alarm."""
+    path = f"{ALARMS}/{quote(number, safe='')}"
+    return Call("GET", path, AlarmDetail.model_validate_json, True)
+
+
+def acknowledge_alarm(number: str, note: str | None) -> Call[AlarmDetail]:
+    """Return the request that acknowledges an alarm; a second one changes nothing."""
+    return _on_alarm(number, "acknowledge", {"note": note} if note else {}, is_repeatable=True)
+
+
+def shelve_alarm(number: str, for_s: float, reason: str) -> Call[AlarmDetail]:
+    """Return the request that shelves an alarm."""
+    return _on_alarm(number, "shelve", {"for_s": for_s, "reason": reason})
+
+
+def unshelve_alarm(number: str, note: str | None) -> Call[AlarmDetail]:
+    """Return the request that takes up a shelved alarm."""
+    return _on_alarm(number, "unshelve", {"note": note} if note else {})
+
+
+def alarm_load(
+    asset_id: str | None, since: datetime | None, until: datetime | None
+) -> Call[AlarmLoad]:
+    """Return the request for the load of alarms."""
+    params = {"asset_id": asset_id, "from": _moment(since), "to": _moment(until)}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", f"{ALARMS}/load", AlarmLoad.model_validate_json, True, params=params)
+
+
+def list_alerts(state: str | None, limit: int, cursor: str | None) -> Call[AlertList]:
+    """Return the request for what is told of alarms."""
+    params = {"state": state, "limit": limit, "cursor": cursor}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ALERTS, AlertList.model_validate_json, True, params=params)
+
+
+def retry_alert(number: str) -> Call[Alert]:
+    """Return the request that sends a dead letter again."""
+    path = f"{ALERTS}/{quote(number, safe='')}/retry"
+    return Call("POST", path, Alert.model_validate_json)
+
+
+def list_assets(
+    asset_id: str | None, state: str | None, limit: int, cursor: str | None
+) -> Call[AssetList]:
+    """Return the request for assets."""
+    params = {"asset_id": asset_id, "state": state, "limit": limit, "cursor": cursor}
+    params = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", ASSETS, AssetList.model_validate_json, True, params=params)
+
+
+def take_out_of_service(asset_id: str, reason: str, until: datetime | None) -> Call[AssetService]:
+    """Return the request that takes an asset out of service."""
+    body = {"reason": reason} | ({} if until is None else {"until": _moment(until)})
+    content, read = json.dumps(body).encode(), AssetService.model_validate_json
+    return Call("POST", _out_of_service(asset_id), read, content=content)
+
+
+def put_in_service(asset_id: str) -> Call[AssetService]:
+    """Return the request that puts an asset back into service."""
+    return Call("DELETE", _out_of_service(asset_id), AssetService.model_validate_json)
+
+
 def list_models() -> Call[list[ModelSummary]]:
     """Return the request for all models."""
     return Call("GET", MODELS, lambda content: ModelList.model_validate_json(content).models, True)
@@ -335,6 +449,18 @@ def comparison(name: str) -> Call[Comparison]:
     return Call("GET", _model(name, "comparison"), Comparison.model_validate_json, True)
 
 
+def _on_alarm(
+    number: str, what: str, body: Mapping[str, Any], *, is_repeatable: bool = False
+) -> Call[AlarmDetail]:
+    path, content = f"{ALARMS}/{quote(number, safe='')}/{what}", json.dumps(body).encode()
+    return Call("POST", path, AlarmDetail.model_validate_json, is_repeatable, content=content)
+
+
+def _out_of_service(asset_id: str) -> str:
+    # The slashes of its path stay.
+    return f"{ASSETS}/{quote(asset_id)}/out-of-service"
+
+
 def _model(name: str, part: str) -> str:
     return f"{MODELS}/{quote(name, safe='')}/{part}"
 
@@ -342,6 +468,14 @@ def _model(name: str, part: str) -> str:
 def _path(job: str | JobResponse) -> str:
     number = job if isinstance(job, str) else job.id
     return f"{JOBS}/{quote(number, safe='')}"
+
+
+def _moment(time: datetime | None) -> str | None:
+    """Return a time as an address has it; one without a zone is in UTC, as everywhere."""
+    if time is None:
+        return None
+    in_utc = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return in_utc.isoformat().replace("+00:00", "Z")
 
 
 def _file(path: Path, params: Mapping[str, Any], options: Options) -> tuple[bytes, dict[str, Any]]:

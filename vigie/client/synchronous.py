@@ -6,6 +6,7 @@ import os
 import ssl
 import time as clock
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from vigie.api.schemas import (
+    EventDetail,
+    EventList,
     JobResponse,
     ModelSummary,
     MovedVersion,
@@ -36,6 +39,15 @@ from vigie.client.base import (
 )
 from vigie.client.calls import Call, Columns, Options, Reading, Readings, T
 from vigie.errors import NotTrainedError, ServiceError
+from vigie.models.alarms import (
+    AlarmDetail,
+    AlarmList,
+    AlarmLoad,
+    Alert,
+    AlertList,
+    AssetList,
+    AssetService,
+)
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.models.columns import ResultColumns
 from vigie.models.comparison import Comparison
@@ -343,6 +355,178 @@ class Client:
                 raise ServiceError(f"The service does not say how the job at {path} ends.")
             attempts += 1
             clock.sleep(AGAIN_S)
+
+    def list_events(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventList:
+        """Return the events of assets, the last to begin first.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            An asset, or the beginning of its path.
+        state : {'open', 'closed'}, optional
+            Whether they go on.
+        kind : str, optional
+            One of ``EventKind``.
+        since, until : datetime, optional
+            The time with which they have something in common; in UTC, if it has no zone.
+        limit : int, optional
+            Most events of a page.
+        cursor : str, optional
+            ``next`` of the page before.
+        """
+        return self._ask(calls.list_events(asset_id, state, kind, since, until, limit, cursor))
+
+    def get_event(self, number: str) -> EventDetail:
+        """Return an event, with the readings around it.
+
+        Raises
+        ------
+        EventNotFoundError
+            If there is no such event.
+        """
+        return self._ask(calls.get_event(number))
+
+    def list_alarms(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        acknowledged: bool | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AlarmList:
+        """Return alarms, the last to be raised first.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            An asset, or the beginning of its path.
+        state : {'active', 'cleared'}, optional
+            Whether what raised them goes on.
+        kind : str, optional
+            One of ``EventKind``.
+        acknowledged : bool, optional
+            Whether somebody has acknowledged them.
+        limit : int, optional
+            Most alarms of a page.
+        cursor : str, optional
+            ``next`` of the page before.
+        """
+        call = calls.list_alarms(asset_id, state, kind, acknowledged, limit, cursor)
+        return self._ask(call)
+
+    def get_alarm(self, number: str) -> AlarmDetail:
+        """Return an alarm with its log: what changed on it, when, and by whom.
+
+        This and the next methods raise ``AlarmNotFoundError`` for an alarm that there is not.
+        """
+        return self._ask(calls.get_alarm(number))
+
+    def acknowledge_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """Acknowledge an alarm; one that is acknowledged already stays as it is."""
+        return self._ask(calls.acknowledge_alarm(number, note))
+
+    def shelve_alarm(self, number: str, for_s: float, reason: str) -> AlarmDetail:
+        """Put an alarm aside for some seconds: nobody is told of it.
+
+        Raises
+        ------
+        InvalidDataError
+            If that is longer than the service allows.
+        """
+        return self._ask(calls.shelve_alarm(number, for_s, reason))
+
+    def unshelve_alarm(self, number: str, *, note: str | None = None) -> AlarmDetail:
+        """Take up an alarm that is shelved.
+
+        Raises
+        ------
+        ConflictError
+            If it is not shelved.
+        """
+        return self._ask(calls.unshelve_alarm(number, note))
+
+    def alarm_load(
+        self,
+        asset_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AlarmLoad:
+        """Return how many alarms there were, by default in seven days, and how many of no use."""
+        return self._ask(calls.alarm_load(asset_id, since, until))
+
+    def list_alerts(
+        self, state: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> AlertList:
+        """Return what is told of alarms, the newest first; those of a state if one is given."""
+        return self._ask(calls.list_alerts(state, limit, cursor))
+
+    def retry_alert(self, number: str) -> Alert:
+        """Send a dead letter again.
+
+        Raises
+        ------
+        AlertNotFoundError
+            If it is none.
+        """
+        return self._ask(calls.retry_alert(number))
+
+    def list_assets(
+        self,
+        asset_id: str | None = None,
+        *,
+        state: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AssetList:
+        """Return assets by their path: state, last reading, quality of the data, open events.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            An asset, or the beginning of its path.
+        state : str, optional
+            One of ``AssetState``.
+        limit : int, optional
+            Most assets of a page.
+        cursor : str, optional
+            ``next`` of the page before.
+        """
+        return self._ask(calls.list_assets(asset_id, state, limit, cursor))
+
+    def take_out_of_service(
+        self, asset_id: str, reason: str, *, until: datetime | None = None
+    ) -> AssetService:
+        """Take an asset, with all below its path, out of service: its alarms are silent.
+
+        Raises
+        ------
+        AssetNotFoundError
+            If no reading of it has come.
+        """
+        return self._ask(calls.take_out_of_service(asset_id, reason, until))
+
+    def put_in_service(self, asset_id: str) -> AssetService:
+        """Put an asset back into service.
+
+        Raises
+        ------
+        ConflictError
+            If it is in service.
+        """
+        return self._ask(calls.put_in_service(asset_id))
 
     def list_models(self) -> list[ModelSummary]:
         """Return each model: which version serves, and which versions the registry has."""

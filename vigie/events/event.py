@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 
+from vigie.assessment.timeline import as_datetime
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, SensorContribution
+from vigie.models.events import AssetEvent, EventKind, EventSensor, Peak
 
 FEWEST_WATCHED = 5
 """Fewest anomalies during a watch that make an event one: an isolated anomaly is none."""
@@ -49,6 +52,8 @@ class Event:
         When it was measured.
     n_watched : int
         Anomalous readings at which the asset was to be watched.
+    peak_at : datetime64[us] or None
+        When the most surprising row was measured.
     """
 
     first: int
@@ -67,6 +72,33 @@ class Event:
     began_row: int | None = None
     began: np.datetime64 | None = None
     n_watched: int = 0
+    peak_at: np.datetime64 | None = None
+
+    def told(
+        self, asset_id: str | None = None, versions: Mapping[str, int | None] | None = None
+    ) -> AssetEvent:
+        """Return what the events of live readings have too.
+
+        Parameters
+        ----------
+        asset_id : str, optional
+            The asset.
+        versions : mapping of str to int or None, optional
+            The models that judged it, with their versions.
+        """
+        return AssetEvent(
+            asset_id=asset_id,
+            kind=None if self.state is None else EventKind(self.state.value),
+            start=_time(self.start),
+            began=_time(self.began),
+            peak=Peak(at=_time(self.peak_at), p_value=self.p_value),
+            end=_time(self.end),
+            criticality=self.criticality,
+            sensors=[EventSensor.of(sensor) for sensor in self.sensors],
+            versions=dict(versions or {}),
+            n_readings=self.n_rows,
+            n_anomalies=self.n_anomalies,
+        )
 
     @property
     def is_watch(self) -> bool:
@@ -90,3 +122,7 @@ class Event:
         if self.start is None or self.end is None:
             return None
         return float((self.end - self.start) / np.timedelta64(1, "s"))
+
+
+def _time(moment: np.datetime64 | None) -> datetime | None:
+    return None if moment is None else as_datetime(moment)

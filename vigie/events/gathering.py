@@ -238,6 +238,7 @@ class _OpenEvent:
     n_anomalies: int = 0
     n_watched: int = 0
     peak: int = -1
+    peak_at: np.datetime64 | None = None
     p_value: float = np.inf
     p_value_of_reading: float = np.inf
     every: int = 1
@@ -276,6 +277,7 @@ class _OpenEvent:
         worst = len(known) - 1 - int(known[::-1].argmin())
         if known[worst] <= self.p_value:
             self.p_value, self.peak = float(known[worst]), rows.first + int(members[worst])
+            self.peak_at = rows.time(int(members[worst]))
             self.to_explain[-1] = int(members[worst])
 
     def explain(self, reasons: Mapping[int, Sequence[SensorContribution]]) -> None:
@@ -324,6 +326,7 @@ class _OpenEvent:
             began_row=began_row,
             began=began,
             n_watched=self.n_watched,
+            peak_at=self.peak_at,
         )
 
 

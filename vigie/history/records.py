@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vigie.detectors.base import USUAL_SURPRISE
 from vigie.models.anomaly_data import AssetState, CriticalityLevel
@@ -113,6 +114,86 @@ class Reading:
     def measured(self) -> datetime:
         """When it was measured, as its sender said."""
         return self.timestamp - timedelta(microseconds=self.assessed.shift_us)
+
+
+class Seen(NamedTuple):
+    """The state of an asset, and when it was last seen; times in microseconds since 1970.
+
+    Attributes
+    ----------
+    asset_id, sensor_id : str
+        The asset and its sensor group, "" if it has none.
+    state : AssetState
+        After its newest reading.
+    since_us : int
+        When it entered this state.
+    seen_us, received_us : int
+        When its newest reading was measured, and when it came.
+    p_value : float or None
+        Of the asset at that reading.
+    quality : str
+        Of that reading: good, uncertain (some sensors cannot be used) or bad (the readings do not
+        tell how the asset is).
+    faults : mapping of str to str
+        What is wrong with sensors, by name.
+    """
+
+    asset_id: str
+    sensor_id: str
+    state: AssetState
+    since_us: int
+    seen_us: int
+    received_us: int
+    p_value: float | None
+    quality: str
+    faults: Mapping[str, str]
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns of its row, except for those that name the asset."""
+        return {
+            "state": self.state.value,
+            "since_us": self.since_us,
+            "seen_us": self.seen_us,
+            "received_us": self.received_us,
+            "p_value": self.p_value,
+            "quality": self.quality,
+            "faults": json.dumps(self.faults),
+        }
+
+
+class Pause(NamedTuple):
+    """A time in which nobody is told of some alarms; times in microseconds since 1970.
+
+    Attributes
+    ----------
+    id : str
+        Of the pause.
+    silence : str
+        ``shelved``: one kind of alarms of one asset and group; ``out_of_service``: all alarms of an
+        asset, and of those below its path.
+    asset_id, sensor_id, kind : str
+        Which.
+    from_us, until_us : int
+        None as the end of one that somebody must end.
+    reason, by_whom : str
+        Why, and the name of the API key; None if none was needed.
+    """
+
+    id: str
+    silence: str
+    asset_id: str
+    sensor_id: str
+    kind: str
+    from_us: int
+    until_us: int | None
+    reason: str
+    by_whom: str | None
+
+    def covers(self, asset_id: str, sensor_id: str, kind: str | None) -> bool:
+        """Return whether it is about an alarm; with None as the kind, about all of the asset."""
+        if self.silence == "out_of_service":
+            return f"{asset_id}/".startswith(f"{self.asset_id}/")
+        return (self.asset_id, self.sensor_id, self.kind) == (asset_id, sensor_id, kind)
 
 
 class PairKey(NamedTuple):

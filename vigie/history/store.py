@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, make_url,
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from vigie.errors import HistoryError, InvalidDataError
-from vigie.history import schema
+from vigie.history import event_statements, schema
 from vigie.history.names import NAME_STATEMENTS, Names, Row
 from vigie.history.packed import Layout, layout_of, level_of, pack
 from vigie.history.records import Reading, microseconds, time_of
@@ -121,7 +121,9 @@ class History:
         self.is_sqlite = name == "sqlite"
         self._statements = {
             key: self._as_driver_takes(statement)
-            for key, statement in (STATEMENTS | NAME_STATEMENTS).items()
+            for key, statement in (
+                STATEMENTS | NAME_STATEMENTS | event_statements.STATEMENTS
+            ).items()
         }
         self._names = Names(self._statements, None if self.is_sqlite else self._cursor)
         # SQLite's busy handler polls, so a thread could starve until its timeout.
@@ -412,6 +414,12 @@ class AssetTransaction:
             self._cursor.execute(self._statements["append"], rows[0])
         else:
             self._cursor.executemany(self._statements["append"], rows)
+
+    def execute(self, statement: str, **values: Any) -> Any:
+        """Execute one of ``event_statements`` on this asset; return the cursor."""
+        named = {"asset_id": self.asset_id, "sensor_id": self.sensor_id or "", **values}
+        self._cursor.execute(self._statements[statement], named)
+        return self._cursor
 
     def delete_before(self, before: datetime, at_most: int) -> int:
         """Delete up to ``at_most`` of the oldest readings from before a time; return how many.

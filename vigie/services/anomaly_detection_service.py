@@ -40,6 +40,10 @@ from vigie.models.training import UploadedFile
 from vigie.registry.cache import store
 from vigie.registry.scopes import EVERYTHING
 from vigie.registry.version import Version, require_model
+from vigie.services.alarm_clock import AlarmClock
+from vigie.services.alert_sender import AlertSender
+from vigie.services.asset_alarms import AssetAlarms
+from vigie.services.asset_events import AssetEvents
 from vigie.services.detection import Detection
 from vigie.services.mlflow_service import MLflowService
 from vigie.services.model_versions import ModelVersions
@@ -103,6 +107,12 @@ class AnomalyDetectionService:
         )
         self._training = threading.Lock()
         self._detection = Detection(self.settings)
+        self.events = AssetEvents(self._detection.history_if_enabled)
+        self.alarms = AssetAlarms(self.settings, self.events.history, self._detection.events)
+        self._alerts = AlertSender(self.settings, self._detection.history, self.alarms)
+        self._clock = AlarmClock(
+            self._detection.history, self._detection.events, self.alarms.keeper
+        )
         server = self.mlflow_service.server
         self.challengers = Challengers(
             server, self.settings.model_cache, self.served, lambda: self.registry.staged
@@ -647,12 +657,14 @@ class AnomalyDetectionService:
         return self._detection.counts.n_replaced
 
     def open_history(self) -> None:
-        """Open the history, so that the first reading need not wait for it."""
+        """Open the history, so that the first reading need not wait; begin to keep alarms."""
         if not self.settings.history_enabled:
             return
         with suppress(HistoryError):
             # The first reading logs the fault, and is assessed without the history.
             self._detection.history()
+        self._clock.start()
+        self._alerts.start()
 
     def about_training(self, file: UploadedFile | None = None) -> About:
         """Return what is known of the request for a training besides its body.
@@ -692,6 +704,8 @@ class AnomalyDetectionService:
         self._sync.close()
         self.registry.save(at_once=True)
         self._shadow.close()
+        self._alerts.close()
+        self._clock.close()
         self._detection.close()
 
     @contextmanager

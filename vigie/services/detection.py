@@ -22,6 +22,8 @@ from vigie.assessment.timeline import INTERVALS, as_times
 from vigie.breaker import CircuitBreaker
 from vigie.config import Settings
 from vigie.errors import HistoryError
+from vigie.events.alarms import AlarmKeeper
+from vigie.events.keeping import EventKeeper, Judged
 from vigie.history.address import history_url
 from vigie.history.records import Reading, Standing, microseconds
 from vigie.models.anomaly_data import AnomalyDetectionRequest, AnomalyDetectionResult, AssetState
@@ -61,6 +63,8 @@ class Detection:
     ----------
     counts : DetectionCounts
         What it has done so far.
+    events : EventKeeper
+        Keeps the events of assets.
     """
 
     def __init__(self, settings: Settings):
@@ -72,6 +76,7 @@ class Detection:
         self._look_backs = LookBackCache()
         self._doubted = set[Asset]()
         self.counts = DetectionCounts()
+        self.events = EventKeeper(AlarmKeeper(settings))
         self._telling = threading.Lock()
         self._replacing = set[Asset]()
 
@@ -268,7 +273,8 @@ class Detection:
         with self.history().transactions([turn.asset for turn in turns]) as transactions:
             pasts = [self._past(question, *each) for each in zip(turns, transactions, strict=True)]
             answers = self._answers(question, turns, pasts)
-            for transaction, answer in zip(transactions, answers, strict=True):
+            for transaction, past, answer in zip(transactions, pasts, answers, strict=True):
+                self.events.keep(transaction, answer.judged(past))
                 transaction.append(answer.records)
                 revisions.append(transaction.revision(ensemble.n_look_back))
         if n_lost := self._breaker.recovered():
@@ -514,6 +520,12 @@ class _Answer:
     rows: Sequence[int]
     records: list[Reading]
     look_back: LookBack | None
+
+    def judged(self, past: _Past) -> Judged:
+        """Return what the events of the asset are made of."""
+        verdicts = self.verdicts
+        facts = self.rows, self.records, past.replaced, past.is_newest
+        return Judged(verdicts.assessment, *facts, verdicts.question.answering.served)
 
 
 def _each_once(answers: Sequence[_Answer]) -> list[Verdicts]:

@@ -289,3 +289,20 @@ def test_a_line_for_each_request_is_written_on_demand(api, lines, tmp_path):
     quiet = Settings(mlflow_enabled=False, state_dir=tmp_path)
     with asked(create_app(quiet), is_started=False) as unasked:
         assert lines("json", lambda: unasked.get(f"{API}/health")) == []
+
+
+def test_alarms_and_events_are_counted(api, fault):
+    def total(name: str, before: Metrics) -> float:
+        now = scraped(api)
+        return sum(now[name].values()) - sum(before.get(name, {}).values())
+
+    before = scraped(api)
+    api.post(f"{API}/detect/batch", json=readings("alarmed", fault.data))
+    alarms = api.get("/api/v1/alarms", params={"asset_id": "alarmed"}).json()["alarms"]
+    assert alarms
+    assert total("vigie_events_total", before) == len(alarms)
+    assert total("vigie_alarms", before) == len(alarms)
+    active = labelled(state="active", acknowledged="true")
+    [known] = [alarm["id"] for alarm in alarms if alarm["state"] == "active"][:1]
+    api.post(f"/api/v1/alarms/{known}/acknowledge", json={})
+    assert scraped(api)["vigie_alarms"][active] == before["vigie_alarms"][active] + 1

@@ -700,9 +700,9 @@ def test_json_has_the_threshold_and_the_events_with_their_times(shown):
     assert answer["threshold"] == 0.99
     times = {row["row"]: row["time"] for row in answer["rows"]}
     assert all(time.endswith("Z") for time in times.values())
-    [alarm] = [event for event in answer["events"] if event["state"] == "alarm"]
+    [alarm] = [event for event in answer["events"] if event["kind"] == "alarm"]
     assert alarm["last_row"] == 300
-    assert (alarm["from"], alarm["to"]) == (times[alarm["first_row"]], times[300])
+    assert (alarm["start"], alarm["end"]) == (times[alarm["first_row"]], times[300])
     assert alarm["duration_s"] > 0
     assert alarm["sensors"][0]["name"] == "vibration_kurtosis"
 

@@ -180,7 +180,7 @@ def test_json_says_how_the_file_ends(folder):
 @pytest.mark.parametrize(("file", "state"), [("slow.csv", "drift"), ("jump.csv", "alarm")])
 def test_an_event_shows_the_most_unusual_value_that_was_measured_in_it(folder, file, state):
     values = pd.read_csv(folder / file)[NAMES[1]]
-    event = next(e for e in reversed(found_in(folder, file)["events"]) if e["state"] == state)
+    event = next(e for e in reversed(found_in(folder, file)["events"]) if e["kind"] == state)
     sensor = event["sensors"][0]
     inside = values.iloc[event["first_row"] - 1 : event["last_row"]]
     assert (sensor["name"], sensor["value"]) == (NAMES[1], inside.max())
@@ -203,9 +203,9 @@ def test_odds_at_the_limit_of_the_training_rows_are_said_to_be_a_limit(p_value, 
 
 def test_an_alarm_says_when_its_change_began(folder):
     found = found_in(folder, "jump.csv")
-    [alarm] = [event for event in found["events"] if event["state"] == "alarm"]
+    [alarm] = [event for event in found["events"] if event["kind"] == "alarm"]
     assert abs(alarm["began_row"] - 1 - CHANGE) <= 2
-    assert alarm["began"] < alarm["from"]
+    assert alarm["began"] < alarm["start"]
     began = {row["began"] for row in found["rows"] if row["state"] == "alarm"}
     assert began == {alarm["began"]}
     clock = alarm["began"][11:19]
@@ -420,7 +420,7 @@ def test_a_picture_marks_an_alarm_above_the_sensors_that_it_names_alone(folder):
     path = folder / "alarm.svg"
     detect(folder, "jump.csv", "--picture", path)
     bars = path.read_text().count("fill: #d1495b")
-    [alarm] = [e for e in found_in(folder, "jump.csv")["events"] if e["state"] == "alarm"]
+    [alarm] = [e for e in found_in(folder, "jump.csv")["events"] if e["kind"] == "alarm"]
     named = [s for n, s in enumerate(alarm["sensors"][:2]) if n == 0 or s["share"] >= 0.1]
     # One above the verdict, one in the legend.
     assert bars == 2 + len(named) < 2 + len(NAMES)

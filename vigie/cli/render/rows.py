@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from math import isnan
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -234,7 +233,7 @@ class Writer:
 
 
 def event_figures(event: Event, first: int, asset: str | None = None) -> dict[str, Any]:
-    """Return an event as plain data, with rows counted from 1.
+    """Return an event as the service tells it too, as plain data, with rows counted from 1.
 
     Parameters
     ----------
@@ -245,34 +244,19 @@ def event_figures(event: Event, first: int, asset: str | None = None) -> dict[st
     asset : str, optional
         The machine.
     """
-    return {
-        **({} if asset is None else {"asset": asset}),
-        "state": event.state,
-        "from": iso(event.start),
-        "to": iso(event.end),
-        "began": iso(event.began),
+    told = event.told(asset).model_dump(mode="json", exclude={"id", "sensor_id", "versions"})
+    if asset is None:
+        del told["asset_id"]
+    for sensor in told["sensors"]:
+        row = event.value_rows.get(sensor["name"])
+        sensor["row"] = None if row is None else first + row + 1
+    return told | {
         "began_row": None if event.began_row is None else first + event.began_row + 1,
         "duration_s": event.duration_s,
         "first_row": first + event.first + 1,
         "last_row": first + event.last + 1,
         "peak_row": first + event.peak + 1,
-        "n_anomalies": event.n_anomalies,
-        "score": 1.0 - event.p_value,
         "or_rarer": event.is_at_floor,
-        "criticality": event.criticality,
-        "sensors": [
-            {
-                "name": sensor.name,
-                "share": sensor.share,
-                "value": getattr(sensor, "word", None) or _known(sensor.value),
-                "usual": _known(sensor.usual),
-                "imputed": sensor.imputed,
-                "row": None
-                if (row := event.value_rows.get(sensor.name)) is None
-                else first + row + 1,
-            }
-            for sensor in event.sensors
-        ],
     }
 
 
@@ -282,8 +266,7 @@ def range_figures(sensors: Iterable[OutOfRange], asset: str | None = None) -> li
     return [{**whose, **asdict(sensor)} for sensor in sensors]
 
 
-def _known(value: float) -> float | None:
-    return None if isnan(value) else value
+FORMULA = ("=", "+", "-", "@")
 
 
 def named(versions: Mapping[str, int | None]) -> list[str]:
