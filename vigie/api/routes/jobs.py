@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from vigie.api.access import is_still_let_in, requires
-from vigie.api.bodies import JSON, limit_of, only
+from vigie.api.bodies import JSON, limit_of, only, word_of
 from vigie.api.middleware import IS_HEAD
 from vigie.api.schemas import JobLinks, JobList, JobResponse, Problem
 from vigie.errors import InvalidDataError, JobNotFoundError
@@ -223,7 +223,7 @@ def _listed(request: Request) -> tuple[JobState | None, int]:
     """
     query = request.query_params
     only(query, LIST_PARAMETERS)
-    state = query.get("state")
+    state = word_of(query, "state")
     if state is not None and state not in list(JobState):
         raise InvalidDataError(
             f"{state[:100]!r} is no state of a job.",
