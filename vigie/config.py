@@ -665,4 +665,6 @@ def masked_address(address: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(masked_address(value)) if isinstance(value, str) else masked(repr(value))
+    if isinstance(value, str | Path):
+        return repr(masked_address(str(value)))
+    return masked(repr(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -103,3 +104,10 @@ def test_a_value_that_would_take_all_memory_is_refused_with_its_limit():
         checked_parameters(["lstm_autoencoder"], Settings(), parameters=given)
     assert refused.value.field == "parameters.lstm_autoencoder.encoder_layers"
     assert refused.value.message == "It must be at most 1024, but it is 1000000000."
+
+
+def test_a_path_is_told_as_it_was_given(monkeypatch):
+    monkeypatch.setenv("VIGIE_TLS_KEY", "/etc/vigie/key.pem")
+    for given in ({}, {"tls_key": Path("/etc/vigie/key.pem")}):
+        with pytest.raises(InvalidDataError, match=r"but it is '/etc/vigie/key\.pem'"):
+            Settings(**given)

@@ -506,6 +506,24 @@ def test_the_command_line_shows_what_the_database_and_a_service_have(
     assert "cannot be reached" in str(compare(FOREST, "--server", address).exception)
 
 
+def test_a_promotion_without_its_comparison_says_so(
+    registry: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = registry.model_copy(update={"history_url": f"sqlite:///{tmp_path / 'none.db'}"})
+    for name, value in settings.variables(*Settings.model_fields).items():
+        monkeypatch.setenv(name, value)
+    try:
+        promoted = CliRunner().invoke(cli, ["models", "promote", FOREST, "2"])
+        assert f"{FOREST} version 2 is in Production." in promoted.stdout
+        assert "The comparison of version 2 with the one that serves cannot be" in promoted.stderr
+        assert "There is no history at" in promoted.stderr
+        # Version 1 is in no comparison that could be missed.
+        again = CliRunner().invoke(cli, ["models", "promote", FOREST, "1"])
+        assert "comparison" not in again.stderr
+    finally:
+        back_to_the_beginning(MLflowService(settings))
+
+
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_client_compares_promotes_and_rolls_back_and_the_history_has_the_comparison(
     registry: Settings,
