@@ -558,6 +558,7 @@ def test_a_client_compares_promotes_and_rolls_back_and_the_history_has_the_compa
             assert (await ask("rollback", FOREST)).version == 1
             moves = await ask("list_moves", FOREST, limit=4)
             assert moves[2].reason == f"Trained after the overhaul. {found.summary}"
+            assert moves[2].by == "127.0.0.1"
             assert [one.version for one in await ask("list_versions", FOREST)] == [2, 1]
             with pytest.raises(ModelNotFoundError, match="Did you mean"):
                 await ask("list_versions", "isolation_forrest")
