@@ -28,7 +28,6 @@ from vigie.config import Settings
 from vigie.errors import ModelNotFoundError
 from vigie.main import create_app
 from vigie.models.comparison import Comparison
-from vigie.services import anomaly_detection_service
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
@@ -405,7 +404,7 @@ def test_a_service_that_may_promotes_what_the_rule_lets_through(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(anomaly_detection_service, "JUDGE_EVERY_S", 0.0)
+    monkeypatch.setattr(promotion, "JUDGE_EVERY_S", 0.0)
     # So that few readings are enough, and the rate of so small a forest is not above it.
     update = {"history_enabled": False, "contamination": 0.2}
     manual, service = new_service_on(**update), new_service_on(**update, promotion="automatic")
