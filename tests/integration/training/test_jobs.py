@@ -508,6 +508,17 @@ def test_without_a_database_jobs_are_in_memory(untracked, healthy):
         AnomalyDetectionService(untracked).jobs.get(ran.id)
 
 
+def test_a_job_is_not_said_to_be_unknown_while_the_database_fails(running, untracked, tmp_path):
+    # No folder, so that no database can be in it.
+    (tmp_path / "full").touch()
+    settings = untracked.model_copy(update={"history_url": f"sqlite:///{tmp_path}/full/history.db"})
+    with running(settings) as api:
+        for method, end in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+            answer = api.request(method, api.base_url.join(f"/api/v1/jobs/of-a-replica{end}"))
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem:vigie:history")
+        assert not api.get(api.base_url.join("/api/v1/jobs")).json()["stored"]
+
+
 def test_the_last_jobs_are_kept_and_those_that_run(new_history, monkeypatch):
     monkeypatch.setattr(table_of_jobs, "MOST_KEPT", 2)
     history = History(new_history())
