@@ -396,6 +396,26 @@ def test_it_is_stored_again_and_again_while_the_service_runs(
     eventually(lambda: readings_stored() == N_ROWS * len(ASSETS))
 
 
+def test_verdicts_of_another_contamination_are_not_counted_together(
+    new_service_on: Callable[..., AnomalyDetectionService], recordings: Rows, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'history.db'}"
+
+    def compared(service: AnomalyDetectionService) -> int:
+        found = service.comparison(FOREST)
+        assert found is not None
+        return found.readings
+
+    before = new_service_on(history_url=url, contamination=0.01)
+    sent(before, recordings)
+    n = compared(before)
+    assert n == N_ROWS * len(ASSETS)
+    after = new_service_on(history_url=url, contamination=0.05)
+    assert compared(after) == 0
+    # Nothing is lost of what was counted.
+    assert compared(new_service_on(history_url=url, contamination=0.01)) == n
+
+
 def test_a_service_that_may_promotes_what_the_rule_lets_through(
     registry: Settings,
     new_service_on: Callable[..., AnomalyDetectionService],
