@@ -195,7 +195,8 @@ def limit_of(query: QueryParams, default: int, most: int) -> int:
     InvalidDataError
         If it is no number, or too large.
     """
-    limit = word_of(query, "limit") or str(default)
+    if (limit := word_of(query, "limit")) is None:
+        return default
     if not re.fullmatch("[0-9]{1,9}", limit) or not 1 <= int(limit) <= most:
         raise InvalidDataError(
             f"A whole number from 1 to {most} is expected.",

@@ -202,6 +202,7 @@ def test_a_training_that_is_refused_leaves_no_job(api, healthy, address):
     [
         ("?state=done", "state"),
         ("?limit=0", "limit"),
+        ("?limit=", "limit"),
         ("?last=3", "query"),
         ("?limit=1&limit=2", "limit"),
         ("?limit=0000000019", "limit"),
