@@ -179,6 +179,8 @@ async def _events(request: Request, job_id: str, last: str) -> AsyncIterator[byt
         except JobNotFoundError:
             return
         except HistoryError:
+            if jobs.is_stopped:
+                return
             continue  # It is asked again; the client need not know.
         if not await is_still_let_in(request):
             return
