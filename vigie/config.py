@@ -68,9 +68,12 @@ SHORTEST_SECRET = 4
 """A shorter password is masked in addresses only: it may be a part of any word."""
 _confided: set[str] = set()
 
-Layers = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1), NoDecode]
+# Upper limits keep one value from taking all memory; each is far above what any model gains from.
+Layers = Annotated[
+    tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(min_length=1, max_length=8), NoDecode
+]
 Horizons = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1), NoDecode
+    tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1, max_length=20), NoDecode
 ]
 Range = tuple[float | None, float | None]
 Kind = Literal["argument", "environment", "env_file", "file", "default"]
@@ -163,17 +166,18 @@ class Settings(BaseSettings):
     """Training rows are in time order. Calibration then holds out stretches of time instead of
     random rows, so that the slow drift of a machine counts as healthy. False only for rows without
     order."""
-    calibration_folds: int = Field(5, ge=2)
-    """Number of these stretches, at least 2. Fewer and longer ones tolerate slower drift."""
-    trend_window: int = Field(20, ge=2)
-    """Readings that are averaged for the state of the asset, at least 2. Twenty make a shift
+    calibration_folds: int = Field(5, ge=2, le=1000)
+    """Number of these stretches, from 2 to 1000. Fewer and longer ones tolerate slower drift."""
+    trend_window: int = Field(20, ge=2, le=1000)
+    """Readings that are averaged for the state of the asset, from 2 to 1000. Twenty make a shift
     visible that is small against the noise; a clear fault is an alarm after ten to twenty
     readings."""
     random_state: int = 42
     """Seed of every training: the same data give the same model."""
 
-    n_estimators: int = Field(200, gt=0)
-    """Isolation Forest: number of trees. More trees make scores depend less on the seed."""
+    n_estimators: int = Field(200, gt=0, le=10_000)
+    """Isolation Forest: number of trees, at most 10000. More trees make scores depend less on
+    the seed."""
     max_samples: Share | Literal["auto"] = "auto"
     """Isolation Forest: rows that each tree sees; a count from 2, a share with a dot such as 0.5
     (1.0: all), or auto: at most 512."""
@@ -193,22 +197,24 @@ class Settings(BaseSettings):
     """One-Class SVM: most rows that the solver uses, spread evenly over the training; a count, or
     all for the exact solution, whose time grows with the square of the rows."""
     horizons: Horizons = (1, 2, 4)
-    """Vector autoregression: the forecast of a row uses the means of so many last rows."""
+    """Vector autoregression: the forecast of a row uses the means of so many last rows; up to 20
+    numbers, each from 1 to 1000."""
     penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     """Vector autoregression: ridge penalty per row, in squared standard deviations; auto picks the
     one from 0.001 to 10 that forecasts held-out blocks best."""
     encoder_layers: Layers = (32, 16)
-    """LSTM autoencoder: hidden units of the encoder's layers."""
+    """LSTM autoencoder: hidden units of the encoder's layers; up to 8, each of 1024 at most."""
     decoder_layers: Layers = (16, 32)
-    """LSTM autoencoder: hidden units of the decoder's layers."""
-    sequence_length: int = Field(10, ge=2)
-    """LSTM autoencoder: consecutive readings judged together, at least 2. A machine is judged so
-    many readings after its start."""
-    batch_size: int = Field(32, gt=0)
-    """LSTM autoencoder: sequences in a training step. On a GPU, larger batches cost nothing."""
-    epochs: int = Field(20, gt=0)
-    """LSTM autoencoder: passes over the training rows, at most. With some thousand rows or more, a
-    tenth is held out and training ends when that improves no more."""
+    """LSTM autoencoder: hidden units of the decoder's layers; up to 8, each of 1024 at most."""
+    sequence_length: int = Field(10, ge=2, le=1000)
+    """LSTM autoencoder: consecutive readings judged together, from 2 to 1000. A machine is
+    judged so many readings after its start."""
+    batch_size: int = Field(32, gt=0, le=10_000)
+    """LSTM autoencoder: sequences in a training step, at most 10000. On a GPU, larger batches
+    cost nothing."""
+    epochs: int = Field(20, gt=0, le=1_000_000)
+    """LSTM autoencoder: passes over the training rows, at most; up to 1000000. With some
+    thousand rows or more, a tenth is held out and training ends when that improves no more."""
     learning_rate: float = Field(0.01, gt=0, le=1)
     """LSTM autoencoder: peak learning rate of the optimizer (Adam)."""
 
@@ -376,6 +382,8 @@ class Settings(BaseSettings):
         places = {cls.variable(name): origin for name, origin in origins.items() if origin.path}
         for fault in error.errors(include_url=False):
             variable, message = cls.variable(str(fault["loc"][0])), told(fault)
+            if fault["type"] == "too_short" and variable in messages:
+                continue  # Pydantic does not count the items that it has just refused.
             if fault["loc"][0] in TABLES and (place := fault["loc"][1:]):
                 message = f"{'.'.join(map(str, place))}: {message}"
             messages.setdefault(variable, {})[message] = None
@@ -724,4 +732,6 @@ def masked_address(address: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return repr(masked_address(value)) if isinstance(value, str) else masked(repr(value))
+    if isinstance(value, str | Path):
+        return repr(masked_address(str(value)))
+    return masked(repr(value))

@@ -85,7 +85,7 @@ CASES = (
         fewest_rows=4,
         wrong=(
             *NOT_CONTAMINATIONS,
-            *(("n_estimators", value) for value in (0, -3, 2.5, "many", math.inf)),
+            *(("n_estimators", value) for value in (0, -3, 2.5, "many", math.inf, 10**9)),
             # A tree that sees one row cuts nothing.
             *(("max_samples", value) for value in (0, 1, -5, 0.0, -0.5, 1.5, math.nan, "all")),
         ),
@@ -127,11 +127,11 @@ CASES = (
         fewest_rows=4 * WINDOW,
         wrong=(
             *NOT_CONTAMINATIONS,
-            *(("encoder_layers", value) for value in ([], [0], [-4], [2.5], 8, "wide")),
-            *(("decoder_layers", value) for value in ([], [0])),
-            *(("sequence_length", value) for value in (0, 1, -3, 2.5)),
-            *(("batch_size", value) for value in (0, -1)),
-            *(("epochs", value) for value in (0, -1, 1.5)),
+            *(("encoder_layers", value) for value in ([], [0], [-4], [2.5], 8, "wide", [10**9])),
+            *(("decoder_layers", value) for value in ([], [0], [8] * 1000)),
+            *(("sequence_length", value) for value in (0, 1, -3, 2.5, 10**9)),
+            *(("batch_size", value) for value in (0, -1, 10**9)),
+            *(("epochs", value) for value in (0, -1, 1.5, 10**9)),
             *(("learning_rate", value) for value in (0, -0.1, math.nan, math.inf)),
         ),
     ),

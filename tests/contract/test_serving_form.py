@@ -435,6 +435,23 @@ def test_a_sound_model_passes_its_trial_and_one_that_fails_is_refused(algorithm)
             require_verdicts(replace(model, **facts))
 
 
+@pytest.mark.parametrize(
+    ("length", "n", "trend_window"), [(10, 60, 20), (30, 400, 20), (80, 700, 0)], ids=str
+)
+def test_a_model_of_long_windows_or_few_rows_passes_its_trial(length, n, trend_window):
+    detector = LSTMAutoencoder((4,), (4,), length, 64, 1, 0.01, random_state=SEED)
+    model = train(
+        detector,
+        Table(rows(n), tuple("abcde")),
+        threshold=0.99,
+        folds=2,
+        time_ordered=True,
+        random_state=SEED,
+        trend_window=trend_window,
+    )
+    require_verdicts(model)
+
+
 def test_a_form_is_found_by_a_path_as_text(tmp_path):
     sound("one_class_svm").save(str(tmp_path / "form"))
     assert TrainedModel.load(str(tmp_path / "form")).algorithm == "one_class_svm"

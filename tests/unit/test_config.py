@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,7 @@ from vigie.cli import main
 from vigie.config import Settings, masked
 from vigie.errors import InvalidDataError
 from vigie.registry.server import Server
+from vigie.training.train import checked_parameters
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,18 @@ def test_a_number_of_samples_without_a_dot_is_a_count(monkeypatch):
         monkeypatch.setenv("VIGIE_MAX_SAMPLES", one)
         with pytest.raises(InvalidDataError, match="VIGIE_MAX_SAMPLES: 1 is a count"):
             Settings()
+
+
+def test_a_value_that_would_take_all_memory_is_refused_with_its_limit():
+    given = {"lstm_autoencoder": {"encoder_layers": [10**9]}}
+    with pytest.raises(InvalidDataError) as refused:
+        checked_parameters(["lstm_autoencoder"], Settings(), parameters=given)
+    assert refused.value.field == "parameters.lstm_autoencoder.encoder_layers"
+    assert refused.value.message == "It must be at most 1024, but it is 1000000000."
+
+
+def test_a_path_is_told_as_it_was_given(monkeypatch):
+    monkeypatch.setenv("VIGIE_TLS_KEY", "/etc/vigie/key.pem")
+    for given in ({}, {"tls_key": Path("/etc/vigie/key.pem")}):
+        with pytest.raises(InvalidDataError, match=r"but it is '/etc/vigie/key\.pem'"):
+            Settings(**given)

@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -84,10 +85,18 @@ async def is_still_let_in(request: Request) -> bool:
     return True
 
 
-def key_name(request: Request) -> str | None:
-    """Return the name of the key that a request came with; None if it needed none."""
-    name: str | None = request.scope[PRESENTED][2] if PRESENTED in request.scope else None
-    return name
+def asker(request: Request) -> str | None:
+    """Return who asks: the name of the key, or, where none was needed, the client's address.
+
+    None if a proxy forwards something that is no address.
+    """
+    if PRESENTED in request.scope:
+        name: str = request.scope[PRESENTED][2]
+        return name
+    try:
+        return str(ip_address(_client(request.scope)))
+    except ValueError:
+        return None
 
 
 class KeyCheck:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from email.message import Message
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, TypeAdapter
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
 from vigie.api.executor import BatchExecutor
@@ -169,7 +171,23 @@ def only(query: Iterable[str], names: Collection[str] = ()) -> None:
             )
 
 
-def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
+def word_of(query: QueryParams, name: str) -> str | None:
+    """Return the value of a parameter of an address; None if it is not there.
+
+    Raises
+    ------
+    InvalidDataError
+        If it comes more than once, since one value would count and the others be lost.
+    """
+    values = query.getlist(name)
+    if len(values) > 1:
+        raise InvalidDataError(
+            f"It comes {len(values)} times.", field=name[:LONGEST_WORD], remedy="Give it once."
+        )
+    return values[0] if values else None
+
+
+def limit_of(query: QueryParams, default: int, most: int) -> int:
     """Return how many items of a list are asked for.
 
     Raises
@@ -177,8 +195,9 @@ def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
     InvalidDataError
         If it is no number, or too large.
     """
-    limit = query.get("limit", str(default))
-    if not limit.isdecimal() or not 1 <= int(limit[:9]) <= most:
+    if (limit := word_of(query, "limit")) is None:
+        return default
+    if not re.fullmatch("[0-9]{1,9}", limit) or not 1 <= int(limit) <= most:
         raise InvalidDataError(
             f"A whole number from 1 to {most} is expected.",
             field="limit",
@@ -187,7 +206,7 @@ def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
     return int(limit)
 
 
-def truth_of(query: Mapping[str, str], name: str) -> bool:
+def truth_of(query: QueryParams, name: str) -> bool:
     """Return whether a parameter of an address is true; false without it.
 
     Raises
@@ -195,7 +214,9 @@ def truth_of(query: Mapping[str, str], name: str) -> bool:
     InvalidDataError
         If it is neither true nor false.
     """
-    word = query.get(name, "false")
+    word = word_of(query, name)
+    if word is None:
+        return False
     if word.lower() not in TRUTH:
         raise InvalidDataError(
             f"{word[:LONGEST_WORD]!r} is neither true nor false.",

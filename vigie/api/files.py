@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import QueryParams
 
-from vigie.api.bodies import LONGEST_WORD, truth_of
+from vigie.api.bodies import LONGEST_WORD, truth_of, word_of
 from vigie.api.problems import UnsupportedBody
 from vigie.errors import InvalidDataError
 from vigie.faults import nearest
@@ -119,14 +119,19 @@ def stated(query: QueryParams, others: Collection[str] = ()) -> dict[str, Any]:
             )
         if name in others:
             continue
-        if len(values) > (MOST_TIMES if name == "time" else 1):
-            raise InvalidDataError(f"It comes {len(values)} times.", field=name)
+        if name != "time":
+            word_of(query, name)
+        elif len(values) > MOST_TIMES:
+            raise too_often(name, len(values), MOST_TIMES)
         check_words(name, values)
         if name != FILENAME:
             given[name] = values if name == "time" else values[0]
     if "day_first" in given:
         given["day_first"] = truth_of(query, "day_first")
-    read_options(**given)
+    try:
+        read_options(**given)
+    except InvalidDataError as error:
+        raise for_http(error) from error
     return given
 
 
@@ -139,7 +144,18 @@ def check_words(name: str, values: Sequence[str]) -> None:
         If one is too long, or has a character that no word has.
     """
     if longest := [v for v in values if len(v) > LONGEST_WORD or "\x00" in v]:
-        raise InvalidDataError(f"{longest[0][:20]!r}... is no usable value.", field=name)
+        raise InvalidDataError(
+            f"{longest[0][:20]!r}... is no usable value.",
+            field=name[:LONGEST_WORD],
+            remedy=f"Give at most {LONGEST_WORD} characters, without NUL.",
+        )
+
+
+def too_often(name: str, n_values: int, most: int) -> InvalidDataError:
+    """Return the error for a parameter that may come several times, but not so often."""
+    return InvalidDataError(
+        f"It comes {n_values} times.", field=name, remedy=f"Give it {most} times at most."
+    )
 
 
 def name_of(query: Mapping[str, str]) -> str:
@@ -187,6 +203,8 @@ def for_http(error: InvalidDataError, others: Collection[str] = ()) -> InvalidDa
 def _as_parameters(text: str, known: Collection[str]) -> str:
     """Return text with ``--time-format`` as ``time_format``."""
     text = text.replace("--day-first", "day_first=true").replace("--month-first", "day_first=false")
+    if "model" in known:
+        text = re.sub(r"model_names(\[\d+\])?", "model", text)
 
     def name(match: re.Match[str]) -> str:
         parameter = match[1].replace("-", "_")

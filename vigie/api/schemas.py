@@ -188,7 +188,8 @@ class MoveResponse(BaseModel):
     to_stage: str
     action: Action
     by: str | None
-    """The name of the API key or of the user; null if it is not known."""
+    """The name of the API key or of the user, or the address of a client that needed no key; null
+    if it is not known."""
     reason: str | None
     run_id: str | None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
+from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from vigie.api.bodies import LONGEST_WORD
+from vigie.api.bodies import LONGEST_WORD, word_of
 from vigie.api.files import (
     EXTENSIONS,
     OPEN,
@@ -16,8 +17,10 @@ from vigie.api.files import (
     media_type_of,
     name_of,
     stated,
+    too_often,
 )
 from vigie.errors import InvalidDataError
+from vigie.faults import told
 from vigie.models.training import UploadedFile
 from vigie.services.inspection_process import actual_extension
 
@@ -65,17 +68,20 @@ def uploaded(request: Request) -> UploadedFile:
     for place in given:
         detector, _, parameter = place.partition(".")
         parameters.setdefault(detector, {})[parameter] = _only(query, place)
-    return UploadedFile(
-        extension=kind_of(request),
-        filename=name_of(query),
-        reading=reading,
-        rows=_only(query, "rows"),
-        asset=_only(query, "asset"),
-        model_names=_all(query, "model") or None,
-        contamination=_share(query),
-        parameters=parameters,
-        **{name: _all(query, name) for name in REPEATABLE[1:]},
-    )
+    try:
+        return UploadedFile(
+            extension=kind_of(request),
+            filename=name_of(query),
+            reading=reading,
+            rows=_only(query, "rows"),
+            asset=_only(query, "asset"),
+            model_names=_all(query, "model") or None,
+            contamination=_share(query),
+            parameters=parameters,
+            **{name: _all(query, name) for name in REPEATABLE[1:]},
+        )
+    except ValidationError as error:
+        raise _refused(error) from None
 
 
 def with_kind(file: UploadedFile, body: bytes) -> UploadedFile:
@@ -89,19 +95,29 @@ def with_kind(file: UploadedFile, body: bytes) -> UploadedFile:
     return file.model_copy(update={"extension": actual_extension(body, file.extension)})
 
 
+def _refused(error: ValidationError) -> InvalidDataError:
+    """Return the error for a name that the address has and no detector can have."""
+    fault = error.errors(include_url=False)[0]
+    named = [str(part)[:LONGEST_WORD] for part in fault["loc"] if part != "[key]"]
+    return InvalidDataError(
+        f"{told(fault)}.",
+        field="model" if named[0] == "model_names" else ".".join(named[1:]) or named[0],
+        remedy="Write a detector as model=isolation_forest, and its hyper-parameter as "
+        "isolation_forest.n_estimators=100.",
+    )
+
+
 def _only(query: QueryParams, name: str) -> str | None:
-    values = query.getlist(name)
-    check_words(name[:LONGEST_WORD], values)
-    if len(values) > 1:
-        raise InvalidDataError(f"It comes {len(values)} times.", field=name[:LONGEST_WORD])
-    return values[0] if values else None
+    if (word := word_of(query, name)) is not None:
+        check_words(name, [word])
+    return word
 
 
 def _all(query: QueryParams, name: str) -> list[str]:
     values = query.getlist(name)
     check_words(name, values)
     if len(values) > MOST_NAMES:
-        raise InvalidDataError(f"It comes {len(values)} times.", field=name)
+        raise too_often(name, len(values), MOST_NAMES)
     return values
 
 

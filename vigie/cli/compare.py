@@ -49,7 +49,7 @@ def stored_comparison(name: str) -> Comparison:
         )
     history, sides = History(url), (side_of(champion), side_of(staged))
     try:
-        tally = stored(history, key_of(name, *sides))
+        tally = stored(history, key_of(settings, name, *sides))
     finally:
         history.close()
     return tally.comparison(name, *sides, settings.contamination, stored=True)

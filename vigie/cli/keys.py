@@ -49,7 +49,13 @@ def create(
     with _store() as store:
         store.add(key)
         place = store.place
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+        try:
+            out.print(text, markup=False, highlight=False, soft_wrap=True)
+        except BaseException:
+            # Nobody has seen it, and its name would stay taken.
+            store.revoke(key.id)
+            _note(f"Key {key.name} ({key.id}) is revoked, since it could not be shown.")
+            raise
     until = f", until {_minute(key.expires)} UTC" if key.expires else ""
     _note(
         f"Key {key.name} ({key.id}) may {', '.join(sorted(key.scopes))}{until}. Keep it: it is not "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from vigie.printable import printable
 
 if TYPE_CHECKING:
     from vigie.registry.version import Version
+    from vigie.services.mlflow_service import MLflowService
 
 Name = Annotated[str, typer.Argument(help="Registered name, such as isolation_forest.")]
 Reason = Annotated[
@@ -84,7 +84,7 @@ def promote(
     tracking = enabled_mlflow()
     before = serving_versions(tracking, [name])
     here = ServingHere(tracking)
-    compared = _compared(name, version) if stage == "Production" else None
+    compared = _compared(tracking, name, version) if stage == "Production" else None
     if compared:
         out.print(compared, markup=False, highlight=False)
     moved = tracking.transition_model_stage(name, version, stage, reason=reason, compared=compared)
@@ -179,14 +179,24 @@ def history(
     out.print(sheet)
 
 
-def _compared(name: str, version: int) -> str | None:
+def _compared(tracking: MLflowService, name: str, version: int) -> str | None:
     """Return what the comparison of a version in Staging says, if there is one."""
     from vigie.cli.compare import stored_comparison
+    from vigie.registry.version import in_stage
 
-    with suppress(VigieError):
-        found = stored_comparison(name)
-        return found.summary if found.challenger.version == version else None
-    return None
+    staged = in_stage(tracking.list_versions(name), "Staging")
+    if staged is None or staged.version != version:
+        return None
+    try:
+        return stored_comparison(name).summary
+    except ModelNotFoundError:
+        return None  # It serves already, or for one machine, and is compared with nothing.
+    except VigieError as error:
+        print_warning(
+            f"The comparison of version {version} with the one that serves cannot be read, and is "
+            f"left out of the history. {error}"
+        )
+        return None
 
 
 def _utc(unix_ms: int) -> datetime:

@@ -32,8 +32,7 @@ def http_options(
     InvalidDataError
         If the address is none, or the certificate cannot be read.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(address):
         raise InvalidDataError(
             f"{address!r} is not the address of a service.",
             field="address",
@@ -103,3 +102,12 @@ def _set_key() -> str | None:
 
     key = Settings().api_key
     return key.get_secret_value() if key else None
+
+
+def _is_address(address: object) -> bool:
+    try:
+        parts = urlsplit(str(address))
+        # To ask for the port is to check it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -67,7 +67,8 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
     """
     value: T | None
     try:
-        value = form.validate_json(data)
+        # A key is a field's alias alone: by its name too, one of the two would be lost.
+        value = form.validate_json(data, by_name=False)
     except ValidationError:
         # pydantic's parser gives no field for what it cannot parse, such as half a surrogate
         # pair. Python's parser accepts it, and validating its objects names the field.
@@ -80,7 +81,7 @@ def from_json(form: TypeAdapter[T], data: bytes) -> T:
     if value is not None:
         return value
     try:
-        return form.validate_python(document)
+        return form.validate_python(document, by_name=False)
     except ValidationError as error:
         raise refused(form, error, document) from None
 

@@ -25,6 +25,8 @@ from vigie.registry.version import END_MS, HISTORY, STAGES, Version, parse_ms
 KEPT, KEPT_OF_MODEL = 50, 500
 """Most moves that are kept, of a version and of all versions of a model."""
 LONGEST_REASON, LONGEST_NAME = 1000, 200
+LONGEST_WORDS = 2 * LONGEST_REASON
+"""Of a reason with what a comparison says."""
 """Characters. Escaped as JSON they stay below 5000, the longest tag of older MLflow servers."""
 CLOCKS_DIFFER_MS = 3_600_000
 """How far ahead the clock of another client may be so that a later move comes behind its moves."""
@@ -111,8 +113,10 @@ def because(by: object = None, reason: object = None, compared: str | None = Non
         If that is no text, or too long.
     """
     checked = _checked(reason, "reason", LONGEST_REASON)
+    if checked and compared and unicodedata.category(checked[-1])[0] != "P":
+        checked += "."
     words = " ".join(filter(None, [checked, compared]))
-    return Why(_checked(by, "by", LONGEST_NAME), words[:LONGEST_REASON] or None)
+    return Why(_checked(by, "by", LONGEST_NAME), words[:LONGEST_WORDS] or None)
 
 
 def user() -> str | None:
@@ -286,7 +290,7 @@ def _parsed(version: Version, tag: str, text: str) -> Move | None:
         went,
         Action(action),
         _unicode(by or "")[:LONGEST_NAME] or None,
-        _unicode(reason or "")[:LONGEST_REASON] or None,
+        _unicode(reason or "")[:LONGEST_WORDS] or None,
     )
 
 

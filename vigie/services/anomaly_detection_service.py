@@ -51,7 +51,7 @@ from vigie.services.training_jobs import Told, TrainingJobs
 from vigie.serving import saved
 from vigie.serving.challengers import Challengers, nothing_to_compare
 from vigie.serving.follower import RegistryFollower
-from vigie.serving.promotion import RULE, held_back
+from vigie.serving.promotion import AutomaticPromotion
 from vigie.serving.served import ModelKey, Served, ServedModels, Snapshot
 from vigie.serving.shadow import Shadow
 from vigie.state import remove_abandoned, require_writable
@@ -71,8 +71,6 @@ Assess = Callable[[Snapshot, list[AnomalyDetectionRequest]], Answer]
 
 WARN_EVERY_S = 3600.0
 """Interval between warnings about a large or old outbox."""
-JUDGE_EVERY_S = 60.0
-"""Interval between two looks at whether a version is to be promoted."""
 REGISTRY_FAILS = "The registry fails, so it is not known which version should serve; see the log."
 TURNS_OF_A_SERVER = 4
 """Concurrent transactions on a database server; SQLite has one writer at a time."""
@@ -120,8 +118,9 @@ class AnomalyDetectionService:
         self._shadow = Shadow(self.settings, self.challengers, self._detection.history_if_enabled)
         self._training_process: TrainingProcess | None = None
         self.jobs = TrainingJobs(self.settings, self._train_job, self._detection.jobs)
-        self._held_back: dict[str, str] = {}
-        self._judges_after = 0.0
+        self._promotion = AutomaticPromotion(
+            self.settings, self.registry, self._shadow.comparison, self._promote
+        )
         self._sync = BackgroundSync(self.mlflow_service.server, self.mlflow_service.outbox)
         self._warn_after = 0.0
         self.is_stopping = False
@@ -584,36 +583,9 @@ class AnomalyDetectionService:
     def promote_by_rule(self) -> None:
         """Promote the versions in Staging that the rule lets through, if that is not left to you.
 
-        See ``vigie.serving.promotion``. What holds one back is logged once.
+        See ``vigie.serving.promotion``.
         """
-        if self.settings.promotion == "manual" or not self.registry.answers:
-            return
-        if time.monotonic() < self._judges_after:
-            return
-        self._judges_after = time.monotonic() + JUDGE_EVERY_S
-        for name in list(self.registry.staged):
-            if (found := self._shadow.comparison(name)) is None:
-                continue
-            version = found.challenger.version
-            if why := held_back(found, self.settings.contamination):
-                stays = f"Version {version} of '{name}' stays in Staging: {why}."
-                if self._held_back.get(name) != stays:
-                    logger.info("%s", stays)
-                self._held_back[name] = stays
-                continue
-            try:
-                self.mlflow_service.transition_model_stage(
-                    name,
-                    version,
-                    "Production",
-                    reason=RULE,
-                    by="VIGIE_PROMOTION=automatic",
-                    compared=found.summary,
-                )
-            except VigieError as error:
-                logger.error("Version %d of '%s' is not promoted. %s", version, name, error)
-                continue
-            logger.info("Version %d of '%s' is promoted. %s %s", version, name, RULE, found.summary)
+        if self._promotion.promote():
             self.refresh()
 
     @property
@@ -781,6 +753,16 @@ class AnomalyDetectionService:
         if not snapshot.served:
             raise self.none_serves()
         return snapshot
+
+    def _promote(self, found: Comparison, reason: str, by: str) -> None:
+        self.mlflow_service.transition_model_stage(
+            found.model,
+            found.challenger.version,
+            "Production",
+            reason=reason,
+            by=by,
+            compared=found.summary,
+        )
 
     def _not_trained(self, message: str, names: Iterable[str], remedy: str) -> NotTrainedError:
         """Return the error for models that do not serve, with the versions to bring back."""

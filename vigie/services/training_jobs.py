@@ -232,10 +232,13 @@ class TrainingJobs:
         ------
         JobNotFoundError
             If there is none.
+        HistoryError
+            If it may be another replica's, and the database fails.
         """
         if (entry := self._entries.get(job_id)) is not None:
             return entry.job
-        stored = self._with_table(lambda table: table.get(job_id), None)
+        none: StoredJob | None = None
+        stored = self._of_table(lambda table: table.get(job_id), none)
         if stored is None:
             raise _unknown(job_id)
         return self._alive(stored)
@@ -293,6 +296,8 @@ class TrainingJobs:
             If there is none.
         ConflictError
             If it has ended.
+        HistoryError
+            If it may be another replica's, and the database fails.
         """
         job = self.get(job_id)
         if job.state.has_ended:
@@ -306,7 +311,7 @@ class TrainingJobs:
             self._cancel(entry)
             entry.ended.wait(CANCEL_WITHIN_S)
             return entry.job
-        self._with_table(lambda table: table.request_cancel(job_id), None)
+        self._of_table(lambda table: table.request_cancel(job_id), None)
         until = time.monotonic() + CANCEL_WITHIN_S
         while not (job := self.get(job_id)).state.has_ended and time.monotonic() < until:
             time.sleep(BEAT_S / 4)
@@ -667,6 +672,19 @@ class TrainingJobs:
     def _with_table(self, ask: Callable[[JobTable], T], otherwise: T) -> T:
         """Return what the table of jobs answers; without one, or if it fails, ``otherwise``."""
         try:
+            return self._of_table(ask, otherwise)
+        except HistoryError:
+            return otherwise
+
+    def _of_table(self, ask: Callable[[JobTable], T], otherwise: T) -> T:
+        """Return what the table of jobs answers; ``otherwise`` without one.
+
+        Raises
+        ------
+        HistoryError
+            If it fails.
+        """
+        try:
             table = self._table()
             if table is None:
                 return otherwise
@@ -675,7 +693,7 @@ class TrainingJobs:
             if not self._is_failing:
                 logger.error("%s %s", NOT_STORED, error)
             self._is_failing = True
-            return otherwise
+            raise
         if self._is_failing:
             logger.warning("The history's database works again: jobs are stored.")
         self._is_failing = False

@@ -150,7 +150,7 @@ class Shadow:
             return None
         self.work(ANSWER_S)
         sides = side_of(pair.champion), side_of(pair.challenger)
-        key = key_of(name, *sides)
+        key = key_of(self._settings, name, *sides)
         with self._working:
             self._save()
             tally, unsaved = Tally(), self._unsaved.get(key)
@@ -261,7 +261,8 @@ class Shadow:
                 continue
             models = {CHAMPION: pair.champion.model, CHALLENGER: pair.opened.model}
             before = self._compared.get(name)
-            key = key_of(name, side_of(pair.champion), side_of(pair.challenger))
+            sides = side_of(pair.champion), side_of(pair.challenger)
+            key = key_of(self._settings, name, *sides)
             if before is not None and before.key == key:
                 following[name] = before
                 continue
@@ -430,9 +431,16 @@ def side_of(version: Served | Version) -> ComparedVersion:
     return ComparedVersion(version=version.version, stage=version.stage, run_id=version.run_id)
 
 
-def key_of(name: str, champion: ComparedVersion, challenger: ComparedVersion) -> PairKey:
-    """Return under which key two versions are compared."""
-    runs = champion.run_id or "", challenger.run_id or ""
+def key_of(
+    settings: Settings, name: str, champion: ComparedVersion, challenger: ComparedVersion
+) -> PairKey:
+    """Return under which key two versions are compared.
+
+    What counts as an anomaly or an alarm is a part of it, after the run: counts of another
+    contamination are of other verdicts.
+    """
+    rates = f"{settings.contamination!r} {settings.false_alarms_per_month!r}"
+    runs = champion.run_id or "", f"{challenger.run_id or ''} {rates}"
     return PairKey(name, champion.version, runs[0], challenger.version, runs[1])
 
 

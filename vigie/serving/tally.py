@@ -161,7 +161,8 @@ def wilson(count: int, n: int) -> tuple[float | None, float | None]:
     share, shrink = count / n, 1.0 + Z**2 / n
     middle = (share + Z**2 / (2 * n)) / shrink
     half = Z * math.sqrt(share * (1.0 - share) / n + Z**2 / (4 * n**2)) / shrink
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # Exactly, where rounding would leave something that is next to nothing.
+    return 0.0 if count == 0 else middle - half, 1.0 if count == n else middle + half
 
 
 def by_chance(only_one: int, only_other: int) -> float | None:

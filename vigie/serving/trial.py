@@ -48,10 +48,15 @@ def _assess(model: TrainedModel) -> None:
     row = dict(zip(model.feature_names, model.usual.tolist(), strict=True))
     if model.context is not None:
         row |= {model.feature_names[c]: words[0] for c, words in model.context.words.items()}
+    # Now and then a little higher, since the same value again and again is that of a frozen sensor.
+    ranges = zip(model.feature_names, (model.high - model.low).tolist(), strict=True)
+    higher = {n: row[n] + 0.1 * width for n, width in ranges if n not in model.context_names}
     usual = sensors.matrix([row])
-    rows = np.repeat(usual, n_rows, axis=0)
+    rows = np.resize(sensors.matrix([row, row | higher]), (n_rows, len(sensors.names)))
     far = [column for column, name in enumerate(sensors.names) if name not in model.context_names]
-    rows[n_rows // 2, far] += 1e3 * (1.0 + np.abs(rows[n_rows // 2, far]))
+    # The last window is one of usual rows.
+    place = min(n_rows // 2, n_rows - model.window)
+    rows[place, far] += 1e3 * (1.0 + np.abs(rows[place, far]))
     rows[n_rows // 3, far[:1]] = np.nan
     times = np.datetime64("2000-01-01", "us") + np.arange(n_rows + 1) * np.timedelta64(1, "s")
     assessment, look_back = advance(

@@ -71,6 +71,11 @@ def read_options(
         )
     if encoding is not None:
         require_encoding(encoding)
+    if timezone is not None:
+        from vigie.tables.local_times import zone_named
+
+        # Here, too: a file without times would never ask for it.
+        zone_named(timezone)
     return ReadOptions(
         csv=CsvOptions(separator, None if decimal is None else MARKS[decimal], encoding),
         sheet=sheet,

@@ -390,6 +390,16 @@ def test_a_training_is_not_started_twice_and_what_only_reads_is_asked_again(
         assert server.passed_on[2:] == ["POST /api/v1/anomalies/train"]
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "address", ["vigie:8084", "http://", "http://[::1", "http://vigie:99999", "", None, 8084]
+)
+def test_what_is_no_address_is_refused(kind: Any, address: Any) -> None:
+    with pytest.raises(InvalidDataError, match="is not the address of a service") as refused:
+        kind(address)
+    assert refused.value.field == "address"
+
+
 def test_both_clients_have_the_same_methods() -> None:
     def methods(kind: type) -> dict[str, list[str]]:
         return {

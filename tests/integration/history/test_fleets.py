@@ -22,6 +22,7 @@ from one_machine import (
 from quick_training import CHEAP
 
 from vigie.config import Settings
+from vigie.history.events import EventFilter
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.serving import saved
@@ -99,6 +100,13 @@ def start(learnt: tuple[Path, bool], tmp_path: Path) -> Iterator[Start]:
         service.close()
 
 
+def events_of(service: AnomalyDetectionService) -> list[dict[str, Any]]:
+    events, _ = service.events.newest(EventFilter(), 1000)
+    assert events
+    told = [event.model_dump(exclude={"id"}) for event in events]
+    return sorted(told, key=lambda event: (event["asset_id"], event["start"], event["kind"]))
+
+
 def test_they_are_the_same_with_a_history(
     start: Start, learnt: tuple[Path, bool], new_history: Callable[[], str], tmp_path: Path
 ) -> None:
@@ -115,6 +123,7 @@ def test_they_are_the_same_with_a_history(
         assert answered == one_by_one(single, batch), f"batch {number}"
         results += answered
 
+    assert events_of(together) == events_of(single)
     seen = {result.asset.state for result in results}
     assert seen >= {IN_ALARM, AssetState.WATCH, AssetState.BAD_DATA, AssetState.NORMAL}
     assert any(result.replaced or result.imputed for result in results)

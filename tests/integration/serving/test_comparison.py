@@ -28,7 +28,6 @@ from vigie.config import Settings
 from vigie.errors import ModelNotFoundError
 from vigie.main import create_app
 from vigie.models.comparison import Comparison
-from vigie.services import anomaly_detection_service
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
 from vigie.services.detector_service import new_service
 from vigie.services.mlflow_service import MLflowService
@@ -397,6 +396,26 @@ def test_it_is_stored_again_and_again_while_the_service_runs(
     eventually(lambda: readings_stored() == N_ROWS * len(ASSETS))
 
 
+def test_verdicts_of_another_contamination_are_not_counted_together(
+    new_service_on: Callable[..., AnomalyDetectionService], recordings: Rows, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'history.db'}"
+
+    def compared(service: AnomalyDetectionService) -> int:
+        found = service.comparison(FOREST)
+        assert found is not None
+        return found.readings
+
+    before = new_service_on(history_url=url, contamination=0.01)
+    sent(before, recordings)
+    n = compared(before)
+    assert n == N_ROWS * len(ASSETS)
+    after = new_service_on(history_url=url, contamination=0.05)
+    assert compared(after) == 0
+    # Nothing is lost of what was counted.
+    assert compared(new_service_on(history_url=url, contamination=0.01)) == n
+
+
 def test_a_service_that_may_promotes_what_the_rule_lets_through(
     registry: Settings,
     new_service_on: Callable[..., AnomalyDetectionService],
@@ -405,7 +424,7 @@ def test_a_service_that_may_promotes_what_the_rule_lets_through(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(anomaly_detection_service, "JUDGE_EVERY_S", 0.0)
+    monkeypatch.setattr(promotion, "JUDGE_EVERY_S", 0.0)
     # So that few readings are enough, and the rate of so small a forest is not above it.
     update = {"history_enabled": False, "contamination": 0.2}
     manual, service = new_service_on(**update), new_service_on(**update, promotion="automatic")
@@ -506,6 +525,24 @@ def test_the_command_line_shows_what_the_database_and_a_service_have(
     assert "cannot be reached" in str(compare(FOREST, "--server", address).exception)
 
 
+def test_a_promotion_without_its_comparison_says_so(
+    registry: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = registry.model_copy(update={"history_url": f"sqlite:///{tmp_path / 'none.db'}"})
+    for name, value in settings.variables(*Settings.model_fields).items():
+        monkeypatch.setenv(name, value)
+    try:
+        promoted = CliRunner().invoke(cli, ["models", "promote", FOREST, "2"])
+        assert f"{FOREST} version 2 is in Production." in promoted.stdout
+        assert "The comparison of version 2 with the one that serves cannot be" in promoted.stderr
+        assert "There is no history at" in promoted.stderr
+        # Version 1 is in no comparison that could be missed.
+        again = CliRunner().invoke(cli, ["models", "promote", FOREST, "1"])
+        assert "comparison" not in again.stderr
+    finally:
+        back_to_the_beginning(MLflowService(settings))
+
+
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_client_compares_promotes_and_rolls_back_and_the_history_has_the_comparison(
     registry: Settings,
@@ -540,6 +577,7 @@ def test_a_client_compares_promotes_and_rolls_back_and_the_history_has_the_compa
             assert (await ask("rollback", FOREST)).version == 1
             moves = await ask("list_moves", FOREST, limit=4)
             assert moves[2].reason == f"Trained after the overhaul. {found.summary}"
+            assert moves[2].by == "127.0.0.1"
             assert [one.version for one in await ask("list_versions", FOREST)] == [2, 1]
             with pytest.raises(ModelNotFoundError, match="Did you mean"):
                 await ask("list_versions", "isolation_forrest")

@@ -42,6 +42,7 @@ FOREST = {
     "parameters": {"isolation_forest": {"n_estimators": 5}},
 }
 LSTM = {"model_names": ["lstm_autoencoder"]}
+TREES = "isolation_forest.n_estimators"
 ENDLESS = LSTM | {"parameters": {"lstm_autoencoder": {"epochs": 1_000_000, "learning_rate": 1e-9}}}
 ENDED = {state.value for state in JobState if state.has_ended}
 
@@ -197,7 +198,17 @@ def test_a_training_that_is_refused_leaves_no_job(api, healthy, address):
 
 
 @pytest.mark.parametrize(
-    ("query", "field"), [("?state=done", "state"), ("?limit=0", "limit"), ("?last=3", "query")]
+    ("query", "field"),
+    [
+        ("?state=done", "state"),
+        ("?limit=0", "limit"),
+        ("?limit=", "limit"),
+        ("?last=3", "query"),
+        ("?limit=1&limit=2", "limit"),
+        ("?limit=0000000019", "limit"),
+        ("?limit=%D9%A1", "limit"),
+        ("?state=queued&state=running", "state"),
+    ],
 )
 def test_a_list_that_is_asked_for_oddly_is_refused(api, query, field):
     refused = api.get(api.base_url.join(f"/api/v1/jobs{query}"))
@@ -235,7 +246,17 @@ def test_the_rows_may_be_a_file(api, healthy):
         (None, "lstm_autoencoder.epochs=x", "lstm_autoencoder.epochs", "whole number"),
         (None, "contamination=1", "contamination", "0.5"),
         (None, "asset=pump-7", "asset", "by."),
+        (None, "model=isolation_forrest", "model", "isolation_forest"),
+        (None, "model=", "model", "at least 1 character"),
+        (None, ".=1", "parameters", "at least 1 character"),
+        (None, f"{'a' * 300}.epochs=1", "a" * 200, "200 characters"),
+        (None, "isolation_forest.n_estimators=1&isolation_forest.n_estimators=2", TREES, "once"),
+        (None, "wait=false", "wait", "once"),
+        (None, "decimal=dot", "decimal", "comma"),
+        (None, "timezone=Mars/Olympus", "timezone", "no time zone"),
+        (None, "filename=%00", "filename", "NUL"),
         (b"", "", "body", "empty"),
+        (b"a,b", "", "body", "No column holds readings"),
         (b"PAR1 and no more", "", "body", "Parquet"),
         (b"a,b\n1,2\n", "model=one_class_svm", "body", "One row"),
     ],
@@ -486,6 +507,17 @@ def test_without_a_database_jobs_are_in_memory(untracked, healthy):
         service.jobs.submit(encoded(healthy, **FOREST))
     with pytest.raises(JobNotFoundError):
         AnomalyDetectionService(untracked).jobs.get(ran.id)
+
+
+def test_a_job_is_not_said_to_be_unknown_while_the_database_fails(running, untracked, tmp_path):
+    # No folder, so that no database can be in it.
+    (tmp_path / "full").touch()
+    settings = untracked.model_copy(update={"history_url": f"sqlite:///{tmp_path}/full/history.db"})
+    with running(settings) as api:
+        for method, end in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+            answer = api.request(method, api.base_url.join(f"/api/v1/jobs/of-a-replica{end}"))
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem:vigie:history")
+        assert not api.get(api.base_url.join("/api/v1/jobs")).json()["stored"]
 
 
 def test_the_last_jobs_are_kept_and_those_that_run(new_history, monkeypatch):

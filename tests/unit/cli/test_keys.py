@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,3 +148,18 @@ def test_a_text_keeps_the_id_of_a_key_and_nothing_of_its_secret() -> None:
     for text in (sent, f"GET /{sent}?a={sent}", repr({"k": sent}), sent[:-20]):
         assert number in hidden(text)
         assert not re.search(secret[:8], hidden(text))
+
+
+def test_a_key_that_could_not_be_shown_is_revoked() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vigie.cli", "keys", "create", "line-2", "--scope", "read"],
+            stdout=full, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "is revoked, since it could not be shown" in done.stderr
+    [key] = listed()
+    assert key["revoked"]
+    # Its name is free again.
+    assert FORM.fullmatch(run("create", "line-2", "--scope", "read").stdout.strip())

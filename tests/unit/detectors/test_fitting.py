@@ -17,8 +17,10 @@ from vigie.config import Settings
 from vigie.detectors.base import Detector, no_progress
 from vigie.detectors.data.sampling import spread_rows
 from vigie.detectors.isolation_forest.detector import IsolationForest, _grown
+from vigie.detectors.lstm_autoencoder.detector import LSTMAutoencoder
 from vigie.detectors.one_class_svm.detector import OneClassSVM
 from vigie.detectors.scoring import raw_scores
+from vigie.errors import InvalidDataError
 from vigie.services.one_class_svm_service import OneClassSVMService
 
 ROWS = np.random.default_rng(1).normal(size=(700, 5)) * [1.0, 10.0, 0.1, 1.0, 5.0] + 20.0
@@ -143,3 +145,18 @@ def test_the_service_says_how_its_support_was_solved(svm_rows, solver, n_fitted)
     info = service.get_model_info()
     assert (info["svm_rows"], info["solver"], info["n_fitted"]) == (svm_rows, solver, n_fitted)
     assert len(service.model[-1].decision_scores_) == n_fitted
+
+
+@pytest.mark.parametrize(
+    ("detector", "field"),
+    [
+        (IsolationForest(10_000, 1.0, 0.01, random_state=1), "max_samples"),
+        (LSTMAutoencoder((1024,), (1024,), 1000, 10_000, 1, 0.01, random_state=1), "batch_size"),
+    ],
+    ids=["forest", "lstm"],
+)
+def test_hyper_parameters_that_together_take_all_memory_are_refused_before_they_do(detector, field):
+    rows = np.random.default_rng(0).normal(size=(6000, 2))
+    with pytest.raises(InvalidDataError, match="too much memory") as refused:
+        detector.fit([rows], no_progress)
+    assert refused.value.field == field

@@ -12,7 +12,7 @@ from vigie.api.routes.anomalies import Readings
 from vigie.errors import InvalidDataError
 from vigie.models.anomaly_data import DEEPEST, MOST_FEATURES, MOST_READINGS, AnomalyDetectionRequest
 from vigie.models.from_json import from_json
-from vigie.models.training import TrainRequest
+from vigie.models.training import HistoryTrainRequest, TrainRequest
 
 TRAINING = TypeAdapter(TrainRequest)
 READING = TypeAdapter(AnomalyDetectionRequest)
@@ -179,3 +179,10 @@ def test_of_a_million_wrong_values_no_million_faults_are_made():
     text = json.dumps({"data": [[None] * 900] * 1000})
     assert len(refused(TRAINING, text).faults) == 1
     assert len(refused(BATCH, "[" + "0," * 500_000 + "0]").faults) == 1
+
+
+@pytest.mark.parametrize("extra", ['"start": "3d"', '"from": "1d", "start": "3d"', '"end": "1d"'])
+def test_a_key_has_one_name(extra):
+    text = f'{{"history": {{"asset_id": "pump-7", {extra}}}}}'
+    with pytest.raises(InvalidDataError, match=r"history\.(start|end): There is no such key"):
+        from_json(TypeAdapter(HistoryTrainRequest), text.encode())

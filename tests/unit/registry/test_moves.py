@@ -169,3 +169,15 @@ def test_a_reason_that_is_no_text_is_refused(reason):
     assert refused.value.field == "reason"
     assert refused.value.message.isprintable()
     assert history.because(" ", "\n") == Why(None, None)
+
+
+def test_a_comparison_follows_the_reason_as_a_sentence_of_its_own():
+    summary = "Version 2 calls 0 of 1,200 readings anomalies, version 1 calls 0."
+    assert history.because("ann", "looks fine", summary).reason == f"looks fine. {summary}"
+    assert history.because("ann", "It saw more!", summary).reason == f"It saw more! {summary}"
+    assert history.because("ann", None, summary).reason == summary
+    # However long the reason is, the evidence is kept.
+    longest = history.because("ann", '"' * LONGEST_REASON, summary)
+    [text] = history.tags(NEW, 101 * DAY_MS, "Production", longest).values()
+    assert len(text) < LONGEST_TAG
+    assert str(longest.reason).endswith(summary)

@@ -18,6 +18,11 @@ def test_a_share_has_wilsons_interval(count: int, n: int) -> None:
     assert wilson(count, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
+def test_an_interval_of_none_begins_at_zero_and_of_all_ends_at_one():
+    for n in range(1, 3000):
+        assert (wilson(0, n)[0], wilson(n, n)[1]) == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(("one", "other"), [(0, 1), (2, 12), (40, 30), (600, 520), (9000, 9300)])
 def test_chance_is_that_of_a_sign_test(one: int, other: int) -> None:
     assert by_chance(one, other) == pytest.approx(binomtest(one, one + other).pvalue, rel=0.02)

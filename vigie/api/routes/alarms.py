@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, TypeAdapter
 
-from vigie.api.access import key_name, requires
+from vigie.api.access import asker, requires
 from vigie.api.bodies import JSON, json_of, limit_of, only, request_body
 from vigie.api.lists import (
     as_csv,
@@ -125,7 +125,7 @@ def get_alarm(request: Request, alarm_id: str) -> Response:
 @requires(Scope.OPERATE)
 async def acknowledge_alarm(request: Request, alarm_id: str) -> Response:
     """Record who has seen an alarm; one that is acknowledged already stays as it is."""
-    asked, by = from_json(ACKNOWLEDGEMENT, await json_of(request)), key_name(request)
+    asked, by = from_json(ACKNOWLEDGEMENT, await json_of(request)), asker(request)
     alarms = alarms_of(request)
     return _answer(await run_in_threadpool(alarms.acknowledge, alarm_id, by, asked.note))
 
@@ -137,7 +137,7 @@ async def shelve_alarm(request: Request, alarm_id: str) -> Response:
 
     If it is still active when the time is over, it is told then.
     """
-    asked, by = from_json(SHELVING, await json_of(request)), key_name(request)
+    asked, by = from_json(SHELVING, await json_of(request)), asker(request)
     alarms = alarms_of(request)
     found = await run_in_threadpool(alarms.shelve, alarm_id, asked.for_s, asked.reason, by)
     return _answer(found)
@@ -147,7 +147,7 @@ async def shelve_alarm(request: Request, alarm_id: str) -> Response:
 @requires(Scope.OPERATE)
 async def unshelve_alarm(request: Request, alarm_id: str) -> Response:
     """Take up an alarm that is shelved."""
-    asked, by = from_json(UNSHELVING, await json_of(request)), key_name(request)
+    asked, by = from_json(UNSHELVING, await json_of(request)), asker(request)
     return _answer(await run_in_threadpool(alarms_of(request).unshelve, alarm_id, by, asked.note))
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, TypeAdapter
 
-from vigie.api.access import key_name, requires
+from vigie.api.access import asker, requires
 from vigie.api.bodies import JSON, json_of, limit_of, only, request_body
 from vigie.api.lists import as_csv, asset_of, parameters, wants_csv, word_of
 from vigie.api.routes.alarms import BODY, alarms_of
@@ -74,7 +74,7 @@ def list_assets(request: Request) -> Response:
 @requires(Scope.OPERATE)
 async def take_out(request: Request, asset: str) -> Response:
     """Take an asset, with all below its path, out of service: nobody is told of its alarms."""
-    asked, by = from_json(OUT_OF_SERVICE, await json_of(request)), key_name(request)
+    asked, by = from_json(OUT_OF_SERVICE, await json_of(request)), asker(request)
     alarms = alarms_of(request)
     return _answer(await run_in_threadpool(alarms.take_out, asset, asked.reason, asked.until, by))
 
@@ -88,7 +88,7 @@ async def take_out(request: Request, asset: str) -> Response:
 def put_in(request: Request, asset: str) -> Response:
     """Put an asset back into service. Alarms that are still active are told then."""
     only(request.query_params)
-    return _answer(alarms_of(request).put_in(asset, key_name(request)))
+    return _answer(alarms_of(request).put_in(asset, asker(request)))
 
 
 def _place_of(query: Mapping[str, str]) -> tuple[str, str] | None:

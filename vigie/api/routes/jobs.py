@@ -13,10 +13,10 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from vigie.api.access import is_still_let_in, requires
-from vigie.api.bodies import JSON, limit_of, only
+from vigie.api.bodies import JSON, limit_of, only, word_of
 from vigie.api.middleware import IS_HEAD
 from vigie.api.schemas import JobLinks, JobList, JobResponse, Problem
-from vigie.errors import InvalidDataError, JobNotFoundError
+from vigie.errors import HistoryError, InvalidDataError, JobNotFoundError
 from vigie.faults import nearest
 from vigie.keys import Scope
 from vigie.models.jobs import Job, JobState
@@ -42,6 +42,9 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {
 }
 ENDED: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "The job has ended"}
+}
+AWAY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problem, "description": "The database of jobs, or of API keys, cannot be used"}
 }
 REFUSED: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
 EVENT = {
@@ -102,7 +105,7 @@ def list_jobs(request: Request) -> Response:
     return Response(content, media_type=JSON)
 
 
-@router.get("/{job_id}", response_model=JobResponse, responses=UNKNOWN)
+@router.get("/{job_id}", response_model=JobResponse, responses=UNKNOWN | AWAY)
 @requires(Scope.READ)
 def get_job(request: Request, job_id: str) -> Response:
     """Return a job: its state, its progress, and what came out of it."""
@@ -112,7 +115,7 @@ def get_job(request: Request, job_id: str) -> Response:
 @router.delete(
     "/{job_id}",
     response_model=JobResponse,
-    responses=UNKNOWN | ENDED | {202: {"model": JobResponse}},
+    responses=UNKNOWN | ENDED | AWAY | {202: {"model": JobResponse}},
 )
 @requires(Scope.TRAIN)
 def cancel_job(request: Request, job_id: str) -> Response:
@@ -128,6 +131,7 @@ def cancel_job(request: Request, job_id: str) -> Response:
     "/{job_id}/events",
     response_class=StreamingResponse,
     responses=UNKNOWN
+    | AWAY
     | {
         200: {"content": {EVENT_STREAM: {"schema": EVENT}}},
         204: {"description": "The job has ended, and its last event was sent."},
@@ -174,6 +178,10 @@ async def _events(request: Request, job_id: str, last: str) -> AsyncIterator[byt
             job = jobs.get(job_id) if is_own else await run_in_threadpool(jobs.get, job_id)
         except JobNotFoundError:
             return
+        except HistoryError:
+            if jobs.is_stopped:
+                return
+            continue  # It is asked again; the client need not know.
         if not await is_still_let_in(request):
             return
         place = jobs.position(job)
@@ -223,7 +231,7 @@ def _listed(request: Request) -> tuple[JobState | None, int]:
     """
     query = request.query_params
     only(query, LIST_PARAMETERS)
-    state = query.get("state")
+    state = word_of(query, "state")
     if state is not None and state not in list(JobState):
         raise InvalidDataError(
             f"{state[:100]!r} is no state of a job.",

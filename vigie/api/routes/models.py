@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
-from vigie.api.access import key_name, requires
+from vigie.api.access import asker, requires
 from vigie.api.bodies import JSON, json_of, limit_of, only, request_body
 from vigie.api.schemas import (
     ModelList,
@@ -98,7 +98,7 @@ async def promote(request: Request, name: str) -> Response:
     A version in Production serves when the answer comes, at this service; others follow within
     ``VIGIE_REGISTRY_POLL_S``. ``problem`` says why it does not serve, if it cannot.
     """
-    asked, by = from_json(PROMOTION, await json_of(request)), key_name(request)
+    asked, by = from_json(PROMOTION, await json_of(request)), asker(request)
     moved = await run_in_threadpool(
         versions_of(request).promote, name, asked.version, asked.stage, asked.reason, by
     )
@@ -121,7 +121,7 @@ async def rollback(request: Request, name: str) -> Response:
     body = await request.body()
     asked = from_json(ROLLBACK, await json_of(request)) if body else Rollback()
     moved = await run_in_threadpool(
-        versions_of(request).rollback, name, asked.reason, key_name(request)
+        versions_of(request).rollback, name, asked.reason, asker(request)
     )
     return _answer(MovedVersion.model_validate(moved))
 

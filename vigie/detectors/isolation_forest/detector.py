@@ -44,6 +44,8 @@ from vigie.errors import InvalidDataError
 _warning_filters = threading.Lock()
 EULER_GAMMA = 0.5772156649015329
 AUTO_SAMPLES = 512
+MOST_DRAWN = 50_000_000
+"""Rows that all trees together may draw: their nodes then take five gigabytes."""
 STRAYS_PER_TREE = 5.0
 NEAREST_STRAY = 2.5
 """*beyond* of the nearest strays, as a distance in half widths of the box."""
@@ -119,7 +121,15 @@ class IsolationForest:
         box = scaler.transform(np.stack([X.min(axis=0), X.max(axis=0)]))
         max_samples = self._max_samples(len(X))
         # All trees together sample no more rows than this.
-        seen = spread_rows(X, self.n_estimators * max_samples, self.random_state)
+        n_drawn = self.n_estimators * max_samples
+        if n_drawn > MOST_DRAWN:
+            raise InvalidDataError(
+                f"{self.n_estimators} trees of {max_samples} rows each would take too much memory.",
+                field="max_samples",
+                remedy=f"Give fewer rows for each tree, such as 'auto', or fewer trees: together "
+                f"{MOST_DRAWN} rows at most.",
+            )
+        seen = spread_rows(X, n_drawn, self.random_state)
         rows = scaler.transform(seen)
         steps: dict[str, Any] = {}
         if self.background:

@@ -36,6 +36,8 @@ VALIDATION_SHARE = 0.1
 """Share of the windows held out for early stopping."""
 MIN_VALIDATION, MAX_VALIDATION = 100, 512
 """Fewest validation windows, below which all are trained on, and most."""
+MOST_STATES = 50_000_000
+"""Hidden states in a step of the optimiser, which keeps several numbers of each: some gigabytes."""
 MOST_LEARNT = 1600
 """Most windows of an epoch, drawn anew for each. Neighbouring windows share all rows but one, so
 more of them cost time and gain little."""
@@ -130,6 +132,7 @@ class LSTMAutoencoder:
 
     def fit(self, segments: Sequence[Floats], progress: Progress) -> Fitted:
         rows = np.concatenate(segments)
+        self._require_memory()
         network = self._new_network(rows.shape[1])
         network.learn_ranges(rows)
         device = available_device()
@@ -160,6 +163,25 @@ class LSTMAutoencoder:
     def set_threshold(self, estimator: Any, raw_threshold: float) -> None:
         if estimator is not None:
             estimator.threshold_ = raw_threshold
+
+    def _require_memory(self) -> None:
+        """Check that a step of the optimiser does not take all memory.
+
+        Raises
+        ------
+        InvalidDataError
+            If it would.
+        """
+        n_units = sum(self.encoder_layers) + sum(self.decoder_layers)
+        n_windows = min(self.batch_size, self.most_learnt)
+        if n_windows * self.sequence_length * n_units > MOST_STATES:
+            raise InvalidDataError(
+                f"{n_windows} sequences of {self.sequence_length} readings, in {n_units} hidden "
+                "units each, would take too much memory.",
+                field="batch_size",
+                remedy="Give a smaller batch_size, shorter sequences, or smaller layers: the "
+                f"product of the three may be {MOST_STATES} at most.",
+            )
 
     def _steps_of_an_epoch(self, learn: Tensor) -> int:
         return -(-min(len(learn), self.most_learnt) // self.batch_size)
