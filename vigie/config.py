@@ -76,6 +76,7 @@ Horizons = Annotated[
     tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1, max_length=20), NoDecode
 ]
 Range = tuple[float | None, float | None]
+Durability = Literal["fast", "durable"]
 Kind = Literal["argument", "environment", "env_file", "file", "default"]
 Share = Annotated[int, Field(ge=2)] | Annotated[float, Field(gt=0, le=1)]
 
@@ -304,6 +305,11 @@ class Settings(BaseSettings):
     history_retention_days: float | None = Field(None, gt=0, le=36_500)
     """Age at which a reading is deleted, in days; by default never. The newest 1000 of each asset
     stay, so no verdict depends on it."""
+    history_durability: Durability = "fast"
+    """When a reading is answered: fast, once it is written, so that it outlives the service, even
+    one that is killed; or durable, once the database has it on disk, so that it outlives a power
+    failure too. PostgreSQL mostly does that anyway: fast leaves synchronous_commit as it is
+    set there."""
     max_gap_s: float = Field(3600.0, gt=0)
     """A longer pause between two readings of an asset, in seconds, restarts its window. Readings
     before and after a shorter one are judged as if they followed each other: lower it if readings

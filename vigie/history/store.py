@@ -92,6 +92,8 @@ class History:
     url : str
         SQLAlchemy URL, such as ``sqlite:///history.db`` or
         ``postgresql+psycopg://user:password@host/vigie``.
+    is_durable : bool, default False
+        Whether a transaction waits until the disk has what it wrote.
 
     Raises
     ------
@@ -106,11 +108,11 @@ class History:
         Whether it is SQLite rather than PostgreSQL.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, *, is_durable: bool = False):
         self._file = file_of(url)
         if self._file is not None:
             _make_private_file(self._file)
-        self.engine = _engine(url)
+        self.engine = _engine(url, is_durable)
         name = self.engine.dialect.name
         if name not in ("sqlite", "postgresql"):
             raise InvalidDataError(
@@ -470,7 +472,7 @@ class _FairLock:
                 self._taken = False
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, is_durable: bool) -> Engine:
     # Connections return to the pool after a commit or a rollback, so need no reset; only network
     # connections can break in the pool.
     address = make_url(url)
@@ -484,7 +486,15 @@ def _engine(url: str) -> Engine:
 
         @event.listens_for(engine, "do_connect")
         def _connect(dialect: Any, record: Any, arguments: Any, named: Any) -> Any:
-            return PatientConnection.connect(*arguments, **named)
+            connection = PatientConnection.connect(*arguments, **named)
+            if is_durable:
+                # Every other value waits for the disk of this server at least.
+                connection.execute(
+                    "SELECT set_config('synchronous_commit', 'on', false) "
+                    "WHERE current_setting('synchronous_commit') = 'off'"
+                )
+                connection.commit()
+            return connection
 
     if engine.dialect.name == "sqlite":
 
@@ -499,7 +509,7 @@ def _engine(url: str) -> Engine:
                 # fails; the mode is persistent, so the other's switch suffices.
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA synchronous={'FULL' if is_durable else 'NORMAL'}")
             # Transactions are explicit; the driver must not begin any.
             connection.isolation_level = None
 

@@ -74,7 +74,11 @@ class Key(NamedTuple):
             place = cls(int(measured_us), int(asset))
         except (binascii.Error, ValueError):
             its_order = ""
-        if its_order != order or not -(2**62) < place.measured_us < 2**62:
+        if (
+            its_order != order
+            or not -(2**62) < place.measured_us < 2**62
+            or not 0 <= place.asset < 2**31
+        ):
             raise InvalidDataError(
                 "It is no cursor of these readings.",
                 field="cursor",

@@ -186,7 +186,10 @@ class Detection:
                 from vigie.history.store import History
 
                 try:
-                    self._history = History(history_url(self.settings))
+                    self._history = History(
+                        history_url(self.settings),
+                        is_durable=self.settings.history_durability == "durable",
+                    )
                 except HistoryError as error:
                     self._open_breaker(error)
                     raise

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from faults import eventually
 
 from vigie import samples
 from vigie.config import Settings
@@ -198,3 +199,49 @@ def test_a_service_that_starts_ends_at_once_by_a_signal(
         assert process.wait(60) in (0, -kind)
     assert "startup complete" not in rest
     assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("durability", ["fast", "durable"])
+def test_every_reading_that_was_answered_before_a_kill_is_in_the_history(
+    tmp_path: Path,
+    new_port: Callable[[], int],
+    new_history: Callable[[], str],
+    healthy: np.ndarray,
+    durability: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(
+        mlflow_enabled=False,
+        state_dir=tmp_path / "state",
+        port=new_port(),
+        n_estimators=25,
+        history_url=new_history(),
+        history_durability=durability,
+    )
+    for name, value in settings.variables(*Settings.model_fields).items():
+        monkeypatch.setenv(name, value)
+    programs: list[Program] = []
+    with (
+        service(settings, programs.append) as address,
+        httpx.Client(base_url=address, timeout=120, trust_env=False) as api,
+    ):
+        body = {"data": healthy.tolist(), "feature_names": list(samples.FEATURE_NAMES)}
+        models = {"model_names": ["isolation_forest"]}
+        assert api.post(f"{API}/train?wait=true", json=body | models).status_code == 200
+        senders = [Sender(f"pump-{n}", settings.port, healthy) for n in range(N_CLIENTS)]
+        for sender in senders:
+            sender.start()
+        eventually(lambda: all(len(sender.answered) > 20 for sender in senders))
+        # In the midst of their readings, without a warning.
+        programs[0].process.kill()
+        programs[0].process.wait(30)
+        for sender in senders:
+            sender.join(30)
+            assert not sender.is_alive()
+    history = History(history_url(settings))
+    for sender in senders:
+        stored = {one.measured for one in history.between(sender.asset_id, None, START, END)}
+        # The last one that was answered, too: the others are what was sent before it.
+        assert {START + timedelta(seconds=n) for n in sender.answered} <= stored
+        assert sender.statuses == {200}
+    history.close()

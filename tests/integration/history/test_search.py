@@ -14,7 +14,7 @@ from vigie.history import search
 from vigie.history.records import Assessed, Reading
 from vigie.history.store import History
 from vigie.models.anomaly_data import CriticalityLevel
-from vigie.models.readings import Order, ReadingPage, ReadingSearch
+from vigie.models.readings import Key, Order, ReadingPage, ReadingSearch
 from vigie.services.reading_search import found_readings
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -154,7 +154,11 @@ def test_more_readings_than_are_read_at_once_are_found(
 def test_a_cursor_is_refused_in_another_order_and_if_it_is_none(history: History) -> None:
     keep(history, "pump", [0.0, 1.0])
     cursor = found(history, limit=1).next
-    for wrong, order in ((cursor, "oldest"), ("MTIz", "newest"), ("é", "newest"), ("1", "newest")):
+    beyond = [Key(2**70, 1).cursor(Order.NEWEST), Key(1, 2**70).cursor(Order.NEWEST)]
+    for wrong, order in (
+        (cursor, "oldest"),
+        *((text, "newest") for text in ("MTIz", "é", "1", *beyond)),
+    ):
         with pytest.raises(InvalidDataError) as refused:
             found(history, cursor=wrong, order=order)
         assert refused.value.field == "cursor"

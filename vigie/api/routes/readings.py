@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request, Response
 
 from vigie.api.access import requires
-from vigie.api.bodies import JSON, SCHEMAS
+from vigie.api.bodies import JSON
 from vigie.api.routes.anomalies import service_of
 from vigie.api.schemas import Problem
 from vigie.errors import ConflictError
@@ -31,14 +31,28 @@ MEDIA_TYPES = {
     ReadingFormat.ARROW: "application/vnd.apache.arrow.stream",
 }
 
-DESCRIBED = SEARCH.json_schema(ref_template=SCHEMAS)
+DESCRIBED = SEARCH.json_schema()
 LISTS = [name for name, of in DESCRIBED["properties"].items() if of.get("type") == "array"]
+
+
+def _inlined(schema: Any) -> Any:
+    """Return a schema with each definition where it is referred to."""
+    if isinstance(schema, list):
+        return [_inlined(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if (address := schema.get("$ref")) is not None:
+        definition = DESCRIBED["$defs"][address.rpartition("/")[2]]
+        schema = {"type": definition["type"], "enum": definition["enum"]} | schema
+    return {key: _inlined(value) for key, value in schema.items() if key != "$ref"}
+
+
 PARAMETERS = [
     {
         "name": name,
         "in": "query",
-        "description": schema.get("description", ""),
-        "schema": {key: value for key, value in schema.items() if key != "description"},
+        "description": schema["description"],
+        "schema": _inlined({key: value for key, value in schema.items() if key != "description"}),
     }
     for name, schema in DESCRIBED["properties"].items()
 ]
