@@ -91,7 +91,7 @@ class Mailbox:
 
 @contextmanager
 def mail_server(
-    tls: ssl.SSLContext | None = None, login: tuple[str, str] | None = None
+    port: int, tls: ssl.SSLContext | None = None, login: tuple[str, str] | None = None
 ) -> Iterator[tuple[Mailbox, int]]:
     """Run an SMTP server; with a context it demands STARTTLS, with a login that."""
     from aiosmtpd.controller import Controller
@@ -100,17 +100,21 @@ def mail_server(
     def check(server: Any, session: Any, envelope: Any, how: str, given: Any) -> AuthResult:
         assert isinstance(given, LoginPassword)
         found = (given.login.decode(), given.password.decode())
-        return AuthResult(success=found == login)
+        return AuthResult(success=found == login, handled=False)
 
     box = Mailbox()
     options: dict[str, Any] = {}
     if tls is not None:
         options |= {"tls_context": tls, "require_starttls": True}
     if login is not None:
-        options |= {"authenticator": check, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(box, hostname="127.0.0.1", port=0, **options)
+        options |= {
+            "authenticator": check,
+            "auth_required": True,
+            "auth_require_tls": tls is not None,
+        }
+    controller = Controller(box, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
-        yield box, controller.server.sockets[0].getsockname()[1]
+        yield box, port
     finally:
         controller.stop()
