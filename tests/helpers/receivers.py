@@ -26,6 +26,10 @@ class Receiver(ThreadingHTTPServer):
         What it answers.
     headers : dict
         What it answers with.
+    lock : Lock
+        Whoever holds it lets the others wait for an answer.
+    has_come : Event
+        Whether a request has come, answered or not.
     """
 
     daemon_threads = True
@@ -35,7 +39,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.status, self.headers = 204, dict[str, str]()
-        self.lock = threading.Lock()
+        self.lock, self.has_come = threading.Lock(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -53,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.has_come.set()
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.server.lock:
             self.server.requests.append((headers, body))

@@ -382,8 +382,6 @@ def test_what_was_written_before_a_kill_is_sent_by_the_next_process(
         }
     )
     code = KILLED.format(path=sys.path, settings=settings, models=str(models), sends=sends)
-    if sends:
-        hook.lock.acquire()
     with (
         hook.lock if sends else nullcontext(),
         subprocess.Popen(
@@ -393,8 +391,9 @@ def test_what_was_written_before_a_kill_is_sent_by_the_next_process(
         assert process.stdout is not None
         assert process.stdout.readline() == "written\n"
         if sends:
-            # It has leased the alert, and waits for the answer.
-            eventually(lambda: alerts(service)[0].message_id is not None)
+            # It waits for the answer.
+            assert hook.has_come.wait(60)
+            assert alerts(service)[0].message_id is not None
         process.send_signal(signal.SIGKILL)
     # What the killed process had sent by then.
     eventually(lambda: len(hook.requests) == sends)
