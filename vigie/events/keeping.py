@@ -112,16 +112,16 @@ class EventKeeper:
         is_same = before is not None and STATES[last] is before.state
         if is_same and len(rows) > 1:
             is_same = not (statuses.states[rows] != last).any()
-        seen = _seen(transaction, judged, rows[-1])
-        if is_same and judged.is_newest and last < FIRST_TOLD:
-            with self._lock:
-                known = self._seen.get((seen.asset_id, seen.sensor_id))
-                self._seen[seen.asset_id, seen.sensor_id] = seen
-            if known is None or known.quality == seen.quality:
-                return
-        else:
+        # Before a late reading, the state was that of then.
+        is_same = is_same and judged.is_newest
+        if last >= FIRST_TOLD or not is_same:
             self._keep_events(transaction, judged, rows)
-        transaction.execute("state", **seen.values())
+        seen = _seen(transaction, judged, rows[-1])
+        if is_same:
+            with self._lock:
+                self._seen[seen.asset_id, seen.sensor_id] = seen
+        else:
+            transaction.execute("state", **seen.values())
 
     def take_seen(self) -> list[Seen]:
         """Return when assets were last seen, and forget it."""
