@@ -144,7 +144,8 @@ class EventKeeper:
         self, transaction: AssetTransaction, judged: Judged, rows: Sequence[int]
     ) -> None:
         states = judged.assessment.statuses.states[rows]
-        starts = [0, *(np.flatnonzero(np.diff(states)) + 1).tolist(), len(rows)]
+        changes = (np.flatnonzero(np.diff(states)) + 1).tolist() if len(rows) > 1 else []
+        starts = [0, *changes, len(rows)]
         is_known_to_go_on, opened = False, None
         for first, stop in pairwise(starts):
             state, stretch = STATES[states[first]], rows[first:stop]
@@ -278,9 +279,9 @@ class _Stretch:
     @classmethod
     def of(cls, assessment: Assessment, rows: Sequence[int]) -> _Stretch:
         at = np.asarray(rows)
+        p_values, readings = assessment.asset_p_values[at], assessment.p_values[at]
         # Without a p-value nothing is known to be rare.
-        p_values = np.nan_to_num(assessment.asset_p_values[at], nan=1.0)
-        readings = np.nan_to_num(assessment.p_values[at], nan=1.0)
+        p_values[np.isnan(p_values)] = readings[np.isnan(readings)] = 1.0
         peak, times = int(p_values.argmin()), assessment.timeline.times[assessment.scores.first :]
         n_anomalies = int((readings < assessment.contamination).sum())
         return cls(
