@@ -24,6 +24,8 @@ GROUPS = {
     "contamination": "Scores and alarms",
     "n_estimators": "Hyper-parameters",
     "faulty_values": "Service",
+    "alarms": "Events and alarms",
+    "host": "Address and limits",
 }
 """The heading that stands before a setting."""
 SOURCES = """\

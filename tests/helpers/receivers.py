@@ -26,6 +26,10 @@ class Receiver(ThreadingHTTPServer):
         What it answers.
     headers : dict
         What it answers with.
+    lock : Lock
+        Whoever holds it lets the others wait for an answer.
+    has_come : Event
+        Whether a request has come, answered or not.
     """
 
     daemon_threads = True
@@ -35,7 +39,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.status, self.headers = 204, dict[str, str]()
-        self.lock = threading.Lock()
+        self.lock, self.has_come = threading.Lock(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -53,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.has_come.set()
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.server.lock:
             self.server.requests.append((headers, body))
@@ -91,7 +96,7 @@ class Mailbox:
 
 @contextmanager
 def mail_server(
-    tls: ssl.SSLContext | None = None, login: tuple[str, str] | None = None
+    port: int, tls: ssl.SSLContext | None = None, login: tuple[str, str] | None = None
 ) -> Iterator[tuple[Mailbox, int]]:
     """Run an SMTP server; with a context it demands STARTTLS, with a login that."""
     from aiosmtpd.controller import Controller
@@ -100,17 +105,21 @@ def mail_server(
     def check(server: Any, session: Any, envelope: Any, how: str, given: Any) -> AuthResult:
         assert isinstance(given, LoginPassword)
         found = (given.login.decode(), given.password.decode())
-        return AuthResult(success=found == login)
+        return AuthResult(success=found == login, handled=False)
 
     box = Mailbox()
     options: dict[str, Any] = {}
     if tls is not None:
         options |= {"tls_context": tls, "require_starttls": True}
     if login is not None:
-        options |= {"authenticator": check, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(box, hostname="127.0.0.1", port=0, **options)
+        options |= {
+            "authenticator": check,
+            "auth_required": True,
+            "auth_require_tls": tls is not None,
+        }
+    controller = Controller(box, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
-        yield box, controller.server.sockets[0].getsockname()[1]
+        yield box, port
     finally:
         controller.stop()

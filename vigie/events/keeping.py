@@ -112,16 +112,16 @@ class EventKeeper:
         is_same = before is not None and STATES[last] is before.state
         if is_same and len(rows) > 1:
             is_same = not (assessment.states[rows] != last).any()
-        seen = _seen(transaction, judged, rows[-1])
-        if is_same and judged.is_newest and last < FIRST_TOLD:
-            with self._lock:
-                known = self._seen.get((seen.asset_id, seen.sensor_id))
-                self._seen[seen.asset_id, seen.sensor_id] = seen
-            if known is None or known.quality == seen.quality:
-                return
-        else:
+        # Before a late reading, the state was that of then.
+        is_same = is_same and judged.is_newest
+        if last >= FIRST_TOLD or not is_same:
             self._keep_events(transaction, judged, rows)
-        transaction.execute("state", **seen.values())
+        seen = _seen(transaction, judged, rows[-1])
+        if is_same:
+            with self._lock:
+                self._seen[seen.asset_id, seen.sensor_id] = seen
+        else:
+            transaction.execute("state", **seen.values())
 
     def take_seen(self) -> list[Seen]:
         """Return when assets were last seen, and forget it."""
@@ -144,7 +144,8 @@ class EventKeeper:
         self, transaction: AssetTransaction, judged: Judged, rows: Sequence[int]
     ) -> None:
         states = judged.assessment.states[rows]
-        starts = [0, *(np.flatnonzero(np.diff(states)) + 1).tolist(), len(rows)]
+        changes = (np.flatnonzero(np.diff(states)) + 1).tolist() if len(rows) > 1 else []
+        starts = [0, *changes, len(rows)]
         is_known_to_go_on, opened = False, None
         for first, stop in pairwise(starts):
             state, stretch = STATES[states[first]], rows[first:stop]
@@ -278,9 +279,9 @@ class _Stretch:
     @classmethod
     def of(cls, assessment: Assessment | OneEach, rows: Sequence[int]) -> _Stretch:
         at = np.asarray(rows)
+        p_values, readings = assessment.asset_p_values[at], assessment.p_values[at]
         # Without a p-value nothing is known to be rare.
-        p_values = np.nan_to_num(assessment.asset_p_values[at], nan=1.0)
-        readings = np.nan_to_num(assessment.p_values[at], nan=1.0)
+        p_values[np.isnan(p_values)] = readings[np.isnan(readings)] = 1.0
         peak, times = int(p_values.argmin()), assessment.times
         n_anomalies = int((readings < assessment.contamination).sum())
         return cls(

@@ -60,7 +60,7 @@ class AlarmClock:
         self._closed.set()
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
-            self._try(self._note_seen)
+        self._try(self._note_seen)
 
     def tick(self) -> None:
         """Do what the time has come for.

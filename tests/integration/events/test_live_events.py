@@ -178,6 +178,24 @@ def test_late_readings_and_those_that_are_sent_again_make_no_event(
     assert kept(service) == []
 
 
+def test_a_batch_of_a_late_reading_and_the_one_that_clears_the_alarm_ends_the_event(
+    new_history: Callable[[], str], replica: Replica
+) -> None:
+    rows = np.concatenate([FAULTY[:80], machine(80, seed=9)])
+    requests = readings("pump", rows)
+    trial = replica(new_history())
+    found = states(trial.detect_anomalies_batch(requests))
+    clears = next(n for n in range(80, len(found)) if found[n] is AssetState.NORMAL)
+    assert found[50] is AssetState.NORMAL
+
+    service = replica(new_history())
+    service.detect_anomalies_batch(requests[:clears])
+    assert kept(service)[-1].is_open
+    [late] = readings("pump", HEALTHY[50:51], [50.5])
+    service.detect_anomalies_batch([late, requests[clears]])
+    assert [event.is_open for event in kept(service)] == [False] * len(kept(service))
+
+
 def test_those_sent_again_do_not_lengthen_an_event(
     new_history: Callable[[], str], replica: Replica
 ) -> None:
