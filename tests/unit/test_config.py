@@ -107,7 +107,7 @@ def test_a_value_that_would_take_all_memory_is_refused_with_its_limit():
 
 
 def test_a_path_is_told_as_it_was_given(monkeypatch):
-    monkeypatch.setenv("VIGIE_TLS_KEY", "/etc/vigie/key.pem")
-    for given in ({}, {"tls_key": Path("/etc/vigie/key.pem")}):
-        with pytest.raises(InvalidDataError, match=r"but it is '/etc/vigie/key\.pem'"):
+    monkeypatch.setenv("VIGIE_TLS_KEY", "/etc/tls/key.pem")
+    for given in ({}, {"tls_key": Path("/etc/tls/key.pem")}):
+        with pytest.raises(InvalidDataError, match=r"but it is '/etc/tls/key\.pem'"):
             Settings(**given)

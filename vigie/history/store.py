@@ -315,7 +315,8 @@ class History:
             yield
         except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
             failure = HistoryError(
-                f"The history cannot be used: {error}",
+                # SQLAlchemy adds the statement, and an address of its own manual.
+                f"The history cannot be used: {getattr(error, 'orig', None) or error}",
                 remedy="Check VIGIE_HISTORY_URL and the space on its disk.",
             )
             # Other errors, such as an invalid value, concern one statement only.

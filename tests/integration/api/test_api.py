@@ -528,6 +528,7 @@ def paste_examples(api: httpx.Client) -> list[tuple[str, httpx.Response]]:
                 sent = [{"content": content["text/csv"]["example"], "headers": header}]
             for body in sent:
                 of_one = path.replace("{job_id}", job_id).replace("{name}", "isolation_forest")
+                of_one = of_one.replace("{asset}", "pump-7")
                 address = api.base_url.join(of_one)
                 response = api.request(method.upper(), address, **body)
                 answers.append((path.rpartition("/anomalies")[2], response))
@@ -562,7 +563,11 @@ def test_every_example_of_the_api_works_when_it_is_pasted_in_order(plant):
     # No version was in Production before, none is in Staging, and the job has ended.
     others = {"/train": 202, "/rollback": 404, "/comparison": 404}
     for path, response in plant.pasted:
-        ended = response.request.method == "DELETE"
+        # Nothing has happened to the machine yet.
+        if re.search(r"\{(alarm|alert|event)_id\}", path):
+            assert response.status_code == 404, f"{path}: {response.text}"
+            continue
+        ended = response.request.method == "DELETE" and "{job_id}" in path
         expected = 409 if ended else others.get(f"/{path.rpartition('/')[2]}", 200)
         assert response.status_code == expected, f"{path}: {response.text}"
     verdict = plant.pasted[1][1].json()
