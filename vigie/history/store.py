@@ -135,7 +135,7 @@ class History:
                 else:
                     with _without_timeout(connection):
                         # Against a concurrent upgrade by another service.
-                        number = _lock_number("", None)
+                        number = _lock_number(("", None))
                         connection.execute(select(func.pg_advisory_xact_lock(number)))
                         schema.upgrade(connection)
         except BaseException:
@@ -152,22 +152,41 @@ class History:
     def transaction(self, asset_id: str, sensor_id: str | None) -> Iterator[AssetTransaction]:
         """Open a transaction with exclusive access to the readings of an asset.
 
-        It commits at the end of the block, or rolls back after an error. Other transactions on the
-        same asset wait; in SQLite, those on any asset.
+        See ``transactions``.
+        """
+        with self.transactions([(asset_id, sensor_id)]) as [transaction]:
+            yield transaction
+
+    @contextmanager
+    def transactions(
+        self, assets: Sequence[tuple[str, str | None]]
+    ) -> Iterator[list[AssetTransaction]]:
+        """Open one transaction with exclusive access to the readings of some assets.
+
+        It commits at the end of the block, or rolls back after an error. Other transactions on any
+        of the assets wait; in SQLite, those on any asset.
+
+        Parameters
+        ----------
+        assets : sequence of (str, str or None)
+            Asset and sensor group of each.
         """
         with self._lock, self._as_history_error(), self._written() as cursor:
+            numbers: dict[tuple[str, str | None], int | None] = {}
             if self.is_sqlite:
                 # By default the driver begins a transaction with the first write. Two processes
                 # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
-                known = None
             else:
-                key = _lock_number(asset_id, sensor_id)
-                named = {"asset_id": asset_id, "sensor_id": sensor_id or "", "key": key}
-                cursor.execute(self._statements["lock"], named)
-                known = cursor.fetchone()[1]
-            names = asset_id, sensor_id
-            yield AssetTransaction(cursor, self._statements, self._names, *names, known)
+                # In one order, so that two transactions cannot wait for each other.
+                for asset in sorted(assets, key=_lock_number):
+                    asset_id, sensor_id = asset
+                    named = {"asset_id": asset_id, "sensor_id": sensor_id or ""}
+                    key = {"key": _lock_number(asset)}
+                    cursor.execute(self._statements["lock"], named | key)
+                    numbers[asset] = cursor.fetchone()[1]
+            within = cursor, self._statements, self._names
+            yield [AssetTransaction(*within, *asset, numbers.get(asset)) for asset in assets]
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""
@@ -504,8 +523,9 @@ def _without_timeout(connection: Connection) -> Iterator[None]:
         driver.patience_s = patience_s
 
 
-def _lock_number(asset_id: str, sensor_id: str | None) -> int:
+def _lock_number(asset: tuple[str, str | None]) -> int:
     """Return the key of an asset's advisory lock in PostgreSQL, a signed 64-bit integer."""
+    asset_id, sensor_id = asset
     digest = hashlib.sha256(f"{asset_id}\0{sensor_id or ''}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
