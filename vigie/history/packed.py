@@ -189,7 +189,9 @@ def unpack(layout: Layout, level: int, packed: bytes) -> tuple[dict[str, Stored]
     calm, place = packed[place], place + 1
     if calm >= LARGE:
         calm, place = _from_varint(packed, place - 1)
-    began, held, more = None, dict[str, int](), dict[str, Any]()
+    began, went_on_from, shift_us = None, None, 0
+    held: dict[str, int] = {}
+    words: Sequence[str] = ()
     if flags:
         if flags & HAS_BEGAN:
             began = _iso(MOMENT.unpack_from(packed, place)[0])
@@ -202,13 +204,13 @@ def unpack(layout: Layout, level: int, packed: bytes) -> tuple[dict[str, Stored]
         if flags & HAS_MORE:
             more = json.loads(packed[place:])
             held |= more.get("held", {})
+            words, shift_us = more.get("words", ()), more.get("shift_us", 0)
+            if went_on := more.get("went_on_from"):
+                went_on_from = Standing(went_on[0] and AssetState(went_on[0]), *went_on[1:])
     # A NaN differs from itself, and makes the sum one.
     values: list[Stored] = numbers
     if (total := sum(numbers)) != total:
-        _put_others(values, packed, more.get("words", ()))
-    went_on_from = None
-    if went_on := more.get("went_on_from"):
-        went_on_from = Standing(went_on[0] and AssetState(went_on[0]), *went_on[1:])
+        _put_others(values, packed, words)
     assessed = Assessed(
         None if isnan(final_score) else final_score,
         level > NORMAL,
@@ -219,7 +221,7 @@ def unpack(layout: Layout, level: int, packed: bytes) -> tuple[dict[str, Stored]
         calm,
         usual,
         held,
-        more.get("shift_us", 0),
+        shift_us,
         went_on_from,
         LEVELS[level],
         layout.versions,

@@ -137,7 +137,7 @@ class History:
                 else:
                     with _without_timeout(connection):
                         # Against a concurrent upgrade by another service.
-                        number = _lock_number("", None)
+                        number = _lock_number(("", None))
                         connection.execute(select(func.pg_advisory_xact_lock(number)))
                         schema.upgrade(connection)
         except BaseException:
@@ -174,22 +174,21 @@ class History:
             Asset and sensor group of each.
         """
         with self._lock, self._as_history_error(), self._written() as cursor:
-            known: dict[tuple[str, str | None], int | None] = {}
+            numbers: dict[tuple[str, str | None], int | None] = {}
             if self.is_sqlite:
                 # By default the driver begins a transaction with the first write. Two processes
                 # could then read the same look-back, and both write results that follow from it.
                 cursor.execute("BEGIN IMMEDIATE")
             else:
-                keys = {asset: _lock_number(*asset) for asset in assets}
                 # In one order, so that two transactions cannot wait for each other.
-                for asset in sorted(keys, key=keys.__getitem__):
-                    named = {"asset_id": asset[0], "sensor_id": asset[1] or "", "key": keys[asset]}
-                    cursor.execute(self._statements["lock"], named)
-                    known[asset] = cursor.fetchone()[1]
-            yield [
-                AssetTransaction(cursor, self._statements, self._names, *asset, known.get(asset))
-                for asset in assets
-            ]
+                for asset in sorted(assets, key=_lock_number):
+                    asset_id, sensor_id = asset
+                    named = {"asset_id": asset_id, "sensor_id": sensor_id or ""}
+                    key = {"key": _lock_number(asset)}
+                    cursor.execute(self._statements["lock"], named | key)
+                    numbers[asset] = cursor.fetchone()[1]
+            within = cursor, self._statements, self._names
+            yield [AssetTransaction(*within, *asset, numbers.get(asset)) for asset in assets]
 
     def assets_before(self, moment: datetime) -> Iterator[tuple[str, str | None]]:
         """Yield the asset and sensor group of all that have readings from before a time."""
@@ -533,8 +532,9 @@ def _without_timeout(connection: Connection) -> Iterator[None]:
         driver.patience_s = patience_s
 
 
-def _lock_number(asset_id: str, sensor_id: str | None) -> int:
+def _lock_number(asset: tuple[str, str | None]) -> int:
     """Return the key of an asset's advisory lock in PostgreSQL, a signed 64-bit integer."""
+    asset_id, sensor_id = asset
     digest = hashlib.sha256(f"{asset_id}\0{sensor_id or ''}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 

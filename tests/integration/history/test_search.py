@@ -228,3 +228,29 @@ def test_a_picture_of_several_assets_is_refused(history: History) -> None:
         found(history, asset_id="fan", points=100)
     assert refused.value.field == "sensor_id"
     assert len(found(history, asset_id="fan", sensor_id="left", points=100).readings) == 1
+
+
+# Many assets in one transaction
+
+
+def test_readings_of_several_new_assets_are_stored_together_or_not_at_all(
+    history: History,
+) -> None:
+    assets = [("pump", None), ("fan", "left"), ("fan", "right")]
+    features = [{"rms": 1.0}, {"rms": 2.0, "load": 3.0}, {"load": 3.0, "rms": 2.0}]
+
+    def store(*, fails: bool = False) -> None:
+        with history.transactions(assets) as transactions:
+            for asset, values, one in zip(assets, features, transactions, strict=True):
+                one.append([Reading(*asset, at(0), values, Assessed())])
+                assert one.revision(1).newest == at(0)
+            if fails:
+                raise KeyError(assets[0])
+
+    with pytest.raises(KeyError):
+        store(fails=True)
+    assert found(history).readings == []
+    for _ in range(2):
+        store()
+        stored = {(one.asset_id, one.sensor_id): one.features for one in found(history).readings}
+        assert stored == dict(zip(assets, features, strict=True))
