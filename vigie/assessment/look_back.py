@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -31,9 +30,8 @@ class LookBack:
     p_values: Floats
     status: AssetStatus | None
 
-    @cached_property
     def n_bytes(self) -> int:
-        """The memory of its arrays."""
+        """Return the memory of its arrays."""
         rows = self.rows
         arrays = rows.times, rows.values, rows.rows_since_gap, rows.held, self.p_values
         n_bytes = sum([array.nbytes for array in (*arrays, *rows.errors.values())])

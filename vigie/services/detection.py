@@ -348,14 +348,14 @@ class Detection:
             for row in rows:
                 new += pasts[numbers[row]].entered([STATES[each.states[row]]])
         verdicts = Verdicts(question, each, [[place] for place in places], rows, (), new, unstored)
-        answers: dict[int, _Answer] = {}
-        for row in rows:
-            records, look_back = [], None
-            if unstored is None:
-                records = verdicts.records([row])
-                look_back = each.look_back(row, verdicts.status(row))
-            answers[numbers[row]] = _Answer(verdicts, [row], records, look_back)
-        return answers
+        if unstored is not None:
+            return {numbers[row]: _Answer(verdicts, [row], [], None) for row in rows}
+        return {
+            numbers[row]: _Answer(
+                verdicts, [row], [record], each.look_back(row, verdicts.status(row))
+            )
+            for row, record in zip(rows, verdicts.records(rows), strict=True)
+        }
 
     def _answer(self, question: Question, turn: Turn, past: _Past, unstored: str | None) -> _Answer:
         """Answer readings of one asset, given in time order."""

@@ -33,7 +33,7 @@ class LookBackCache:
     """
 
     def __init__(self) -> None:
-        self._cached: OrderedDict[Asset, tuple[Revision, Ensemble, LookBack]] = OrderedDict()
+        self._cached: OrderedDict[Asset, tuple[Revision, Ensemble, LookBack, int]] = OrderedDict()
         self._n_bytes = 0
         self._lock = threading.Lock()
 
@@ -52,20 +52,21 @@ class LookBackCache:
 
         If the cache is full, the least recently updated assets are removed.
         """
+        n_bytes = look_back.n_bytes()
         with self._lock:
             if (before := self._cached.pop(asset, None)) is not None:
-                self._n_bytes -= before[2].n_bytes
-            self._cached[asset] = revision, ensemble, look_back
-            self._n_bytes += look_back.n_bytes
+                self._n_bytes -= before[3]
+            self._cached[asset] = revision, ensemble, look_back, n_bytes
+            self._n_bytes += n_bytes
             while self._n_bytes > MOST_BYTES and len(self._cached) > 1:
-                _, (_, _, oldest) = self._cached.popitem(last=False)
-                self._n_bytes -= oldest.n_bytes
+                _, oldest = self._cached.popitem(last=False)
+                self._n_bytes -= oldest[3]
 
     def states(self) -> Counter[AssetState]:
         """Return how many assets are in which state."""
         with self._lock:
             cached = list(self._cached.values())
-        statuses = (look_back.status for _, _, look_back in cached)
+        statuses = (look_back.status for _, _, look_back, _ in cached)
         return Counter(status.state for status in statuses if status is not None)
 
 

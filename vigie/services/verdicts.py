@@ -105,6 +105,7 @@ class Verdicts:
         assessment, question = self.assessment, self.question
         names, held = question.answering.ensemble.sensors.names, assessment.held
         repeats, records = held > 1, []
+        any_repeats: list[bool] = np.any(repeats, axis=1).tolist()
         for row in rows:
             status = self.status(row)
             p_value, conservative = self._p_values[row], self._conservative[row]
@@ -120,7 +121,7 @@ class Verdicts:
                     began=None if status.began is None else str(status.began),
                     calm=status.calm,
                     usual=status.usual,
-                    held=_by_name(names, held[row], repeats[row]),
+                    held=_by_name(names, held[row], repeats[row]) if any_repeats[row] else {},
                     shift_us=(key - question.time(place)) // US,
                     went_on_from=went_on_from if row == 0 else None,
                     criticality=None if level < 0 else LEVELS[level],
@@ -203,9 +204,8 @@ class Verdicts:
     def _versions(self, row: int) -> dict[str, int | None]:
         """Return the version of each model that did not abstain from a row."""
         served, p_values = self.question.answering.served, self.assessment.by_model
-        return {
-            name: model.version for name, model in served.items() if not isnan(p_values[name][row])
-        }
+        known = [name for name in served if not isnan(p_values[name].item(row))]
+        return {name: served[name].version for name in known}
 
     def _told(self, state: AssetState) -> AssetState:
         # Without the history, an earlier alarm may still be active.
