@@ -272,6 +272,35 @@ def test_nobody_is_told_of_shelved_alarms_nor_of_assets_out_of_service(
     assert [event["subject"] for event in hook.events] == ["out"]
 
 
+def test_one_that_was_shelved_before_anybody_was_told_is_told_when_that_ends(
+    started: Started, hook: Receiver
+) -> None:
+    service = started(alert_channels=by_webhook(hook), alarms=ONLY_ALARMS, alert_group_s=0.5)
+    sent(service, "pump", FAULTY[:95])
+    [alarm] = service.alarms.newest(_every(), 10)[0]
+    service.alarms.shelve(alarm.id, 3600, "Known.", "anna")
+    eventually(lambda: sends(service, AlertState.SILENT))
+    service._clock.tick()
+    assert len(alerts(service)) == 1
+
+    service.alarms.unshelve(alarm.id, "anna", None)
+    service._clock.tick()
+    eventually(lambda: service._alerts.send_due("ops") > 0)
+    assert told(hook) == ["raised"]
+    service._clock.tick()
+    assert len(alerts(service)) == 2
+
+
+def test_an_address_that_no_library_can_use_is_a_failure_as_any_other(started: Started) -> None:
+    channel = {"kind": "webhook", "url": "http://[x/alerts"}
+    service = started(alert_channels={"ops": channel}, alarms=ONLY_ALARMS)
+    sent(service, "pump", FAULTY[:95])
+    assert service._alerts.send_due("ops") == 1
+    [alert] = alerts(service)
+    assert (alert.state, alert.attempts) == (AlertState.WAITING, 1)
+    assert alert.error
+
+
 def _every() -> Any:
     from vigie.history.alarms import AlarmFilter
 
