@@ -11,20 +11,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from faults import eventually
-from one_machine import FAULTY, HEALTHY, ROW_MODELS, machine, readings, shifted, trained
+from one_machine import FAULTY, HEALTHY, ROW_MODELS, SENSORS, machine, readings, shifted, trained
 from quick_training import CHEAP
 from receivers import Receiver, mail_server, receiver
 
 from vigie.alarm_rules import Apprise, Mail, Webhook
 from vigie.alerts.delivery import deliver, signed
 from vigie.alerts.message import trial
+from vigie.client import Client
 from vigie.config import Settings
 from vigie.errors import AlertError, AlertNotFoundError
 from vigie.history.alerts import AlertTable
@@ -550,3 +552,35 @@ def test_the_channels_are_tried_from_the_command_line(
     assert "no channel 'x'" in str(run(cli.app, ["alerts", "test", "x"]).exception)
     shown = run(cli.app, ["config", "show"]).output
     assert SECRET not in shown
+
+
+# The whole way
+
+
+def test_a_running_service_tells_of_an_alarm_and_is_answered(
+    running: Callable[[Settings], AbstractContextManager[httpx.Client]],
+    hook: Receiver,
+    tmp_path: Path,
+) -> None:
+    route = {"channels": ["ops"], "changes": ["raised", "acknowledged", "cleared"]}
+    told_by = {"alert_channels": by_webhook(hook, secret=SECRET), "alert_routes": [route]}
+    known = CHEAP | NOW | {"state_dir": tmp_path / "state", "alarms": ONLY_ALARMS} | told_by
+    with (
+        running(Settings(**known)) as http,
+        Client(str(http.base_url.copy_with(path=""))) as client,
+    ):
+        client.train(machine(500, seed=0), feature_names=SENSORS, model_names=ROW_MODELS)
+        client.detect_batch(readings("site/pump", FAULTY[:95]))
+        eventually(lambda: told(hook) == ["raised"])
+        number = hook.events[0]["data"]["alarm"]["id"]
+        client.acknowledge_alarm(number, note="I go.")
+        eventually(lambda: told(hook) == ["raised", "acknowledged"])
+        assert hook.events[1]["data"]["note"] == "I go."
+        seconds = [95.0 + n for n in range(len(HEALTHY))]
+        client.detect_batch(readings("site/pump", HEALTHY, seconds))
+        eventually(lambda: told(hook) == ["raised", "acknowledged", "cleared"])
+        sent = {"raised", "acknowledged", "cleared"}
+        assert {alert.change for alert in client.list_alerts("sent").alerts} <= sent
+        assert [change.change for change in client.get_alarm(number).log] == [
+            *("raised", "acknowledged", "cleared"),
+        ]
