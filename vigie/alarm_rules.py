@@ -6,6 +6,7 @@ A rule names assets by a pattern of their paths: ``site/line-2`` is that asset, 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -21,6 +22,8 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 KINDS: tuple[Kind, ...] = ("alarm", "unknown_operating_point", "drift", "bad_data", "no_data")
 LONGEST_DELAY_S = 86_400.0
+BASE64_SECRET = "whsec_"
+"""How a secret begins that is written in base64, as Standard Webhooks has it."""
 Level = Literal["low", "medium", "high", "critical"]
 LEVELS = ("low", "medium", "high", "critical")
 Told = Literal["raised", "cleared", "acknowledged"]
@@ -161,8 +164,19 @@ class Webhook(BaseModel):
     kind: Literal["webhook"]
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
     secret: SecretStr | None = None
-    """What messages are signed with; at best 24 random bytes or more."""
+    """What messages are signed with, at best 24 random bytes or more; after whsec_, as base64."""
     timeout_s: Annotated[float, Field(gt=0, le=30)] = 10.0
+
+    @field_validator("secret")
+    @classmethod
+    def _is_readable(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value()
+        if text.startswith(BASE64_SECRET):
+            try:
+                base64.b64decode(text.removeprefix(BASE64_SECRET), validate=True)
+            except ValueError:
+                raise ValueError(f"After {BASE64_SECRET}, base64 is expected") from None
+        return value
 
 
 class Mail(BaseModel):

@@ -80,6 +80,14 @@ def test_where_clocks_change_a_window_ends_by_the_clock() -> None:
         ("alarms", [{"on_delay_s": -1}], "on_delay_s"),
         ("maintenance", [{"zone": "Mars/Olympus"}], "time zone is expected"),
         ("maintenance", [{"days": []}], "days"),
+        ("alert_channels", {"x": {"kind": "webhook", "url": "ftp://x"}}, "x.webhook.url"),
+        (
+            "alert_channels",
+            {"x": {"kind": "webhook", "url": "http://x", "secret": "whsec_!"}},
+            "base64 is expected",
+        ),
+        ("alert_channels", {"x": {"kind": "email", "password": "shh"}}, "x.email"),
+        ("alert_routes", [{"channels": ["nobody"]}], "no channel 'nobody'"),
     ],
 )
 def test_a_rule_that_cannot_be_used_is_refused(name: str, value: object, told: str) -> None:
@@ -87,6 +95,8 @@ def test_a_rule_that_cannot_be_used_is_refused(name: str, value: object, told: s
         Settings(**{name: value})
     assert refused.value.field == f"VIGIE_{name.upper()}"
     assert told in str(refused.value)
+    assert "shh" not in str(refused.value)
+    assert "whsec" not in str(refused.value).replace("After whsec_", "")
 
 
 def test_rules_survive_the_way_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

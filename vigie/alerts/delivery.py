@@ -19,12 +19,10 @@ from email.utils import formatdate
 
 from pydantic import SecretStr
 
-from vigie.alarm_rules import Apprise, Channel, Mail, Webhook
+from vigie.alarm_rules import BASE64_SECRET, Apprise, Channel, Mail, Webhook
 from vigie.alerts.message import Message
 from vigie.errors import AlertError
 
-SECRET_PREFIX = "whsec_"
-"""Of a secret that is written in base64, as Standard Webhooks has it."""
 MEDIA_TYPE = "application/cloudevents+json; charset=utf-8"
 ANSWER_SHOWN = 200
 """Characters of a receiver's answer that an error quotes."""
@@ -61,8 +59,8 @@ def signed(secret: str, number: str, at: int, body: bytes) -> str:
         What was sent.
     """
     key = secret.encode()
-    if secret.startswith(SECRET_PREFIX):
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    if secret.startswith(BASE64_SECRET):
+        key = base64.b64decode(secret.removeprefix(BASE64_SECRET))
     content = f"{number}.{at}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
 

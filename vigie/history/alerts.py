@@ -150,6 +150,14 @@ class AlertTable:
         with self._history.connection() as connection:
             return bool(connection.execute(update(ALERTS).where(is_dead).values(values)).rowcount)
 
+    def has_told(self, alarm: str) -> bool:
+        """Return whether anybody was told, or will be, that an alarm was raised."""
+        is_told = ALERTS.c.state.in_([AlertState.SENT.value, AlertState.WAITING.value])
+        is_raised = ALERTS.c.change == Change.RAISED.value
+        query = select(ALERTS.c.id).where(ALERTS.c.alarm_id == alarm, is_raised, is_told)
+        with self._history.connection(writes=False) as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def get(self, number: str) -> Alert | None:
         """Return an alert; None if there is none."""
         with self._history.connection(writes=False) as connection:

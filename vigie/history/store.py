@@ -336,6 +336,11 @@ class AssetTransaction:
     _asset: int | None = None
     """The number of the asset, once it is known."""
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The asset and its sensor group, as the tables have them."""
+        return self.asset_id, self.sensor_id or ""
+
     def revision(self, n: int, until_us: int = END_US) -> Revision:
         """Return the revision of the ``n`` newest readings, or of those up to a time.
 

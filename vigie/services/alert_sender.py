@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -113,37 +114,53 @@ class AlertSender:
     def _send(self, table: AlertTable, name: str, channel: Channel, taken: Taken) -> None:
         notices, unwanted = self._notices(taken.rows)
         if unwanted:
-            table.settle(unwanted, AlertState.SILENT)
+            table.settle([row.id for row in unwanted], AlertState.SILENT)
+            self._tell_later(table, unwanted)
         if not notices:
             return
         ids = [notice.id for notice in notices]
         try:
             deliver(channel, message_of(taken.message_id, notices))
         except AlertError as error:
-            told = masked(str(error))
-            if error.is_final or taken.attempts + 1 >= MOST_ATTEMPTS:
-                logger.error("An alert of the channel %s is a dead letter. %s", name, told)
-                table.settle(ids, AlertState.DEAD, told)
-                return
-            pause_s = _pause_s(taken.attempts, error.retry_after_s)
-            logger.warning(
-                "An alert of the channel %s is tried again in %.0f s. %s", name, pause_s, told
-            )
-            table.postpone(ids, time.time_ns() // 1000 + round(pause_s * 1e6), told)
+            failure = error
+        except Exception as error:
+            # Whatever a library makes of an odd address or answer is a failure as any other.
+            logger.debug("The channel %s fails.", name, exc_info=True)
+            failure = AlertError(f"It cannot be sent: {type(error).__name__}: {error}.")
         else:
             table.settle(ids, AlertState.SENT)
+            return
+        told = masked(str(failure))
+        if failure.is_final or taken.attempts + 1 >= MOST_ATTEMPTS:
+            logger.error("An alert of the channel %s is a dead letter. %s", name, told)
+            table.settle(ids, AlertState.DEAD, told)
+            return
+        pause_s = _pause_s(taken.attempts, failure.retry_after_s)
+        logger.warning(
+            "An alert of the channel %s is tried again in %.0f s. %s", name, pause_s, told
+        )
+        table.postpone(ids, time.time_ns() // 1000 + round(pause_s * 1e6), told)
 
-    def _notices(self, rows: Sequence[Any]) -> tuple[list[Notice], list[str]]:
-        """Return what is to be told, and the ids of alerts of alarms that are silent by now."""
+    def _tell_later(self, table: AlertTable, rows: Sequence[Any]) -> None:
+        """Let alarms that have become silent before anybody was told be told when that ends."""
+        for number in {row.alarm_id for row in rows if row.change == Change.RAISED.value}:
+            with suppress(AlarmNotFoundError):
+                alarm = self._alarms.get(number)
+                if not table.has_told(number):
+                    with self._history().transaction(alarm.asset_id, alarm.sensor_id) as found:
+                        found.execute("told", id=number, is_told=False)
+
+    def _notices(self, rows: Sequence[Any]) -> tuple[list[Notice], list[Any]]:
+        """Return what is to be told, and the rows of alerts of alarms that are silent by now."""
         notices, unwanted = [], []
         for row in rows:
             try:
                 alarm = self._alarms.get(row.alarm_id)
             except AlarmNotFoundError:
-                unwanted.append(row.id)
+                unwanted.append(row)
                 continue
             if alarm.silence is not None:
-                unwanted.append(row.id)
+                unwanted.append(row)
                 continue
             at = time_of(row.at_us)
             notices.append(Notice(row.id, Change(row.change), at, row.by_whom, row.note, alarm))

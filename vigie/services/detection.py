@@ -276,8 +276,13 @@ class Detection:
         with self.history().transactions([turn.asset for turn in turns]) as transactions:
             pasts = [self._past(question, *each) for each in zip(turns, transactions, strict=True)]
             answers = self._answers(question, turns, pasts)
-            for transaction, past, answer in zip(transactions, pasts, answers, strict=True):
+            # Rows of the assets' states are locked in the order in which all others lock them.
+            in_order = sorted(
+                zip(transactions, pasts, answers, strict=True), key=lambda each: each[0].place
+            )
+            for transaction, past, answer in in_order:
                 self.events.keep(transaction, answer.judged(past))
+            for transaction, answer in zip(transactions, answers, strict=True):
                 transaction.append(answer.records)
                 revisions.append(transaction.revision(ensemble.n_look_back))
         if n_lost := self._breaker.recovered():

@@ -11,20 +11,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from faults import eventually
-from one_machine import FAULTY, HEALTHY, ROW_MODELS, machine, readings, shifted, trained
+from one_machine import FAULTY, HEALTHY, ROW_MODELS, SENSORS, machine, readings, shifted, trained
 from quick_training import CHEAP
 from receivers import Receiver, mail_server, receiver
 
 from vigie.alarm_rules import Apprise, Mail, Webhook
 from vigie.alerts.delivery import deliver, signed
 from vigie.alerts.message import trial
+from vigie.client import Client
 from vigie.config import Settings
 from vigie.errors import AlertError, AlertNotFoundError
 from vigie.history.alerts import AlertTable
@@ -270,6 +272,35 @@ def test_nobody_is_told_of_shelved_alarms_nor_of_assets_out_of_service(
     service._clock.tick()
     eventually(lambda: service._alerts.send_due("ops") > 0)
     assert [event["subject"] for event in hook.events] == ["out"]
+
+
+def test_one_that_was_shelved_before_anybody_was_told_is_told_when_that_ends(
+    started: Started, hook: Receiver
+) -> None:
+    service = started(alert_channels=by_webhook(hook), alarms=ONLY_ALARMS, alert_group_s=0.5)
+    sent(service, "pump", FAULTY[:95])
+    [alarm] = service.alarms.newest(_every(), 10)[0]
+    service.alarms.shelve(alarm.id, 3600, "Known.", "anna")
+    eventually(lambda: sends(service, AlertState.SILENT))
+    service._clock.tick()
+    assert len(alerts(service)) == 1
+
+    service.alarms.unshelve(alarm.id, "anna", None)
+    service._clock.tick()
+    eventually(lambda: service._alerts.send_due("ops") > 0)
+    assert told(hook) == ["raised"]
+    service._clock.tick()
+    assert len(alerts(service)) == 2
+
+
+def test_an_address_that_no_library_can_use_is_a_failure_as_any_other(started: Started) -> None:
+    channel = {"kind": "webhook", "url": "http://[x/alerts"}
+    service = started(alert_channels={"ops": channel}, alarms=ONLY_ALARMS)
+    sent(service, "pump", FAULTY[:95])
+    assert service._alerts.send_due("ops") == 1
+    [alert] = alerts(service)
+    assert (alert.state, alert.attempts) == (AlertState.WAITING, 1)
+    assert alert.error
 
 
 def _every() -> Any:
@@ -521,3 +552,35 @@ def test_the_channels_are_tried_from_the_command_line(
     assert "no channel 'x'" in str(run(cli.app, ["alerts", "test", "x"]).exception)
     shown = run(cli.app, ["config", "show"]).output
     assert SECRET not in shown
+
+
+# The whole way
+
+
+def test_a_running_service_tells_of_an_alarm_and_is_answered(
+    running: Callable[[Settings], AbstractContextManager[httpx.Client]],
+    hook: Receiver,
+    tmp_path: Path,
+) -> None:
+    route = {"channels": ["ops"], "changes": ["raised", "acknowledged", "cleared"]}
+    told_by = {"alert_channels": by_webhook(hook, secret=SECRET), "alert_routes": [route]}
+    known = CHEAP | NOW | {"state_dir": tmp_path / "state", "alarms": ONLY_ALARMS} | told_by
+    with (
+        running(Settings(**known)) as http,
+        Client(str(http.base_url.copy_with(path=""))) as client,
+    ):
+        client.train(machine(500, seed=0), feature_names=SENSORS, model_names=ROW_MODELS)
+        client.detect_batch(readings("site/pump", FAULTY[:95]))
+        eventually(lambda: told(hook) == ["raised"])
+        number = hook.events[0]["data"]["alarm"]["id"]
+        client.acknowledge_alarm(number, note="I go.")
+        eventually(lambda: told(hook) == ["raised", "acknowledged"])
+        assert hook.events[1]["data"]["note"] == "I go."
+        seconds = [95.0 + n for n in range(len(HEALTHY))]
+        client.detect_batch(readings("site/pump", HEALTHY, seconds))
+        eventually(lambda: told(hook) == ["raised", "acknowledged", "cleared"])
+        sent = {"raised", "acknowledged", "cleared"}
+        assert {alert.change for alert in client.list_alerts("sent").alerts} <= sent
+        assert [change.change for change in client.get_alarm(number).log] == [
+            *("raised", "acknowledged", "cleared"),
+        ]

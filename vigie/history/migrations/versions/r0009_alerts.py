@@ -33,4 +33,5 @@ def upgrade() -> None:
         sqlite_where=is_waiting,
         postgresql_where=is_waiting,
     )
+    op.create_index("alerts_of_alarm", "alarm_alerts", ["alarm_id"])
     op.create_index("alarm_alerts_by_time", "alarm_alerts", ["at_us", "id"])
