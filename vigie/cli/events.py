@@ -66,7 +66,7 @@ def _cells(event: AssetEvent) -> tuple[str, ...]:
         minute(event.start),
         minute(event.end) if event.end else "goes on",
         f"{event.n_readings:,}",
-        "\n".join(_of(sensor) for sensor in event.sensors[:2]),
+        ", ".join(_of(sensor) for sensor in event.sensors[:2]),
     )
 
 
