@@ -276,6 +276,9 @@ class Detection:
         with self.history().transactions([turn.asset for turn in turns]) as transactions:
             pasts = [self._past(question, *each) for each in zip(turns, transactions, strict=True)]
             answers = self._answers(question, turns, pasts)
+            all_verdicts = _each_once(answers)
+            for verdicts in all_verdicts:
+                verdicts.explain()
             # Rows of the assets' states are locked in the order in which all others lock them.
             in_order = sorted(
                 zip(transactions, pasts, answers, strict=True), key=lambda each: each[0].place
@@ -293,7 +296,7 @@ class Detection:
             is_newest = revision.newest_us == microseconds(question.key(turn.places[-1]))
             if answer.look_back is not None and is_newest:
                 self._look_backs.put(turn.asset, revision, ensemble, answer.look_back)
-        return _each_once(answers)
+        return all_verdicts
 
     def _unstored(self, question: Question, turns: Sequence[Turn]) -> list[Verdicts]:
         """Answer readings without the history."""

@@ -26,6 +26,7 @@ from vigie.models.anomaly_data import (
     AssetState,
     AssetVerdict,
     ModelVerdict,
+    SensorContribution,
     UnseenValue,
 )
 from vigie.models.columns import ModelColumns, ResultColumns
@@ -131,6 +132,13 @@ class Verdicts:
                 records.append(Reading(*asset, key, reading.values, assessed, context))
         return records
 
+    def explain(self) -> None:
+        """Find the sensors behind anomalies and states, which ``results`` tells.
+
+        Call it before the readings are stored: a model that cannot explain them cannot serve.
+        """
+        _ = self._reasons, self._drivers, self._unseen
+
     def results(self, rows: Sequence[int] | None = None) -> dict[int, AnomalyDetectionResult]:
         """Return the result of each requested reading, by its index in the request.
 
@@ -145,14 +153,10 @@ class Verdicts:
         levels, p_values = self._levels, self._p_values
         evidence = assessment.asset_p_values.tolist()
         frozen = assessment.frozen if assessment.frozen.any() else None
-        anomalous = [row for row in rows if p_values[row] < contamination]
-        unsettled = [row for row in rows if self.status(row).state in UNSETTLED]
-        reasons = assessment.reasons(anomalous) if anomalous else {}
-        drivers = assessment.trend_reasons(unsettled) if unsettled else {}
         results: dict[int, AnomalyDetectionResult] = {}
         for row in rows:
             verdicts, status = self._by_model(row), self.status(row)
-            unseen = assessment.unseen(row) if status.state is UNKNOWN_POINT else []
+            unseen = self._unseen.get(row, [])
             unusable = {}
             if question.imputes:
                 unusable = question.rows.unusable(self.requested[row][-1])
@@ -168,7 +172,7 @@ class Verdicts:
                     threshold=1.0 - contamination,
                     is_anomaly=p_values[row] < contamination,
                     criticality=None if levels[row] < 0 else LEVELS[levels[row]],
-                    sensors=reasons.get(row, []),
+                    sensors=self._reasons.get(row, []),
                     imputed=unusable,
                     frozen={}
                     if frozen is None
@@ -179,7 +183,7 @@ class Verdicts:
                         since=as_datetime(status.since),
                         evidence=_score(evidence[row]),
                         began=None if status.began is None else as_datetime(status.began),
-                        sensors=drivers.get(row, []),
+                        sensors=self._drivers.get(row, []),
                         unseen=_in_words(unseen, reading),
                     ),
                     metadata=reading.metadata,
@@ -250,6 +254,25 @@ class Verdicts:
             return f"its window has {since_gap} of {model.fewest_rows} rows{reason}"
 
         return {name: why(name, model) for name, model in models.items() if name not in verdicts}
+
+    @cached_property
+    def _reasons(self) -> dict[int, list[SensorContribution]]:
+        contamination = self.assessment.contamination
+        rows = [row for row in self.rows if self._p_values[row] < contamination]
+        return self.assessment.reasons(rows) if rows else {}
+
+    @cached_property
+    def _drivers(self) -> dict[int, list[SensorContribution]]:
+        rows = [row for row in self.rows if self._state(row) in UNSETTLED]
+        return self.assessment.trend_reasons(rows) if rows else {}
+
+    @cached_property
+    def _unseen(self) -> dict[int, list[UnseenValue]]:
+        rows = [row for row in self.rows if self._state(row) is UNKNOWN_POINT]
+        return {row: self.assessment.unseen(row) for row in rows}
+
+    def _state(self, row: int) -> AssetState:
+        return STATES[self.assessment.states[row]]
 
     @cached_property
     def _statuses(self) -> dict[int, AssetStatus]:
