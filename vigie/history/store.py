@@ -65,6 +65,7 @@ STATEMENTS = {
     "FROM assets WHERE (asset_id, sensor_id) > (:asset_id, :sensor_id) "
     "ORDER BY asset_id, sensor_id LIMIT :n",
 }
+STATEMENTS["append one"] = f"{STATEMENTS['append']} RETURNING id"
 """The statements of a transaction, in SQL that both databases support. They go directly to the
 driver, since SQLAlchemy's overhead for a statement exceeds the statement's own cost."""
 
@@ -82,6 +83,10 @@ class Revision(NamedTuple):
     def newest(self) -> datetime | None:
         """When the newest was measured."""
         return None if self.newest_us is None else time_of(self.newest_us)
+
+    def followed_by(self, number: int, measured_us: int, n: int) -> Revision:
+        """Return the revision of the ``n`` newest readings after a new one, with its id."""
+        return Revision(min(self.n_readings + 1, n), number, measured_us)
 
 
 class History:
@@ -401,8 +406,14 @@ class AssetTransaction:
             rows += self._cursor.fetchall()
         return self._readings(rows)
 
-    def append(self, readings: Iterable[Reading]) -> None:
-        """Store readings with their results; a reading with the same time is replaced."""
+    def append(self, readings: Iterable[Reading]) -> int | None:
+        """Store readings with their results; a reading with the same time is replaced.
+
+        Returns
+        -------
+        int or None
+            The id of a single reading, for ``Revision.followed_by``; None of several.
+        """
         if self._number() is None:
             names = self.asset_id, self.sensor_id
             self._asset = self._names.new_asset(self._cursor, *names)
@@ -418,9 +429,11 @@ class AssetTransaction:
             rows.append(self._of_asset(**values))
         if len(rows) == 1:
             # In PostgreSQL, many take a pipeline, which is slower for one.
-            self._cursor.execute(self._statements["append"], rows[0])
-        else:
-            self._cursor.executemany(self._statements["append"], rows)
+            self._cursor.execute(self._statements["append one"], rows[0])
+            [[number]] = self._cursor.fetchall()
+            return int(number)
+        self._cursor.executemany(self._statements["append"], rows)
+        return None
 
     def execute(self, statement: str, **values: Any) -> Any:
         """Execute one of ``event_statements`` on this asset; return the cursor."""

@@ -37,13 +37,13 @@ from vigie.serving.served import Answering, Snapshot
 if TYPE_CHECKING:
     from vigie.history.jobs import JobTable
     from vigie.history.retention import Retention
-    from vigie.history.store import AssetTransaction, History
+    from vigie.history.store import AssetTransaction, History, Revision
 
 logger = logging.getLogger(__name__)
 
 QUIET_AFTER_FAILURE_S = 5.0
 """How long a failed history is not used again, in seconds."""
-AT_ONCE = 64
+AT_ONCE = 256
 """Most assets with one reading each in one transaction of the history."""
 FEWEST_AT_ONCE = 4
 """Fewest assets with one reading each that are assessed at once."""
@@ -285,9 +285,13 @@ class Detection:
             )
             for transaction, past, answer in in_order:
                 self.events.keep(transaction, answer.judged(past))
-            for transaction, answer in zip(transactions, answers, strict=True):
-                transaction.append(answer.records)
-                revisions.append(transaction.revision(ensemble.n_look_back))
+            for transaction, past, answer in zip(transactions, pasts, answers, strict=True):
+                number, n = transaction.append(answer.records), ensemble.n_look_back
+                if number is not None and past.goes_on and past.revision is not None:
+                    last_us = microseconds(answer.records[0].timestamp)
+                    revisions.append(past.revision.followed_by(number, last_us, n))
+                else:
+                    revisions.append(transaction.revision(n))
         if n_lost := self._breaker.recovered():
             logger.warning("The history works again; %d readings were not stored.", n_lost)
         for turn, past, answer, revision in zip(turns, pasts, answers, revisions, strict=True):
@@ -434,11 +438,12 @@ class Detection:
         if is_newest and (cached := self._look_backs.get(asset, ensemble)) is not None:
             known, look_back = cached
             if known == revision:
-                return _Past(look_back)
+                return _Past(look_back, revision=revision)
             if added := transaction.added(known, revision, ensemble.n_look_back, PART):
-                return _Past(_followed_by(ensemble, look_back, added))
+                look_back = _followed_by(ensemble, look_back, added)
+                return _Past(look_back, revision=revision)
         if revision.newest_us is None:
-            return _Past(ensemble.no_look_back)
+            return _Past(ensemble.no_look_back, revision=revision)
         stored = transaction.around(first, None if is_newest else last, ensemble.n_look_back)
         n_before = sum(reading.timestamp < first for reading in stored)
         look_back = look_back_on(ensemble, stored[:n_before])
@@ -459,7 +464,7 @@ class Detection:
                 went_on_from = newest.assessed.standing
         if went_on_from is not None:
             look_back = replace(look_back, status=status_of(went_on_from))
-        return _Past(look_back, between, replaced, went_on_from, is_newest)
+        return _Past(look_back, between, replaced, went_on_from, is_newest, revision)
 
 
 def _followed_by(ensemble: Ensemble, look_back: LookBack, added: Sequence[Reading]) -> LookBack:
@@ -489,6 +494,8 @@ class _Past:
         The state that the look-back has, if it is not that of its last row.
     is_newest : bool
         Whether all stored readings are before them.
+    revision : Revision or None
+        Of the stored readings; None without the history.
     """
 
     look_back: LookBack
@@ -496,6 +503,7 @@ class _Past:
     replaced: Mapping[datetime, Reading] = field(default_factory=dict)
     went_on_from: Standing | None = None
     is_newest: bool = True
+    revision: Revision | None = None
 
     @property
     def goes_on(self) -> bool:

@@ -21,7 +21,7 @@ from vigie.detectors.compiled.blocks import in_blocks
 from vigie.detectors.compiled.compiler import compiled, helper, read_only, writable
 from vigie.detectors.compiled.functions import exp
 
-BLOCK = 128
+BLOCK = 64
 TILE = 16
 """Windows whose gates fit into the L1 cache."""
 HUGE = 1e150
