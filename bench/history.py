@@ -57,7 +57,7 @@ def reading(asset_id: str, number: int) -> Reading:
 def database(kind: str) -> Iterator[str]:
     """Yield the URL of a new database."""
     if kind == "sqlite":
-        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/history.db"
         return
     sys.path.insert(0, str(TESTS))

@@ -15,7 +15,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 
 Kind = Literal["alarm", "unknown_operating_point", "drift", "bad_data", "no_data"]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -29,6 +37,21 @@ LEVELS = ("low", "medium", "high", "critical")
 Told = Literal["raised", "cleared", "acknowledged"]
 ONE_ADDRESS = r"^[^@\s<>,]+@[^@\s<>,]+$"
 
+
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float) or (isinstance(value, str) and ":" not in value):
+        # pydantic would take it for seconds since midnight.
+        raise ValueError("A time of day is expected, such as 06:30")
+    return value
+
+
+def _without_zone(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("A time of day is expected without an offset; zone says of which clock")
+    return value
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_no_number), AfterValidator(_without_zone)]
 Delay = Annotated[float, Field(ge=0, le=LONGEST_DELAY_S)]
 
 
@@ -70,8 +93,8 @@ class WeeklyWindow(BaseModel):
 
     days: Annotated[tuple[Day, ...], Field(min_length=1)] = DAYS
     """On which it begins."""
-    from_: Annotated[time, Field(alias="from")] = time(0)
-    to: time = time(0)
+    from_: Annotated[TimeOfDay, Field(alias="from")] = time(0)
+    to: TimeOfDay = time(0)
     """An end that is not after the beginning is on the next day."""
     zone: str = "UTC"
     """Of the clock, such as Europe/Paris."""

@@ -81,6 +81,7 @@ WORDS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
         ),
         TIME,
     ),
+    **dict.fromkeys(("time_type", "time_parsing"), "A time of day is expected, such as 06:30"),
     "path_type": "A path is expected",
     "value_error": "{error}",
     "assertion_error": "{error}",

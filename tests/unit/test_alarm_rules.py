@@ -80,6 +80,10 @@ def test_where_clocks_change_a_window_ends_by_the_clock() -> None:
         ("alarms", [{"on_delay_s": -1}], "on_delay_s"),
         ("maintenance", [{"zone": "Mars/Olympus"}], "time zone is expected"),
         ("maintenance", [{"days": []}], "days"),
+        ("maintenance", [{"from": 6}], "A time of day is expected, such as 06:30"),
+        ("maintenance", [{"from": "6"}], "A time of day is expected, such as 06:30"),
+        ("maintenance", [{"to": "25:00"}], "A time of day is expected, such as 06:30"),
+        ("maintenance", [{"to": "06:00+02:00"}], "without an offset"),
         ("alert_channels", {"x": {"kind": "webhook", "url": "ftp://x"}}, "x.webhook.url"),
         (
             "alert_channels",

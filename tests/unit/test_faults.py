@@ -52,6 +52,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] = {
             "pattern": ("string_pattern_mismatch",),
         },
     ),
+    "time": (("time_type", "time_parsing"), {}),
     "tuple": (("tuple_type", "iteration_error"), LENGTHS | {"items_schema": ("missing",)}),
     **dict.fromkeys(
         ("function-before", "function-after", "function-plain", "function-wrap"),
