@@ -74,6 +74,8 @@ WORDS: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "It must be true or false"),
     "none_required": "It must be null",
     "literal_error": "It must be {expected}",
+    "union_tag_invalid": "Its {discriminator} must be one of {expected_tags}",
+    "union_tag_not_found": "It needs a {discriminator}, which says what it is",
     **dict.fromkeys(
         (
             *("datetime_type", "datetime_parsing", "datetime_object_invalid"),

@@ -52,6 +52,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] = {
             "pattern": ("string_pattern_mismatch",),
         },
     ),
+    "tagged-union": (("union_tag_invalid", "union_tag_not_found"), {}),
     "time": (("time_type", "time_parsing"), {}),
     "tuple": (("tuple_type", "iteration_error"), LENGTHS | {"items_schema": ("missing",)}),
     **dict.fromkeys(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from vigie.models.events import AssetEvent, EventReading
+from vigie.models.events import AssetEvent, EventLabel, EventReading
 from vigie.models.jobs import Job, ModelTraining
 from vigie.models.moves import Action
 
@@ -53,6 +53,8 @@ class EventList(BaseModel):
 class EventDetail(AssetEvent):
     """An event with the readings around it."""
 
+    labels: list[EventLabel]
+    """All that it has had, the first to be given first; the last one holds."""
     readings: list[EventReading]
     """Oldest first: some from before it, and those from its start on."""
 

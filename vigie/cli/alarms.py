@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from vigie.cli.command import Command, Group
-from vigie.cli.events import Asset
+from vigie.cli.events import MOST, SHORT, Asset, whole_id
 from vigie.cli.remote import LOCAL, AsJson, Server, asking, minute
 from vigie.cli.terminal import new_sheet, out
 from vigie.errors import InvalidDataError
@@ -17,6 +17,7 @@ from vigie.keys import Scope
 from vigie.printable import printable
 
 if TYPE_CHECKING:
+    from vigie.client import Client
     from vigie.models.alarms import Alarm
 
 alarms = typer.Typer(
@@ -24,9 +25,6 @@ alarms = typer.Typer(
 )
 UNITS = {"m": 60, "h": 3600, "d": 86_400}
 TIME = re.compile(rf"([1-9]\d{{0,5}})([{''.join(UNITS)}])")
-SHORT = 8
-"""Characters of an alarm's id in the table; as many are enough to name it."""
-MOST = 1000
 Number = Annotated[
     str, typer.Argument(metavar="ALARM", help="Its id, or the beginning of it, as the list has it.")
 ]
@@ -102,28 +100,10 @@ def unshelve(alarm: Number, server: Server = LOCAL) -> None:
     _say(f"{_name(known)} is taken up again.")
 
 
-def _whole(number: str, client: object) -> str:
-    """Return the id of an alarm, given its beginning.
-
-    Raises
-    ------
-    InvalidDataError
-        If none of the last alarms has it, or several have.
-    """
-    from vigie.client import Client
-
-    assert isinstance(client, Client)
-    if len(number) == 32:
-        return number
-    ids = [alarm.id for alarm in client.list_alarms(limit=MOST).alarms]
-    found = [one for one in ids if one.startswith(number)]
-    if len(found) != 1:
-        raise InvalidDataError(
-            f"{'Several alarms begin' if found else 'No alarm begins'} with {number!r}.",
-            field="ALARM",
-            remedy="`vigie alarms list --json` has whole ids.",
-        )
-    return found[0]
+def _whole(number: str, client: Client) -> str:
+    return whole_id(
+        number, "alarm", lambda: (one.id for one in client.list_alarms(limit=MOST).alarms)
+    )
 
 
 def _cells(alarm: Alarm) -> tuple[str, ...]:

@@ -226,16 +226,23 @@ class AsyncClient:
         kind: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        label: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> EventList:
         """As ``Client.list_events``."""
-        call = calls.list_events(asset_id, state, kind, since, until, limit, cursor)
+        call = calls.list_events(asset_id, state, kind, since, until, label, limit, cursor)
         return await self._ask(call)
 
     async def get_event(self, number: str) -> EventDetail:
         """As ``Client.get_event``."""
         return await self._ask(calls.get_event(number))
+
+    async def label_event(
+        self, number: str, label: str, *, cause: str | None = None, note: str | None = None
+    ) -> EventDetail:
+        """As ``Client.label_event``."""
+        return await self._ask(calls.label_event(number, label, cause, note))
 
     async def list_alarms(
         self,

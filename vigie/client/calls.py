@@ -312,11 +312,13 @@ def list_events(
     kind: str | None,
     since: datetime | None,
     until: datetime | None,
+    label: str | None,
     limit: int,
     cursor: str | None,
 ) -> Call[EventList]:
     """Return the request for events of assets."""
     params = {"asset_id": asset_id, "state": state, "kind": kind, "limit": limit, "cursor": cursor}
+    params["label"] = label
     params |= {name: _moment(time) for name, time in (("from", since), ("to", until))}
     params = {name: value for name, value in params.items() if value is not None}
     return Call("GET", EVENTS_OF_ASSETS, EventList.model_validate_json, True, params=params)
@@ -326,6 +328,14 @@ def get_event(number: str) -> Call[EventDetail]:
     """Return the request for an event."""
     path = f"{EVENTS_OF_ASSETS}/{quote(number, safe='')}"
     return Call("GET", path, EventDetail.model_validate_json, True)
+
+
+def label_event(number: str, label: str, cause: str | None, note: str | None) -> Call[EventDetail]:
+    """Return the request that labels an event."""
+    path = f"{EVENTS_OF_ASSETS}/{quote(number, safe='')}/label"
+    given = {"label": label, "cause": cause, "note": note}
+    content = json.dumps({name: text for name, text in given.items() if text}).encode()
+    return Call("POST", path, EventDetail.model_validate_json, False, content=content)
 
 
 def list_alarms(

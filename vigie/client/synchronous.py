@@ -364,6 +364,7 @@ class Client:
         kind: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        label: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> EventList:
@@ -379,15 +380,18 @@ class Client:
             One of ``EventKind``.
         since, until : datetime, optional
             The time with which they have something in common; in UTC, if it has no zone.
+        label : {'true', 'false', 'unclear', 'none'}, optional
+            What somebody has said of them; 'none' for those that nobody has labelled.
         limit : int, optional
             Most events of a page.
         cursor : str, optional
             ``next`` of the page before.
         """
-        return self._ask(calls.list_events(asset_id, state, kind, since, until, limit, cursor))
+        call = calls.list_events(asset_id, state, kind, since, until, label, limit, cursor)
+        return self._ask(call)
 
     def get_event(self, number: str) -> EventDetail:
-        """Return an event, with the readings around it.
+        """Return an event, with its labels and the readings around it.
 
         Raises
         ------
@@ -395,6 +399,27 @@ class Client:
             If there is no such event.
         """
         return self._ask(calls.get_event(number))
+
+    def label_event(
+        self, number: str, label: str, *, cause: str | None = None, note: str | None = None
+    ) -> EventDetail:
+        """Say what an event was, in place of what was said of it before.
+
+        Parameters
+        ----------
+        number : str
+            Its id.
+        label : {'true', 'false', 'unclear'}
+            Whether something was wrong; 'false' is a false alarm.
+        cause, note : str, optional
+            What was behind it, and more about it.
+
+        Raises
+        ------
+        EventNotFoundError
+            If there is no such event.
+        """
+        return self._ask(calls.label_event(number, label, cause, note))
 
     def list_alarms(
         self,

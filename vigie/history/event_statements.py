@@ -70,6 +70,10 @@ STATEMENTS = {
     "alert": "INSERT INTO alarm_alerts (id, channel, alarm_id, change, at_us, by_whom, note, "
     "state, due_us, leased_until_us, attempts) VALUES (:id, :channel, :alarm_id, :change, :now_us, "
     ":by_whom, :note, 'waiting', :due_us, 0, 0)",
+    "replace label": "UPDATE event_labels SET replaced_us = :now_us "
+    "WHERE event_id = :id AND replaced_us IS NULL",
+    "label": "INSERT INTO event_labels (event_id, label, cause, note, at_us, by_whom) "
+    "VALUES (:id, :label, :cause, :note, :now_us, :by_whom)",
     "pauses": "SELECT id, silence, asset_id, sensor_id, kind, from_us, until_us, reason, by_whom "
     "FROM asset_pauses WHERE ended_us IS NULL",
     "pause": "INSERT INTO asset_pauses (id, silence, asset_id, sensor_id, kind, from_us, "

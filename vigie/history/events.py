@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     func,
     or_,
     select,
@@ -25,11 +26,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from vigie.history.records import microseconds, time_of
 from vigie.history.store import History
-from vigie.models.events import AssetEvent, EventKind, Peak
+from vigie.models.events import AssetEvent, EventKind, EventLabel, Label, Peak
 
+_METADATA = MetaData()
 EVENTS = Table(
     "asset_events",
-    MetaData(),
+    _METADATA,
     Column("id", String(32), primary_key=True),
     Column("asset_id", Text),
     Column("sensor_id", Text),
@@ -47,6 +49,23 @@ EVENTS = Table(
     Column("sensors", Text),
     Column("versions", Text),
 )
+LABELS = Table(
+    "event_labels",
+    _METADATA,
+    Column("number", BigInteger, primary_key=True),
+    Column("event_id", String(32)),
+    Column("label", String(16)),
+    Column("cause", Text),
+    Column("note", Text),
+    Column("at_us", BigInteger),
+    Column("by_whom", Text),
+    Column("replaced_us", BigInteger),
+)
+_IS_CURRENT = and_(LABELS.c.event_id == EVENTS.c.id, LABELS.c.replaced_us.is_(None))
+_OF_LABEL = [LABELS.c[name] for name in ("label", "cause", "note", "at_us", "by_whom")]
+_WITH_LABEL = select(EVENTS, *_OF_LABEL).join_from(EVENTS, LABELS, _IS_CURRENT, isouter=True)
+UNLABELLED = "none"
+"""In place of a label: that there is none."""
 Place = tuple[int, str]
 """Of an item in a list that is sorted by time: the time in microseconds, and the id."""
 
@@ -65,6 +84,8 @@ class EventFilter:
         Their kind.
     first, last : datetime or None
         The time with which they have something in common.
+    label : Label, 'none' or None
+        What somebody has said of them; 'none' for those of which nobody has said anything.
     """
 
     asset: str | None = None
@@ -72,6 +93,7 @@ class EventFilter:
     kind: EventKind | None = None
     first: datetime | None = None
     last: datetime | None = None
+    label: Label | Literal["none"] | None = None
 
 
 class EventTable:
@@ -93,7 +115,7 @@ class EventTable:
 
     def get(self, number: str) -> tuple[AssetEvent, datetime] | None:
         """Return an event, and when its last reading so far was measured; None if there is none."""
-        query = select(EVENTS).where(EVENTS.c.id == number)
+        query = _WITH_LABEL.where(EVENTS.c.id == number)
         with self._history.connection(writes=False) as connection:
             row = connection.execute(query).first()
         return None if row is None else (event_of(row), time_of(row.last_us))
@@ -126,15 +148,35 @@ class EventTable:
         if asked.first is not None:
             end = columns.end_us
             conditions.append(or_(end.is_(None), end >= microseconds(asked.first)))
+        if asked.label is not None:
+            label = LABELS.c.label
+            is_so = label.is_(None) if asked.label == UNLABELLED else label == asked.label
+            conditions.append(is_so)
         place = tuple_(columns.start_us, columns.id)
         if after is not None:
             conditions.append(place < after)
-        query = select(EVENTS).where(*conditions).limit(limit + 1)
+        query = _WITH_LABEL.where(*conditions).limit(limit + 1)
         query = query.order_by(columns.start_us.desc(), columns.id.desc())
         with self._history.connection(writes=False) as connection:
             rows: Sequence[Any] = connection.execute(query).all()
         more = (rows[limit - 1].start_us, rows[limit - 1].id) if len(rows) > limit else None
         return [event_of(row) for row in rows[:limit]], more
+
+    def labels(self, number: str) -> list[EventLabel]:
+        """Return all labels that an event has had, the first to be given first."""
+        query = select(LABELS).where(LABELS.c.event_id == number).order_by(LABELS.c.number)
+        with self._history.connection(writes=False) as connection:
+            rows = connection.execute(query).all()
+        return [
+            EventLabel(
+                label=Label(row.label),
+                cause=row.cause,
+                note=row.note,
+                at=time_of(row.at_us),
+                by=row.by_whom,
+            )
+            for row in rows
+        ]
 
 
 def below(column: ColumnElement[str] | Column[str], path: str) -> ColumnElement[bool]:
@@ -160,4 +202,9 @@ def event_of(row: Any) -> AssetEvent:
         versions=json.loads(row.versions),
         n_readings=row.n_readings,
         n_anomalies=row.n_anomalies,
+        label=None if row.label is None else Label(row.label),
+        cause=row.cause,
+        note=row.note,
+        labelled_at=None if row.at_us is None else time_of(row.at_us),
+        labelled_by=row.by_whom,
     )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from vigie.errors import HistoryError
 
-NEWEST = "0009"
+NEWEST = "0010"
 """The revision that this code needs; repeated here so that only an upgrade imports Alembic."""
 VERSION_TABLE = "history_version"
 """Not Alembic's default name, which MLflow uses if it shares the database."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vigie.faults import NO_NUL
 from vigie.models.anomaly_data import AssetState, CriticalityLevel, Moment
-from vigie.models.events import EventKind, EventSensor, Peak
+from vigie.models.events import EventKind, EventSensor, Label, Peak
 
 Note = Annotated[str, Field(max_length=1000, pattern=NO_NUL)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=NO_NUL)]
@@ -173,6 +173,19 @@ class Shelving(_Body):
     for_s: Annotated[float, Field(gt=0)]
     """Seconds; the setting VIGIE_LONGEST_SHELF_S bounds it."""
     reason: Reason
+
+
+class Labelling(_Body):
+    """What somebody who has looked at the asset says of an event."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"label": "true", "cause": "Bearing worn"}]},
+    )
+    label: Label
+    """true: something was wrong. false: the asset was healthy. unclear: nobody can tell."""
+    cause: Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)] | None = None
+    note: Note | None = None
 
 
 class Unshelving(_Body):

@@ -32,6 +32,28 @@ class EventKind(StrEnum):
         return self.value.replace("_", " ")
 
 
+class Label(StrEnum):
+    """What somebody who has looked at the asset says of an event."""
+
+    TRUE = "true"
+    """Something was wrong."""
+    FALSE = "false"
+    """A false alarm: the asset was healthy."""
+    UNCLEAR = "unclear"
+    """Nobody can tell."""
+
+
+class EventLabel(BaseModel):
+    """A label of an event, as it was given. Times are in UTC."""
+
+    label: Label
+    cause: str | None
+    note: str | None
+    at: datetime
+    by: str | None
+    """The name of the API key, or the address of a client that needed none; null if not known."""
+
+
 class EventSensor(BaseModel):
     """A sensor behind an event, at its peak."""
 
@@ -99,6 +121,14 @@ class AssetEvent(BaseModel):
     n_readings: int
     n_anomalies: int
     """Readings so far, and those that were anomalies by themselves."""
+    label: Label | None = None
+    """What somebody has said of it last; null if nobody has."""
+    cause: str | None = None
+    """What was behind it, as they say."""
+    note: str | None = None
+    labelled_at: datetime | None = None
+    labelled_by: str | None = None
+    """The name of the API key, or the address of a client that needed none."""
 
     @property
     def is_open(self) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from vigie.errors import ConflictError, EventNotFoundError
 from vigie.history.records import Reading
-from vigie.models.events import AssetEvent, EventReading
+from vigie.models.events import AssetEvent, EventLabel, EventReading, Label
 
 if TYPE_CHECKING:
     from vigie.history.events import EventFilter, Place
@@ -51,8 +52,8 @@ class AssetEvents:
 
         return EventTable(self.history()).newest(asked, limit, after)
 
-    def get(self, number: str) -> tuple[AssetEvent, list[EventReading]]:
-        """Return an event, and the readings around it.
+    def get(self, number: str) -> tuple[AssetEvent, list[EventLabel], list[EventReading]]:
+        """Return an event, the labels that it has had, and the readings around it.
 
         Raises
         ------
@@ -62,14 +63,7 @@ class AssetEvents:
         from vigie.history.events import EventTable
 
         history = self.history()
-        is_id = ID.fullmatch(number) is not None
-        if (found := EventTable(history).get(number) if is_id else None) is None:
-            raise EventNotFoundError(
-                f"There is no event {number[:100]!r}.",
-                field="event_id",
-                remedy="GET /api/v1/events lists them.",
-            )
-        event, last = found
+        event, last = self._found(number)
         assert event.asset_id is not None
         assert event.start is not None
         with history.transaction(event.asset_id, event.sensor_id) as transaction:
@@ -78,7 +72,39 @@ class AssetEvents:
         # As long again as the event lasted, so that its end is seen.
         until = last + max(last - event.start, event.start - first, timedelta(minutes=1))
         since = history.between(event.asset_id, event.sensor_id, first, until)
-        return event, [_shown(reading) for reading in (*before, *islice(since, SHOWN))]
+        shown = [_shown(reading) for reading in (*before, *islice(since, SHOWN))]
+        return event, EventTable(history).labels(number), shown
+
+    def label(
+        self, number: str, label: Label, cause: str | None, note: str | None, by: str | None
+    ) -> None:
+        """Record what somebody says of an event, in place of what was said before.
+
+        Raises
+        ------
+        EventNotFoundError
+            If there is none.
+        """
+        event, _ = self._found(number)
+        assert event.asset_id is not None
+        with self.history().transaction(event.asset_id, event.sensor_id) as transaction:
+            now_us = time.time_ns() // 1000
+            transaction.execute("replace label", id=number, now_us=now_us)
+            given = {"label": label.value, "cause": cause, "note": note, "by_whom": by}
+            transaction.execute("label", id=number, now_us=now_us, **given)
+
+    def _found(self, number: str) -> tuple[AssetEvent, datetime]:
+        """Return an event, and when its last reading so far was measured."""
+        from vigie.history.events import EventTable
+
+        is_id = ID.fullmatch(number) is not None
+        if (found := EventTable(self.history()).get(number) if is_id else None) is None:
+            raise EventNotFoundError(
+                f"There is no event {number[:100]!r}.",
+                field="event_id",
+                remedy="GET /api/v1/events lists them.",
+            )
+        return found
 
     def history(self) -> History:
         """Return the history, which all this rests on."""

@@ -20,7 +20,7 @@ from vigie.api.lists import (
     wants_csv,
     word_of,
 )
-from vigie.api.routes.events import AS_CSV, LISTED, MOST_LISTED, PARAMETERS, TIME, UNAVAILABLE
+from vigie.api.routes.events import AS_CSV, BODY, LISTED, MOST_LISTED, PARAMETERS, TIME, UNAVAILABLE
 from vigie.api.schemas import Problem
 from vigie.keys import Scope
 from vigie.models.alarms import (
@@ -56,7 +56,6 @@ LOAD_PARAMETERS: dict[str, Any] = {"asset_id": {"type": "string"}, "from": TIME,
 UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such alarm"}
 }
-BODY: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (408, 413, 415)}
 ONE: dict[str, Any] = {
     "response_model": AlarmDetail,
     "responses": UNAVAILABLE | UNKNOWN | BODY,

@@ -14,8 +14,8 @@ from pydantic import BaseModel, TypeAdapter
 from vigie.api.access import asker, requires
 from vigie.api.bodies import JSON, json_of, limit_of, only, request_body
 from vigie.api.lists import as_csv, asset_of, parameters, wants_csv, word_of
-from vigie.api.routes.alarms import BODY, alarms_of
-from vigie.api.routes.events import AS_CSV, LISTED, MOST_LISTED, PARAMETERS, UNAVAILABLE
+from vigie.api.routes.alarms import alarms_of
+from vigie.api.routes.events import AS_CSV, BODY, LISTED, MOST_LISTED, PARAMETERS, UNAVAILABLE
 from vigie.api.schemas import Problem
 from vigie.errors import InvalidDataError
 from vigie.keys import Scope
