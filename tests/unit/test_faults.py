@@ -103,6 +103,7 @@ FACTS = {
     "field_type": "Dictionary", "min_length": 1, "max_length": 2, "actual_length": 3,
     "pattern": "^a$", "gt": 0, "ge": 0, "lt": 1, "le": 1, "expected": "'a' or 'b'",
     "error": "Whole numbers are expected", "class_name": "X", "error_type": "ValueError",
+    "discriminator": "'kind'", "expected_tags": "'webhook', 'email'",
 }  # fmt: skip
 
 

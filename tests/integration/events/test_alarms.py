@@ -97,7 +97,7 @@ def test_an_event_raises_an_alarm_that_clears_with_it(started: Started) -> None:
     assert alarm.state is AlarmState.ACTIVE
     assert not alarm.acknowledged
     assert alarm.sensors[0].name == "flow"
-    event, _ = service.events.get(alarm.event_id)
+    event, *_ = service.events.get(alarm.event_id)
     assert (event.start, event.kind) == (alarm.start, alarm.kind)
 
     sent(service, "pump", HEALTHY, first=95)
@@ -258,7 +258,7 @@ def test_silence_of_an_asset_is_an_event_of_its_own_until_it_is_heard_again(
     service._clock.tick()
     [alarm] = alarms(service)
     assert alarm.state is AlarmState.CLEARED
-    event, _ = service.events.get(alarm.event_id)
+    event, *_ = service.events.get(alarm.event_id)
     assert event.end == event.start + timedelta(seconds=1)
     assert service.alarms.assets("pump", None, 10)[0][0].quality is Quality.GOOD
 
