@@ -14,7 +14,7 @@ from vigie.api.access import endpoints, required
 from vigie.api.bodies import JSON
 from vigie.api.problems import PROBLEM
 from vigie.config import Settings
-from vigie.models.alarms import Acknowledgement, OutOfService, Shelving, Unshelving
+from vigie.models.alarms import Acknowledgement, Labelling, OutOfService, Shelving, Unshelving
 from vigie.models.anomaly_data import AnomalyDetectionRequest
 from vigie.models.columns import ReadingColumns
 from vigie.models.moves import Promotion, Rollback
@@ -191,6 +191,7 @@ def _add_examples(document: dict[str, Any], reading: Reading) -> None:
         "acknowledge_alarm": {"note": _example_of(Acknowledgement)},
         "shelve_alarm": {"hour": _example_of(Shelving)},
         "unshelve_alarm": {"note": _example_of(Unshelving)},
+        "label_event": {"fault": _example_of(Labelling)},
         "take_out": {"overhaul": _example_of(OutOfService)},
     }
     for operations in document["paths"].values():
