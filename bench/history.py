@@ -47,7 +47,7 @@ def reading(asset_id: str, number: int) -> Reading:
         since="2026-01-05T08:00:00.000000",
         calm=3,
         usual=0.43 + odds / 100,
-        **({"versions": VERSIONS} if "versions" in Assessed.__slots__ else {}),  # type: ignore
+        versions=VERSIONS,
     )
     features = {name: random.gauss(50.0, 3.0) for name in SENSORS}
     return Reading(asset_id, None, START + number * EVERY, features, assessed)

@@ -17,6 +17,7 @@ from vigie.assessment.status import AssetStatus
 from vigie.config import Settings
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
+from vigie.serving import saved
 
 NORMAL, WATCH, IN_ALARM = AssetState.NORMAL, AssetState.WATCH, AssetState.ALARM
 SENSORS = ("speed", "pressure", "flow", "current", "vibration")
@@ -53,6 +54,15 @@ def trained(
     outcome = service.train_all_models(machine(500, seed=0), SENSORS, models)
     assert {model["status"] for model in outcome.values()} == {"trained"}, outcome
     return service
+
+
+def saved_models(folder: Path, models: Sequence[str] = MODELS) -> Path:
+    """Return a folder with models of the machine, for services that load them."""
+    service = trained(folder / "state", models, history_enabled=False)
+    serving = service.served.current.for_everything.served
+    saved.save([served.model for served in serving.values()], folder / "saved")
+    service.close()
+    return folder / "saved"
 
 
 def at(second: float) -> datetime:

@@ -16,10 +16,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from vigie.errors import InvalidDataError
 from vigie.faults import nearest
 from vigie.models.anomaly_data import Moment
+from vigie.printable import FORMULA
 
 CSV = "text/csv"
 CURSOR = re.compile(r"(-?\d{1,18})\.([0-9a-f]{1,32})")
-FORMULA = ("=", "+", "-", "@")
 FORMATS = ("json", "csv")
 LONGEST = 200
 """Characters of a parameter that an error quotes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,7 +85,7 @@ class Measured:
     high: Floats
 
 
-class Explained:
+class Explained(ABC):
     """What explains rows of one asset, or of several: sensors, and what they read.
 
     Attributes
@@ -102,23 +103,23 @@ class Explained:
     frozen: NDArray[np.bool_]
 
     @property
+    @abstractmethod
     def timeline(self) -> Timeline:
         """The rows, with those before them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def by_model(self) -> Mapping[str, Floats]:
         """p-value of each reading by model; NaN where it abstains."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def trends(self) -> Mapping[str, Floats]:
         """p-value of the asset at each reading by model; NaN with too few rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def in_timeline(self, rows: Rows) -> NDArray[np.intp]:
         """Return where rows are in the timeline."""
-        raise NotImplementedError
 
     def reasons(self, rows: Rows) -> dict[int, list[SensorContribution]]:
         """Return the sensors that explain readings, by row, the largest share first."""

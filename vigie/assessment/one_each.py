@@ -23,7 +23,7 @@ from vigie.assessment import engine, false_alarms, status
 from vigie.assessment.assessment import Explained, Rows, levels
 from vigie.assessment.ensemble import Ensemble
 from vigie.assessment.look_back import LookBack
-from vigie.assessment.sensors import Examined
+from vigie.assessment.sensors import Examined, Sensors
 from vigie.assessment.status import STATES, AssetStatus, StatusSeries
 from vigie.assessment.timeline import INTERVALS, RecentRows, Timeline, Times, sampling_intervals
 from vigie.detectors.base import Floats
@@ -147,9 +147,9 @@ class OneEach(Explained):
         """When the rows were measured, shape (n,)."""
         return self.recent.times[:, -1]
 
-    @cached_property
+    @property
     def timeline(self) -> Timeline:
-        return self.recent.followed_by_each_other(self.ensemble)
+        return self.recent.timeline
 
     def in_timeline(self, rows: Rows) -> NDArray[np.intp]:
         last: NDArray[np.intp] = (np.asarray(rows, np.intp) + 1) * self.recent.times.shape[1] - 1
@@ -166,6 +166,8 @@ class Recent:
 
     Attributes
     ----------
+    sensors : Sensors
+        The columns.
     look_backs : sequence of LookBack
         Of the assets.
     n_rows : ndarray of int of shape (n,)
@@ -184,6 +186,7 @@ class Recent:
         By model that forecasts, how many errors of each asset are known.
     """
 
+    sensors: Sensors
     look_backs: Sequence[LookBack]
     n_rows: NDArray[np.intp]
     times: Times
@@ -221,10 +224,10 @@ class Recent:
         since_gap[:, -1] = np.where(goes_on, since_gap[:, -2] + 1, 1)
         held = 1 + (values[:, -1] == values[:, -2]) * held
         arrays = all_times, values, since_gap, p_values, held
-        recent = cls(look_backs, n_rows + 1, *arrays, {}, {})
+        recent = cls(ensemble.sensors, look_backs, n_rows + 1, *arrays, {}, {})
         for name, model in ensemble.models.items():
             if model.forecasts:
-                recent._add_errors(name, model, n_errors, ensemble)
+                recent._add_errors(name, model, n_errors)
         return recent
 
     def __len__(self) -> int:
@@ -238,26 +241,16 @@ class Recent:
         is_step = (since_gap[:, 1:] > 1) & (since_gap[:, :-1] > 0)
         return sampling_intervals(np.where(is_step, steps, np.nan))
 
-    def judged(self, ensemble: Ensemble, model: TrainedModel) -> Floats:
-        """Return what a model sees of the rows, shape (n, n_before + 1, n_features)."""
-        key = model.feature_names, id(model.context)
-        if key not in self._judged:
-            values = self.values
-            if model.feature_names != ensemble.sensors.names:
-                values = values.take(ensemble.sensors.columns(model.feature_names), axis=2)
-            if model.context is not None:
-                flat = values.reshape(-1, values.shape[2])
-                values = model.context.judged(flat).reshape(values.shape)
-            self._judged[key] = values
-        return self._judged[key]
-
-    def followed_by_each_other(self, ensemble: Ensemble) -> Timeline:
-        """Return the rows of all assets as one timeline, in which a gap is before each asset."""
+    @cached_property
+    def timeline(self) -> Timeline:
+        """The rows of all assets as one timeline, in which a gap is before each asset."""
         values = self.values.reshape(-1, self.values.shape[2])
-        since_gap = self.since_gap.reshape(-1)
-        no_rows = RecentRows.none(ensemble.sensors)
-        rows = self.times.reshape(-1), values, values, since_gap
-        return Timeline(ensemble.sensors, *rows, 0, no_rows.held)
+        rows = self.times.reshape(-1), values, values, self.since_gap.reshape(-1)
+        return Timeline(self.sensors, *rows, 0, RecentRows.none(self.sensors).held)
+
+    def judged(self, model: TrainedModel) -> Floats:
+        """Return what a model sees of the rows, shape (n, n_before + 1, n_features)."""
+        return self.timeline.judged(model).reshape(*self.times.shape, -1)
 
     def windows(self, windows: Floats) -> Floats:
         """Return windows that end with the last row of each asset, without rows before a gap.
@@ -271,12 +264,10 @@ class Recent:
         before_gap = self.since_gap[:, -1:] <= ago
         return np.where(before_gap[:, :, None], np.nan, windows)
 
-    def _add_errors(
-        self, name: str, model: TrainedModel, n_errors: int, ensemble: Ensemble
-    ) -> None:
+    def _add_errors(self, name: str, model: TrainedModel, n_errors: int) -> None:
         """Add the errors of a model that forecasts: those that are known, and that of each row."""
         window = model.window
-        judged = self.judged(ensemble, model)[:, -window:]
+        judged = self.judged(model)[:, -window:]
         rows = self.windows(judged).reshape(-1, judged.shape[2])
         # Of each window, only the error of its last row counts.
         errors = model.errors(rows)[::window]
@@ -290,10 +281,6 @@ class Recent:
             windows[asset, n_errors - 1 - len(known) : -1] = known
             n_known[asset] = len(known) + 1
         self.errors[name], self.n_errors[name] = windows, n_known
-
-    @cached_property
-    def _judged(self) -> dict[object, Floats]:
-        return {}
 
 
 def advance_each(
@@ -318,9 +305,7 @@ def advance_each(
     trends: dict[str, Floats] = {}
     changes: dict[str, Floats] = {}
     for name, model in ensemble.models.items():
-        for part, scores in zip(
-            model.parts, _raw_scores(ensemble, name, model, recent), strict=True
-        ):
+        for part, scores in zip(model.parts, _raw_scores(name, model, recent), strict=True):
             if part is model:
                 raw[name] = scores
             known = p_values if part is model else trends if part is model.trend else changes
@@ -352,13 +337,13 @@ def advance_each(
     )
 
 
-def _raw_scores(ensemble: Ensemble, name: str, model: TrainedModel, recent: Recent) -> list[Floats]:
+def _raw_scores(name: str, model: TrainedModel, recent: Recent) -> list[Floats]:
     """Return the raw scores of the rows by each part of a model; NaN with too few rows."""
     if name in recent.errors:
         errors, n_rows = recent.windows(recent.errors[name]), recent.n_rows
         scores = model.raw_scores_of_errors(errors)
         return [np.where(n_rows < model.fewest_rows, np.nan, of_part) for of_part in scores]
-    judged, found = recent.judged(ensemble, model), []
+    judged, found = recent.judged(model), []
     for part in model.parts:
         examples = np.ascontiguousarray(judged[:, -1])
         if part.window > 1:
@@ -383,7 +368,7 @@ def _at_known_points(ensemble: Ensemble, recent: Recent) -> NDArray[np.bool_]:
     model = ensemble.knows_operating_points
     if model is None or model.operating_points is None:
         return np.ones(len(recent), np.bool_)
-    rows = recent.judged(ensemble, model)[:, -status.RECENT - 1 :]
+    rows = recent.judged(model)[:, -status.RECENT - 1 :]
     places = model.operating_points.places(rows.reshape(-1, rows.shape[2]))
     is_known = ~np.isnan(rows).all(axis=2)
     jumped: NDArray[np.bool_] = ((places.reshape(rows.shape[:2]) == 2) & is_known).any(axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from faults import eventually
-from one_machine import FAULTY, HEALTHY, ROW_MODELS, machine, readings, shifted, trained
+from one_machine import FAULTY, HEALTHY, ROW_MODELS, machine, readings, saved_models, shifted
 from quick_training import CHEAP
 from sqlalchemy import text
 
@@ -28,7 +28,6 @@ from vigie.models.alarms import Alarm, AlarmState, Change, Quality, Silence
 from vigie.models.anomaly_data import AssetState
 from vigie.models.events import EventKind
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.serving import saved
 
 ONSET = 58
 """Readings before the fault shows."""
@@ -38,12 +37,7 @@ Started = Callable[..., AnomalyDetectionService]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models of the machine."""
-    folder = tmp_path_factory.mktemp("models")
-    service = trained(folder / "state", ROW_MODELS, history_enabled=False)
-    serving = service.served.current.for_everything.served
-    saved.save([served.model for served in serving.values()], folder / "saved")
-    service.close()
-    return folder / "saved"
+    return saved_models(tmp_path_factory.mktemp("models"), ROW_MODELS)
 
 
 @pytest.fixture

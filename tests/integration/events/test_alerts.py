@@ -19,7 +19,16 @@ from typing import Any
 import httpx
 import pytest
 from faults import eventually
-from one_machine import FAULTY, HEALTHY, ROW_MODELS, SENSORS, machine, readings, shifted, trained
+from one_machine import (
+    FAULTY,
+    HEALTHY,
+    ROW_MODELS,
+    SENSORS,
+    machine,
+    readings,
+    saved_models,
+    shifted,
+)
 from quick_training import CHEAP
 from receivers import Receiver, mail_server, receiver
 
@@ -33,7 +42,6 @@ from vigie.history.alerts import AlertTable
 from vigie.models.alarms import Alert, AlertState
 from vigie.services import alert_sender
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.serving import saved
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 Started = Callable[..., AnomalyDetectionService]
@@ -44,13 +52,7 @@ NOW: dict[str, Any] = {"alert_group_s": 0.0, "alert_max_age_s": 1e9}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models of the machine."""
-    folder = tmp_path_factory.mktemp("models")
-    names = (*ROW_MODELS, "vector_autoregression")
-    service = trained(folder / "state", names, history_enabled=False)
-    serving = service.served.current.for_everything.served
-    saved.save([served.model for served in serving.values()], folder / "saved")
-    service.close()
-    return folder / "saved"
+    return saved_models(tmp_path_factory.mktemp("models"), (*ROW_MODELS, "vector_autoregression"))
 
 
 @pytest.fixture

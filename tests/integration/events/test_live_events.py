@@ -16,9 +16,9 @@ from one_machine import (
     ROW_MODELS,
     machine,
     readings,
+    saved_models,
     shifted,
     states,
-    trained,
 )
 from quick_training import CHEAP
 from sqlalchemy import text
@@ -29,7 +29,6 @@ from vigie.history.events import EventFilter, EventTable
 from vigie.models.anomaly_data import AnomalyDetectionResult, AssetState
 from vigie.models.events import AssetEvent, EventKind
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.serving import saved
 
 EVERYTHING = EventFilter()
 FROZEN = shifted(machine(300, seed=5), "flow", 6.0, slice(160, 200))
@@ -43,12 +42,7 @@ Replica = Callable[[str], AnomalyDetectionService]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models of the machine."""
-    folder = tmp_path_factory.mktemp("models")
-    service = trained(folder / "state", ROW_MODELS, history_enabled=False)
-    serving = service.served.current.for_everything.served
-    saved.save([served.model for served in serving.values()], folder / "saved")
-    service.close()
-    return folder / "saved"
+    return saved_models(tmp_path_factory.mktemp("models"), ROW_MODELS)
 
 
 @pytest.fixture

@@ -7,13 +7,21 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from one_machine import IN_ALARM, MODELS, ROW_MODELS, Request, machine, readings, shifted, trained
+from one_machine import (
+    IN_ALARM,
+    MODELS,
+    ROW_MODELS,
+    Request,
+    machine,
+    readings,
+    saved_models,
+    shifted,
+)
 from quick_training import CHEAP
 
 from vigie.config import Settings
 from vigie.models.anomaly_data import AnomalyDetectionResult
 from vigie.services.anomaly_detection_service import AnomalyDetectionService
-from vigie.serving import saved
 
 ROWS = shifted(machine(360, seed=5), "flow", 6.0, slice(150, 190))
 ROWS[60:110, 3] = ROWS[60, 3]
@@ -29,12 +37,7 @@ Ask = Callable[[], AnomalyDetectionService]
 @pytest.fixture(scope="module", params=[MODELS, ROW_MODELS], ids=["all models", "models of rows"])
 def models(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A folder with models of the machine."""
-    folder = tmp_path_factory.mktemp("models")
-    service = trained(folder / "state", request.param, history_enabled=False)
-    serving = service.served.current.for_everything.served
-    saved.save([served.model for served in serving.values()], folder / "saved")
-    service.close()
-    return folder / "saved"
+    return saved_models(tmp_path_factory.mktemp("models"), request.param)
 
 
 @pytest.fixture

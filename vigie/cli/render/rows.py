@@ -266,9 +266,6 @@ def range_figures(sensors: Iterable[OutOfRange], asset: str | None = None) -> li
     return [{**whose, **asdict(sensor)} for sensor in sensors]
 
 
-FORMULA = ("=", "+", "-", "@")
-
-
 def named(versions: Mapping[str, int | None]) -> list[str]:
     """Return the names of models with their versions, such as ``one_class_svm v3``."""
     return [f"{name} v{version}" if version else name for name, version in versions.items()]
