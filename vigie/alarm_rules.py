@@ -152,7 +152,7 @@ class LoadLimits(BaseModel):
 
 
 class AlertRoute(ForAssets, WeeklyWindow):
-    """Which alarms of some assets are told by which channels, and when in the week."""
+    """Which channels send the alerts of some assets, and when in the week."""
 
     kinds: tuple[Kind, ...] = KINDS
     at_least: Level | None = None

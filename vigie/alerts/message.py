@@ -1,4 +1,4 @@
-"""What is told of alarms: one message for a change, or one for many at once."""
+"""The message of an alert: one change of an alarm, or many at once."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ TAGS = [
     {"name": "jobs", "description": "Trainings that wait, run or have ended."},
     {"name": "events", "description": "What was seen on which asset, and when."},
     {"name": "alarms", "description": "Events that ask somebody to act, and what was done."},
-    {"name": "alerts", "description": "What was told of alarms, and whether it has arrived."},
+    {"name": "alerts", "description": "Messages about alarms, and whether they have arrived."},
     {"name": "assets", "description": "How each asset is, and whether it is in service."},
     {"name": "models", "description": "List, compare, promote and roll back versions."},
     {"name": "operations", "description": "Watch the service."},
